@@ -1,0 +1,105 @@
+"""Labels: class index -> text. The index is the key; names need not be unique."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from toplabel.errors import LabelsError
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The names of a model's K classes, in the order of its outputs.
+
+    `ids` are stable identifiers, one per class, where there are any (WordNet synsets for ImageNet).
+    `named` is False where nobody told us names: then each name is the index as text.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...] | None = None
+    named: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise LabelsError("got no class names; expected one for each output of the model")
+        if self.ids is not None and len(self.ids) != len(self.names):
+            raise LabelsError(
+                f"got {len(self.names)} class names and {len(self.ids)} ids; expected as many"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> str:
+        return self.names[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    @classmethod
+    def indices(cls, count: int) -> Labels:
+        """Labels for a model that came without names: "0", "1", and so on."""
+        return cls(tuple(map(str, range(count))), named=False)
+
+    @classmethod
+    def of(cls, names: Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str]) -> Labels:
+        """Labels from what people have.
+
+        Args:
+            names: A list of names in output order, a mapping name -> index (torchvision's
+                `class_to_idx`), or a mapping index -> name (Hugging Face's `id2label`; the
+                indices may be text, as JSON makes them).
+
+        Raises:
+            LabelsError: It is none of these, or its indices are not 0 to K-1, each once.
+        """
+        if isinstance(names, Labels):
+            return names
+        if isinstance(names, Mapping):
+            return cls(_from_mapping(names))
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise LabelsError(
+                f"got labels as {type(names).__name__}; expected a list of names, a mapping"
+                " name -> index, or a mapping index -> name"
+            )
+        wrong = [name for name in names if not isinstance(name, str)]
+        if wrong:
+            raise LabelsError(f"got {wrong[0]!r} among the labels; expected text")
+        return cls(tuple(names))
+
+    def check_count(self, outputs: int) -> None:
+        """Stop where the model does not have one output for each name.
+
+        Raises:
+            LabelsError: The counts differ.
+        """
+        if outputs != len(self):
+            raise LabelsError(
+                f"got {len(self)} labels for a model with {outputs} outputs; give exactly one"
+                " name per output, in the order of training"
+            )
+
+
+def _from_mapping(mapping: Mapping[str, int] | Mapping[int, str]) -> tuple[str, ...]:
+    """Names in index order, from name -> index or index -> name."""
+    by_index: dict[int, str] = {}
+    for key, value in mapping.items():
+        index, name = (value, key) if isinstance(value, int) else (key, value)
+        try:
+            number = int(index)
+        except (TypeError, ValueError):
+            raise LabelsError(
+                f"got the pair {key!r}: {value!r} among the labels; expected name -> index or"
+                " index -> name"
+            ) from None
+        if number in by_index:
+            raise LabelsError(f"got index {number} twice among the labels; expected each once")
+        by_index[number] = str(name)
+    if sorted(by_index) != list(range(len(by_index))):
+        missing = min(set(range(len(by_index))) - set(by_index))
+        raise LabelsError(
+            f"got {len(by_index)} labels without one for index {missing}; expected 0 to"
+            f" {len(by_index) - 1}, each once"
+        )
+    return tuple(by_index[index] for index in range(len(by_index)))
