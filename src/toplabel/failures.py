@@ -1,0 +1,67 @@
+"""Failures: any exception of a library or the system in, one of our `ImageError`s out."""
+
+from __future__ import annotations
+
+import errno
+
+from toplabel.errors import ErrorCode, ImageError
+
+_SYSTEM: dict[int, tuple[ErrorCode, str]] = {
+    errno.ENOENT: ("not_found", "there is no such file"),
+    errno.ENOTDIR: ("not_found", "a part of the path is not a folder"),
+    errno.ELOOP: ("not_found", "the link leads in a circle"),
+    errno.ENAMETOOLONG: ("not_found", "the name is longer than the file system allows"),
+    errno.EACCES: ("permission_denied", "the file may not be read by this user"),
+    errno.EPERM: ("permission_denied", "the file may not be read by this user"),
+    errno.EISDIR: ("not_a_file", "it is a folder"),
+    errno.ENXIO: ("not_a_file", "it is a socket or a device"),
+    errno.ENODEV: ("not_a_file", "it is a device"),
+    errno.ENOMEM: ("out_of_memory", "there was not enough memory"),
+    errno.ETIMEDOUT: ("timeout", "the file system did not answer in time"),
+    errno.EMFILE: ("internal", "this process has too many open files"),
+    errno.ENFILE: ("internal", "this machine has too many open files"),
+    errno.EIO: ("corrupt", "the disk could not read it"),
+}
+_NO_CODE = ("unsupported", "not supported", "cannot handle", "unknown pixel mode")
+_CUT_SHORT = ("truncated", "premature end", "unexpected end", "end of file", "not enough data")
+
+
+def from_system(error: OSError) -> ImageError:
+    """What the system said about opening or reading a file."""
+    code, reason = _SYSTEM.get(error.errno or 0, ("not_found", error.strerror or str(error)))
+    return ImageError(code, reason)
+
+
+def from_decoder(error: Exception, *, format_name: str) -> ImageError:
+    """What a decoder's exception, of whatever class, says about the picture.
+
+    Args:
+        error: The exception.
+        format_name: What the file is, for people ("PNG").
+    """
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, MemoryError):
+        return ImageError("out_of_memory", "there was not enough memory to decode it")
+    if type(error).__name__.startswith("DecompressionBomb"):
+        return ImageError("too_large", f"a part of the {format_name} picture is too large: {error}")
+    if isinstance(error, EOFError) or any(words in str(error).lower() for words in _CUT_SHORT):
+        return cut_short(format_name)
+    text = str(error).lower()
+    if isinstance(error, NotImplementedError) or any(words in text for words in _NO_CODE):
+        return ImageError(
+            "unsupported_format",
+            f"this kind of {format_name} cannot be decoded ({error}); convert it to PNG or JPEG",
+        )
+    reason = str(error) or type(error).__name__
+    return ImageError(
+        "corrupt", f"the {format_name} data is damaged ({reason}); get the file again"
+    )
+
+
+def cut_short(format_name: str) -> ImageError:
+    """The file ends before its picture does."""
+    return ImageError(
+        "truncated",
+        f"the {format_name} data ends too early; get the file again, or allow truncated pictures",
+    )

@@ -1,0 +1,193 @@
+"""Image: whatever people have a picture in goes in, `Picture` comes out: upright RGB pixels.
+
+The door of reading. It imports NumPy only; JPEG, Pillow and the network when they are needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from toplabel.arrays import is_tensor, picture_of_array, picture_of_tensor
+from toplabel.errors import ImageError
+from toplabel.fetch import fetch, is_url
+from toplabel.files import check_bytes, open_file, read_standard_input, read_stream
+from toplabel.picture import Picture, ReadOptions
+from toplabel.sniff import HEAD_BYTES, sniff
+
+__all__ = ["Picture", "ReadOptions", "read_image", "source_name"]
+
+ResizedSize = Callable[[int, int], tuple[int, int]]
+"""(height, width) of an upright picture -> (height, width) that it will be resized to."""
+
+_DEFAULTS = ReadOptions()
+_HEADER_BYTES = 1 << 17  # where nearly every JPEG has said its size
+
+
+def read_image(
+    source: object,
+    *,
+    options: ReadOptions = _DEFAULTS,
+    resized_size: ResizedSize | None = None,
+) -> Picture:
+    """One picture, upright, as RGB pixels of shape (H, W, 3), uint8, 0 to 255.
+
+    Transparency is composited on white; colour profiles are left alone; of animations the first
+    frame is read; samples of 16 and 32 bits are scaled to 8.
+
+    Args:
+        source: A path; an http or https URL; "-" for standard input; the bytes of a file; a
+            binary file object; a Pillow image; a NumPy array (H, W, 3), (H, W), (H, W, 1) or
+            (H, W, 4) of uint8, uint16, or floats from 0 to 1; a torch tensor (3, H, W).
+        options: Limits and choices.
+        resized_size: Where given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size: the
+            largest reduction that leaves both sides at twice the size that this returns, or more.
+
+    Raises:
+        ImageError: The source could not be read; `.code` says why.
+        TypeError: The source is none of these things.
+    """
+    try:
+        return _read(source, options, resized_size)
+    except ImageError as error:
+        message = f"cannot read {_describe(source)}: {error.message}"
+        raise ImageError(error.code, message) from error
+
+
+def source_name(source: object, index: int) -> str:
+    """What a record calls a source: its path or URL, else its kind and `index`, as "<array 0>"."""
+    if isinstance(source, str):
+        return source
+    if isinstance(source, os.PathLike):
+        return os.fsdecode(source)
+    name = getattr(source, "name", None)
+    if hasattr(source, "read") and isinstance(name, str):
+        return name
+    return f"<{_kind(source)} {index}>"
+
+
+def _kind(source: object) -> str:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "bytes"
+    if isinstance(source, np.ndarray) or is_tensor(source):
+        return "array"
+    if _is_pillow(source):
+        return "image"
+    return "file" if hasattr(source, "read") else type(source).__name__
+
+
+def _describe(source: object) -> str:
+    """The source in an error message: quoted and escaped, so that it stays on one line."""
+    if isinstance(source, str | os.PathLike):
+        return "standard input" if source == "-" else repr(os.fsdecode(source))
+    name = getattr(source, "name", None)
+    if hasattr(source, "read") and isinstance(name, str):
+        return repr(name)
+    return f"the given {_kind(source)}"
+
+
+def _is_pillow(source: object) -> bool:
+    """Whether this is a Pillow image; if so, Pillow is imported already."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(source, pillow.Image)
+
+
+def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None) -> Picture:
+    if isinstance(source, str):
+        return _read_text(source, options, resized_size)
+    if isinstance(source, os.PathLike):
+        return _read_path(os.fsdecode(source), options, resized_size)
+    if isinstance(source, bytes | bytearray | memoryview):
+        # A copy of what others could change while it is decoded; of bytes there is none.
+        content = source.tobytes() if isinstance(source, memoryview) else bytes(source)
+        check_bytes(len(content), max_bytes=options.max_bytes)
+        return _read_content(content, options, resized_size)
+    if isinstance(source, np.ndarray):
+        return picture_of_array(source, options=options)
+    if _is_pillow(source):
+        return _read_pillow(source, options)
+    if is_tensor(source):
+        return picture_of_tensor(source, options=options)
+    if hasattr(source, "read"):
+        content = read_stream(source, max_bytes=options.max_bytes)
+        return _read_content(content, options, resized_size)
+    raise TypeError(
+        f"got {type(source).__name__} as a source; expected a path, a URL, bytes, a binary file"
+        " object, a Pillow image, a NumPy array or a torch tensor"
+    )
+
+
+def _read_text(source: str, options: ReadOptions, resized_size: ResizedSize | None) -> Picture:
+    """A string is "-", a URL or a path."""
+    if source == "-":
+        content = read_standard_input(max_bytes=options.max_bytes)
+    elif is_url(source):
+        content = fetch(
+            source, timeout_seconds=options.timeout_seconds, max_bytes=options.max_bytes
+        )
+    else:
+        return _read_path(source, options, resized_size)
+    return _read_content(content, options, resized_size)
+
+
+def _read_path(path: str, options: ReadOptions, resized_size: ResizedSize | None) -> Picture:
+    with open_file(path, max_bytes=options.max_bytes) as file:
+        head = _read_some(file, _HEADER_BYTES)
+        format_name = sniff(head[:HEAD_BYTES])
+        if format_name not in ("JPEG", "PPM"):
+            return _decode(file, format_name, options)
+        _check_jpeg(head, format_name, options)
+        rest = _read_some(file, -1) if len(head) == _HEADER_BYTES else b""
+    return _read_content(head + rest, options, resized_size)
+
+
+def _read_some(file: BinaryIO, count: int) -> bytes:
+    from toplabel.failures import from_system
+
+    try:
+        return file.read(count)
+    except OSError as error:
+        raise from_system(error) from error
+
+
+def _check_jpeg(head: bytes, format_name: str, options: ReadOptions) -> None:
+    """Refuse a large file by its header, before the rest is read."""
+    if format_name != "JPEG" or len(head) < _HEADER_BYTES:
+        return
+    from toplabel.jpeg import read_header
+    from toplabel.limits import check_pixels
+
+    if (header := read_header(head)) is not None:
+        check_pixels(header.height, header.width, max_pixels=options.max_pixels)
+
+
+def _read_content(
+    content: bytes, options: ReadOptions, resized_size: ResizedSize | None
+) -> Picture:
+    format_name = sniff(content[:HEAD_BYTES])
+    if format_name == "JPEG":
+        from toplabel.jpeg import decode_jpeg
+
+        return decode_jpeg(content, options=options, resized_size=resized_size)
+    if format_name == "PPM":
+        from toplabel.ppm import decode_ppm
+
+        return decode_ppm(content, options=options)
+    return _decode(content, format_name, options)
+
+
+def _decode(content: bytes | BinaryIO, format_name: str, options: ReadOptions) -> Picture:
+    # Pillow costs 30 ms to import, and ordinary photos do not need it.
+    from toplabel.decode import decode
+
+    return decode(content, format_name, options=options)
+
+
+def _read_pillow(image: Any, options: ReadOptions) -> Picture:
+    from toplabel.decode import decode_image
+
+    return decode_image(image, options=options)

@@ -1,0 +1,118 @@
+"""Decoding: each format, truncated and damaged files, first frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pictures import FORMATS, code_of, encoded, mean_colour, noisy, scene
+from toplabel.image import ReadOptions, read_image
+
+TRUNCATED = ReadOptions(allow_truncated=True)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_reads_each_format_by_content(name: str) -> None:
+    picture = read_image(encoded(scene(), name))
+    assert picture.pixels.shape == (64, 96, 3)
+    assert picture.pixels.dtype == np.uint8
+    assert picture.pixels.flags.c_contiguous
+    assert (picture.height, picture.width, picture.scale, picture.warnings) == (64, 96, 1, ())
+    assert np.abs(picture.pixels.mean((0, 1)) - np.asarray(scene()).mean((0, 1))).max() < 3
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_formats_come_back_to_the_bit(name: str) -> None:
+    assert np.array_equal(read_image(encoded(noisy(), name)).pixels, np.asarray(noisy()))
+
+
+@pytest.mark.shared_data
+def test_reads_a_real_heic(shared_data: Path) -> None:
+    pytest.importorskip("pi_heif")
+    for path in (shared_data / "hostile").rglob("*.hei?"):
+        assert read_image(path).pixels.shape[2] == 3
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("part", [0.02, 0.1, 0.3, 0.5, 0.8, 0.95])
+def test_truncated_files_say_so(name: str, part: float) -> None:
+    content = encoded(noisy(), name)
+    assert code_of(content[: max(16, int(len(content) * part))]) == "truncated"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF"])
+def test_truncated_files_can_be_read_in_part_with_a_warning(name: str) -> None:
+    options = {"interlace": 0} if name == "GIF" else {}
+    content = encoded(noisy(96, 256), name, **options)
+    whole = read_image(content).pixels
+    content = content[: int(len(content) * 0.7)]
+    assert code_of(content) == "truncated"
+    picture = read_image(content, options=TRUNCATED)
+    assert picture.pixels.shape == whole.shape
+    assert "ends early" in picture.warnings[0]
+    rows = slice(150, 250) if name == "BMP" else slice(0, 100)  # BMP begins at the bottom
+    assert np.array_equal(picture.pixels[rows], whole[rows])
+
+
+def test_a_truncated_cmyk_jpeg_can_be_read_in_part() -> None:
+    content = encoded(noisy(96, 256).convert("CMYK"), "JPEG")
+    picture = read_image(content[: len(content) // 2], options=TRUNCATED)
+    assert picture.pixels.shape == (256, 96, 3)
+    assert picture.warnings
+
+
+@pytest.mark.parametrize("name", ["WEBP", "AVIF"])
+def test_formats_that_cannot_be_read_in_part_stay_truncated(name: str) -> None:
+    content = encoded(noisy(), name)
+    assert code_of(content[: len(content) // 2], allow_truncated=True) == "truncated"
+
+
+def test_compressed_tiff_that_ends_early_is_truncated() -> None:
+    for compression in ("tiff_lzw", "tiff_deflate", "packbits"):
+        content = encoded(noisy(), "TIFF", compression=compression)
+        assert code_of(content[: len(content) // 2]) == "truncated"
+
+
+def test_damaged_data_is_corrupt() -> None:
+    content = bytearray(encoded(noisy(), "PNG"))
+    content[content.index(b"IDAT") + 40 :] = bytes(len(content) - content.index(b"IDAT") - 40)
+    assert code_of(bytes(content)) in ("corrupt", "truncated")
+    webp = bytearray(encoded(noisy(), "WEBP"))
+    webp[20:80] = bytes(60)
+    assert code_of(bytes(webp)) == "corrupt"
+    whole = encoded(scene(), "JPEG")
+    assert code_of(whole[:2] + whole[whole.index(b"\xff\xda") :]) == "corrupt"
+
+
+def animation(name: str, frames: int) -> bytes:
+    first = Image.new("RGB", (16, 16), (200, 0, 0))
+    others = [Image.new("RGB", (16, 16), (0, i % 256, i // 256)) for i in range(1, frames)]
+    return encoded(first, name, save_all=True, append_images=others)
+
+
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
+def test_animations_give_their_first_frame(name: str) -> None:
+    assert np.abs(mean_colour(animation(name, 3)) - [200, 0, 0]).max() <= 3
+
+
+def test_many_frames_cost_no_more_than_one(tmp_path: Path) -> None:
+    from time import perf_counter
+
+    def cost(path: Path) -> float:
+        times = []
+        for _ in range(9):
+            start = perf_counter()
+            read_image(path)
+            times.append(perf_counter() - start)
+        return min(times)
+
+    one, many = tmp_path / "one.gif", tmp_path / "many.gif"
+    one.write_bytes(animation("GIF", 1))
+    frames = animation("GIF", 11)
+    # A thousand times the last ten frames: 10,000 frames in all.
+    start = animation("GIF", 1)
+    many.write_bytes(frames[:-1] + frames[len(start) - 1 : -1] * 999 + b";")
+    with Image.open(many) as image:
+        assert image.n_frames >= 9_000
+    assert cost(many) < 2 * cost(one) + 1e-3
