@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from toplabel.errors import ImageError
-from toplabel.fetch import fetch, is_url
 from toplabel.image import ReadOptions, read_image
+from toplabel.image.fetch import fetch
+from toplabel.inputs import is_url
 
 
 def png() -> bytes:

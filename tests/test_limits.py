@@ -59,7 +59,7 @@ def test_pixel_bombs_are_refused_by_the_header(name: str) -> None:
         "import sys, time\n"
         "from toplabel.image import read_image\n"
         "from toplabel.errors import ImageError\n"
-        "import PIL.Image, toplabel.decode, toplabel.jpeg\n"
+        "import PIL.Image, toplabel.image.decode, toplabel.image.jpeg\n"
         "def peak():\n"
         "    for line in open('/proc/self/status'):\n"
         "        if line.startswith('VmHWM'): return int(line.split()[1])\n"

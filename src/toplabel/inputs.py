@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 
 from toplabel.errors import UsageError
-from toplabel.fetch import is_url
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
@@ -110,3 +109,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link in a circle: a picture that cannot be found
         return False
+
+
+def is_url(text: str) -> bool:
+    """Whether this names something to fetch: http or https."""
+    return text[:8].lower().startswith(("http://", "https://"))

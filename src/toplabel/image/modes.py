@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toplabel.errors import ImageError
-from toplabel.picture import Pixels
+from toplabel.image.picture import Pixels
 
 _BAND_PIXELS = 2**22  # large pictures are converted in bands: a quarter of the peak memory
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from toplabel._version import __version__
 from toplabel.errors import ImageError
-from toplabel.files import check_bytes
+from toplabel.image.files import check_bytes
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
 
 _CHUNK_BYTES = 1 << 16
-
-
-def is_url(text: str) -> bool:
-    """Whether `fetch` would take this."""
-    return text[:8].lower().startswith(("http://", "https://"))
 
 
 def fetch(url: str, *, timeout_seconds: float, max_bytes: int) -> bytes:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import simplejpeg
 
 from toplabel.errors import ImageError
-from toplabel.failures import cut_short, from_decoder
-from toplabel.limits import USUAL_BYTES, check_pixels, turn
-from toplabel.orientation import exif_orientation, is_sideways, upright
-from toplabel.picture import Picture, Pixels, ReadOptions
+from toplabel.image.failures import cut_short, from_decoder
+from toplabel.image.limits import USUAL_BYTES, check_pixels, turn
+from toplabel.image.orientation import exif_orientation, is_sideways, upright
+from toplabel.image.picture import Picture, Pixels, ReadOptions
 
 ResizedSize = Callable[[int, int], tuple[int, int]]
 """(height, width) of an upright picture -> (height, width) that it will be resized to."""
@@ -195,7 +195,7 @@ def _by_pillow(
     data: bytes, header: JpegHeader, *, options: ReadOptions, complaint: str = ""
 ) -> Picture:
     # Pillow costs 30 ms to import, and ordinary photos do not need it.
-    from toplabel.decode import decode_stored
+    from toplabel.image.decode import decode_stored
 
     pixels, warnings = decode_stored(data, "JPEG", options=options)
     if complaint and not complaint.startswith("tj"):  # that is what turbojpeg cannot do

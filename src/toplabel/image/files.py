@@ -8,7 +8,7 @@ import sys
 from typing import Any, BinaryIO
 
 from toplabel.errors import ImageError
-from toplabel.failures import from_system
+from toplabel.image.failures import from_system
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),

@@ -15,13 +15,13 @@ from typing import BinaryIO
 from PIL import Image, _imaging
 
 from toplabel._optional import require
-from toplabel.container import ends_early
 from toplabel.errors import ImageError, MissingDependency
-from toplabel.failures import cut_short, from_decoder
-from toplabel.limits import USUAL_BYTES, check_pixels, turn
-from toplabel.modes import rgb_pixels
-from toplabel.orientation import exif_orientation, upright
-from toplabel.picture import Picture, Pixels, ReadOptions
+from toplabel.image.container import ends_early
+from toplabel.image.failures import cut_short, from_decoder
+from toplabel.image.limits import USUAL_BYTES, check_pixels, turn
+from toplabel.image.modes import rgb_pixels
+from toplabel.image.orientation import exif_orientation, upright
+from toplabel.image.picture import Picture, Pixels, ReadOptions
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -43,7 +43,7 @@ def decode(content: bytes | BinaryIO, format_name: str, *, options: ReadOptions)
 
     Args:
         content: The whole file, or the file open for reading.
-        format_name: As `toplabel.sniff.sniff` gives it.
+        format_name: As `toplabel.image.sniff.sniff` gives it.
         options: How to read.
 
     Raises:

@@ -12,14 +12,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from toplabel.arrays import is_tensor, picture_of_array, picture_of_tensor
 from toplabel.errors import ImageError
-from toplabel.fetch import fetch, is_url
-from toplabel.files import check_bytes, open_file, read_standard_input, read_stream
-from toplabel.picture import Picture, ReadOptions
-from toplabel.sniff import HEAD_BYTES, sniff
-
-__all__ = ["Picture", "ReadOptions", "read_image", "source_name"]
+from toplabel.image.arrays import is_tensor, picture_of_array, picture_of_tensor
+from toplabel.image.fetch import fetch
+from toplabel.image.files import check_bytes, open_file, read_standard_input, read_stream
+from toplabel.image.picture import Picture, ReadOptions
+from toplabel.image.sniff import HEAD_BYTES, sniff
+from toplabel.inputs import is_url
 
 ResizedSize = Callable[[int, int], tuple[int, int]]
 """(height, width) of an upright picture -> (height, width) that it will be resized to."""
@@ -146,7 +145,7 @@ def _read_path(path: str, options: ReadOptions, resized_size: ResizedSize | None
 
 
 def _read_some(file: BinaryIO, count: int) -> bytes:
-    from toplabel.failures import from_system
+    from toplabel.image.failures import from_system
 
     try:
         return file.read(count)
@@ -158,8 +157,8 @@ def _check_jpeg(head: bytes, format_name: str, options: ReadOptions) -> None:
     """Refuse a large file by its header, before the rest is read."""
     if format_name != "JPEG" or len(head) < _HEADER_BYTES:
         return
-    from toplabel.jpeg import read_header
-    from toplabel.limits import check_pixels
+    from toplabel.image.jpeg import read_header
+    from toplabel.image.limits import check_pixels
 
     if (header := read_header(head)) is not None:
         check_pixels(header.height, header.width, max_pixels=options.max_pixels)
@@ -170,11 +169,11 @@ def _read_content(
 ) -> Picture:
     format_name = sniff(content[:HEAD_BYTES])
     if format_name == "JPEG":
-        from toplabel.jpeg import decode_jpeg
+        from toplabel.image.jpeg import decode_jpeg
 
         return decode_jpeg(content, options=options, resized_size=resized_size)
     if format_name == "PPM":
-        from toplabel.ppm import decode_ppm
+        from toplabel.image.ppm import decode_ppm
 
         return decode_ppm(content, options=options)
     return _decode(content, format_name, options)
@@ -182,12 +181,12 @@ def _read_content(
 
 def _decode(content: bytes | BinaryIO, format_name: str, options: ReadOptions) -> Picture:
     # Pillow costs 30 ms to import, and ordinary photos do not need it.
-    from toplabel.decode import decode
+    from toplabel.image.decode import decode
 
     return decode(content, format_name, options=options)
 
 
 def _read_pillow(image: Any, options: ReadOptions) -> Picture:
-    from toplabel.decode import decode_image
+    from toplabel.image.decode import decode_image
 
     return decode_image(image, options=options)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from toplabel.picture import Pixels
+from toplabel.image.picture import Pixels
 
 _TAG = 0x0112
 _WIDTHS = {1: 1, 3: 2, 4: 4}  # TIFF types BYTE, SHORT and LONG, in bytes

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toplabel.errors import ImageError
-from toplabel.failures import from_decoder
-from toplabel.limits import check_pixels
-from toplabel.picture import Picture, Pixels, ReadOptions
+from toplabel.image.failures import from_decoder
+from toplabel.image.limits import check_pixels
+from toplabel.image.picture import Picture, Pixels, ReadOptions
 
 _SHAPES = "(H, W, 3), (H, W), (H, W, 1) or (H, W, 4)"
 
