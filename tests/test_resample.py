@@ -1,0 +1,95 @@
+"""Our resampling of a window against Pillow's of the whole picture, bit for bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from toplabel.preprocess.resample import pad_to_window, resize_and_crop, to_grey
+from toplabel.preprocess.window import Window, resize_window
+
+FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+
+
+def _random_pixels(height: int, width: int, *, channels: int = 3, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return (pixels > 127).astype(np.uint8) * 255 if seed % 3 == 0 else pixels
+
+
+def _by_pillow(pixels: np.ndarray, size: tuple[int, int], window: Window, name: str) -> np.ndarray:
+    resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling[name.upper()])
+    top, left, bottom, right = window
+    return np.asarray(resized.crop((left, top, right, bottom)))
+
+
+@st.composite
+def resizes(draw, *, side: int, resized: int):
+    """(height, width), the size they are resized to, a window in it, a seed."""
+    height, width = draw(st.integers(1, side)), draw(st.integers(1, side))
+    size = draw(st.integers(1, resized)), draw(st.integers(1, resized))
+    top, left = draw(st.integers(0, size[0] - 1)), draw(st.integers(0, size[1] - 1))
+    bottom = draw(st.integers(top + 1, size[0]))
+    right = draw(st.integers(left + 1, size[1]))
+    return (height, width), size, Window(top, left, bottom, right), draw(st.integers(0, 99))
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@given(case=resizes(side=90, resized=200))
+@settings(max_examples=120, deadline=None)
+def test_a_window_equals_pillows_resize_and_crop(name, case):
+    shape, size, window, seed = case
+    pixels = _random_pixels(*shape, seed=seed)
+    ours = resize_window(pixels, size, window, name)
+    assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (2, 1999), (500, 1), (40, 1700)])
+def test_thin_pictures_equal_pillow(name, shape):
+    pixels = _random_pixels(*shape, seed=4)
+    scale = 64 / min(shape)
+    size = int(shape[0] * scale), int(shape[1] * scale)
+    top, left = (size[0] - 60) // 2, (size[1] - 60) // 2
+    window = Window(top, left, top + 60, left + 60)
+    ours = resize_and_crop(pixels, size=size, window=window, interpolation=name)
+    assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILTERS)
+@given(case=resizes(side=400, resized=900))
+@settings(max_examples=400, deadline=None)
+def test_larger_windows_equal_pillow_too(name, case):
+    shape, size, window, seed = case
+    pixels = _random_pixels(*shape, seed=seed)
+    ours = resize_window(pixels, size, window, name)
+    assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
+
+
+def test_what_lies_outside_the_picture_is_padded():
+    pixels = _random_pixels(4, 6, seed=1)
+    window = Window(-1, 2, 5, 4)
+    crop = resize_and_crop(pixels, size=(4, 6), window=window, interpolation="bilinear")
+    padded = pad_to_window(crop, window=window, pad_value=(1, 2, 3))
+    assert padded.shape == (6, 2, 3)
+    assert np.array_equal(padded[1:5], pixels[:, 2:4])
+    assert padded[0].tolist() == padded[5].tolist() == [[1, 2, 3], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_channels_that_are_no_colours_are_resized_one_by_one(channels):
+    pixels = _random_pixels(40, 50, channels=channels, seed=2)
+    window = Window(0, 0, 20, 25)
+    ours = resize_and_crop(pixels, size=(20, 25), window=window, interpolation="bicubic")
+    assert ours.shape == (20, 25, channels)
+    for channel in range(channels):
+        expected = _by_pillow(pixels[..., channel], (20, 25), window, "bicubic")
+        assert np.array_equal(ours[..., channel], expected)
+
+
+def test_grey_is_pillows_brightness():
+    pixels = _random_pixels(5, 7, seed=5)
+    expected = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert np.array_equal(to_grey(pixels)[..., 0], expected)
