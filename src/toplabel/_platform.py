@@ -1,0 +1,211 @@
+"""What differs between Linux, macOS and Windows: cores, durable writes, locks, forks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_LOCK_POLL_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+
+
+def available_cpus(
+    *, cgroup_list: Path = Path("/proc/self/cgroup"), cgroup_root: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """The number of cores this process may use, at least 1.
+
+    That is the smaller of its affinity mask and of any quota on its control group or a group
+    around it (containers set these), rounded up.
+
+    Args:
+        cgroup_list: Where Linux lists the control groups of this process.
+        cgroup_root: Where Linux mounts the control groups, version 1 or 2.
+    """
+    cpus = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota(cgroup_list, cgroup_root)
+    if quota is not None:
+        cpus = min(cpus, -int(-quota // 1))  # 1.5 -> 2
+    return max(1, cpus)
+
+
+def _cgroup_quota(cgroup_list: Path, cgroup_root: Path) -> float | None:
+    """The smallest quota, in cores, on any group around this process; None where there is none."""
+    quotas: list[float] = []
+    for line in _read_text(cgroup_list).splitlines():
+        _, _, rest = line.partition(":")  # "0::/docker/1a2b" or "4:cpu,cpuacct:/docker/1a2b"
+        controllers, _, group = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mounts = ("cpu", controllers) if controllers else ("", "unified")
+        for mount in mounts:
+            for folder in _with_ancestors(cgroup_root / mount, group):
+                quotas.extend(_folder_quota(folder))
+    return min(quotas, default=None)
+
+
+def _with_ancestors(mount: Path, group: str) -> Iterator[Path]:
+    # "/a/b" -> mount/a/b, mount/a, mount; inside a container the first ones are often not mounted
+    parts = [part for part in group.split("/") if part not in ("", "..")]
+    for count in range(len(parts), -1, -1):
+        yield mount.joinpath(*parts[:count])
+
+
+def _folder_quota(folder: Path) -> Iterator[float]:
+    with suppress(ValueError, ZeroDivisionError):
+        quota, period = _read_text(folder / "cpu.max").split()  # "150000 100000", "max 100000"
+        yield int(quota) / int(period)
+    with suppress(ValueError, ZeroDivisionError):
+        quota = _read_text(folder / "cpu.cfs_quota_us")  # "150000", or "-1" for no limit
+        if int(quota) > 0:
+            yield int(quota) / int(_read_text(folder / "cpu.cfs_period_us"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def fsync_file(path: Path) -> None:
+    """Wait until the file's content is on the disk."""
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Wait until the folder's list of names is on the disk, where the system can do that."""
+    if sys.platform == "win32":
+        return  # Windows cannot open a folder as a file
+    with suppress(OSError):  # some network file systems refuse
+        fsync_file(folder)
+
+
+def replace_file(aside: Path, path: Path) -> None:
+    """Put the finished file `aside` at `path`, in the same folder, at once and durably.
+
+    A reader of `path` sees the old file or the new one, whole.
+    """
+    fsync_file(aside)
+    os.replace(aside, path)
+    fsync_folder(path.parent)
+
+
+def replace_folder(aside: Path, folder: Path) -> None:
+    """Put the finished folder `aside` at `folder`, in the same parent, durably.
+
+    A folder that stands there already is renamed away and removed. A reader sees the old folder,
+    for a moment none, then the new one; never a mixture.
+    """
+    for file in aside.iterdir():
+        fsync_file(file)
+    fsync_folder(aside)
+    remove_folder(folder)
+    os.rename(aside, folder)
+    fsync_folder(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that no reader ever sees half of it; nothing happens where it is missing.
+
+    Raises:
+        OSError: It stands there and cannot be removed.
+    """
+    import shutil  # costs milliseconds that a start from a warm cache does not pay
+
+    trash = folder.with_name(f".trash-{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        os.rename(folder, trash)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+@contextmanager
+def lock_file(
+    path: Path, *, wait: bool = True, waiting: Callable[[], None] | None = None
+) -> Iterator[bool]:
+    """Hold the lock `path` for the body; yields whether it is held.
+
+    The lock belongs to the process: when its owner dies, it is free. The file stays behind, empty;
+    removing it would let two processes hold two locks of one name.
+
+    Args:
+        path: The lock's file, made where it is missing.
+        wait: Wait for another owner; otherwise yield False where there is one.
+        waiting: Called once when there is another owner to wait for.
+
+    Raises:
+        OSError: The file cannot be made. Where the file system knows no locks, False is yielded.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        held = _try_lock(descriptor)
+        if held is False and wait:
+            if waiting is not None:
+                waiting()
+            while held is False:
+                time.sleep(_LOCK_POLL_SECONDS)
+                held = _try_lock(descriptor)
+        try:
+            yield bool(held)
+        finally:
+            if held:
+                _unlock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool | None:
+        """True: locked. False: somebody else has it. None: there are no locks here."""
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool | None:
+        """True: locked. False: somebody else has it. None: there are no locks here."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def can_fork() -> bool:
+    """Whether a forked child can do real work here: on Linux; macOS's own libraries forbid it."""
+    return sys.platform == "linux"
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when `parent`, which forked it, ends (Linux)."""
+    import ctypes  # only a forked child needs it
+    import signal
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(1)

@@ -1,0 +1,157 @@
+"""Program: a model compiled to ONNX, as a folder of files, and what is known about it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from toplabel.errors import BundleError
+
+PROGRAM_SCHEMA = 1
+PROGRAM_NAME = "program.onnx"
+GOLDENS_NAME = "goldens.npz"
+DESCRIPTION_NAME = "program.json"
+
+
+@dataclass(frozen=True, slots=True)
+class NotCompiled:
+    """There is no program for a model; `reason` says why, in one line.
+
+    `lasting`: another attempt would end alike; not so after a full disk or a want of memory.
+    """
+
+    reason: str
+    lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Maps a float32 (N, C, H, W) batch to float32 (N, K) outputs; checked against eager PyTorch.
+
+    Args:
+        path: The ONNX file; weights that do not fit into it lie beside it.
+        goldens_path: The golden inputs and the logits that eager PyTorch gave.
+        key: What it was made from, as 64 hexadecimal digits.
+        input_name: The name of its one input.
+        output_name: The name of its one output.
+        input_shape: C, H and W.
+        outputs: K.
+        fixed_batch: It takes one input at a time: N is 1.
+        exporter: What made it, for people.
+        agreement: How well it agreed with eager PyTorch when it was made, and who checked.
+        probabilities: Its outputs are scores already and must not be softmaxed again: on every
+            golden input they are at least 0 and sum to 1, or it ends in a sigmoid.
+    """
+
+    path: Path
+    goldens_path: Path
+    key: str
+    input_name: str
+    output_name: str
+    input_shape: tuple[int, int, int]
+    outputs: int
+    fixed_batch: bool
+    exporter: str
+    agreement: Mapping[str, float | str]
+    probabilities: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The program in `folder`.
+
+        Raises:
+            BundleError: There is none, it is damaged, or it was made by a newer toplabel.
+        """
+        description = _read_description(folder / DESCRIPTION_NAME)
+        try:
+            channels, height, width = map(int, description["input_shape"])
+            program = cls(
+                path=folder / PROGRAM_NAME,
+                goldens_path=folder / GOLDENS_NAME,
+                key=_typed(description, "key", str),
+                input_name=_typed(description, "input_name", str),
+                output_name=_typed(description, "output_name", str),
+                input_shape=(channels, height, width),
+                outputs=_typed(description, "outputs", int),
+                fixed_batch=_typed(description, "fixed_batch", bool),
+                exporter=_typed(description, "exporter", str),
+                agreement=_typed(description, "agreement", dict),
+                probabilities=_typed(description, "probabilities", bool),
+            )
+            sizes = _typed(description, "files", dict)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{folder / DESCRIPTION_NAME} is damaged ({error!r}); make the bundle again"
+            ) from error
+        _check_sizes(folder, sizes)
+        return program
+
+    def write(self, folder: Path) -> None:
+        """Describe the program in `folder`, where its files stand already.
+
+        Raises:
+            OSError: A file is missing or the description cannot be written.
+        """
+        description = {
+            "schema": PROGRAM_SCHEMA,
+            "key": self.key,
+            "input_name": self.input_name,
+            "output_name": self.output_name,
+            "input_shape": list(self.input_shape),
+            "outputs": self.outputs,
+            "fixed_batch": self.fixed_batch,
+            "exporter": self.exporter,
+            "agreement": dict(self.agreement),
+            "probabilities": self.probabilities,
+            "files": {path.name: path.stat().st_size for path in program_files(folder)},
+        }
+        text = json.dumps(description, indent=1) + "\n"
+        (folder / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
+
+
+def program_files(folder: Path) -> list[Path]:
+    """The files of the program in `folder`, without any description of it, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".json")
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"no readable program at {path.parent}: {error}") from error
+    if not isinstance(description, dict):
+        raise BundleError(f"no readable program at {path.parent}: {path.name} is no JSON object")
+    if description.get("schema") != PROGRAM_SCHEMA:
+        raise BundleError(
+            f"got a program of schema {description.get('schema')!r} at {path.parent}; this version"
+            f" of toplabel reads {PROGRAM_SCHEMA}; upgrade toplabel, or make the bundle again"
+        )
+    return description
+
+
+def _typed(description: dict[str, Any], name: str, kind: type) -> Any:
+    value = description[name]
+    if type(value) is not kind:
+        raise TypeError(f"{name} is {value!r}; expected {kind.__name__}")
+    return value
+
+
+def _check_sizes(folder: Path, sizes: dict[str, Any]) -> None:
+    if not {PROGRAM_NAME, GOLDENS_NAME} <= sizes.keys():
+        raise BundleError(f"the program at {folder} lists no {PROGRAM_NAME} or no {GOLDENS_NAME}")
+    for name, size in sizes.items():
+        if name != os.path.basename(name) or name in ("", ".", ".."):
+            raise BundleError(f"the program at {folder} names a file outside it: {name!r}")
+        try:
+            found = os.stat(folder / name).st_size
+        except OSError as error:
+            raise BundleError(f"the program at {folder} lacks its file {name}: {error}") from error
+        if found != size:
+            raise BundleError(
+                f"the program at {folder} is damaged: {name} has {found} bytes instead of {size};"
+                " make the bundle again"
+            )
