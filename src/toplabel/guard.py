@@ -44,8 +44,8 @@ def is_close(
         return bool((np.abs(values - boundary) < MARGIN).any())
     if threshold is None:
         return False
-    rest = np.logaddexp.reduce(np.delete(values, int(values.argmax()))) if len(values) > 1 else -np.inf
-    return bool(abs((first - rest) - _log_odds(threshold)) < MARGIN)
+    others = np.logaddexp.reduce(np.delete(values, int(values.argmax())))  # -inf where none
+    return bool(abs((first - others) - _log_odds(threshold)) < MARGIN)
 
 
 def _log_odds(probability: float) -> float:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from toplabel.errors import ErrorCode, ImageError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from toplabel.labels import Labels
-
 Activation = Literal["softmax", "sigmoid", "none"]
 """How a model's outputs become scores; "none" where they are probabilities already."""
+
+SCORE_DIGITS = 6
+"""Decimals of a score in records: finer than engines agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,11 @@ class Prediction:
             return f"error: {self.error.code}"
         return self.label or ""
 
+    def _repr_html_(self) -> str:
+        from toplabel.notebook import render  # reads the picture again; only in notebooks
+
+        return render(self)
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data, with the keys of the JSON contract, in its order."""
         top = None if self.top is None else [_candidate_dict(c) for c in self.top]
@@ -77,7 +78,7 @@ class Prediction:
             "source": self.source,
             "label": self.label,
             "index": self.index,
-            "score": self.score,
+            "score": None if self.score is None else round(self.score, SCORE_DIGITS),
             "top": top,
             "unsure": self.unsure,
             "warnings": list(self.warnings),
@@ -87,4 +88,5 @@ class Prediction:
 
 
 def _candidate_dict(candidate: Candidate) -> dict[str, Any]:
-    return {"label": candidate.label, "index": candidate.index, "score": candidate.score}
+    score = round(candidate.score, SCORE_DIGITS)
+    return {"label": candidate.label, "index": candidate.index, "score": score}

