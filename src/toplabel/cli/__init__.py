@@ -1,0 +1,93 @@
+"""The command line: arguments in, records on standard output and an exit status out."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING, Never
+
+from toplabel.cli.stopping import Stopped, watch_for_stop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ALL_LABELLED = 0
+SOME_FAILED = 1
+NOTHING_DONE = 2
+INTERRUPTED = 130
+
+
+def main() -> Never:
+    """Run the command line of this process, and end it."""
+    try:
+        watch_for_stop()
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt as stop:  # outside the steps that `run` watches
+        status = _stop_status(stop)
+    _leave(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit status of a command line: 0, 1 or 2, or 130 and 143 when stopped."""
+    from toplabel.cli.records import ReaderGone
+    from toplabel.cli.terminal import say
+
+    try:
+        return _invoke(arguments)
+    except ReaderGone:  # `| head -1` has seen enough
+        return ALL_LABELLED
+    except KeyboardInterrupt as stop:
+        say("stopped")
+        return _stop_status(stop)
+    except Exception as error:
+        if "--debug" in arguments:
+            import traceback
+
+            traceback.print_exc()
+        say(_reason(error))
+        return NOTHING_DONE
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    import click  # here, so that Ctrl-C is heard from the start
+
+    from toplabel.cli.group import toplabel
+
+    try:
+        with toplabel.make_context("toplabel", list(arguments)) as context:
+            status = toplabel.invoke(context)
+    except click.exceptions.Exit as end:  # --help and --version
+        return end.exit_code
+    return int(status or 0)
+
+
+def _stop_status(stop: KeyboardInterrupt) -> int:
+    return stop.status if isinstance(stop, Stopped) else INTERRUPTED
+
+
+def _reason(error: Exception) -> str:
+    """One line: what went wrong and what to do."""
+    from click import ClickException
+
+    from toplabel.errors import ToplabelError
+
+    if isinstance(error, ClickException):
+        return f"{error.format_message()} (toplabel --help)"
+    if isinstance(error, ToplabelError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller --batch-size"
+    return f"internal error: {type(error).__name__}: {error}; --debug shows where"
+
+
+def _leave(status: int) -> Never:
+    """End at once: unloading the libraries in order would take a tenth of the whole time."""
+    atexit._run_exitfuncs()  # temporary folders are removed there
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:  # a reader that has gone
+            pass
+    os._exit(status)

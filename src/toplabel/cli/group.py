@@ -1,0 +1,107 @@
+"""The command group: the first word in, the command it names out; without one, `predict`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from toplabel._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "predict": "toplabel.cli.predict:predict",
+    "models": "toplabel.cli.models:models",
+    "cache": "toplabel.cli.cache:cache",
+}
+"""Each command and the function that is it; its file is imported when it is called."""
+
+DEFAULT = "predict"
+
+HELP = """Print what each image is, according to a PyTorch classifier.
+
+\b
+toplabel cat.jpg                  the label of an image
+toplabel photos/ '*.png' --json   folders, patterns; a record a line
+toplabel cat.jpg -m resnet50      another model; toplabel models lists them
+cat cat.jpg | toplabel - -q       standard input; the label alone
+"""
+
+EPILOG = """A file or folder called like a command is named with its folder: ./models
+
+Exit status: 0 all labelled, 1 some inputs failed, 2 nothing could be done, 130 and 143 stopped.
+"""
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command when it is named, and has a default one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), function)
+        assert isinstance(command, click.Command)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command in front where the first word is no command."""
+        first = args[0] if args else ""
+        if first not in (*COMMANDS, "-h", "--help", "--version"):
+            _check_near_miss(first)
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The main job first: it needs no command."""
+        formatter.write_usage(ctx.command_path, "INPUT... [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND ...", prefix="       ")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The default command's options, then the commands."""
+        default = self.get_command(ctx, DEFAULT)
+        assert default is not None
+        default.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+@click.group(
+    cls=LazyGroup,
+    help=HELP,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def toplabel() -> None:
+    """The whole command line."""
+
+
+def _check_near_miss(word: str) -> None:
+    """Stop where the first word is almost a command and no file.
+
+    Raises:
+        click.UsageError: It says which command may be meant.
+    """
+    if not word.isalpha() or os.path.lexists(word):
+        return
+    from difflib import get_close_matches  # only for a word that is neither file nor command
+
+    guess = _completion(word, tuple(COMMANDS)) or get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
+    if guess:
+        raise click.UsageError(
+            f"there is no command and no file {word!r}; did you mean {guess[0]!r}?"
+        )
+
+
+def _completion(word: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if len(word) >= 3 and name.startswith(word)][:1]

@@ -1,0 +1,79 @@
+"""`toplabel models`: what -m can name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from toplabel.cli.columns import print_columns
+from toplabel.cli.options import debug_option
+from toplabel.cli.records import Records
+from toplabel.errors import ModelNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toplabel.sources.catalogue import ModelInfo
+
+HEADER = ("NAME", "CLASSES", "INPUT", "TOP-1 %", "PARAMETERS", "SIZE")
+
+HELP = """List the classifiers that -m can name, with what their zoo states of them.
+
+\b
+toplabel models resnet        those whose name contains it
+toplabel models 'resnet*'     those that match a pattern, as for files; in quotes
+toplabel models --json        all, one JSON object a line
+
+Top-1 is the published accuracy on ImageNet, size that of the file to download. -m also takes
+hf/ORG/NAME and folders of Hugging Face models, which no list holds.
+"""
+
+
+@click.command(help=HELP, short_help="List the models that can be named.")
+@click.argument("pattern", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each model.")
+@debug_option
+def models(pattern: str | None, *, as_json: bool) -> int:
+    """List the classifiers that can be named."""
+    from toplabel.sources.catalogue import list_models  # imports torch where it is installed
+
+    found = list_models(pattern)
+    if not found:
+        raise ModelNotFound(f"no model matches {pattern!r}; {_advice()}")
+    if as_json:
+        _print_json(found)
+    else:
+        print_columns(HEADER, [_row(info) for info in found])
+    return 0
+
+
+def _advice() -> str:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torchvision", "timm") if find_spec(name) is None]
+    if not missing:
+        return "toplabel models lists all"
+    return f"{' and '.join(missing)} not installed; pip install 'toplabel[torch]' for their models"
+
+
+def _print_json(found: Sequence[ModelInfo]) -> None:
+    import json
+    from dataclasses import asdict
+
+    records = Records()
+    for info in found:
+        records.write((json.dumps(asdict(info)) + "\n").encode())
+
+
+def _row(info: ModelInfo) -> tuple[str, ...]:
+    """Cells of the table; "-" for what is not stated."""
+    height, width = info.input_size
+    return (
+        info.name,
+        str(info.classes),
+        f"{height}x{width}",
+        "-" if info.accuracy is None else f"{info.accuracy:.1f}",
+        "-" if info.parameters is None else f"{info.parameters / 1e6:.1f} M",
+        "-" if info.size_bytes is None else f"{info.size_bytes / 1e6:.0f} MB",
+    )

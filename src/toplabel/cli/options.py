@@ -1,0 +1,86 @@
+"""Options that commands share: which model, how to run it, and how to read images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from toplabel.image import ReadOptions
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_AT_LEAST_ONE = click.IntRange(min=1)
+
+_RUNNING = (
+    click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models."),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "onnxruntime", "torch"]),
+        default="auto",
+        help="What computes.",
+    ),
+    click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        default="float32",
+        help="What PyTorch computes in.",
+    ),
+    click.option("--threads", type=_AT_LEAST_ONE, metavar="N", help="Images worked on at once."),
+    click.option("--batch-size", type=_AT_LEAST_ONE, metavar="N", help="Images in one call."),
+    click.option("--exact", is_flag=True, help="Never read large JPEGs at a smaller scale first."),
+)
+
+_READING = (
+    click.option(
+        "--allow-truncated", is_flag=True, help="Label what there is of a file that ends early."
+    ),
+    click.option("--srgb", is_flag=True, help="Convert embedded colour profiles to sRGB."),
+    click.option("--max-pixels", type=_AT_LEAST_ONE, metavar="N", help="Refuse larger pictures."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="For each URL."),
+)
+
+
+def running_options(command: Function) -> Function:
+    """Add the options of `Running` to a command."""
+    return _add(command, _RUNNING)
+
+
+def reading_options(command: Function) -> Function:
+    """Add the options of `ReadOptions` to a command."""
+    return _add(command, _READING)
+
+
+def debug_option(command: Function) -> Function:
+    """Add --debug, which the entry point looks for itself."""
+    show = click.option("--debug", is_flag=True, expose_value=False, help="Show errors in full.")
+    return show(command)
+
+
+def take_read_options(options: dict[str, Any]) -> ReadOptions:
+    """What the options of `reading_options` say; they are taken out of `options`.
+
+    Raises:
+        click.UsageError: The timeout is no time.
+    """
+    from toplabel.image import ReadOptions
+
+    timeout = options.pop("timeout")
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise click.UsageError(f"got --timeout {timeout}; expected a number of seconds above 0")
+    limits = {"max_pixels": options.pop("max_pixels"), "timeout_seconds": timeout}
+    return ReadOptions(
+        allow_truncated=options.pop("allow_truncated"),
+        srgb=options.pop("srgb"),
+        **{name: value for name, value in limits.items() if value is not None},
+    )
+
+
+def _add(command: Function, options: tuple[Callable[[Function], Function], ...]) -> Function:
+    for option in reversed(options):  # the last one added is listed first
+        command = option(command)
+    return command

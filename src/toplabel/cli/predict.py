@@ -1,0 +1,144 @@
+"""`toplabel INPUT...`: what each image is."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toplabel.cli.options import debug_option, reading_options, running_options, take_read_options
+from toplabel.cli.report import Report
+from toplabel.cli.terminal import Progress, is_terminal
+from toplabel.cli.view import choose_view
+from toplabel.errors import UsageError
+from toplabel.inputs import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+USAGE = """\
+Usage: toplabel INPUT... [OPTIONS]
+Example: toplabel cat.jpg
+INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input.
+More: toplabel --help
+"""
+
+DEFAULT_TOP_K = 5
+
+DEFAULT_MODEL_LIMITS = "none for people or documents; own model: -m"
+
+_LOOK_AHEAD = 100
+"""Sources that are named before the first is read, to know the width of the table's columns."""
+
+
+def _not_nan(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # passes click's own check of the range
+        raise click.BadParameter("nan is not in the range 0<=x<=1.")
+    return value
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option(
+    "-k",
+    "--top-k",
+    "--topk",
+    "top_k",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many classes to give.  [default: 5; in a table of several images 1]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    callback=_not_nan,
+    metavar="SCORE",
+    help="Mark a label with a lower score as unsure.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each image.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the labels alone, and no notes.")
+@running_options
+@reading_options
+@debug_option
+def predict(
+    inputs: tuple[str, ...],
+    *,
+    top_k: int | None,
+    threshold: float | None,
+    as_json: bool,
+    as_csv: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    r"""Print what each image is.
+
+    INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
+    terminal the answer is a table; in a pipe one line SOURCE<TAB>LABEL<TAB>SCORE for each image,
+    in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r. An image
+    that failed has an empty label and score, and a line on standard error.
+    """
+    if not inputs:
+        click.echo(USAGE, err=True, nl=False)
+        return 2
+    _check(inputs, as_json=as_json, as_csv=as_csv)
+    complaints: list[str] = []
+    sources = _sources(inputs, complaints)
+    names = list(itertools.islice(sources, _LOOK_AHEAD))
+    view = choose_view(names, as_json=as_json, as_csv=as_csv, quiet=quiet, top_k=top_k)
+    only_stderr = is_terminal(sys.stderr) and not is_terminal(sys.stdout)
+    progress = Progress(shown=only_stderr and len(names) > 1 and not quiet)
+    report = Report(view, quiet=quiet, progress=progress)
+    if names:
+        options["read"] = take_read_options(options)
+        wanted = {"top_k": top_k or DEFAULT_TOP_K, "threshold": threshold}
+        _label(itertools.chain(names, sources), report, options, wanted)
+    for complaint in complaints:
+        report.miss(complaint)
+    return report.status
+
+
+def _label(
+    sources: Iterable[str], report: Report, options: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    """Load the model and print what it says of each source."""
+    from toplabel import load  # numpy and all else that labelling needs
+
+    with load(notify=report.note, **options) as predictor:
+        if options["model"] is None:
+            report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
+        try:
+            for prediction in predictor.stream(sources, **wanted):
+                report.add(prediction)
+        finally:
+            report.close()
+        predictor.compile()  # a new model, for the next time; its first label has been printed
+
+
+def _sources(inputs: Iterable[str], complaints: list[str]) -> Iterator[str]:
+    """The sources that `inputs` name; those that name none leave a line in `complaints`."""
+    for name in inputs:
+        try:
+            yield from expand([name])
+        except UsageError as error:
+            complaints.append(str(error))
+
+
+def _check(inputs: tuple[str, ...], *, as_json: bool, as_csv: bool) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        click.UsageError: Two formats, or standard input that nobody pipes anything into.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("got --json and --csv; expected one of them")
+    if "-" in inputs and is_terminal(sys.stdin):
+        raise click.UsageError(
+            "got - for standard input, which is this terminal; pipe an image into it:"
+            " cat cat.jpg | toplabel -"
+        )
+    if inputs.count("-") > 1:
+        raise click.UsageError("got - twice; standard input can be read once")

@@ -1,0 +1,96 @@
+"""The terminal, as the commands see it: is there one, how wide, and one line to the user."""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic
+from typing import TextIO
+
+from toplabel.cli.text import printable
+
+_DEFAULT_WIDTH = 80
+_REDRAW_SECONDS = 0.1
+_CLEAR_LINE = "\r\x1b[K"
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads `stream` (or writes it, for standard input)."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def width() -> int:
+    """Columns of the terminal on standard output; 80 where that is not known."""
+    try:
+        columns = int(os.environ.get("COLUMNS", "0"))
+    except ValueError:
+        columns = 0
+    if columns <= 0:
+        try:
+            columns = os.get_terminal_size(1).columns
+        except OSError:
+            columns = 0
+    return columns or _DEFAULT_WIDTH
+
+
+def has_color() -> bool:
+    """Whether colours are welcome on standard output (NO_COLOR, TERM)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and is_terminal(sys.stdout)
+
+
+def has_blocks() -> bool:
+    """Whether standard output's encoding has the block characters of a bar."""
+    try:
+        "█▏…".encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def say(text: str) -> None:
+    """Print one line on standard error."""
+    _to_stderr(f"toplabel: {printable(text)}\n")
+
+
+class Progress:
+    """How far it is, on one line of standard error that redraws itself.
+
+    Args:
+        shown: Whether there is a person to show it to.
+    """
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._started = monotonic()
+        self._drawn = self._started
+        self._visible = False
+
+    def update(self, done: int, failed: int) -> None:
+        """Show the counts, ten times a second at most."""
+        now = monotonic()
+        if not self._shown or now - self._drawn < _REDRAW_SECONDS:
+            return
+        self._drawn, self._visible = now, True
+        failures = f", {failed:,} failed" if failed else ""
+        rate = done / (now - self._started)
+        _to_stderr(f"{_CLEAR_LINE}{done:,} images{failures}, {rate:.3g} a second")
+
+    def clear(self) -> None:
+        """Take the line away, before another is printed and at the end."""
+        if self._visible:
+            self._visible = False
+            _to_stderr(_CLEAR_LINE)
+
+
+def _to_stderr(text: str) -> None:
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:  # nobody listens: the exit status still tells
+        pass

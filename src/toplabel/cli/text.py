@@ -1,0 +1,33 @@
+"""Text, as a terminal shows it: without control characters, and in how many columns."""
+
+
+def printable(text: str) -> str:
+    r"""`text` with what disturbs a terminal written out: `\n`, `\x1b`, `\xff` for a byte."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _written_out(c) for c in text)
+
+
+def text_width(text: str) -> int:
+    """How many columns `text` takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width  # 1 MB that most names do not need
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def fit(text: str, width: int, *, keep_end: bool = False) -> str:
+    """`text` in exactly `width` columns: padded, or cut with an ellipsis at one end."""
+    if text_width(text) > width:
+        while text_width(text) > width - 1:
+            text = text[1:] if keep_end else text[:-1]
+        text = f"…{text}" if keep_end else f"{text}…"
+    return text + " " * (width - text_width(text))
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,113 @@
+"""What importing and starting cost, and which names are public."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import toplabel
+from toplabel import errors
+from toplabel.cli.group import COMMANDS
+
+HEAVY = ("torch", "onnxruntime", "numpy", "PIL", "importlib.metadata", "click", "rich")
+
+
+def modules_after(code: str) -> set[str]:
+    """Names of the modules that a fresh Python has imported after `code`."""
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+def least_seconds(*arguments: str, repeats: int = 9) -> float:
+    """What a fresh Python with these arguments takes beyond an empty one, undisturbed."""
+    least = []
+    for command in (arguments, ("-c", "")):
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], capture_output=True, check=True)
+            times.append(time.perf_counter() - start)
+        least.append(min(times))
+    return least[0] - least[1]
+
+
+def test_importing_toplabel_imports_nothing_heavy():
+    assert not modules_after("import toplabel").intersection(HEAVY)
+
+
+def test_help_imports_nothing_heavy():
+    code = "from toplabel.cli import run; assert run(['--help']) == 0"
+    assert not modules_after(code).intersection(HEAVY) - {"click"}
+
+
+def test_labelling_imports_no_torch_and_no_metadata(shared_data: Path):
+    photo = min((shared_data / "imagenet").iterdir())
+    code = f"from toplabel.cli import run; assert run([{str(photo)!r}]) == 0"
+    unwanted = {"torch", "torchvision", "timm", "importlib.metadata", "asyncio", "http", "rich"}
+    assert not modules_after(code).intersection(unwanted)
+
+
+@pytest.mark.slow
+def test_import_takes_less_than_30_milliseconds():
+    assert least_seconds("-c", "import toplabel") < 0.03
+
+
+@pytest.mark.slow
+def test_help_takes_less_than_150_milliseconds():
+    assert least_seconds("-m", "toplabel", "--help") < 0.15
+
+
+def test_public_names_are_those_that_are_promised():
+    promised = {"label", "load", "wrap", "Labels", "Prediction", "Predictor", "Preprocess"}
+    promised |= {"ReadOptions", "__version__"}
+    promised |= {n for n in vars(errors) if n.endswith("Error") or n == "ModelNotFound"}
+    promised |= {"MissingDependency"}
+    assert set(toplabel.__all__) == promised
+    assert promised <= set(dir(toplabel))
+
+
+@pytest.mark.parametrize("name", toplabel.__all__)
+def test_every_public_name_can_be_had_and_is_documented(name: str):
+    value = getattr(toplabel, name)
+    assert name == "__version__" or value.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'lable'"):
+        _ = toplabel.lable
+
+
+@pytest.mark.parametrize("first", ["label", "load", "Predictor", "Labels"])
+def test_names_are_what_they_are_in_whatever_order_they_are_used(first: str):
+    checks = f"toplabel.{first}; assert callable(toplabel.load) and callable(toplabel.label)"
+    modules_after(f"import toplabel; {checks}")
+
+
+def test_editors_see_every_lazy_name():
+    source = Path(toplabel.__file__).read_text()
+    block = source[source.index("if TYPE_CHECKING:") : source.index("__all__")]
+    seen = set(re.findall(r"\b\w+\b", block))
+    assert set(toplabel.__all__) - {"__version__"} <= seen
+
+
+def test_the_version_is_the_packages():
+    done = subprocess.run(
+        [sys.executable, "-m", "toplabel", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout == f"toplabel {toplabel.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_stands_in_the_readme(command: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "toplabel", command, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert f"toplabel {command}" in done.stdout
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert not readme or f"toplabel {command}" in readme or command == "predict"
