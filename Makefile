@@ -1,0 +1,56 @@
+# The two commands a newcomer types: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints/cpu.txt
+WORKERS ?= 2
+
+.PHONY: demo test test-slow test-all check format bench embedded clean
+
+demo: $(VENV)/.base  ## set everything up (no torch), then label the example photos
+	@echo '$$ toplabel examples/*.jpg -k 3'
+	@$(BIN)/toplabel examples/*.jpg -k 3
+	@echo
+	@echo '$$ toplabel examples/cat.jpg --json -k 2'
+	@$(BIN)/toplabel examples/cat.jpg --json -k 2
+
+test: $(VENV)/.dev  ## the default tests: under five minutes on two cores
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+
+test-slow: $(VENV)/.dev  ## what takes longer: every recipe of every zoo, the whole hostile corpus
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+test-all: test test-slow
+
+check: $(VENV)/.dev  ## format, lint, types, and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## measure against the alternatives, write docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+embedded: $(VENV)/.dev  ## build the embedded model's bundle anew
+	$(BIN)/python scripts/build_embedded_bundle.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+
+$(VENV)/.base: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q .
+	@touch $@
+
+# torch first and pinned: otherwise another requirement pulls the CUDA build of several gigabytes
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml $(CONSTRAINTS)
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e '.[all]' --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
