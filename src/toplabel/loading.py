@@ -60,8 +60,8 @@ def load(model: str | os.PathLike[str] | None = None, **options: Unpack[Options]
     loaded = load_model(name, notify=running.notify)  # imports torch: seconds
     from toplabel.building import build
 
-    _tell_name(name, loaded.name, running)
     classifier, compile_ = build(loaded, running, entry=_entry_name(name))
+    _tell_name(name, classifier.name, running)
     return _predictor(classifier, running, compile=compile_)
 
 
@@ -172,6 +172,6 @@ def _entry_name(name: str) -> str:
 
 
 def _tell_name(given: str, name: str, running: Running) -> None:
-    """Say once what a short name became."""
-    if name.split("@")[0] != given and not os.path.exists(given):
+    """Say once what a short name became; `name` ends in @ and the start of its weights' sha256."""
+    if name.rpartition("@")[0] != given and not os.path.exists(given):
         running.notify(f"{given} is {name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -107,6 +108,8 @@ def _label(
     """Load the model and print what it says of each source."""
     from toplabel import load  # numpy and all else that labelling needs
 
+    # Pillow's remarks on odd files; what matters of them becomes a record's warning or error
+    warnings.filterwarnings("ignore", module="PIL")
     with load(notify=report.note, **options) as predictor:
         if options["model"] is None:
             report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
