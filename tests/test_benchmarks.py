@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import guard, loop, measure, report, results
+from benchmarks import guard, loop, machine, measure, report, results
 from benchmarks.bench import RIVALS, ROOT, Bench, last_json
 from benchmarks.materials import checkpoints
 
@@ -57,7 +57,12 @@ def test_equal_labels_are_counted() -> None:
 
 def _part(title: str, *, met: bool | None) -> dict[str, object]:
     row = results.Row(what="speed", figure="3 x", goal="" if met is None else ">= 2 x", met=met)
-    around = {"date": "2026-01-01", "machine": {"cores": "2"}, "photos": "drawn", "load": 0.1}
+    around = {
+        "date": "2026-01-01",
+        "machine": {"cores": "2"},
+        "photos": "drawn",
+        "used_by_others": 0.9,
+    }
     table = results.Table(title="Each", header=("a", "b"), rows=(("1", "2"),))
     section = results.Section(title=title, rows=(row,), tables=(table,), notes=("How.",))
     found: dict[str, object] = json.loads(json.dumps(results.to_dict(section, surroundings=around)))
@@ -74,6 +79,14 @@ def test_the_page_says_which_goals_are_met_and_how_to_measure_again() -> None:
     assert "| X |" not in goals
     assert "`python -m benchmarks two`" in page
     assert "| 1 | 2 |" in page
+    assert "kept 0.9 cores busy" in page
+
+
+def test_what_other_processes_do_meanwhile_is_noticed() -> None:
+    before = machine.Moment(clock=10.0, all_work=100.0, own_work=5.0)
+    after = machine.Moment(clock=20.0, all_work=119.0, own_work=15.0)
+    assert machine.used_by_others(before, after) == pytest.approx(0.9)
+    assert machine.used_by_others(machine.now(), machine.now()) >= 0
 
 
 def test_measuring_one_part_anew_keeps_the_others(
@@ -90,7 +103,7 @@ def test_measuring_one_part_anew_keeps_the_others(
 
 
 def test_the_guard_is_judged_by_photos_that_were_scaled() -> None:
-    one = {"scale": 2, "margin": 0.4, "change": 0.5, "label_changed": True}
+    one = {"scale": 2, "margin": 0.4, "margin_exact": 0.1, "label_changed": True}
     found = [
         {**one, "guarded_label_changed": False},
         {**one, "margin": 3.0, "label_changed": False, "guarded_label_changed": False},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toplabel import cache
+from toplabel._platform import available_cpus
 from toplabel.bundle import Bundle
 from toplabel.cache.refusals import find_refusal, remember_refusal
 from toplabel.cache.stamp import FileStamp
@@ -54,9 +55,11 @@ def build(
         bundle = _bundle(model, running)
         if bundle is None:
             return None
+        classifier = Classifier.of_bundle(bundle)
+        classifier.open_engine(available_cpus())  # checks it and makes the copy later starts open
         if entry is not None:
             cache.store_entry(entry, bundle.to_manifest(), weights_files=stamps)
-        return Classifier.of_bundle(bundle)
+        return classifier
 
     return eager, compile_
 
