@@ -1,0 +1,1 @@
+"""Benchmarks: what toplabel promises, measured against the alternatives in the same run."""

@@ -1,0 +1,76 @@
+"""What the scaled decode does to the logits of each photo, as stored or enlarged in some way.
+
+python margins.py VARIANT PHOTO...    VARIANT: stored, or MEGAPIXELS:QUALITY:SUBSAMPLING
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import toplabel
+from toplabel.bundle import embedded_bundle
+from toplabel.engines.onnxruntime import OnnxRuntimeEngine
+from toplabel.image import read_image
+
+
+def content(photo: str, variant: str) -> bytes:
+    """The photo's file, or that of the enlarged photo."""
+    if variant == "stored":
+        return Path(photo).read_bytes()
+    megapixels, quality, subsampling = variant.split(":", 2)
+    with Image.open(photo) as image:
+        picture = image.convert("RGB")
+    factor = (float(megapixels) * 1e6 / (picture.width * picture.height)) ** 0.5
+    size = round(picture.width * factor), round(picture.height * factor)
+    file = io.BytesIO()
+    picture.resize(size, Image.Resampling.LANCZOS).save(
+        file, "JPEG", quality=int(quality), subsampling=subsampling
+    )
+    return file.getvalue()
+
+
+@cache
+def parts() -> tuple:
+    bundle = embedded_bundle()
+    engine = OnnxRuntimeEngine(bundle.program, threads=1)
+    return bundle.preprocess, engine, toplabel.load(threads=1)
+
+
+def logits(picture) -> np.ndarray:
+    recipe, engine, _ = parts()
+    return engine(recipe(picture.pixels, original_size=(picture.height, picture.width))[None])[0]
+
+
+def compare(task: tuple[str, str]) -> dict:
+    """The photo's margins: `label_changed` is about the scaled decode without any guard."""
+    photo, variant = task
+    recipe, _, model = parts()
+    data = content(photo, variant)
+    scaled = read_image(data, resized_size=recipe.resized_size)
+    full = logits(read_image(data))
+    fast = full if scaled.scale == 1 else logits(scaled)
+    best, second = np.argsort(fast)[[-1, -2]]
+    return {
+        "photo": Path(photo).name,
+        "variant": variant,
+        "scale": scaled.scale,
+        "ratio": min(scaled.pixels.shape[:2]) / min(recipe.resized_size(*scaled.pixels.shape[:2])),
+        "margin": float(fast[best] - fast[second]),
+        "margin_exact": float(full[best] - full[second]),
+        "change": float(np.abs(fast - full).max()),
+        "label_changed": bool(fast.argmax() != full.argmax()),
+        "guarded_label_changed": bool(model(data, top_k=1).index != full.argmax()),
+    }
+
+
+if __name__ == "__main__":
+    variant, *photos = sys.argv[1:]
+    with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
+        print(json.dumps(pool.map(compare, [(photo, variant) for photo in photos], chunksize=4)))

@@ -1,0 +1,41 @@
+"""One thread, one photo at a time: mean seconds of reading with preprocessing, and of the engine.
+
+python stages.py guarded|exact PHOTO...
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+
+from toplabel.bundle import embedded_bundle
+from toplabel.engines.onnxruntime import OnnxRuntimeEngine
+from toplabel.image import read_image
+
+mode, *photos = sys.argv[1:]
+bundle = embedded_bundle()
+recipe = bundle.preprocess
+engine = OnnxRuntimeEngine(bundle.program, threads=1)
+batch = np.empty((1, recipe.num_channels, *recipe.input_size), np.float32)
+seconds = {"read": 0.0, "preprocess": 0.0, "engine": 0.0}
+
+
+def label(photo: str) -> None:
+    at = [time.perf_counter()]
+    picture = read_image(photo, resized_size=None if mode == "exact" else recipe.resized_size)
+    at.append(time.perf_counter())
+    recipe(picture.pixels, original_size=(picture.height, picture.width), out=batch[0])
+    at.append(time.perf_counter())
+    engine(batch)
+    at.append(time.perf_counter())
+    for stage, start, end in zip(seconds, at, at[1:], strict=False):
+        seconds[stage] += end - start
+
+
+for photo in photos[:4]:
+    label(photo)
+seconds = dict.fromkeys(seconds, 0.0)
+for photo in photos:
+    label(photo)
+print(json.dumps({stage: total / len(photos) for stage, total in seconds.items()}))
