@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from toplabel.prediction import Prediction
     from toplabel.preprocess import Preprocess
 
-CPU_BATCH_SIZE = 4
-"""Images in one call on a CPU, where a larger batch gains nothing (docs/benchmarks.md)."""
+CPU_BATCH_SIZE = 2
+"""Images in one call on a CPU: larger batches gain nothing and take memory: 290 MB at 4."""
 
 GPU_BATCH_SIZE = 64
 

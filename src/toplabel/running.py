@@ -41,7 +41,7 @@ class Running:
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" is the CPU.
         dtype: What PyTorch computes in; lower precision than float32 can change labels.
         threads: Images worked on at once; None: one for each processor of this process.
-        batch_size: Images in one call of the engine; None: 4 on a CPU, 64 on a GPU.
+        batch_size: Images in one call of the engine; None: 2 on a CPU, 64 on a GPU.
         exact: Never decode a large JPEG at a reduced scale first. Labels are the same either
             way; with it, scores too equal those of the library's own preprocessing.
         read: Limits and choices in reading images.
