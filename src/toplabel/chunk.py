@@ -79,8 +79,8 @@ def _run(
                 max_pixels=settings.read.max_pixels,
                 out=batch[len(ready)],
             )
-        except ImageError as error:
-            item.error = error
+        except ImageError as error:  # without its traceback, which would keep batch and pixels
+            item.error = ImageError(error.code, error.message)
         except MemoryError:
             item.error = ImageError("out_of_memory", "there was not enough memory for this image")
         else:
@@ -120,10 +120,10 @@ def _is_doubtful(item: _Item, classifier: Classifier, settings: Settings) -> boo
 
 
 def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Prediction:
+    if item.error is not None:
+        return Prediction.failed(item.name, classifier.name, item.error, warnings=item.warnings)
+    assert item.logits is not None
     try:
-        if item.error is not None:
-            raise item.error
-        assert item.logits is not None
         ranking = rank(
             item.logits,
             classifier.labels,

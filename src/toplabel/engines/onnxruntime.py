@@ -62,16 +62,15 @@ class OnnxRuntimeEngine:
 
     def _open_and_check(self, threads: int) -> ort.InferenceSession:
         """Open the program itself, replay its goldens, and keep the optimised copy."""
-        from toplabel.goldens import Goldens, replay  # Pillow and zipfile; only this first time
+        from toplabel.goldens import (
+            Goldens,
+            replay_once,
+        )  # Pillow and zipfile; only this first time
 
         copy = _copy_path(self._program)
         written = None if copy is None else copy.with_suffix(f".{os.getpid()}.tmp")
         self._session = _open_original(self._program, threads, optimised_copy=written)
-        agreement = replay(
-            Goldens.load(self._program.goldens_path),
-            self,
-            fixed_batch=self._program.fixed_batch,
-        )
+        agreement = replay_once(Goldens.load(self._program.goldens_path), self)
         if not agreement.agrees:
             if written is not None:
                 written.unlink(missing_ok=True)

@@ -116,10 +116,16 @@ def _decode(
             pixels, doubts = rgb_pixels(image, srgb=options.srgb, white=_white(image))
         return image, pixels, warnings + doubts
     except Exception as error:
-        failure = from_decoder(error, format_name=format_name)
-        if failure.code == "corrupt" and _is_cut(file, format_name):
-            failure = cut_short(format_name)
-        raise failure from error
+        # No local holds it: from its own traceback that would be a cycle, which keeps the pixels.
+        raise _failure(error, file, format_name) from error
+
+
+def _failure(error: Exception, file: BinaryIO, format_name: str) -> ImageError:
+    """What a decoder's error means: a file that ends early is `truncated`, whatever it said."""
+    failure = from_decoder(error, format_name=format_name)
+    if failure.code == "corrupt" and _is_cut(file, format_name):
+        return cut_short(format_name)
+    return failure
 
 
 def _is_cut(file: BinaryIO, format_name: str) -> bool:
