@@ -64,6 +64,19 @@ def test_scaled_decode_of_a_turned_photo_counts_upright_sides() -> None:
     assert (picture.height, picture.width) == (400, 800)
 
 
+def test_a_photo_that_has_to_be_turned_is_scaled_only_by_what_divides_its_sides() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3
+
+    def scale(width: int, height: int, **more) -> int:
+        content = encoded(scene(width, height), "JPEG", **more)
+        return read_image(content, resized_size=lambda h, w: (20, 20)).scale
+
+    assert scale(800, 404) == 8
+    assert scale(800, 404, exif=exif) == 4
+    assert scale(800, 405, exif=exif) == 1
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (2, 7), (5, 200), (17, 9)])
 def test_scaled_decode_of_tiny_pictures_is_right_or_exact(size: tuple[int, int]) -> None:
     picture = read_image(encoded(scene(*size), "JPEG"), resized_size=lambda h, w: (1, 1))

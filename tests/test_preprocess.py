@@ -189,14 +189,30 @@ def test_fills_a_slot_of_the_batch():
 
 
 def test_a_scaled_decode_is_resized_to_the_size_of_the_original():
-    small = np.asarray(Image.fromarray(photo(301, 403)).reduce(4))  # 76x101
+    small = np.asarray(Image.fromarray(photo(301, 403)).reduce(4))  # 76x101, of 75.25 x 100.75
     preprocess = recipe(input_size=(60, 60), resize_size=(64, 64))
-    size = preprocess.resized_size(301, 403)
-    expected = Image.fromarray(small).resize(size[::-1], Image.Resampling.BILINEAR)
-    left = round((size[1] - 60) / 2)
-    crop = expected.crop((left, 2, left + 60, 62))
-    ours = preprocess.resize_and_crop(small, original_size=(301, 403))
-    assert np.array_equal(ours, np.asarray(crop))
+    height, width = preprocess.resized_size(301, 403)
+    whole = Image.fromarray(small).resize(
+        (width, height), Image.Resampling.BILINEAR, box=(0, 0, 403 / 4, 301 / 4)
+    )
+    left = round((width - 60) / 2)
+    ours = preprocess.resize_and_crop(small, original_size=(301, 403), scale=4)
+    assert ours.shape == (60, 60, 3)
+    difference = np.abs(np.int16(ours) - np.asarray(whole.crop((left, 2, left + 60, 62))))
+    assert difference.max() <= 2
+
+
+@pytest.mark.parametrize("channels", ["rgb", "grey"])
+def test_a_scaled_decode_ends_where_the_picture_ends(channels):
+    """The last row and column stand for a part of a pixel: a ramp keeps its slope."""
+    ramp = np.linspace(0, 255, 1601 + 7)[None, :, None].repeat(808, 0).repeat(3, 2)
+    decoded = ramp.reshape(101, 8, 201, 8, 3).mean((1, 3)).round().astype(np.uint8)
+    exact = ramp[:801, :1601].round().astype(np.uint8)
+    values = {"mean": (0.5,), "std": (0.5,)} if channels == "grey" else {}
+    preprocess = recipe(input_size=(40, 80), resize_size=(40, 40), channels=channels, **values)
+    ours = preprocess.resize_and_crop(decoded, original_size=(801, 1601), scale=8)
+    theirs = preprocess.resize_and_crop(exact)
+    assert np.abs(np.int16(ours) - theirs).max() <= 1
 
 
 def test_a_resized_picture_beyond_the_limit_is_too_large():

@@ -45,7 +45,8 @@ def parts() -> tuple:
 
 def logits(picture) -> np.ndarray:
     recipe, engine, _ = parts()
-    return engine(recipe(picture.pixels, original_size=(picture.height, picture.width))[None])[0]
+    size = picture.height, picture.width
+    return engine(recipe(picture.pixels, original_size=size, scale=picture.scale)[None])[0]
 
 
 def compare(task: tuple[str, str]) -> dict:

@@ -25,7 +25,12 @@ def label(photo: str) -> None:
     at = [time.perf_counter()]
     picture = read_image(photo, resized_size=None if mode == "exact" else recipe.resized_size)
     at.append(time.perf_counter())
-    recipe(picture.pixels, original_size=(picture.height, picture.width), out=batch[0])
+    recipe(
+        picture.pixels,
+        original_size=(picture.height, picture.width),
+        scale=picture.scale,
+        out=batch[0],
+    )
     at.append(time.perf_counter())
     engine(batch)
     at.append(time.perf_counter())

@@ -76,6 +76,7 @@ def _run(
             recipe(
                 picture.pixels,
                 original_size=(picture.height, picture.width),
+                scale=picture.scale,
                 max_pixels=settings.read.max_pixels,
                 out=batch[len(ready)],
             )

@@ -143,12 +143,18 @@ def _check(header: JpegHeader, data: bytes, *, max_pixels: int) -> None:
 
 
 def _scale(header: JpegHeader, resized_size: ResizedSize) -> int:
-    """The largest of 8, 4, 2 that leaves twice the resized size on both sides; else 1."""
+    """The largest of 8, 4, 2 that leaves twice the resized size on both sides; else 1.
+
+    A picture that has to be turned must be divisible by it: a part of a pixel at the right or
+    below, where the resize expects it, would come to lie at the left or above.
+    """
     height, width = header.height, header.width
     if is_sideways(header.orientation):
         height, width = width, height
     resized_height, resized_width = resized_size(height, width)
     for scale in (8, 4, 2):
+        if header.orientation != 1 and (height % scale or width % scale):
+            continue
         if -(-height // scale) >= 2 * resized_height and -(-width // scale) >= 2 * resized_width:
             return scale
     return 1

@@ -101,6 +101,7 @@ class Preprocess:
         pixels: NDArray[np.uint8],
         *,
         original_size: tuple[int, int] | None = None,
+        scale: int = 1,
         max_pixels: int | None = None,
     ) -> NDArray[np.uint8]:
         """What the model sees, before it is normalised: uint8 (h, w, C), of `input_size`.
@@ -110,6 +111,7 @@ class Preprocess:
         Args:
             pixels: uint8 (H, W, 3), upright RGB; (H, W, C) where `channels` is a number.
             original_size: (height, width) of the picture where `pixels` are a scaled decode of it.
+            scale: Of that decode: each of `pixels` stands for `scale` x `scale` of the picture.
             max_pixels: Limit for the resized picture.
 
         Raises:
@@ -125,7 +127,13 @@ class Preprocess:
                 f" beyond the limit of {max_pixels} pixels; crop it, or raise the limit",
             )
         window = crop_window(size, self.input_size, self.convention)
-        crop = resize_and_crop(planes, size=size, window=window, interpolation=self.interpolation)
+        crop = resize_and_crop(
+            planes,
+            size=size,
+            window=window,
+            interpolation=self.interpolation,
+            extent=None if scale == 1 else (height / scale, width / scale),
+        )
         if self.channels == "bgr":
             crop = crop[..., ::-1]
         return pad_to_window(crop, window=window, pad_value=self.pad_value[: crop.shape[2]])
@@ -150,6 +158,7 @@ class Preprocess:
         pixels: NDArray[np.uint8],
         *,
         original_size: tuple[int, int] | None = None,
+        scale: int = 1,
         max_pixels: int | None = None,
         out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
@@ -158,13 +167,16 @@ class Preprocess:
         Args:
             pixels: As `resize_and_crop` takes them.
             original_size: As there.
+            scale: As there.
             max_pixels: As there.
             out: A slot of the batch, float32 (C, h, w), which is filled and returned.
 
         Raises:
             ImageError: As `resize_and_crop`.
         """
-        crops = self.resize_and_crop(pixels, original_size=original_size, max_pixels=max_pixels)
+        crops = self.resize_and_crop(
+            pixels, original_size=original_size, scale=scale, max_pixels=max_pixels
+        )
         return self.normalise(crops, out=out)
 
     def _planes(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -29,6 +29,7 @@ def resize_and_crop(
     size: tuple[int, int],
     window: Window,
     interpolation: Interpolation,
+    extent: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
     """The part of the resized picture that lies in the window, uint8 (h, w, C).
 
@@ -40,18 +41,24 @@ def resize_and_crop(
         size: (height, width) that the whole picture is resized to.
         window: In the resized picture.
         interpolation: The filter, by Pillow's name.
+        extent: (height, width) that the picture covers of the pixels, where that is a fraction:
+            of a scaled decode the last row and column may stand for less than a pixel. Then only
+            the window is computed, and single values differ from those of the whole.
     """
     part = inside(window, size)
-    if size == pixels.shape[:2]:
+    if size == (extent or pixels.shape[:2]):
         return pixels[part.top : part.bottom, part.left : part.right]
     if size[0] * size[1] > _MUCH_LARGER * (part.bottom - part.top) * (part.right - part.left):
         return resize_window(pixels, size, part, interpolation)
+
+    def resize(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if extent is None:
+            return _by_pillow(plane, size, part, interpolation)
+        return _window_by_pillow(plane, extent, size, part, interpolation)
+
     if pixels.shape[2] == 3:
-        return _by_pillow(pixels, size, part, interpolation)
-    planes = [
-        _by_pillow(pixels[..., channel], size, part, interpolation)
-        for channel in range(pixels.shape[2])
-    ]
+        return resize(pixels)
+    planes = [resize(pixels[..., channel]) for channel in range(pixels.shape[2])]
     return planes[0][..., None] if len(planes) == 1 else np.stack(planes, axis=-1)
 
 
@@ -84,6 +91,21 @@ def pad_to_window(
 def to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The picture's brightness as Pillow's mode L has it: uint8 (H, W, 1) for RGB (H, W, 3)."""
     return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+
+
+def _window_by_pillow(
+    pixels: NDArray[np.uint8],
+    extent: tuple[float, float],
+    size: tuple[int, int],
+    part: Window,
+    interpolation: Interpolation,
+) -> NDArray[np.uint8]:
+    """Resize the part alone, with Pillow, from its place in the pixels; shapes as `_by_pillow`."""
+    down, across = extent[0] / size[0], extent[1] / size[1]
+    box = (part.left * across, part.top * down, part.right * across, part.bottom * down)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    shape = part.right - part.left, part.bottom - part.top
+    return np.asarray(image.resize(shape, _FILTERS[interpolation], box=box))
 
 
 def _by_pillow(
