@@ -92,6 +92,7 @@ def main() -> None:
         bundle = build(Path(folder))
         shutil.rmtree(destination, ignore_errors=True)
         shutil.copytree(folder, destination)
+        destination.chmod(0o755)  # a temporary folder is for its owner alone
     sizes = {path.name: path.stat().st_size for path in sorted(destination.iterdir())}
     print(f"{bundle.name}: {sizes}, agreement {dict(bundle.program.agreement)}")
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from toplabel.compile.padding import fix_padding
 from toplabel.errors import ModelError
 from toplabel.program import PROGRAM_NAME
 
@@ -70,6 +71,8 @@ def export(module: nn.Module, example: torch.Tensor, folder: Path, *, exporter: 
             _trace(module, example, path, exporter)
         else:
             _export_by_dynamo(module, example, path, exporter)
+    if list(folder.iterdir()) == [path]:  # else its weights lie beside it: above 2 GB
+        fix_padding(path, input_shape=tuple(example.shape[1:]), fixed_batch=exporter.fixed_batch)
     return path
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from toplabel.model import Model
 
-EXPORT_SCHEMA = 1
+EXPORT_SCHEMA = 2
 """Raised when programs are made in another way, so that none of the older ones is found."""
 
 Buffer = bytes | memoryview
