@@ -15,6 +15,7 @@ from benchmarks.results import Row, Section
 PHOTO = ROOT / "examples" / "cat.jpg"
 OURS, FIRST, BARE = "toplabel cat.jpg", "toplabel, empty cache", "bare onnxruntime script"
 LITE0, RESNET18 = "textbook script, Lite0", "textbook script, ResNet-18"
+PIPELINE = "Hugging Face pipeline, Lite0"
 
 
 def measure(bench: Bench) -> Section:
@@ -31,6 +32,7 @@ def measure(bench: Bench) -> Section:
         folder / "resnet18.pth",
         labels,
     ]
+    pipeline = [sys.executable, RIVALS / "hf_one.py", PHOTO, folder / "lite0-hf"]
     near = interleave(
         {
             OURS: ours,
@@ -40,7 +42,12 @@ def measure(bench: Bench) -> Section:
         repeats=bench.repeats(15),
     )
     far = interleave(
-        {OURS: ours, LITE0: partial(run, textbook), RESNET18: partial(run, usual)},
+        {
+            OURS: ours,
+            LITE0: partial(run, textbook),
+            RESNET18: partial(run, usual),
+            PIPELINE: partial(run, pipeline),
+        },
         repeats=bench.repeats(5),
     )
     _check_answers(near[OURS][0], near[BARE][0], far[LITE0][0])
@@ -97,7 +104,7 @@ def _rows_near(runs: dict[str, list[Run]]) -> tuple[Row, ...]:
 def _rows_far(runs: dict[str, list[Run]]) -> tuple[Row, ...]:
     rows = []
     ours = [one.seconds for one in runs[OURS]]
-    for name in (LITE0, RESNET18):
+    for name, goal in ((LITE0, 12), (RESNET18, 12), (PIPELINE, None)):
         seconds = [one.seconds for one in runs[name]]
         faster = ratio(seconds, ours)
         memory = median([one.peak_mb for one in runs[name]])
@@ -106,8 +113,8 @@ def _rows_far(runs: dict[str, list[Run]]) -> tuple[Row, ...]:
             Row(
                 what=f"toplabel against it: {median(ours):.3f} s",
                 figure=f"{faster:.1f} x faster",
-                goal=">= 12 x",
-                met=faster >= 12,
+                goal=f">= {goal} x" if goal else "",
+                met=faster >= goal if goal else None,
             )
         )
     return tuple(rows)

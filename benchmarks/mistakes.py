@@ -39,7 +39,6 @@ def measure(bench: Bench) -> Section:
         rows=tuple(_rows(outcomes)),
         tables=(_recipe_table(recipes), _input_table(outcomes)),
         notes=_notes(),
-        raw={"recipes": recipes, "inputs": said},
     )
 
 
