@@ -1,0 +1,121 @@
+"""Locating: how people name a class and its arguments in, its file and values out; no imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from toplabel.errors import UsageError
+
+_ACCEPTED = "package.module:Class, or nets.py:Class for a class in a file"
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_SPEC = re.compile(rf"(?:(?P<file>.+\.py)|(?P<module>{_DOTTED})):(?P<attribute>{_DOTTED})")
+_WORDS = {"true": True, "false": False, "none": None, "null": None}  # as other languages say them
+
+
+@dataclass(frozen=True, slots=True)
+class ClassName:
+    """A class, or a function that makes a network, as it was typed.
+
+    Args:
+        file: The Python file that has it, where one was named.
+        module: Else the dotted name of its module.
+        attribute: Its name there; with dots for one inside another.
+    """
+
+    file: Path | None
+    module: str
+    attribute: str
+
+    def __str__(self) -> str:
+        return f"{self.file or self.module}:{self.attribute}"
+
+
+def parse_class(spec: str) -> ClassName:
+    """The parts of `package.module:Class` or `folder/nets.py:Class`.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise UsageError(f"got {spec!r} as the architecture's class; expected {_ACCEPTED}")
+    file, module, attribute = match["file"], match["module"], match["attribute"]
+    return ClassName(Path(file) if file else None, module or "", attribute)
+
+
+def locate_class_file(spec: str) -> Path | None:
+    """The file of the module that a class is named in, found without importing anything.
+
+    The working directory comes before `sys.path`, as `python -m` has it. None: there is no such
+    file, or the module is not one of Python source.
+
+    Raises:
+        UsageError: It is no name of a class.
+    """
+    name = parse_class(spec)
+    if name.file is not None:
+        path = name.file.expanduser()
+        return path.resolve() if path.is_file() else None
+    found = find_module(name.module)
+    if found is None or not found.has_location or found.origin is None:
+        return None
+    return Path(found.origin).resolve() if found.origin.endswith(".py") else None
+
+
+def find_module(module: str) -> ModuleSpec | None:
+    """Where a dotted module is, without importing it or its packages; None: nowhere."""
+    first, *rest = module.split(".")
+    found = PathFinder.find_spec(first, [str(Path.cwd()), *sys.path]) or _find_elsewhere(first)
+    for part in rest:
+        if found is None or found.submodule_search_locations is None:
+            return None
+        # By its bare name: for a dotted one, a folder without __init__.py asks for its parent.
+        found = PathFinder.find_spec(part, list(found.submodule_search_locations))
+    return found
+
+
+def _find_elsewhere(first: str) -> ModuleSpec | None:
+    """A module that another finder knows, such as that of an editable installation."""
+    try:
+        return find_spec(first)
+    except (ImportError, ValueError):  # a module that was made by hand has no spec
+        return None
+
+
+def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """The arguments in `num_classes=10`, `dims=[1,2]`, `name=abc`: Python's literals, else text.
+
+    `true`, `false`, `none` and `null` are what they mean and no text, which would count as true.
+
+    Raises:
+        UsageError: One is no NAME=VALUE, or a name comes twice.
+    """
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise UsageError(
+                f"got {pair!r} as an argument of the class; expected NAME=VALUE, as num_classes=10"
+            )
+        if name in arguments:
+            raise UsageError(f"got the argument {name!r} of the class twice; say it once")
+        arguments[name] = _value(value.strip())
+    return arguments
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
