@@ -1,0 +1,291 @@
+"""Presets: the name of a usual preprocessing in, its recipe out; each name says all that is done.
+
+A name is FAMILY-MODE-SIZES, then perhaps channels, then perhaps a filter:
+`imagenet-crop-256-224`, `half-squash-28-grey`, `imagenet-squash-256x128-bgr-bicubic`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from toplabel.errors import PreprocessError
+from toplabel.preprocess.recipe import Preprocess
+from toplabel.preprocess.window import Interpolation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Family:
+    """What pixel values become; all of RGB, or of the channels named."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    range: tuple[float, float] = (0, 1)
+    interpolation: Interpolation = "bilinear"
+    channels: Literal["rgb", "bgr", "grey"] = "rgb"
+
+
+_NOTHING: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+_CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+_FAMILIES: dict[str, _Family] = {
+    "imagenet": _Family(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "half": _Family(mean=(0.5,) * 3, std=(0.5,) * 3),
+    "clip": _Family(
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+        interpolation="bicubic",
+    ),
+    "raw-1": _Family(**_NOTHING),
+    "raw-255": _Family(**_NOTHING, range=(0, 255)),
+    "caffe-103": _Family(  # mean in the order of the channels: blue, green, red
+        mean=(103.939, 116.779, 123.68), std=(1.0,) * 3, range=(0, 255), channels="bgr"
+    ),
+    "caffe-104": _Family(
+        mean=(104.0, 117.0, 123.0), std=(1.0,) * 3, range=(0, 255), channels="bgr"
+    ),
+    "cifar10-202": _Family(mean=_CIFAR_MEAN, std=(0.2023, 0.1994, 0.2010)),
+    "cifar10-247": _Family(mean=_CIFAR_MEAN, std=(0.2470, 0.2435, 0.2616)),
+    "mnist": _Family(mean=(0.1307,), std=(0.3081,), channels="grey"),
+}
+"""A number in a family's name tells apart what people call by one name: the range of values, or
+the first figure of the mean or std (of CIFAR-10's std, two are in use)."""
+
+_WORDS = (
+    *_FAMILIES,
+    "crop",
+    "squash",
+    "pad",
+    "none",
+    "bgr",
+    "grey",
+    "grey3",
+    *get_args(Interpolation),
+)
+_SIZE = r"[1-9]\d{0,4}(?:x[1-9]\d{0,4})?"
+_NAME = re.compile(
+    rf"(?P<family>{'|'.join(_FAMILIES)})(?:-(?P<mode>crop|squash|pad|none))?"
+    rf"-(?P<first>{_SIZE})(?:-(?P<second>{_SIZE}))?"
+    r"(?:-(?P<channels>bgr|grey3?|[1-9]\d{0,2}ch))?"
+    rf"(?:-(?P<filter>{'|'.join(get_args(Interpolation))}))?"
+)
+_FORM = (
+    f"FAMILY-MODE-SIZES: families {', '.join(_FAMILIES)}; modes crop-RESIZE-CROP, squash-SIZE,"
+    " squash-RESIZE-CROP, pad-SIZE, none-SIZE; sizes as 224 or HEIGHTxWIDTH; then, where needed,"
+    " -bgr, -grey, -grey3 or -4ch, and -bicubic or another filter"
+)
+_LIST = "`toplabel models --preprocess` lists examples"
+
+
+def preset(name: str) -> Preprocess:
+    """The recipe that a preset's name says.
+
+    Resizing is bilinear (for `clip` bicubic) by Pillow, sizes and offsets are rounded as
+    torchvision does, values are divided by 255 except in `raw-255` and `caffe`.
+
+    Args:
+        name: FAMILY-MODE-SIZES with any sizes, in pixels: `crop-R-S` (the shortest side to R,
+            then the centre of S), `squash-S` (to S, proportions lost), `squash-R-S` (to R, then
+            the centre of S), `pad-S` (the longest side to S, black beside), `none-S` (no
+            resizing; the centre of S). Then `-bgr` (channels turned round; each colour keeps its
+            own mean), `-grey` (one channel of brightness), `-grey3` (the same three times) or
+            `-4ch` (arrays of as many channels), then a filter, such as `-bicubic`.
+
+    Raises:
+        PreprocessError: No preset is called so; says what is close to it.
+    """
+    match = _NAME.fullmatch(name.strip().lower())
+    if match is None:
+        close = _close(name)
+        advice = f"did you mean {' or '.join(map(repr, close))}? {_LIST}" if close else _FORM
+        raise PreprocessError(f"unknown preset {name!r:.80}; {advice}")
+    try:
+        return _recipe(**match.groupdict())
+    except PreprocessError as error:
+        raise PreprocessError(f"in the preset {name!r:.80}: {error}; {_LIST}") from error
+
+
+def _recipe(
+    *,
+    family: str,
+    mode: str | None,
+    first: str,
+    second: str | None,
+    channels: str | None,
+    filter: str | None,
+) -> Preprocess:
+    values = _FAMILIES[family]
+    said: dict[str, Any] = {
+        "mean": values.mean,
+        "std": values.std,
+        "range": values.range,
+        "channels": values.channels,
+        "interpolation": filter or values.interpolation,
+    }
+    if mode is None:
+        if not family.startswith("raw") or second is not None:
+            raise PreprocessError("it has no mode; expected crop, squash, pad or none, then sizes")
+        mode = "squash"
+    crop = None if second is None else _size(second)
+    said |= _geometry(mode, _size(first), crop, both_sides="x" in first)
+    if mode == "none" and filter is not None:
+        raise PreprocessError(
+            f"got the filter {filter!r} with the mode none, which resizes nothing"
+        )
+    if channels is not None:
+        said |= _turned(family, values, channels)
+    return Preprocess(**said)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
+
+
+def _geometry(
+    mode: str, first: tuple[int, int], second: tuple[int, int] | None, *, both_sides: bool
+) -> dict[str, Any]:
+    """The resize and the crop."""
+    if mode == "none":
+        _refuse_second(mode, second)
+        return {"resize_mode": "none", "input_size": first}
+    if mode == "pad":
+        _refuse_second(mode, second)
+        return {"resize_mode": "longest", "resize_size": first, "input_size": first}
+    if mode == "squash":
+        return {"resize_mode": "squash", "resize_size": first, "input_size": second or first}
+    if second is None:
+        raise PreprocessError("crop has two sizes, as in crop-256-224: the resize and the crop")
+    if both_sides:
+        raise PreprocessError(
+            "crop resizes the shortest side, which is one number, as in crop-256-256x128; where"
+            " both sides are resized to fixed sizes, it is squash-RESIZE-CROP"
+        )
+    if min(second) > first[0]:
+        raise PreprocessError(
+            f"the crop of {min(second)} is larger than the resize to {first[0]}; expected"
+            " crop-RESIZE-CROP, as in crop-256-224"
+        )
+    return {"resize_mode": "shortest", "resize_size": first, "input_size": second}
+
+
+def _refuse_second(mode: str, second: tuple[int, int] | None) -> None:
+    if second is not None:
+        raise PreprocessError(f"{mode} has one size, as in {mode}-224; HEIGHTxWIDTH is one, too")
+
+
+def _turned(family: str, values: _Family, channels: str) -> dict[str, Any]:
+    """The channels, with the mean and std that belong to them."""
+    if values.channels != "rgb":
+        raise PreprocessError(f"{family} has its channels ({values.channels}) already")
+    if channels == "bgr":
+        return {"channels": "bgr", "mean": values.mean[::-1], "std": values.std[::-1]}
+    if channels == "grey3":
+        return {"channels": "grey"}
+    count = 1 if channels == "grey" else int(channels.removesuffix("ch"))
+    if len(set(values.mean)) > 1:
+        raise PreprocessError(
+            f"{family} has a mean for each of three colours; expected half, raw-1 or raw-255 with"
+            f" -{channels}, or a recipe as JSON with the mean that was trained with"
+        )
+    return {
+        "channels": "grey" if channels == "grey" else count,
+        "mean": values.mean[:1] * count,
+        "std": values.std[:1] * count,
+    }
+
+
+def _close(name: str) -> list[str]:
+    """Names that exist and are close to this one: with its words corrected, else examples."""
+    from difflib import get_close_matches  # only where something is wrong already
+
+    def meant(token: str) -> list[str]:
+        families = [family for family in _FAMILIES if family.startswith(f"{token}-")]
+        known = token in _WORDS or not token.isalpha()
+        return families or ([] if known else get_close_matches(token, _WORDS, n=2, cutoff=0.7))
+
+    tokens = re.split(r"[-_\s/]+", name.strip().lower())[:7]
+    corrected = map("-".join, product(*(meant(token) or [token] for token in tokens)))
+    found = [candidate for candidate in corrected if _is_preset(candidate)][:2]
+    return found or get_close_matches(name, PRESETS, n=2, cutoff=0.7)
+
+
+def _is_preset(name: str) -> bool:
+    match = _NAME.fullmatch(name)
+    try:
+        return match is not None and bool(_recipe(**match.groupdict()))
+    except PreprocessError:
+        return False
+
+
+def _describe(recipe: Preprocess) -> str:
+    """What a recipe does, in the order it does it."""
+    return ", ".join([_resizing(recipe), *_values(recipe)])
+
+
+def _resizing(recipe: Preprocess) -> str:
+    crop = "x".join(map(str, recipe.input_size))
+    if recipe.resize_mode == "none" or recipe.resize_size is None:
+        return f"no resizing, centre {crop}, black where the picture is smaller"
+    size = "x".join(map(str, recipe.resize_size))
+    if recipe.resize_mode == "longest":
+        return f"longest side to {size} ({recipe.interpolation}), black beside"
+    if recipe.resize_mode == "squash":
+        squashed = f"squash to {size} ({recipe.interpolation})"
+        return squashed if crop == size else f"{squashed}, centre {crop}"
+    return f"shortest side to {recipe.resize_size[0]} ({recipe.interpolation}), centre {crop}"
+
+
+def _values(recipe: Preprocess) -> list[str]:
+    said = [f"values {recipe.range[0]:g} to {recipe.range[1]:g}"]
+    if any(recipe.mean):
+        said.append(f"mean {_numbers(recipe.mean)}")
+    if set(recipe.std) != {1.0}:
+        said.append(f"std {_numbers(recipe.std)}")
+    channels = {"rgb": "RGB", "bgr": "BGR"}
+    if recipe.channels == "grey":
+        return [*said, "grey in three channels" if recipe.num_channels == 3 else "grey"]
+    return [*said, channels.get(str(recipe.channels), f"{recipe.channels} channels")]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    distinct = values[:1] if len(set(values)) == 1 else values
+    return "/".join(f"{value:g}" if value == round(value, 4) else str(value) for value in distinct)
+
+
+_USED_BY = {
+    "imagenet-crop-256-224": "torchvision's V1 weights and most training scripts",
+    "imagenet-crop-232-224": "torchvision's V2 weights",
+    "imagenet-crop-248-224-bicubic": "timm with crop_pct 0.9: resize = crop / crop_pct",
+    "imagenet-squash-224": "fastai, albumentations, Resize((224, 224))",
+    "imagenet-squash-256-224": "Resize((256, 256)), then CenterCrop(224)",
+    "imagenet-squash-256x128": "person re-identification",
+    "imagenet-pad-224": "letterbox",
+    "imagenet-none-32": "small pictures as they are",
+    "imagenet-crop-256-224-bgr": "OpenCV's channels, each colour with its own mean",
+    "imagenet-crop-256-224-grey3": "Grayscale(num_output_channels=3)",
+    "half-crop-256-224": "timm's Inception-like mean and std: -1 to 1",
+    "half-crop-342-299": "Inception",
+    "half-squash-224": "ViT of Google and Hugging Face; Keras' mode 'tf'",
+    "half-squash-28-grey": "one channel, -1 to 1",
+    "clip-crop-224-224": "CLIP and OpenCLIP",
+    "raw-1-224": "ToTensor() alone; Keras with rescale=1/255",
+    "raw-1-crop-256-224": "ToTensor() alone, after a crop",
+    "raw-1-squash-64-4ch": "arrays of four channels",
+    "raw-255-224": "networks that scale by themselves: Keras' EfficientNet",
+    "raw-255-crop-256-224": "networks that scale by themselves",
+    "caffe-103-squash-224-nearest": "Keras' mode 'caffe' after load_img: VGG, ResNet50",
+    "caffe-103-crop-256-224": "Caffe's VGG and ResNet",
+    "caffe-104-squash-256-224": "Caffe's GoogLeNet and CaffeNet",
+    "cifar10-202-none-32": "CIFAR-10 with std 0.2023/0.1994/0.2010, the mean of the pictures' own",
+    "cifar10-247-none-32": "CIFAR-10 with std 0.247/0.2435/0.2616, that of all pixels",
+    "mnist-none-28": "PyTorch's MNIST example",
+}
+
+PRESETS: Mapping[str, str] = MappingProxyType(
+    {name: f"{_describe(preset(name))} ({use})" for name, use in _USED_BY.items()}
+)
+"""Names that show what there is -> what each does, for people; sizes may be any."""
