@@ -251,7 +251,13 @@ def test_a_stream_of_a_new_model_answers_first_then_compiles_then_goes_on() -> N
 def test_a_model_that_cannot_be_compiled_stays_as_it_is() -> None:
     calls = []
     engine = FakeEngine()
-    model = predictor(engine, compile=lambda: calls.append(1))
+    eager = predictor(engine)._classifier
+
+    def compile_in_vain() -> Classifier:
+        calls.append(1)
+        return eager
+
+    model = predictor(engine, compile=compile_in_vain)
     assert len(list(model.stream([colour(0)] * 5))) == 5
     model.compile()
     assert calls == [1]

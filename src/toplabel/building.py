@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from toplabel.program import Program
     from toplabel.running import Running
 
-Compile = Callable[[], Classifier | None]
+Compile = Callable[[], Classifier]
 
 
 def build(
@@ -49,12 +49,13 @@ def build(
     model = replace(model, name=f"{model.name}@{weights_sha256(model.module)[:8]}")
     eager = _eager(model, running)
     if running.needs_torch:
-        return eager, None
+        reason = "engine, device or dtype were given that only PyTorch has; load it without them"
+        return replace(eager, unsaved=reason), None
 
-    def compile_() -> Classifier | None:
+    def compile_() -> Classifier:
         bundle = _bundle(model, running)
-        if bundle is None:
-            return None
+        if isinstance(bundle, NotCompiled):
+            return replace(eager, unsaved=bundle.reason)
         classifier = Classifier.of_bundle(bundle)
         classifier.open_engine(available_cpus())  # checks it and makes the copy later starts open
         if entry is not None:
@@ -78,8 +79,8 @@ def _eager(model: Model, running: Running) -> Classifier:
     )
 
 
-def _bundle(model: Model, running: Running) -> Bundle | None:
-    """The model's bundle for ONNX Runtime; None where eager PyTorch must do.
+def _bundle(model: Model, running: Running) -> Bundle | NotCompiled:
+    """The model's bundle for ONNX Runtime, or why eager PyTorch must do.
 
     Raises:
         ModelError: The model's answers are not to be trusted, compiled or not.
@@ -89,7 +90,7 @@ def _bundle(model: Model, running: Running) -> Bundle | None:
     if isinstance(program, NotCompiled):
         if running.engine == "onnxruntime":
             raise EngineError(f"{model.name} cannot run with onnxruntime: {program.reason}")
-        return None
+        return program
     return Bundle(
         name=model.name,
         program=program,

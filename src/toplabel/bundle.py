@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, get_args
 
+from toplabel import cache
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels import Labels
 from toplabel.prediction import Activation
@@ -86,16 +87,18 @@ class Bundle:
             labels = manifest["labels"]
             ids = labels["ids"]
             return cls(
-                name=manifest["name"],
+                name=_text(manifest["name"]),
                 program=program,
                 preprocess=Preprocess.from_dict(manifest["preprocess"]),
                 labels=Labels(
-                    tuple(labels["names"]), None if ids is None else tuple(ids), labels["named"]
+                    tuple(map(_text, labels["names"])),
+                    None if ids is None else tuple(map(_text, ids)),
+                    bool(labels["named"]),
                 ),
                 activation=manifest["activation"],
-                provenance=manifest["provenance"],
+                provenance={_text(k): _text(v) for k, v in manifest["provenance"].items()},
             )
-        except (KeyError, TypeError, ToplabelError) as error:
+        except (AttributeError, KeyError, TypeError, ToplabelError) as error:
             raise BundleError(f"the bundle's manifest is damaged: {error}") from error
 
     def write(self, folder: Path) -> None:
@@ -117,6 +120,26 @@ class Bundle:
         if not isinstance(manifest, dict):
             raise BundleError(f"no readable bundle at {folder}: its manifest is no object")
         return cls.from_manifest(manifest, Program.read(folder))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"got {value!r} where text belongs")
+    return value
+
+
+def cached_bundle(entry: str) -> Bundle | None:
+    """The bundle that an earlier start made; None where it is gone, changed or does not fit."""
+    manifest = cache.find_entry(entry)
+    if manifest is None or "program" not in manifest:
+        return None
+    program = cache.find_program(manifest["program"])
+    if program is None:
+        return None
+    try:
+        return Bundle.from_manifest(manifest, program)
+    except BundleError:  # damaged, or from another version: made again
+        return None
 
 
 def embedded_bundle() -> Bundle:

@@ -11,6 +11,7 @@ import numpy as np
 from toplabel.errors import ErrorCode, ImageError
 from toplabel.guard import is_close
 from toplabel.image import Picture, ReadOptions, read_image, source_name
+from toplabel.image.arrays import is_tensor
 from toplabel.prediction import Prediction
 from toplabel.scoring import rank
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from toplabel.classifier import Classifier
     from toplabel.engines import Engine
+    from toplabel.suspicion import Suspicion
 
 Numbered = tuple[int, object]
 """A source and its place in the order of inputs."""
@@ -47,11 +49,16 @@ class _Item:
 
 
 def label_chunk(
-    chunk: Sequence[Numbered], engine: Engine, classifier: Classifier, settings: Settings
+    chunk: Sequence[Numbered],
+    engine: Engine,
+    classifier: Classifier,
+    settings: Settings,
+    *,
+    watch: Suspicion | None = None,
 ) -> list[Prediction]:
-    """One prediction for each source, in order, whatever happens to it."""
+    """One prediction for each source, in order, whatever happens to it; `watch` sees the first."""
     items = [_Item(source, source_name(source, index)) for index, source in chunk]
-    _run(items, engine, classifier, settings, exact=settings.exact)
+    _run(items, engine, classifier, settings, exact=settings.exact, watch=watch)
     doubtful = [item for item in items if _is_doubtful(item, classifier, settings)]
     if doubtful:  # a scaled decode and a close answer: read again in full
         _run(doubtful, engine, classifier, settings, exact=True)
@@ -65,6 +72,7 @@ def _run(
     settings: Settings,
     *,
     exact: bool,
+    watch: Suspicion | None = None,
 ) -> None:
     """Fill in each item's logits, or its error."""
     recipe = classifier.preprocess
@@ -89,6 +97,18 @@ def _run(
             ready.append(item)
     if ready:
         _infer(ready, batch[: len(ready)], engine)
+        if watch is not None and watch.watching:
+            _observe(ready, batch, engine, watch)
+
+
+def _observe(
+    items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine, watch: Suspicion
+) -> None:
+    """Show the first answers to the one who looks for the usual mistakes."""
+    for place, item in enumerate(items):
+        if item.logits is not None:
+            is_array = isinstance(item.source, np.ndarray) or is_tensor(item.source)
+            watch.observe(batch[place], item.logits, engine=engine if is_array else None)
 
 
 def _read(source: object, classifier: Classifier, settings: Settings, *, exact: bool) -> Picture:

@@ -21,6 +21,7 @@ class Classifier:
     `open_engine` takes the number of threads that one call of the engine computes with.
     `parallel`: many images go fastest through an engine of one thread that several threads call
     at once; else through one that computes with all threads, or on a device, a call at a time.
+    `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Classifier:
     activation: Activation
     open_engine: Callable[[int], Engine]
     parallel: bool
+    bundle: Bundle | None = None
+    unsaved: str = ""
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Classifier:
@@ -46,4 +49,5 @@ class Classifier:
             activation=bundle.activation,
             open_engine=open_engine,
             parallel=True,
+            bundle=bundle,
         )

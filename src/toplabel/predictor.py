@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from toplabel._platform import available_cpus
 from toplabel.chunk import Numbered, Settings, label_chunk
-from toplabel.errors import ImageError, UsageError
+from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image import ReadOptions
 from toplabel.ordered import chunked, ordered_map
+from toplabel.suspicion import Suspicion
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,7 +47,9 @@ class Predictor:
         exact: Never read a large JPEG at a reduced scale first.
         read: Limits and choices in reading images.
         compile: Where the model is new: makes the compiled classifier (called once, after the
-            first prediction), or returns None where it has to stay as it is.
+            first prediction), or the same again where it has to stay as it is.
+        warn: Called with one line of text for each usual mistake that the first answers show, in
+            the thread that asks for predictions; None: nobody looks for them.
     """
 
     def __init__(
@@ -57,7 +60,8 @@ class Predictor:
         batch_size: int | None = None,
         exact: bool = False,
         read: ReadOptions | None = None,
-        compile: Callable[[], Classifier | None] | None = None,
+        compile: Callable[[], Classifier] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
@@ -68,6 +72,8 @@ class Predictor:
         self._exact = exact
         self._read = read or ReadOptions()
         self._compile = compile
+        self._warn = warn
+        self._watch = self._new_watch()
         self._answered = False
         self._engines = _Engines()
 
@@ -155,12 +161,13 @@ class Predictor:
         engine = self._open_for_many()
         size = self._batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
         chunks = chunked(itertools.chain(head, numbered), size, singles=self._threads)
-        classifier = self._classifier
+        classifier, watch = self._classifier, self._watch
         for predictions in ordered_map(
-            lambda chunk: label_chunk(chunk, engine, classifier, settings),
+            lambda chunk: label_chunk(chunk, engine, classifier, settings, watch=watch),
             chunks,
             workers=self._threads,
         ):
+            self._pass_warnings_on()
             yield from predictions
 
     def compile(self) -> None:
@@ -171,10 +178,30 @@ class Predictor:
         compile_, self._compile = self._compile, None
         if compile_ is None:
             return
-        compiled = compile_()
-        if compiled is not None:
-            self._classifier = compiled
+        before, self._classifier = self._classifier, compile_()
+        if self._classifier.open_engine is not before.open_engine:
             self._engines = _Engines()
+            self._watch = self._new_watch()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, its labels and its preprocessing into one file: `cats.toplabel`.
+
+        `toplabel.load("cats.toplabel")` opens it, on another machine, too, and without PyTorch. A
+        model that is new to this machine is compiled first. A file that stands there already is
+        replaced at once, or left as it was.
+
+        Raises:
+            ModelError: It can only run in PyTorch; says why.
+            UsageError: There is a folder at `path`.
+            BundleError: The file cannot be written.
+        """
+        self.compile()
+        if self._classifier.bundle is None:
+            reason = self._classifier.unsaved or "it could not be compiled"
+            raise ModelError(f"{self.name} cannot be saved, as it runs only in PyTorch: {reason}")
+        from toplabel.packed import pack  # not needed to label
+
+        pack(self._classifier.bundle, path)
 
     def close(self) -> None:
         """Give back the engine's memory; the next prediction opens it again."""
@@ -200,9 +227,20 @@ class Predictor:
 
     def _label_one(self, numbered: Numbered, settings: Settings) -> Prediction:
         engine = self._open(threads=self._threads)
-        (prediction,) = label_chunk([numbered], engine, self._classifier, settings)
+        (prediction,) = label_chunk(
+            [numbered], engine, self._classifier, settings, watch=self._watch
+        )
         self._answered = True
+        self._pass_warnings_on()
         return prediction
+
+    def _new_watch(self) -> Suspicion | None:
+        return self._warn and Suspicion(self._classifier, bgr=self._read.bgr)
+
+    def _pass_warnings_on(self) -> None:
+        if self._watch is not None and self._warn is not None:
+            for text in self._watch.take():
+                self._warn(text)
 
     def _settings(self, top_k: int, threshold: float | None) -> Settings:
         if top_k < 1:

@@ -32,6 +32,8 @@ class NotCompiled:
 class Program:
     """Maps a float32 (N, C, H, W) batch to float32 (N, K) outputs; checked against eager PyTorch.
 
+    One that came as an ONNX file was checked against ONNX Runtime without optimisations instead.
+
     Args:
         path: The ONNX file; weights that do not fit into it lie beside it.
         goldens_path: The golden inputs and the logits that eager PyTorch gave.
@@ -96,7 +98,19 @@ class Program:
         Raises:
             OSError: A file is missing or the description cannot be written.
         """
-        description = {
+        description = self.to_description(
+            {path.name: path.stat().st_size for path in program_files(folder)}
+        )
+        text = json.dumps(description, indent=1) + "\n"
+        (folder / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
+
+    def to_description(self, sizes: Mapping[str, int]) -> dict[str, Any]:
+        """All that is known of it, as plain data for JSON.
+
+        Args:
+            sizes: Its files by name, in bytes.
+        """
+        return {
             "schema": PROGRAM_SCHEMA,
             "key": self.key,
             "input_name": self.input_name,
@@ -107,10 +121,8 @@ class Program:
             "exporter": self.exporter,
             "agreement": dict(self.agreement),
             "probabilities": self.probabilities,
-            "files": {path.name: path.stat().st_size for path in program_files(folder)},
+            "files": dict(sizes),
         }
-        text = json.dumps(description, indent=1) + "\n"
-        (folder / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
 
 
 def program_files(folder: Path) -> list[Path]:

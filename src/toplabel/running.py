@@ -18,6 +18,13 @@ def _silent(text: str) -> None:
     """Tell nobody."""
 
 
+def _warn(text: str) -> None:
+    """Warn as Python does."""
+    import warnings  # only where there is something to say
+
+    warnings.warn(text, stacklevel=5)  # where the predictor was called
+
+
 class Options(TypedDict, total=False):
     """Keyword arguments of `load` and `wrap`; what each means stands at `Running`."""
 
@@ -73,6 +80,11 @@ class Running:
     @property
     def _beyond_onnxruntime(self) -> bool:
         return self.device not in ("auto", "cpu") or self.dtype != "float32"
+
+    @property
+    def warn(self) -> Notify:
+        """Where warnings of usual mistakes go: to `notify`, or to Python's where there is none."""
+        return _warn if self.notify is _silent else lambda text: self.notify(f"warning: {text}")
 
     @property
     def needs_torch(self) -> bool:

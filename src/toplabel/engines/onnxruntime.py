@@ -98,7 +98,9 @@ def _open_original(
     if optimised_copy is not None:
         options.optimized_model_filepath = str(optimised_copy)
     try:
-        return ort.InferenceSession(str(program.path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            str(program.path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:
         if optimised_copy is not None:  # a full disk must not cost the label
             optimised_copy.unlink(missing_ok=True)
@@ -121,7 +123,9 @@ def _open_copy(program: Program, threads: int) -> ort.InferenceSession | None:
     options = _options(threads)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(str(copy), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            str(copy), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception:  # damaged: the original is opened, checked and copied again
         return None
 
