@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from toplabel._platform import available_cpus
@@ -71,6 +72,9 @@ class Predictor:
         self._batch_size = batch_size
         self._exact = exact
         self._read = read or ReadOptions()
+        channels = classifier.preprocess.channels
+        if isinstance(channels, int):  # its arrays are no photos
+            self._read = replace(self._read, channels=channels)
         self._compile = compile
         self._warn = warn
         self._watch = self._new_watch()

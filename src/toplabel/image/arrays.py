@@ -30,7 +30,8 @@ def picture_of_array(array: NDArray[Any], *, options: ReadOptions) -> Picture:
         array: (H, W, 3) RGB, (H, W) or (H, W, 1) grey, (H, W, 4) RGB and alpha, composited on
             white; a batch of one of these; other channel counts pass through. uint8 0..255,
             uint16 0..65535, bool, or floats 0..1.
-        options: `bgr` says that the channels are blue, green, red.
+        options: `bgr` says that the channels are blue, green, red; `channels`, of how many
+            channels arrays are that pass through whatever their number.
 
     Raises:
         ImageError: `wrong_size` for another shape, `unsupported_format` for other values,
@@ -39,10 +40,12 @@ def picture_of_array(array: NDArray[Any], *, options: ReadOptions) -> Picture:
     try:
         array = _channels_last(np.asarray(array))
         check_pixels(array.shape[0], array.shape[1], max_pixels=options.max_pixels)
-        pixels = _rgb(_bytes(array), bgr=options.bgr)
+        pixels = _bytes(array)
+        if pixels.shape[2] != options.channels:
+            pixels = _rgb(pixels, bgr=options.bgr)
     except Exception as error:
         raise from_decoder(error, format_name="array") from error
-    return Picture(pixels, pixels.shape[0], pixels.shape[1])
+    return Picture(np.ascontiguousarray(pixels), pixels.shape[0], pixels.shape[1])
 
 
 def picture_of_tensor(tensor: Any, *, options: ReadOptions) -> Picture:

@@ -24,6 +24,8 @@ class ReadOptions:
         srgb: Convert pictures with an embedded colour profile to sRGB. Training pipelines leave
             profiles alone, and so does the default.
         bgr: Arrays and tensors have their channels in the order blue, green, red.
+        channels: Arrays and tensors of so many channels are no photos and pass through as they
+            are; a predictor says so for a model whose recipe has a number of channels.
     """
 
     max_pixels: int = 120_000_000
@@ -32,6 +34,7 @@ class ReadOptions:
     allow_truncated: bool = False
     srgb: bool = False
     bgr: bool = False
+    channels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
