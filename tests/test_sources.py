@@ -49,7 +49,7 @@ def test_resolves_names_on_the_hub(prefix: str) -> None:
         ("torchvison/resnet50", r"did you mean torchvision/resnet50\?"),
         ("google/vit-base", r"did you mean hf/google/vit-base\?"),
         ("./missing", "there is no such path"),
-        ("best.pth", "there is no such path"),
+        ("best.pth", "there is no such file"),
         ("qqqqqq", "toplabel models"),
         ("hf/a/b/c", "expected hf/ORG/NAME"),
     ],

@@ -29,7 +29,7 @@ def import_torchvision() -> ModuleType:
         MissingDependency: It is not installed, or torch is not.
     """
     require("torch", extra="torch", purpose="torchvision")
-    _declare_missing_operators()
+    declare_missing_operators()
     return require("torchvision", extra="torch", purpose="using torchvision's models")
 
 
@@ -44,7 +44,7 @@ def import_timm() -> ModuleType:
 
 
 @cache  # the declarations last as long as the returned library does
-def _declare_missing_operators() -> Library | None:
+def declare_missing_operators() -> Library | None:
     """Declare what the compiled library would have declared, where it cannot be loaded."""
     import torch
 

@@ -68,8 +68,12 @@ class Labels:
             raise LabelsError(f"got {wrong[0]!r} among the labels; expected text")
         return cls(tuple(names))
 
-    def check_count(self, outputs: int) -> None:
+    def check_count(self, outputs: int, *, hint: str = "") -> None:
         """Stop where the model does not have one output for each name.
+
+        Args:
+            outputs: Of the model.
+            hint: What may be the reason, to be added.
 
         Raises:
             LabelsError: The counts differ.
@@ -77,7 +81,7 @@ class Labels:
         if outputs != len(self):
             raise LabelsError(
                 f"got {len(self)} labels for a model with {outputs} outputs; give exactly one"
-                " name per output, in the order of training"
+                f" name per output, in the order of training{hint and f'; {hint}'}"
             )
 
 

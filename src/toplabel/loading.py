@@ -8,24 +8,39 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from toplabel import cache
-from toplabel.bundle import Bundle, embedded_bundle
+from toplabel._optional import require
+from toplabel.bundle import Bundle, cached_bundle, embedded_bundle
 from toplabel.classifier import Classifier
-from toplabel.errors import BundleError, UsageError
+from toplabel.errors import UsageError
 from toplabel.predictor import Predictor
 from toplabel.running import Options, Running
+from toplabel.stated import Stated, Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
     from toplabel.labels import Labels
 
 
-def load(model: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> Predictor:
+Opened = tuple[Classifier, Callable[[], Classifier] | None]
+"""A classifier, and what compiles it later, where that is wanted."""
+
+
+class LoadOptions(Options, Statements, total=False):
+    """Keyword arguments of `load`: how to run a model, and what its file does not say."""
+
+
+_STATEMENTS = tuple(Statements.__annotations__)
+
+
+def load(model: str | os.PathLike[str] | None = None, **options: Unpack[LoadOptions]) -> Predictor:
     """A predictor for a model.
 
     >>> import toplabel
@@ -35,34 +50,133 @@ def load(model: str | os.PathLike[str] | None = None, **options: Unpack[Options]
 
     Args:
         model: Nothing for the embedded model; a torchvision name (`resnet50`,
-            `resnet50:IMAGENET1K_V2`), `timm/NAME.TAG`, `hf/ORG/NAME[@REVISION]`, or the path of a
-            local Hugging Face folder.
-        options: How to run it; see `Running`.
+            `resnet50:IMAGENET1K_V2`), `timm/NAME.TAG`, `hf/ORG/NAME[@REVISION]`; or the path of a
+            local Hugging Face folder, a checkpoint (.pth, .safetensors), a bundle or an ONNX file.
+        options: How to run it, see `Running`; what its file does not say, see `Stated`:
+            `load("best.pth", arch=MyCNN, labels=[...], preprocess=val_transform)`.
 
     Raises:
+        CheckpointError: The file cannot be read, would run code, or fits no network.
+        BundleError: The bundle is damaged, or from a newer version.
+        LabelsError, PreprocessError: What is stated does not fit, or has to be stated.
         ModelNotFound: No source knows the name.
         ModelError: It is no classifier that can be used.
         DownloadError: Its weights are not here and cannot be fetched.
         MissingDependency: Its library is not installed.
         EngineError: The engine or device is not to be had here.
     """
-    running = Running(**options)
-    if model is None:
-        return _load_embedded(running)
-    name = os.fspath(model)
+    said: dict[str, Any] = dict(options)
+    stated = Stated(**{name: said.pop(name) for name in _STATEMENTS if name in said})
+    running = Running(**said)
+    name = None if model is None else os.fspath(model)
+    opener = _open_embedded if name is None else _OPENERS.get(_kind(name), _open_named)
+    classifier, compile_ = opener(name or "", running, stated)
+    return _predictor(classifier, running, compile=compile_)
+
+
+def _kind(name: str) -> str:
+    """What a model's name stands for: "bundle", "onnx" or "checkpoint" for a file, or "name"."""
+    is_path = os.sep in name or "/" in name or bool(os.path.splitext(name)[1])
+    if not is_path or not os.path.isfile(name):
+        return "name"
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in _KINDS:
+        return _KINDS[suffix]
+    from toplabel.packed import is_packed
+
+    return "bundle" if is_packed(name) else "checkpoint"
+
+
+_KINDS = {
+    ".toplabel": "bundle",
+    ".onnx": "onnx",
+    ".pth": "checkpoint",
+    ".safetensors": "checkpoint",
+}
+
+
+def _open_embedded(_: str, running: Running, stated: Stated) -> Opened:
+    stated.demand_no_checkpoint("the embedded model")
+    _demand_onnxruntime("the embedded model", running, "'timm/tf_efficientnet_lite0'")
+    return Classifier.of_bundle(_restated(embedded_bundle(), stated)), None
+
+
+def _open_bundle(path: str, running: Running, stated: Stated) -> Opened:
+    stated.demand_no_checkpoint(path)
+    _demand_onnxruntime(path, running, "the checkpoint that it was packed from")
+    bundle = cached_bundle(os.path.realpath(path))  # as `open_packed` keeps it
+    if bundle is None:
+        from toplabel.packed import open_packed  # 50 ms
+
+        bundle = open_packed(Path(path), notify=running.notify)
+    return Classifier.of_bundle(_restated(bundle, stated)), None
+
+
+def _open_onnx(path: str, running: Running, stated: Stated) -> Opened:
+    stated.demand_no_checkpoint(path)
+    _demand_onnxruntime(path, running, "the checkpoint that it was exported from")
+    from toplabel.onnx_files import open_onnx
+
+    bundle = open_onnx(
+        Path(path),
+        labels=stated.read_labels(),
+        preprocess=stated.read_preprocess(),
+        multi_label=stated.multi_label,
+        notify=running.notify,
+    )
+    return Classifier.of_bundle(bundle), None
+
+
+def _open_checkpoint(path: str, running: Running, stated: Stated) -> Opened:
+    """A checkpoint: from the cache where it, its class and what is said of it are the same."""
+    entry = _checkpoint_entry(path, stated)
+    if entry is not None and not running.needs_torch and not stated.recompile:
+        bundle = cached_bundle(entry)
+        if bundle is not None:
+            return Classifier.of_bundle(bundle), None
+    require("torch", extra="torch", purpose=f"the checkpoint {path!r}")
+    from toplabel.building import build
+    from toplabel.sources.checkpoint import load as load_checkpoint
+
+    model = load_checkpoint(Path(path), stated=stated, notify=running.notify)
+    return build(model, running, entry=entry)
+
+
+def _checkpoint_entry(path: str, stated: Stated) -> str | None:
+    """Under what the cache knows a checkpoint: its path, and what was said of it."""
+    code = None
+    if isinstance(stated.arch, str) and ":" in stated.arch:
+        from toplabel.fitting.locating import locate_class_file
+
+        code = locate_class_file(stated.arch)
+    said = stated.fingerprint(code=None if code is None else os.path.realpath(code))
+    return None if said is None else f"{os.path.realpath(path)} {said}"
+
+
+def _open_named(name: str, running: Running, stated: Stated) -> Opened:
+    """A model of a zoo, by its name; or a local Hugging Face folder."""
+    stated.demand_no_checkpoint(name)
+    entry = _entry_name(name, stated)
     if not running.needs_torch:
-        bundle = _cached_bundle(_entry_name(name))
+        bundle = cached_bundle(entry)
         if bundle is not None:
             _tell_name(name, bundle.name, running)
-            return _predictor(Classifier.of_bundle(bundle), running)
+            return Classifier.of_bundle(bundle), None
     from toplabel.sources import load_model
 
-    loaded = load_model(name, notify=running.notify)  # imports torch: seconds
+    model = load_model(name, notify=running.notify, preprocess=stated.read_preprocess())
     from toplabel.building import build
 
-    classifier, compile_ = build(loaded, running, entry=_entry_name(name))
+    classifier, compile_ = build(stated.restate(model), running, entry=entry)
     _tell_name(name, classifier.name, running)
-    return _predictor(classifier, running, compile=compile_)
+    return classifier, compile_
+
+
+_OPENERS: dict[str, Callable[[str, Running, Stated], Opened]] = {
+    "bundle": _open_bundle,
+    "onnx": _open_onnx,
+    "checkpoint": _open_checkpoint,
+}
 
 
 def label(source: object, **options: Any) -> str:
@@ -127,20 +241,37 @@ def wrap(
     return _predictor(classifier, running, compile=compile_)
 
 
-def _load_embedded(running: Running) -> Predictor:
+def _demand_onnxruntime(name: str, running: Running, other: str) -> None:
+    """Stop where PyTorch is asked for, and there is only a compiled program.
+
+    Raises:
+        UsageError: It says which model to name instead.
+    """
     if running.needs_torch:
         raise UsageError(
-            "the embedded model runs with onnxruntime, on the CPU, in float32; for PyTorch or a"
-            " GPU name a model, such as 'timm/tf_efficientnet_lite0'"
+            f"{name} runs with onnxruntime, on the CPU, in float32; for PyTorch or a GPU name"
+            f" {other}"
         )
-    return _predictor(Classifier.of_bundle(embedded_bundle()), running)
+
+
+def _restated(bundle: Bundle, stated: Stated) -> Bundle:
+    """The bundle with the labels, recipe and activation that the user states instead."""
+    labels, recipe = stated.read_labels(), stated.read_preprocess()
+    if labels is not None:
+        labels.check_count(len(bundle.labels))
+    return replace(
+        bundle,
+        labels=labels or bundle.labels,
+        preprocess=recipe or bundle.preprocess,
+        activation="sigmoid" if stated.multi_label else bundle.activation,
+    )
 
 
 def _predictor(
     classifier: Classifier,
     running: Running,
     *,
-    compile: Callable[[], Classifier | None] | None = None,
+    compile: Callable[[], Classifier] | None = None,
 ) -> Predictor:
     return Predictor(
         classifier,
@@ -149,26 +280,14 @@ def _predictor(
         exact=running.exact,
         read=running.read,
         compile=compile,
+        warn=running.warn,
     )
 
 
-def _cached_bundle(entry: str) -> Bundle | None:
-    """The bundle that an earlier start compiled, where it still is and fits."""
-    manifest = cache.find_entry(entry)
-    if manifest is None or "program" not in manifest:
-        return None
-    program = cache.find_program(manifest["program"])
-    if program is None:
-        return None
-    try:
-        return Bundle.from_manifest(manifest, program)
-    except BundleError:  # damaged, or from another version: made again
-        return None
-
-
-def _entry_name(name: str) -> str:
+def _entry_name(name: str, stated: Stated) -> str:
     """Under what the cache knows a model: local folders by their real path, others as typed."""
-    return os.path.realpath(name) if os.path.exists(name) else name
+    path = os.path.realpath(name) if os.path.exists(name) else name
+    return path if stated == Stated() else f"{path} {stated.fingerprint(code=None)}"
 
 
 def _tell_name(given: str, name: str, running: Running) -> None:

@@ -31,7 +31,7 @@ def main() -> Never:
 def run(arguments: Sequence[str]) -> int:
     """The exit status of a command line: 0, 1 or 2, or 130 and 143 when stopped."""
     from toplabel.cli.records import ReaderGone
-    from toplabel.cli.terminal import say
+    from toplabel.cli.terminal import say, say_more
 
     try:
         return _invoke(arguments)
@@ -45,7 +45,9 @@ def run(arguments: Sequence[str]) -> int:
             import traceback
 
             traceback.print_exc()
-        say(_reason(error))
+        first, *more = _reason(error)
+        say(first)
+        say_more(more)
         return NOTHING_DONE
 
 
@@ -66,19 +68,21 @@ def _stop_status(stop: KeyboardInterrupt) -> int:
     return stop.status if isinstance(stop, Stopped) else INTERRUPTED
 
 
-def _reason(error: Exception) -> str:
-    """One line: what went wrong and what to do."""
+def _reason(error: Exception) -> list[str]:
+    """One line: what went wrong and what to do; where names of tensors differ, a list of them."""
     from click import ClickException
 
-    from toplabel.errors import ToplabelError
+    from toplabel.errors import CheckpointError, ToplabelError
 
     if isinstance(error, ClickException):
-        return f"{error.format_message()} (toplabel --help)"
+        return [f"{error.format_message()} (toplabel --help)"]
+    if isinstance(error, CheckpointError):
+        return str(error).split("\n")
     if isinstance(error, ToplabelError):
-        return str(error)
+        return [str(error)]
     if isinstance(error, MemoryError):
-        return "out of memory; try a smaller --batch-size"
-    return f"internal error: {type(error).__name__}: {error}; --debug shows where"
+        return ["out of memory; try a smaller --batch-size"]
+    return [f"internal error: {type(error).__name__}: {error}; --debug shows where"]
 
 
 def _leave(status: int) -> Never:

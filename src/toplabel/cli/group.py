@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
     "models": "toplabel.cli.models:models",
+    "inspect": "toplabel.cli.inspect:inspect",
+    "pack": "toplabel.cli.pack:pack",
     "cache": "toplabel.cli.cache:cache",
 }
 """Each command and the function that is it; its file is imported when it is called."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,7 @@ from toplabel.cli.records import Records
 from toplabel.errors import ModelNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from toplabel.sources.catalogue import ModelInfo
 
@@ -24,6 +24,7 @@ HELP = """List the classifiers that -m can name, with what their zoo states of t
 toplabel models resnet        those whose name contains it
 toplabel models 'resnet*'     those that match a pattern, as for files; in quotes
 toplabel models --json        all, one JSON object a line
+toplabel models --preprocess  the presets that --preprocess can name, instead
 
 Top-1 is the published accuracy on ImageNet, size that of the file to download. -m also takes
 hf/ORG/NAME and folders of Hugging Face models, which no list holds.
@@ -33,18 +34,33 @@ hf/ORG/NAME and folders of Hugging Face models, which no list holds.
 @click.command(help=HELP, short_help="List the models that can be named.")
 @click.argument("pattern", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each model.")
+@click.option("--preprocess", "presets", is_flag=True, help="List the presets of preprocessing.")
 @debug_option
-def models(pattern: str | None, *, as_json: bool) -> int:
-    """List the classifiers that can be named."""
+def models(pattern: str | None, *, as_json: bool, presets: bool) -> int:
+    """List the classifiers that can be named, or the presets."""
+    if presets:
+        return _list_presets(as_json=as_json)
     from toplabel.sources.catalogue import list_models  # imports torch where it is installed
 
     found = list_models(pattern)
     if not found:
         raise ModelNotFound(f"no model matches {pattern!r}; {_advice()}")
     if as_json:
-        _print_json(found)
+        from dataclasses import asdict
+
+        _print_objects(asdict(info) for info in found)
     else:
         print_columns(HEADER, [_row(info) for info in found])
+    return 0
+
+
+def _list_presets(*, as_json: bool) -> int:
+    from toplabel.preprocess.presets import PRESETS, preset
+
+    if as_json:
+        _print_objects({"name": name, **preset(name).to_dict()} for name in PRESETS)
+    else:
+        print_columns(("PRESET", "WHAT IT DOES"), list(PRESETS.items()))
     return 0
 
 
@@ -57,13 +73,12 @@ def _advice() -> str:
     return f"{' and '.join(missing)} not installed; pip install 'toplabel[torch]' for their models"
 
 
-def _print_json(found: Sequence[ModelInfo]) -> None:
+def _print_objects(objects: Iterable[dict[str, Any]]) -> None:
     import json
-    from dataclasses import asdict
 
     records = Records()
-    for info in found:
-        records.write((json.dumps(asdict(info)) + "\n").encode())
+    for one in objects:
+        records.write((json.dumps(one) + "\n").encode())
 
 
 def _row(info: ModelInfo) -> tuple[str, ...]:

@@ -35,6 +35,46 @@ _RUNNING = (
     click.option("--exact", is_flag=True, help="Never read large JPEGs at a smaller scale first."),
 )
 
+_STATING = (
+    click.option(
+        "--arch",
+        metavar="ARCH",
+        help="The network of a checkpoint: a name of torchvision's or timm's, or your class as"
+        " package.module:Class or nets.py:Class, whose code is run.",
+    ),
+    click.option(
+        "--arch-arg",
+        "arch_arg",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="What the class is called with; may be repeated.",
+    ),
+    click.option(
+        "--labels", metavar="FILE", help="Class names: .txt, .json, .csv, or a folder of classes."
+    ),
+    click.option(
+        "--preprocess",
+        metavar="PRESET",
+        help="A preset (toplabel models --preprocess lists them) or a JSON file.",
+    ),
+    click.option("--multi-label", is_flag=True, help="Outputs are independent: sigmoid."),
+    click.option("--ema", is_flag=True, help="Take a checkpoint's averaged weights."),
+    click.option(
+        "--allow-global",
+        "allow_global",
+        multiple=True,
+        metavar="NAME",
+        help="A class or function that unpickling the checkpoint may call; may be repeated.",
+    ),
+    click.option(
+        "--allow-partial", is_flag=True, help="Go on where a checkpoint does not fit in all parts."
+    ),
+    click.option("--trust", is_flag=True, help="Unpickle a checkpoint that may run any code."),
+    click.option(
+        "--recompile", is_flag=True, help="Look at your class anew: files it imports have changed."
+    ),
+)
+
 _READING = (
     click.option(
         "--allow-truncated", is_flag=True, help="Label what there is of a file that ends early."
@@ -50,6 +90,11 @@ def running_options(command: Function) -> Function:
     return _add(command, _RUNNING)
 
 
+def stating_options(command: Function) -> Function:
+    """Add the options of `Stated` to a command."""
+    return _add(command, _STATING)
+
+
 def reading_options(command: Function) -> Function:
     """Add the options of `ReadOptions` to a command."""
     return _add(command, _READING)
@@ -59,6 +104,26 @@ def debug_option(command: Function) -> Function:
     """Add --debug, which the entry point looks for itself."""
     show = click.option("--debug", is_flag=True, expose_value=False, help="Show errors in full.")
     return show(command)
+
+
+def take_statements(options: dict[str, Any]) -> dict[str, Any]:
+    """What the options of `stating_options` say, as `load` takes it; taken out of `options`.
+
+    Raises:
+        UsageError: An --arch-arg is no NAME=VALUE.
+    """
+    pairs, allowed = options.pop("arch_arg"), options.pop("allow_global")
+    said = {
+        name: options.pop(name)
+        for name in ("arch", "labels", "preprocess", "multi_label", "ema", "allow_partial", "trust")
+    }
+    said["recompile"] = options.pop("recompile")
+    said["allow_globals"] = allowed
+    if pairs:
+        from toplabel.fitting.locating import parse_arguments
+
+        said["arch_args"] = parse_arguments(pairs)
+    return said
 
 
 def take_read_options(options: dict[str, Any]) -> ReadOptions:

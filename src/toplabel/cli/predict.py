@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel.cli.options import debug_option, reading_options, running_options, take_read_options
+from toplabel.cli.options import (
+    debug_option,
+    reading_options,
+    running_options,
+    stating_options,
+    take_read_options,
+    take_statements,
+)
 from toplabel.cli.report import Report
 from toplabel.cli.terminal import Progress, is_terminal
 from toplabel.cli.view import choose_view
@@ -63,6 +70,7 @@ def _not_nan(ctx: click.Context, option: click.Parameter, value: float | None) -
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the labels alone, and no notes.")
 @running_options
+@stating_options
 @reading_options
 @debug_option
 def predict(
@@ -95,6 +103,7 @@ def predict(
     report = Report(view, quiet=quiet, progress=progress)
     if names:
         options["read"] = take_read_options(options)
+        options |= take_statements(options)
         wanted = {"top_k": top_k or DEFAULT_TOP_K, "threshold": threshold}
         _label(itertools.chain(names, sources), report, options, wanted)
     for complaint in complaints:

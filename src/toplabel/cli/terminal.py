@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from time import monotonic
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from toplabel.cli.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _DEFAULT_WIDTH = 80
 _REDRAW_SECONDS = 0.1
@@ -54,6 +57,11 @@ def has_blocks() -> bool:
 def say(text: str) -> None:
     """Print one line on standard error."""
     _to_stderr(f"toplabel: {printable(text)}\n")
+
+
+def say_more(lines: Iterable[str]) -> None:
+    """Print what belongs to the line said before, a line each, on standard error."""
+    _to_stderr("".join(f"{printable(line)}\n" for line in lines))
 
 
 class Progress:

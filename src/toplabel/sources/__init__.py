@@ -24,6 +24,9 @@ SOURCES = {
 }
 """What loads a model, by the first part of its canonical name; a path is a "folder"."""
 
+_FILES = frozenset(
+    {".pth", ".pt", ".th", ".ckpt", ".tar", ".bin", ".safetensors", ".onnx", ".toplabel"}
+)
 _HUB_PREFIXES = ("hf/", "hf-hub:", "hf_hub:")
 _HUB_NAME = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*(?:@[\w./-]+)?", re.ASCII)
 
@@ -166,6 +169,8 @@ def _looks_like_path(text: str) -> bool:
 def _no_such_path(text: str) -> ModelNotFound:
     from difflib import get_close_matches
 
+    if os.path.splitext(text)[1].lower() in _FILES:
+        return ModelNotFound(f"got the model {text!r}, and there is no such file")
     first, _, rest = text.partition("/")
     close = get_close_matches(first, ["torchvision", "timm", "hf"], n=1, cutoff=0.7)
     meant = f"{close[0]}/{rest}" if close else f"hf/{text}" if _HUB_NAME.fullmatch(text) else None

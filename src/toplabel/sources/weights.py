@@ -7,14 +7,12 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-
-from toplabel.errors import CheckpointError, MissingDependency
+from toplabel.checkpoint import reading
+from toplabel.errors import CheckpointError
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 _SHARD = re.compile(r"(?:model|pytorch_model)-\d{5}-of-\d{5}\.(?:safetensors|bin)")
-_SAFE_PICKLES = (2, 10)
 
 
 def choose_weights(names: Collection[str]) -> list[str]:
@@ -46,14 +44,9 @@ def demand_safe_pickles(files: Collection[Path]) -> None:
     Raises:
         MissingDependency: torch is older than 2.10.
     """
-    pickled = [path for path in files if path.suffix not in (".safetensors", ".json")]
-    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    if pickled and version < _SAFE_PICKLES:
-        raise MissingDependency(
-            f"{pickled[0].name} is a pickled file, and this torch ({torch.__version__}) can be"
-            " attacked through such (CVE-2026-24747); pip install 'torch>=2.10', or use weights"
-            " in the safetensors format"
-        )
+    for path in files:
+        if path.suffix not in (".safetensors", ".json"):
+            reading.demand_safe_pickles(path)
 
 
 def _shards_of(index: Path) -> set[Path]:

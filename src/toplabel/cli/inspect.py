@@ -1,0 +1,79 @@
+"""`toplabel inspect`: what a model file is, without running any of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toplabel.cli.columns import print_columns
+from toplabel.cli.options import debug_option
+from toplabel.cli.terminal import say
+from toplabel.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from toplabel.describing import Description
+
+HELP = """Say what a model file is, without running any of it.
+
+\b
+toplabel inspect best.pth         format, keys, classes, channels, architecture, what is missing
+toplabel inspect cats.toplabel    labels, recipe, where it comes from, how well it agrees
+toplabel inspect best.pth --json  the same as one JSON object
+
+FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX file.
+"""
+
+
+@click.command(help=HELP, short_help="Say what a model file is.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--ema", is_flag=True, help="Look at the averaged weights.")
+@click.option("--sha256", metavar="DIGEST", help="Stop where the file has another sha256.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@debug_option
+def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
+    """Describe a model file."""
+    from toplabel.describing import describe, sha256_of
+
+    description = describe(file, ema=ema)
+    if sha256 is not None and (found := sha256_of(file)) != sha256.lower():
+        raise CheckpointError(f"got sha256 {found} of {str(file)!r}; expected {sha256}")
+    if as_json:
+        _print_json(description)
+    else:
+        print_columns(("", ""), [(_words(k), _shown(k, v)) for k, v in description.facts.items()])
+    for line in description.missing:
+        say(f"to state: {line}")
+    if description.problem:
+        say(description.problem)
+    return 2 if description.problem else 0
+
+
+def _print_json(description: Description) -> None:
+    import json
+
+    from toplabel.cli.records import Records
+
+    plain = {**description.facts, "missing": description.missing, "problem": description.problem}
+    Records().write((json.dumps(plain, default=str) + "\n").encode())
+
+
+def _words(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "size_bytes":
+        return f"{value / 1e6:,.1f} MB"
+    if value is None:
+        return "not stated"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none found"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={one}" for key, one in value.items())
+    return str(value)

@@ -1,0 +1,49 @@
+"""`toplabel pack`: a model and all that labelling with it takes, as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toplabel.cli.options import debug_option, stating_options, take_statements
+from toplabel.cli.terminal import say
+
+HELP = """Put a model, its class names and its preprocessing into one file.
+
+\b
+toplabel pack best.pth --arch resnet18 --labels classes.txt --preprocess p.json -o cats.toplabel
+toplabel cat.jpg -m cats.toplabel      no flags, no PyTorch
+
+MODEL is whatever -m takes: a checkpoint, a name, an ONNX file.
+"""
+
+
+@click.command(help=HELP, short_help="Put a model into one file.")
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file to write: cats.toplabel.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print no notes.")
+@stating_options
+@debug_option
+def pack(model: str, *, output: Path, quiet: bool, **options: Any) -> int:
+    """Write a bundle."""
+    from toplabel import load
+
+    with load(model, notify=_silent if quiet else say, **take_statements(options)) as predictor:
+        predictor.save(output)
+        if not quiet:
+            size = output.stat().st_size / 1e6
+            say(f"{output}: {predictor.name}, {len(predictor.labels):,} classes, {size:,.1f} MB")
+    return 0
+
+
+def _silent(text: str) -> None:
+    """Tell nobody."""
