@@ -10,7 +10,7 @@ from torch import nn  # noqa: E402
 
 from toplabel import _compat  # noqa: E402
 from toplabel.architectures import Candidate, identify, matching_state  # noqa: E402
-from toplabel.architectures.building import build, without_values  # noqa: E402
+from toplabel.architectures.building import build, build_unset  # noqa: E402
 from toplabel.architectures.choosing import choose  # noqa: E402
 from toplabel.errors import ModelNotFound  # noqa: E402
 
@@ -74,8 +74,7 @@ def shapes_of(state) -> dict[str, tuple[int, ...]]:
 
 
 def unset_shapes(wanted: Candidate) -> dict[str, tuple[int, ...]]:
-    with without_values():
-        return shapes_of(build(wanted).state_dict())
+    return shapes_of(build_unset(wanted).state_dict())
 
 
 def names(groups) -> list[set[str]]:

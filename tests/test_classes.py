@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from torch import nn
 
-from networks import GreyNet
+from own_networks import GreyNet
 from toplabel.errors import ModelError, UsageError
 from toplabel.fitting import build_module
 

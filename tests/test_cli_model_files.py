@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from networks import GreyNet
+from own_networks import GreyNet
 from toplabel._compat import import_torchvision
 
-NETS = Path(__file__).parent / "networks.py"
+NETS = Path(__file__).parent / "own_networks.py"
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -69,7 +69,7 @@ def test_inspect_of_a_whole_network_names_its_class_and_runs_nothing(tmp_path):
     torch.save(GreyNet(9), tmp_path / "whole.pth")
     done = run("inspect", tmp_path / "whole.pth")
     assert done.returncode == 2
-    assert "a whole pickled network of class networks.GreyNet" in done.stderr
+    assert "a whole pickled network of class own_networks.GreyNet" in done.stderr
     assert "torch.save(model.state_dict()" in done.stderr
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from networks import GreyNet
+from own_networks import GreyNet
 from toplabel import recipes
 from toplabel.checkpoint.contents import find_contents
 from toplabel.checkpoint.outline import read_outline
@@ -290,7 +290,7 @@ def test_content_that_refers_to_itself_ends():
 def test_a_whole_pickled_module_becomes_its_state_dict(net):
     def pickled(module: nn.Module) -> Opaque:
         return Opaque(
-            f"networks.{type(module).__name__}",
+            f"own_networks.{type(module).__name__}",
             {
                 "training": False,
                 "_parameters": {k: outlined(v) for k, v in module._parameters.items()},

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import nn
 
 import toplabel
-from networks import GreyNet, ResNet20
+from own_networks import GreyNet, ResNet20
 from toplabel._compat import import_timm, import_torchvision
 from toplabel.errors import CheckpointError, LabelsError, ModelError, PreprocessError, UsageError
 
-NETS = Path(__file__).parent / "networks.py"
+NETS = Path(__file__).parent / "own_networks.py"
 CIFAR = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -289,7 +289,7 @@ def test_a_whole_pickled_network_is_refused_and_may_be_trusted(tmp_path, picture
     torch.save(module, tmp_path / "whole.pth")
     options = {"preprocess": grey_recipe_28(), "labels": ["a", "b", "c"]}
     with pytest.raises(
-        CheckpointError, match=r"networks\.GreyNet.*state_dict.*--allow-global.*--trust"
+        CheckpointError, match=r"own_networks\.GreyNet.*state_dict.*--allow-global.*--trust"
     ):
         toplabel.load(tmp_path / "whole.pth", **options)
     model = toplabel.load(tmp_path / "whole.pth", trust=True, **options)

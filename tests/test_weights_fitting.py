@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel
 
-from networks import Block, GreyNet, ResNet20
+from own_networks import Block, GreyNet, ResNet20
 from toplabel._compat import import_timm, import_torchvision
 from toplabel.checkpoint.contents import find_contents
 from toplabel.errors import CheckpointError
