@@ -1,5 +1,6 @@
 """What importing and starting cost, and which names are public."""
 
+import os
 import re
 import subprocess
 import sys
@@ -87,3 +88,17 @@ def test_every_command_has_help_and_stands_in_the_readme(command: str):
     assert f"toplabel {command}" in done.stdout
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert not readme or f"toplabel {command}" in readme or command == "predict"
+
+
+def test_nothing_is_reported_to_anybody(tmp_path: Path):
+    """Official builds of ONNX Runtime keep an identity in the home folder and send it away."""
+    done = subprocess.run(
+        [sys.executable, "-m", "toplabel", "examples/cat.jpg"],
+        capture_output=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert list(tmp_path.rglob("*onnxruntime*")) == []
+    assert not (tmp_path / ".cache" / "Microsoft").exists()
+    places = [p for p in Path("src").rglob("*.py") if "import onnxruntime" in p.read_text()]
+    assert [p.name for p in places] == ["_onnxruntime.py"]

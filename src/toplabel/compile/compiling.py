@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from toplabel import _platform
+from toplabel._onnxruntime import ort
 from toplabel.compile.child import Failed, Report, describe, run_here, run_in_child
 from toplabel.compile.eager import ask, is_no_room
 from toplabel.compile.exporting import INPUT_NAME, OPSET, OUTPUT_NAME, Exporter, export, exporters

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+from toplabel._onnxruntime import ort
 
 _BATCHES = 1, 3
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 
+from toplabel._onnxruntime import ort
 from toplabel.cache import optimised_folder
 from toplabel.errors import BundleError, EngineError
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from toplabel._onnxruntime import ort
 from toplabel.errors import ModelError
 from toplabel.goldens import (
     Agreement,

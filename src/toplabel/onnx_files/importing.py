@@ -8,9 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import onnxruntime as ort
-
 from toplabel import cache
+from toplabel._onnxruntime import ort
 from toplabel.cache.stamp import FileStamp
 from toplabel.errors import BundleError
 from toplabel.onnx_files.checking import check_onnx
