@@ -23,6 +23,8 @@ from toplabel.architectures import Candidate, identify
 from toplabel.architectures.building import build
 from toplabel.architectures.choosing import choose
 from toplabel.architectures.index import Member, load_index
+from toplabel.checkpoint.contents import find_contents
+from toplabel.checkpoint.outline import read_outline
 
 DESTINATION = Path(__file__).parents[1] / "docs/architectures.md"
 MOST_PARAMETERS = 120_000_000
@@ -41,6 +43,10 @@ logits are one answer; where functions differ, toplabel stops, lists them and as
 This table is written by `scripts/check_identification.py`: each architecture was built with random
 weights, saved, and identified from the file alone. Every second one has {classes} classes and
 {in_channels} input channel, where its library or a replaced first convolution allows that.
+
+Those that ask differ in what no tensor shows: anti-aliasing, padding, the window or the image size
+that they are made for. torchvision's googlenet and inception_v3 stand in the table four times:
+their downloads come with `transform_input`, which changes the input and leaves no trace in a file.
 
 Not identified by construction: networks with another width or depth than any named one
 (torchvision's `width_mult`, `timm.create_model` with changed arguments), heads that were replaced
@@ -114,9 +120,9 @@ def check(candidate: Candidate, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     path = folder / "saved.pth"
     torch.save(build(candidate).state_dict(), path)
-    state = torch.load(path, weights_only=True)
-    found = identify({name: tuple(tensor.shape) for name, tensor in state.items()})
-    groups = choose(found, state)
+    told = find_contents(read_outline(path).content).state
+    found = identify({name: tensor.shape for name, tensor in told.items()})
+    groups = choose(found, torch.load(path, weights_only=True))
     fitting = [[one for one, _ in group] for group in groups]
     own = next((group for group in fitting if candidate in group), None)
     if own is None:

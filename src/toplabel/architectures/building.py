@@ -31,26 +31,17 @@ def build(candidate: Candidate) -> nn.Module:
         return maker(candidate)
 
 
-@contextmanager
-def without_values() -> Iterator[None]:
-    """Keep parameters of modules that this thread makes inside on the device "meta".
+def build_unset(candidate: Candidate) -> nn.Module:
+    """The same with parameters on the device "meta", where the network lets them be there.
 
-    Drawing them takes seconds and their memory; those of a file will be assigned. Buffers, which
-    may be computed, are real.
+    Drawing them would take seconds, and their memory; those of a file will be assigned. Buffers,
+    which may be computed, are real.
     """
-    thread = get_ident()
-
-    def forget(_: nn.Module, __: str, parameter: nn.Parameter) -> nn.Parameter | None:
-        if get_ident() != thread or parameter is None or parameter.is_meta:
-            return None  # as it is
-        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-
-    # Its annotation leaves out that a hook may return what is to be registered.
-    handle = register_module_parameter_registration_hook(forget)  # type: ignore[arg-type]
     try:
-        yield
-    finally:
-        handle.remove()
+        with _without_values():
+            return build(candidate)
+    except RuntimeError:  # it computes with its parameters while it is built
+        return build(candidate)
 
 
 def _build_torchvision(candidate: Candidate) -> nn.Module:
@@ -79,6 +70,24 @@ def _build_timm(candidate: Candidate) -> nn.Module:
         candidate.name, pretrained=False, num_classes=candidate.classes, **arguments
     )
     return module
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Put parameters of modules that this thread makes inside on the device "meta"."""
+    thread = get_ident()
+
+    def forget(_: nn.Module, __: str, parameter: nn.Parameter) -> nn.Parameter | None:
+        if get_ident() != thread or parameter is None or parameter.is_meta:
+            return None  # as it is
+        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+    # Its annotation leaves out that a hook may return what is to be registered.
+    handle = register_module_parameter_registration_hook(forget)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _replace_first_convolution(module: nn.Module, in_channels: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
-from toplabel.architectures.building import build, without_values
+from toplabel.architectures.building import build, build_unset
 from toplabel.architectures.identifying import Candidate, matching_state
 from toplabel.architectures.signature import sorted_names
 from toplabel.architectures.trials import (
@@ -40,8 +40,7 @@ def choose(candidates: Sequence[Candidate], state: State) -> list[list[Choice]]:
 
     Args:
         candidates: As `identify` gives them for this state dict.
-        state: Name in the file -> tensor on the CPU. Networks share its tensors' memory where
-            they are float32.
+        state: Name in the file -> tensor on the CPU. Networks get copies.
 
     Returns:
         Groups in the order of their first candidates; networks in eval mode. A candidate that
@@ -87,7 +86,7 @@ def _load_all(candidates: Sequence[Candidate], state: State) -> Iterator[Choice]
 def _load(candidate: Candidate, tensors: State) -> nn.Module | None:
     """The network with exactly these tensors, in eval mode; None where they do not fit it."""
     try:
-        module = _build_unset(candidate)
+        module = build_unset(candidate)
         if not _assign(module, tensors):
             return None
     except (ModelNotFound, RuntimeError):  # the installed version's architecture is another
@@ -96,14 +95,6 @@ def _load(candidate: Candidate, tensors: State) -> nn.Module | None:
         module = build(candidate)  # it computes a buffer from parameters
         _assign(module, tensors)
     return module.eval()
-
-
-def _build_unset(candidate: Candidate) -> nn.Module:
-    try:
-        with without_values():
-            return build(candidate)
-    except RuntimeError:  # it computes with its parameters while it is built
-        return build(candidate)
 
 
 def _assign(module: nn.Module, tensors: State) -> bool:
@@ -134,4 +125,5 @@ def _ask(
 
 
 def _float32(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+    """A copy of its own: the file behind the tensor may change while the network lives."""
+    return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()

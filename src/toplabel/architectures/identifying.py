@@ -91,10 +91,11 @@ def _fitting(stripping: Stripping, shapes: Shapes) -> Iterator[tuple[Candidate, 
             yield candidate, image_size == member.image_size
 
 
-def _order(candidate: Candidate) -> tuple[bool, int, str, str]:
+def _order(candidate: Candidate) -> tuple[bool, int, str, int, str]:
     return (
         candidate.library != "torchvision",
         len(candidate.name),
         candidate.name,
+        len(candidate.arguments),
         repr(sorted(candidate.arguments.items())),
     )
