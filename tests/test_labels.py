@@ -58,3 +58,33 @@ def test_refuses_ids_of_another_count() -> None:
 def test_a_count_that_differs_from_the_outputs_is_refused() -> None:
     with pytest.raises(LabelsError, match="2 labels for a model with 3 outputs"):
         Labels.of(["a", "b"]).check_count(3)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "text"),
+    [
+        (1001, 1000, "class for the background.*TensorFlow's 1001"),
+        (11, 10, "class for the background: if the network has one"),
+        (9, 10, "take it out of the list"),
+        (1, 2, "multi_label=True"),
+        (10, 12, "training$"),
+        (1000, 10, "training$"),
+    ],
+)
+def test_counts_that_differ_by_one_get_a_hint(outputs: int, labels: int, text: str) -> None:
+    with pytest.raises(LabelsError, match=text) as caught:
+        Labels(tuple(map(str, range(labels)))).check_count(outputs)
+    assert (text == "training$") == ("; " not in str(caught.value).partition("training")[2])
+
+
+def test_numbers_that_map_to_numbers_are_refused_where_they_can_be_read_in_two_ways() -> None:
+    with pytest.raises(LabelsError, match="numbers to numbers"):
+        Labels.of({"0": 1, "1": 2, "2": 3, "3": 0})
+    assert Labels.of({"0": 0, "1": 1}).names == ("0", "1")
+    assert Labels.of({1: 0, 0: 1}).names == ("1", "0")
+    assert Labels.of({"cat": 1, "dog": 0}).names == ("dog", "cat")
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(LabelsError, match="empty name for class 1"):
+        Labels(("cat", " "))

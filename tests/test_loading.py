@@ -245,3 +245,20 @@ def test_the_second_start_of_a_zoo_model_needs_no_torch(torch_home: Path, tmp_pa
     assert {first[0], first[1]} == {second[0], second[1]}
     assert first[3] == second[3]
     assert first[3].startswith("torchvision/resnet18:IMAGENET1K_V1@")
+
+
+def test_the_embedded_model_has_a_name() -> None:
+    assert toplabel.load("embedded/efficientnet_lite0").name == toplabel.load().name
+    assert toplabel.load(toplabel.load().name).name == toplabel.load().name
+    with pytest.raises(ModelNotFound, match="this version of toplabel has"):
+        toplabel.load("embedded/efficientnet_lite0@00000000")
+
+
+def test_a_folder_called_like_a_model_is_not_taken_for_it(tmp_path, monkeypatch) -> None:
+    from toplabel.loading import _entry_name
+    from toplabel.stated import Stated
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet18").mkdir()
+    assert _entry_name("resnet18", Stated()) == "resnet18"
+    assert _entry_name("./resnet18", Stated()) == str(tmp_path / "resnet18")

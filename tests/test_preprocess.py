@@ -308,3 +308,8 @@ def test_recipes_need_no_torch():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_a_tensor_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(PreprocessError, match="at most 64,000,000 values"):
+        recipe(input_size=(30_000, 30_000), resize_size=(30_000, 30_000))

@@ -14,7 +14,7 @@ from toplabel.classifier import Classifier
 from toplabel.engines import Engine
 from toplabel.labels import Labels
 from toplabel.preprocess import Preprocess
-from toplabel.suspicion import WATCHED, Suspicion, count_hint
+from toplabel.suspicion import WATCHED, Suspicion
 
 RECIPE = Preprocess(
     input_size=(8, 8),
@@ -328,23 +328,6 @@ def test_after_the_first_images_it_costs_next_to_nothing() -> None:
     for tensor, answer in zip(tensors, answers, strict=True):
         watch.observe(tensor, answer)
     assert (time.perf_counter() - start) / len(tensors) < 20e-6
-
-
-@pytest.mark.parametrize(
-    ("outputs", "labels", "text"),
-    [
-        (1001, 1000, "class for the background.*TensorFlow's 1001"),
-        (11, 10, "class for the background: if the network has one"),
-        (9, 10, "take it out of the list"),
-        (1, 2, "multi_label=True"),
-        (10, 12, "^$"),
-        (1000, 10, "^$"),
-    ],
-)
-def test_counts_that_differ_by_one_get_a_hint(outputs: int, labels: int, text: str) -> None:
-    import re
-
-    assert re.search(text, count_hint(outputs, labels))
 
 
 @pytest.mark.shared_data

@@ -45,7 +45,7 @@ def build(
     Raises:
         EngineError: The engine or device is not to be had here.
     """
-    stamps = [FileStamp.of(file) for file in model.weights_files]  # before they can change
+    stamps = [f if isinstance(f, FileStamp) else FileStamp.of(f) for f in model.weights_files]
     model = replace(model, name=f"{model.name}@{weights_sha256(model.module)[:8]}")
     eager = _eager(model, running)
     if running.needs_torch:

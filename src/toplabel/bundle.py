@@ -17,6 +17,9 @@ from toplabel.program import Program
 
 MANIFEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
+EMBEDDED_NAME = "embedded/efficientnet_lite0"
+DOUBTS = "doubts"
+"""In a provenance: what was assumed or left out when the model was made, a sentence a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,8 +146,13 @@ def _first_kernel(state: Mapping[str, Any]) -> tuple[str, int] | None:
 
 
 def _missing(contents: Contents, candidates: tuple[Candidate, ...]) -> Iterator[str]:
+    if len({candidate.name for candidate in candidates}) > 1 and not contents.architecture:
+        names = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
+        yield f"--arch {candidates[0].name} (several fit, and may compute other things: {names})"
     if not candidates:
         yield "--arch nets.py:MyClass (no architecture of torchvision or timm fits every tensor)"
+    if contents.labels and candidates and len(contents.labels) != candidates[0].classes:
+        yield f"--labels (the file names {len(contents.labels)} of {candidates[0].classes} classes)"
     if contents.labels is None:
         yield "--labels classes.txt (else labels are indices)"
     if contents.preprocess is None:

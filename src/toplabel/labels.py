@@ -23,6 +23,9 @@ class Labels:
     def __post_init__(self) -> None:
         if not self.names:
             raise LabelsError("got no class names; expected one for each output of the model")
+        blank = next((i for i, name in enumerate(self.names) if not name.strip()), None)
+        if blank is not None:
+            raise LabelsError(f"got an empty name for class {blank}; expected a name for each")
         if self.ids is not None and len(self.ids) != len(self.names):
             raise LabelsError(
                 f"got {len(self.names)} class names and {len(self.ids)} ids; expected as many"
@@ -68,17 +71,14 @@ class Labels:
             raise LabelsError(f"got {wrong[0]!r} among the labels; expected text")
         return cls(tuple(names))
 
-    def check_count(self, outputs: int, *, hint: str = "") -> None:
+    def check_count(self, outputs: int) -> None:
         """Stop where the model does not have one output for each name.
-
-        Args:
-            outputs: Of the model.
-            hint: What may be the reason, to be added.
 
         Raises:
             LabelsError: The counts differ.
         """
         if outputs != len(self):
+            hint = _count_hint(outputs, len(self))
             raise LabelsError(
                 f"got {len(self)} labels for a model with {outputs} outputs; give exactly one"
                 f" name per output, in the order of training{hint and f'; {hint}'}"
@@ -87,6 +87,11 @@ class Labels:
 
 def _from_mapping(mapping: Mapping[str, int] | Mapping[int, str]) -> tuple[str, ...]:
     """Names in index order, from name -> index or index -> name."""
+    if _is_ambiguous(mapping):
+        raise LabelsError(
+            "got labels that map numbers to numbers, which may mean index -> name or name -> index,"
+            " and these differ; give the names as text, or as a list in the order of the outputs"
+        )
     by_index: dict[int, str] = {}
     for key, value in mapping.items():
         index, name = (value, key) if isinstance(value, int) else (key, value)
@@ -107,3 +112,34 @@ def _from_mapping(mapping: Mapping[str, int] | Mapping[int, str]) -> tuple[str, 
             f" {len(by_index) - 1}, each once"
         )
     return tuple(by_index[index] for index in range(len(by_index)))
+
+
+def _is_ambiguous(mapping: Mapping[str, int] | Mapping[int, str]) -> bool:
+    """Whether keys and values are the same numbers in different orders."""
+    if not all(isinstance(value, int) for value in mapping.values()):
+        return False
+    try:
+        keys = [int(key) for key in mapping]
+    except ValueError:
+        return False
+    values = [int(value) for value in mapping.values()]
+    there = dict(zip(keys, values, strict=True))
+    return sorted(keys) == sorted(values) and any(there[there[key]] != key for key in keys)
+
+
+def _count_hint(outputs: int, labels: int) -> str:
+    """What probably is wrong where outputs and names differ in number; "" where nobody knows."""
+    if outputs == labels + 1:
+        example = " (as TensorFlow's 1001 for ImageNet)" if outputs == 1001 else ""
+        return (
+            f"one output too many is often a class for the background{example}: if the network has"
+            " one, put its name where it was in training, mostly first"
+        )
+    if (outputs, labels) == (1, 2):
+        return "one output for two classes is yes or no: name the yes, and say multi_label=True"
+    if outputs == labels - 1:
+        return (
+            "one name too many is often a heading, a class for the background, or a folder that is"
+            " no class: take it out of the list"
+        )
+    return ""

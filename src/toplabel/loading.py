@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from toplabel._optional import require
-from toplabel.bundle import Bundle, cached_bundle, embedded_bundle
+from toplabel.bundle import DOUBTS, EMBEDDED_NAME, Bundle, cached_bundle, embedded_bundle
+from toplabel.cache.stamp import FileStamp
 from toplabel.classifier import Classifier
-from toplabel.errors import UsageError
+from toplabel.errors import ModelNotFound, UsageError
 from toplabel.predictor import Predictor
 from toplabel.running import Options, Running
+from toplabel.sources import check_file, is_path
 from toplabel.stated import Stated, Statements
 
 if TYPE_CHECKING:
@@ -76,8 +78,10 @@ def load(model: str | os.PathLike[str] | None = None, **options: Unpack[LoadOpti
 
 def _kind(name: str) -> str:
     """What a model's name stands for: "bundle", "onnx" or "checkpoint" for a file, or "name"."""
-    is_path = os.sep in name or "/" in name or bool(os.path.splitext(name)[1])
-    if not is_path or not os.path.isfile(name):
+    if name.partition("@")[0] == EMBEDDED_NAME:
+        return "embedded"
+    check_file(name)
+    if not is_path(name) or not os.path.isfile(name):
         return "name"
     suffix = os.path.splitext(name)[1].lower()
     if suffix in _KINDS:
@@ -87,18 +91,16 @@ def _kind(name: str) -> str:
     return "bundle" if is_packed(name) else "checkpoint"
 
 
-_KINDS = {
-    ".toplabel": "bundle",
-    ".onnx": "onnx",
-    ".pth": "checkpoint",
-    ".safetensors": "checkpoint",
-}
+_KINDS = {".toplabel": "bundle", ".onnx": "onnx"}
 
 
-def _open_embedded(_: str, running: Running, stated: Stated) -> Opened:
+def _open_embedded(name: str, running: Running, stated: Stated) -> Opened:
     stated.demand_no_checkpoint("the embedded model")
     _demand_onnxruntime("the embedded model", running, "'timm/tf_efficientnet_lite0'")
-    return Classifier.of_bundle(_restated(embedded_bundle(), stated)), None
+    bundle = embedded_bundle()
+    if "@" in name and name != bundle.name:
+        raise ModelNotFound(f"got the model {name!r}; this version of toplabel has {bundle.name}")
+    return Classifier.of_bundle(_restated(bundle, running, stated)), None
 
 
 def _open_bundle(path: str, running: Running, stated: Stated) -> Opened:
@@ -109,7 +111,7 @@ def _open_bundle(path: str, running: Running, stated: Stated) -> Opened:
         from toplabel.packed import open_packed  # 50 ms
 
         bundle = open_packed(Path(path), notify=running.notify)
-    return Classifier.of_bundle(_restated(bundle, stated)), None
+    return Classifier.of_bundle(_restated(bundle, running, stated)), None
 
 
 def _open_onnx(path: str, running: Running, stated: Stated) -> Opened:
@@ -124,6 +126,7 @@ def _open_onnx(path: str, running: Running, stated: Stated) -> Opened:
         multi_label=stated.multi_label,
         notify=running.notify,
     )
+    _tell_order(bundle.labels, running)
     return Classifier.of_bundle(bundle), None
 
 
@@ -133,11 +136,17 @@ def _open_checkpoint(path: str, running: Running, stated: Stated) -> Opened:
     if entry is not None and not running.needs_torch and not stated.recompile:
         bundle = cached_bundle(entry)
         if bundle is not None:
+            for doubt in bundle.provenance.get(DOUBTS, "").splitlines():
+                running.notify(doubt)
             return Classifier.of_bundle(bundle), None
     require("torch", extra="torch", purpose=f"the checkpoint {path!r}")
     from toplabel.building import build
+    from toplabel.fitting.locating import is_fresh
     from toplabel.sources.checkpoint import load as load_checkpoint
 
+    own = isinstance(stated.arch, str) and ":" in stated.arch
+    if own and not is_fresh(str(stated.arch)):  # what runs may not be what stands in the file
+        entry = None
     model = load_checkpoint(Path(path), stated=stated, notify=running.notify)
     return build(model, running, entry=entry)
 
@@ -173,6 +182,7 @@ def _open_named(name: str, running: Running, stated: Stated) -> Opened:
 
 
 _OPENERS: dict[str, Callable[[str, Running, Stated], Opened]] = {
+    "embedded": _open_embedded,
     "bundle": _open_bundle,
     "onnx": _open_onnx,
     "checkpoint": _open_checkpoint,
@@ -193,12 +203,23 @@ def label(source: object, **options: Any) -> str:
     Raises:
         ImageError: It could not be labelled; `.code` says why.
     """
-    return str(_shared_predictor(**options)(source, top_k=1))
+    return str(_predictor_for(options)(source, top_k=1))
+
+
+def _predictor_for(options: dict[str, Any]) -> Predictor:
+    """One predictor for all calls of `label` with the same options, where these can be compared."""
+    model = options.get("model")
+    try:
+        stamp = FileStamp.of(model) if model is not None and os.path.exists(model) else None
+        hash(tuple(options.values()))
+    except TypeError:  # a list or dict among them
+        return load(**options)
+    return _shared_predictor(stamp, os.getcwd(), **options)
 
 
 @functools.lru_cache(maxsize=4)
-def _shared_predictor(**options: Any) -> Predictor:
-    """One predictor for all calls of `label` with the same options."""
+def _shared_predictor(_stamp: FileStamp | None, _folder: str, **options: Any) -> Predictor:
+    """The predictor, for as long as the model's file and the current folder are the same."""
     return load(**options)
 
 
@@ -237,6 +258,7 @@ def wrap(
     model = from_module(
         module, labels=labels, preprocess=preprocess, multi_label=multi_label, name=name
     )
+    _tell_order(model.labels, running)
     classifier, compile_ = build(model, running, entry=None)
     return _predictor(classifier, running, compile=compile_)
 
@@ -254,17 +276,28 @@ def _demand_onnxruntime(name: str, running: Running, other: str) -> None:
         )
 
 
-def _restated(bundle: Bundle, stated: Stated) -> Bundle:
+def _restated(bundle: Bundle, running: Running, stated: Stated) -> Bundle:
     """The bundle with the labels, recipe and activation that the user states instead."""
     labels, recipe = stated.read_labels(), stated.read_preprocess()
     if labels is not None:
         labels.check_count(len(bundle.labels))
+        _tell_order(labels, running)
     return replace(
         bundle,
         labels=labels or bundle.labels,
         preprocess=recipe or bundle.preprocess,
-        activation="sigmoid" if stated.multi_label else bundle.activation,
+        activation=(
+            "sigmoid" if stated.multi_label and bundle.activation != "none" else bundle.activation
+        ),
     )
+
+
+def _tell_order(labels: Labels, running: Running) -> None:
+    """Say where the order of the names may be that of text, not of the network."""
+    from toplabel.label_files import order_warning
+
+    if warning := order_warning(labels):
+        running.notify(warning)
 
 
 def _predictor(
@@ -286,11 +319,11 @@ def _predictor(
 
 def _entry_name(name: str, stated: Stated) -> str:
     """Under what the cache knows a model: local folders by their real path, others as typed."""
-    path = os.path.realpath(name) if os.path.exists(name) else name
+    path = os.path.realpath(name) if is_path(name) else name
     return path if stated == Stated() else f"{path} {stated.fingerprint(code=None)}"
 
 
 def _tell_name(given: str, name: str, running: Running) -> None:
     """Say once what a short name became; `name` ends in @ and the start of its weights' sha256."""
-    if name.rpartition("@")[0] != given and not os.path.exists(given):
+    if name.rpartition("@")[0] != given and not is_path(given):
         running.notify(f"{given} is {name}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
+    from toplabel.cache.stamp import FileStamp
     from toplabel.labels import Labels
     from toplabel.preprocess import Preprocess
 
@@ -28,8 +29,8 @@ class Model:
         labels: One for each of the K outputs.
         multi_label: Outputs are independent (sigmoid), not exclusive (softmax).
         probabilities: Outputs are scores in [0, 1] already: no softmax or sigmoid on top.
-        weights_files: The files that the weights were read from, to notice when they change;
-            empty for a live module.
+        weights_files: The files that the weights were read from, to notice when they change, or
+            their stamps from before they were read; empty for a live module.
         provenance: What else is known, as plain text: source, revision, licence, library version.
     """
 
@@ -40,5 +41,5 @@ class Model:
     labels: Labels
     multi_label: bool = False
     probabilities: bool = False
-    weights_files: tuple[Path, ...] = ()
+    weights_files: tuple[Path | FileStamp, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)

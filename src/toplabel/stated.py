@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from toplabel._version import __version__
 from toplabel.errors import UsageError
 from toplabel.labels import Labels
 
@@ -127,12 +128,14 @@ class Stated:
             "allow_globals": bool(self.allow_globals),
             "allow_partial": self.allow_partial,
             "trust": self.trust,
+            "recompile": self.recompile,
         }
         for what, is_said in said.items():
             if is_said:
+                hint = f"; for the file of that name say ./{name}" if os.path.exists(name) else ""
                 raise UsageError(
                     f"got {what} for {name}, which is no checkpoint file; expected it with a .pth,"
-                    " .pt, .ckpt or .safetensors file"
+                    f" .pt, .ckpt or .safetensors file{hint}"
                 )
 
     def fingerprint(self, *, code: str | None) -> str | None:
@@ -143,7 +146,8 @@ class Stated:
         Args:
             code: The file that the network's class stands in, where there is one.
         """
-        if self.arch is not None and not isinstance(self.arch, str):
+        is_named = self.arch is None or isinstance(self.arch, str)
+        if not is_named or not _is_plain(dict(self.arch_args)):
             return None
         labels, recipe = self.read_labels(), self.read_preprocess()
         said = [
@@ -154,5 +158,15 @@ class Stated:
             None if recipe is None else recipe.to_dict(),
             [self.multi_label, self.ema, self.allow_partial, self.trust],
             sorted(self.allow_globals),
+            __version__,  # labels and recipes are found by its rules
         ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+
+
+def _is_plain(value: object) -> bool:
+    """Whether its text says all of it."""
+    if isinstance(value, dict):
+        return all(_is_plain(part) for part in (*value, *value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)

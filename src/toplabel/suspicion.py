@@ -96,9 +96,11 @@ class Suspicion:
     def take(self) -> tuple[str, ...]:
         """The warnings since the last call, for people; usually none."""
         texts = []
-        while self._texts:
-            texts.append(self._texts.popleft())
-        return tuple(texts)
+        while True:
+            try:
+                texts.append(self._texts.popleft())
+            except IndexError:  # empty, or emptied by another thread
+                return tuple(texts)
 
     def _look(self, tensor: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
         """Take note of an answer; returns whether it is of an image that was not there before."""
@@ -205,21 +207,3 @@ def _is_even(logits: NDArray[np.float32], activation: Activation) -> bool:
     scores = probabilities(logits, activation)
     entropy = -float((scores * np.log(np.maximum(scores, 1e-300))).sum())
     return entropy > (1 - _FLAT) * float(np.log(len(scores)))
-
-
-def count_hint(outputs: int, labels: int) -> str:
-    """What probably is wrong where outputs and names differ in number; "" where nobody knows."""
-    if outputs == labels + 1:
-        example = " (as TensorFlow's 1001 for ImageNet)" if outputs == 1001 else ""
-        return (
-            f"one output too many is often a class for the background{example}: if the network has"
-            " one, put its name where it was in training, mostly first"
-        )
-    if (outputs, labels) == (1, 2):
-        return "one output for two classes is yes or no: name the yes, and say multi_label=True"
-    if outputs == labels - 1:
-        return (
-            "one name too many is often a heading, a class for the background, or a folder that is"
-            " no class: take it out of the list"
-        )
-    return ""

@@ -113,6 +113,8 @@ class InertMaker:
         """
         if isinstance(made, Thing):
             made.state = _one_state(state)
+            if made.state is not state:  # a copy of what many objects may share
+                self._budget.charge(100 * len(made.state))
         elif isinstance(made, TensorInfo):
             # of a Parameter of old: requires_grad, volatile and hooks
             plain = isinstance(state, tuple) and len(state) == 3
@@ -218,9 +220,11 @@ def _size(dimensions: Any) -> tuple[Any, ...]:
 
 def _name_and_number(*arguments: Any) -> str:
     """A device, "cuda" and 0 or "cuda:0", or a layout."""
-    if not all(isinstance(argument, str | int) for argument in arguments):
-        raise TypeError(arguments)
-    return ":".join(map(str, arguments))[:40]
+    if len(arguments) > 2 or not all(
+        isinstance(one, int) or (isinstance(one, str) and len(one) <= 40) for one in arguments
+    ):
+        raise TypeError("no device and no layout")
+    return ":".join(map(str, arguments))
 
 
 def _complex(real: Any, imaginary: Any = 0.0) -> complex:

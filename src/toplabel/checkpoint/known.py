@@ -114,5 +114,21 @@ ALLOWED = frozenset(
     }
 )
 
-#: Modules whose functions torch refuses even where a user names them.
-NEVER_ALLOWED = frozenset({"os", "posix", "nt", "sys"})
+#: Modules whose functions run what they are given: no user's word makes them harmless.
+_RUNNING_MODULES = frozenset(
+    {"os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "pickle", "_pickle", "shutil"}
+    | {"ctypes", "code", "pty", "pdb", "bdb", "timeit", "socket", "multiprocessing", "webbrowser"}
+    | {"commands"}
+)
+_RUNNING_BUILTINS = frozenset(
+    {"exec", "eval", "compile", "__import__", "open", "getattr", "setattr", "delattr", "input"}
+    | {"breakpoint", "globals", "vars", "apply", "execfile"}
+)
+
+
+def runs_code(name: str) -> bool:
+    """Whether a global of this name, "module.name", runs whatever it is given."""
+    module, _, inner = name.partition(".")
+    if module in ("builtins", "__builtin__"):
+        return inner in _RUNNING_BUILTINS
+    return module in _RUNNING_MODULES

@@ -24,6 +24,7 @@ _DAMAGE = (
     TypeError,
     AttributeError,
     OverflowError,
+    MemoryError,
     RecursionError,
     struct.error,
 )

@@ -12,6 +12,7 @@ from toplabel.errors import CheckpointError
 
 _DEEPEST = 100
 _LARGEST = 2_000_000  # values, counted as often as they are reached
+_MOST_COPIED = 400_000  # values of objects' states: 40 MB
 
 
 def to_plain(value: Any) -> Any:
@@ -34,6 +35,7 @@ class _Plain:
         self.kept: list[Any] = []  # no id in `done` may be given to another object
         self.path: dict[int, int] = {}  # the containers that we are in, and how deep they are
         self.deepest_thing = -1
+        self.copied = 0
 
     def convert(self, value: Any) -> tuple[Any, int]:
         """The plain value and how many values a walk over it meets."""
@@ -61,6 +63,10 @@ class _Plain:
         return plain, size
 
     def _convert_parts(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, Thing) and isinstance(value.state, dict):
+            self.copied += len(value.state)  # each object's own, though many may share it
+            if self.copied > _MOST_COPIED:
+                raise CheckpointError("its objects hold more values than any checkpoint needs")
         if isinstance(value, Thing):
             state, size = self.convert(_state_of(value))
             return Opaque(value.kind, state), size + 1

@@ -18,7 +18,7 @@ import torch
 
 from toplabel._optional import require
 from toplabel.checkpoint.archive import check_contents, check_structure, read_archive
-from toplabel.checkpoint.known import NEVER_ALLOWED
+from toplabel.checkpoint.known import runs_code
 from toplabel.checkpoint.outline import Outline
 from toplabel.checkpoint.refusing import check_allowed
 from toplabel.errors import CheckpointError, MissingDependency
@@ -116,7 +116,7 @@ def _import(name: str) -> Any:
     if name == "collections.defaultdict":
         return _without_default  # torch fills no other dicts than its own few
     parts = name.split(".")
-    if parts[0] in NEVER_ALLOWED or len(parts) < 2:
+    if runs_code(name) or len(parts) < 2:
         raise CheckpointError(f"cannot allow {name!r}; expected a harmless 'module.name'")
     for end in range(len(parts) - 1, 0, -1):
         found = _import_from(".".join(parts[:end]), parts[end:])
@@ -155,7 +155,8 @@ def _no_overrides() -> Iterator[None]:
 
 def _unpickle(outline: Outline, allowed: list[tuple[Any, str]], *, trust: bool) -> Any:
     path = outline.path
-    lazily = outline.format == "torch zip" and path.suffix != ".safetensors"
+    # A module that is kept would live on the file, which may change; weights are copied.
+    lazily = outline.format == "torch zip" and path.suffix != ".safetensors" and not trust
     with path.open("rb") as file, _no_overrides():
         # torch takes a path's suffix for its format, so a misnamed file is given open
         source = str(path) if lazily else file

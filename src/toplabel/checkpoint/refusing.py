@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
+from toplabel.checkpoint.known import runs_code
 from toplabel.checkpoint.outline import Outline
 from toplabel.errors import CheckpointError
 
 _NAMED = 5
+_LONGEST = 80
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _RESAVE = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -40,10 +44,20 @@ def _text(outline: Outline, missing: list[str]) -> str:
         if outline.whole_module is not None
         else "holds more than weights"
     )
-    options = " ".join(f"--allow-global {name}" for name in missing[:_NAMED])
-    more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
+    allowing = _how_to_allow(missing)
     return (
         f"{str(outline.path)!r} {found}, and reading it would run code that it names; where it was"
-        f" made, save its weights alone: {_RESAVE}; or name what you know to be harmless:"
-        f" {options}{more}; or, if you trust whoever made it with this computer, --trust"
+        f" made, save its weights alone: {_RESAVE}; {allowing}; or, if you trust whoever made it"
+        " with this computer, --trust"
     )
+
+
+def _how_to_allow(missing: list[str]) -> str:
+    """The options to copy, unless one of the names is no honest one."""
+    for name in missing:
+        if runs_code(name) or not _NAME.fullmatch(name):
+            names = ", ".join(repr(one[:_LONGEST]) for one in missing[:_NAMED])
+            return f"it names {names}; {name[:_LONGEST]!r} can run anything and cannot be allowed"
+    options = " ".join(f"--allow-global {name}" for name in missing[:_NAMED])
+    more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
+    return f"or name what you know to be harmless: {options}{more}"

@@ -113,7 +113,7 @@ def _forget_strangers(folder: Path) -> None:
             continue
         at = Path(file).resolve()
         home = at.parent.parent if at.name == "__init__.py" else at.parent
-        if home != folder and home not in roots:
+        if home not in roots:  # of another folder, or of an earlier call
             for known in [key for key in sys.modules if key.split(".")[0] == first]:
                 del sys.modules[known]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from toplabel.errors import UsageError
@@ -119,3 +120,24 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def is_fresh(spec: str) -> bool:
+    """Whether none of the user's code around a class is loaded already, maybe older than its file.
+
+    What is installed as a library does not count.
+    """
+    name = parse_class(spec)
+    if name.file is None:
+        return not _is_own(sys.modules.get(name.module.split(".")[0]))
+    folder = name.file.expanduser().resolve().parent
+    loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return not any(file and Path(file).parent == folder for file in loaded)
+
+
+def _is_own(module: ModuleType | None) -> bool:
+    """Whether a loaded module is the user's: neither installed nor Python's own."""
+    if module is None or module.__name__ in sys.stdlib_module_names:
+        return False
+    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+    return not any(part in place for place in places for part in ("site-packages", "dist-packages"))

@@ -58,7 +58,8 @@ def fit(
     difference, notes = compare(wanted, state, match)
     if not (difference.missing or difference.misfits):
         _check_single(module, state, match, others, name)
-    if difference and _loads_by_itself(module, state, match, difference):
+    # A strict load casts numbers of another kind without a word.
+    if difference and not difference.kinds and _loads_by_itself(module, state, match, difference):
         return Fit(1.0, match.prefix, (*notes, "the class itself renamed the file's tensors"))
     if difference and not allow_partial:
         raise CheckpointError(difference.describe(module, name))
@@ -108,7 +109,7 @@ def _check_ties(wanted: Mapping[str, Any], usable: Mapping[str, torch.Tensor], n
     first: dict[int, str] = {}
     for ours, tensor in usable.items():
         twin = first.setdefault(id(wanted[ours]), ours)
-        if not torch.equal(usable[twin], tensor):
+        if twin != ours and not torch.equal(usable[twin].float(), tensor.float()):
             raise CheckpointError(
                 f"{name} has different weights for {twin} and {ours}, which are one and the same"
                 " in the network; it was trained with another version of the class"

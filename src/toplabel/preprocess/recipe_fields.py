@@ -23,6 +23,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _COLOURS = ("rgb", "bgr", "grey")
 _MAX_SIDE = 1 << 16
+_MAX_VALUES = 64_000_000  # of a tensor: 256 MB
 
 
 def checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +42,12 @@ def checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     counts = _accepted_counts(channels)
     checked["mean"] = mean = _numbers("mean", given["mean"], counts)
     checked["std"] = _divisors("std", given["std"], (len(mean),))
+    height, width = checked["input_size"]
+    if len(mean) * height * width > _MAX_VALUES:
+        raise PreprocessError(
+            f"got an input_size of {height}x{width} with {len(mean)} channels; expected a tensor of"
+            f" at most {_MAX_VALUES:,} values"
+        )
     again = given["std_again"]
     checked["std_again"] = _divisors("std_again", again, (len(mean),)) if again else ()
     checked["pad_value"] = _pad_value(given["pad_value"], len(mean), grey=channels == "grey")

@@ -86,13 +86,14 @@ def resolve(name: str | os.PathLike[str]) -> str:
         MissingDependency: The library that would know it is not installed.
     """
     text = os.fspath(name)
+    check_file(text)
     for library in ("torchvision", "timm"):
         if text.startswith(f"{library}/"):
             return _resolve_in_library(library, text.removeprefix(f"{library}/"))
     for prefix in _HUB_PREFIXES:
         if text.startswith(prefix):
             return _resolve_on_hub(text.removeprefix(prefix), given=text)
-    if _looks_like_path(text) and os.path.lexists(text):
+    if is_path(text):
         return _resolve_folder(text)
     return _resolve_bare(text)
 
@@ -161,6 +162,26 @@ def _without_weights(library: str, name: str) -> str:
     return name.partition(":" if library == "torchvision" else ".")[0]
 
 
+def is_path(text: str) -> bool:
+    """Whether a model's name means an existing file or folder: it looks like a path, and is one.
+
+    `resnet18` is torchvision's, even where a folder of that name lies beside; `./resnet18` is not.
+    """
+    if text.startswith(("torchvision/", "timm/", *_HUB_PREFIXES)):
+        return False
+    return _looks_like_path(text) and os.path.lexists(text)
+
+
+def check_file(text: str) -> None:
+    """Stop where a model's name is plainly that of a file, and there is none.
+
+    Raises:
+        ModelNotFound: It ends as model files do.
+    """
+    if os.path.splitext(text)[1].lower() in _FILES and not os.path.exists(text):
+        raise ModelNotFound(f"got the model {text!r}, and there is no such file")
+
+
 def _looks_like_path(text: str) -> bool:
     separators = {os.sep, os.altsep or os.sep}
     return any(s in text for s in separators) or bool(os.path.splitext(text)[1])
@@ -169,8 +190,6 @@ def _looks_like_path(text: str) -> bool:
 def _no_such_path(text: str) -> ModelNotFound:
     from difflib import get_close_matches
 
-    if os.path.splitext(text)[1].lower() in _FILES:
-        return ModelNotFound(f"got the model {text!r}, and there is no such file")
     first, _, rest = text.partition("/")
     close = get_close_matches(first, ["torchvision", "timm", "hf"], n=1, cutoff=0.7)
     meant = f"{close[0]}/{rest}" if close else f"hf/{text}" if _HUB_NAME.fullmatch(text) else None
