@@ -45,8 +45,12 @@ weights, saved, and identified from the file alone. Every second one has {classe
 {in_channels} input channel, where its library or a replaced first convolution allows that.
 
 Those that ask differ in what no tensor shows: anti-aliasing, padding, the window or the image size
-that they are made for. torchvision's googlenet and inception_v3 stand in the table four times:
-their downloads come with `transform_input`, which changes the input and leaves no trace in a file.
+that they are made for. Where each refuses the image size of the other, as coat_lite_medium and
+coat_lite_medium_384 do, no input can compare them, and they count as different.
+
+torchvision's googlenet and inception_v3 stand in the table four times: their downloads come with
+`transform_input`, which changes the input and leaves no trace in a file. It needs three channels,
+so that only files of another number of channels are never asked about.
 
 Not identified by construction: networks with another width or depth than any named one
 (torchvision's `width_mult`, `timm.create_model` with changed arguments), heads that were replaced
@@ -57,7 +61,7 @@ without a head.
 MEANINGS = {
     "exact": "the only one that fits",
     "same": "several fit and compute the same logits",
-    "asks": "it is among those that fit, but they compute different logits: asks for `--arch`",
+    "asks": "it is among those that fit, not shown to compute the same: asks for `--arch`",
     "missed": "not identified",
 }
 
@@ -158,7 +162,10 @@ def to_page(rows: list[dict[str, Any]]) -> str:
             for library in ("torchvision/", "timm/")
         ]
         lines.append(f"| {verdict}: {meaning} | {counts[0]} | {counts[1]} |")
-    lines += ["", "| architecture | classes, channels | found | the same logits | other logits |"]
+    lines += [
+        "",
+        "| architecture | classes, channels | found | the same logits | others that fit |",
+    ]
     lines += ["|---|---|---|---|---|"]
     lines += [
         f"| {r['name']} | {r['classes']}, {r['in_channels']} | {r['verdict']}"

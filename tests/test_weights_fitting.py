@@ -353,3 +353,13 @@ def test_a_real_checkpoint_with_a_class_that_lacks_layers_stops(resnet20):
     assert 8 <= len(unexpected) <= 10
     assert "    module.layer2.0.bn2.weight (32,)" in unexpected
     assert "name the class that it was trained with" in lines[-1]
+
+
+def test_a_network_that_asks_for_its_version_gets_it() -> None:
+    from toplabel._compat import import_torchvision
+
+    build = import_torchvision().models.mnasnet0_5
+    state = dict(build(num_classes=3).state_dict())
+    module = build(num_classes=3)
+    assert fit(module, {f"module.{name}": tensor for name, tensor in state.items()}).share == 1
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())

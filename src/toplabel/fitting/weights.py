@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,9 @@ def fit(
         raise CheckpointError(
             f"nothing of {name} could be loaded; {difference.describe(module, name)}"
         )
-    module.load_state_dict(usable, strict=False)
+    loaded = OrderedDict(usable)
+    loaded._metadata = wanted._metadata  # type: ignore[attr-defined]  # its version; some ask for it
+    module.load_state_dict(loaded, strict=False)
     if difference:
         notes = [*notes, _partial_note(module, wanted, usable, share)]
     return Fit(share, match.prefix, tuple(notes))
