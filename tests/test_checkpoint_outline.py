@@ -269,24 +269,20 @@ def test_the_allowed_globals_are_torchs_own() -> None:
 
 
 @pytest.mark.parametrize("save", [made.save_zip, made.save_legacy, made.save_safetensors])
-def test_outlining_imports_no_torch_and_is_quick(
-    save: Callable[[Path, Any], Path], tmp_path: Path
-) -> None:
+def test_outlining_imports_no_torch(save: Callable[[Path, Any], Path], tmp_path: Path) -> None:
     path = save(tmp_path / "x", {f"w{n}": torch.zeros(1000) for n in range(300)})
     code = (
-        "import sys, time; from toplabel.checkpoint import read_outline; s = time.process_time();"
-        "read_outline(sys.argv[1]); assert time.process_time() - s < 0.5;"
+        "import sys; from toplabel.checkpoint import read_outline; read_outline(sys.argv[1]);"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
 @pytest.mark.slow
-def test_half_a_gigabyte_is_outlined_in_two_seconds_and_200_megabytes(tmp_path: Path) -> None:
+def test_half_a_gigabyte_is_outlined_in_200_megabytes(tmp_path: Path) -> None:
     content = {f"w{n}": torch.zeros(250_000) for n in range(500)}
     code = (
-        "import sys, time; from toplabel.checkpoint import read_outline; s = time.perf_counter();"
-        "read_outline(sys.argv[1]); assert time.perf_counter() - s < 2;"
+        "import sys; from toplabel.checkpoint import read_outline; read_outline(sys.argv[1]);"
         "peak = next(l for l in open('/proc/self/status') if l.startswith('VmHWM'));"
         "assert int(peak.split()[1]) < 200_000, peak"
     )

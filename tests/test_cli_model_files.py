@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import resource
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -73,19 +72,18 @@ def test_inspect_of_a_whole_network_names_its_class_and_runs_nothing(tmp_path):
     assert "torch.save(model.state_dict()" in done.stderr
 
 
-def test_inspect_imports_no_torch_and_is_quick_with_a_large_file(tmp_path):
-    big = {f"layer{index}.weight": torch.zeros(5_000, 5_000) for index in range(5)}
-    torch.save(big, tmp_path / "big.pth")  # 500 MB
+def test_inspect_imports_no_torch_and_reads_no_weights(tmp_path):
+    big = {f"layer{index}.weight": torch.zeros(5_000, 5_000) for index in range(2)}
+    torch.save(big, tmp_path / "big.pth")
     script = (
         "import sys; sys.modules['torch'] = None; from toplabel.cli import run;"
-        f"sys.exit(run(['inspect', {str(tmp_path / 'big.pth')!r}]))"
+        f"status = run(['inspect', {str(tmp_path / 'big.pth')!r}]);"
+        "peak = next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1];"
+        "sys.exit(status if int(peak) < 100_000 else 9)"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    seconds = time.perf_counter() - started
-    assert (done.returncode, seconds < 20) == (0, True), done.stderr  # 0.2 s; benchmarks measure
-    assert "500.0 MB" in done.stdout
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+    assert done.returncode == 0, done.stderr
+    assert "200.0 MB" in done.stdout
 
 
 def test_inspect_prints_and_checks_the_sha256_of_what_has_no_checksum(tmp_path):
@@ -162,3 +160,42 @@ def test_models_lists_the_presets():
     assert "imagenet-crop-256-224\t" in done.stdout
     (first, *_) = run("models", "--preprocess", "--json").stdout.splitlines()
     assert json.loads(first)["input_size"]
+
+
+@pytest.mark.parametrize("name", ["pipe.pth", "pipe.onnx", "pipe.toplabel", "pipe"])
+def test_inspect_of_a_pipe_does_not_wait_for_a_writer(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "toplabel", "inspect", tmp_path / name],
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert b"file" in done.stderr
+
+
+def test_inspect_prints_names_that_no_encoding_has(tmp_path):
+    torch.save({"k\ud800conv.weight": torch.ones(2, 2)}, tmp_path / "odd.pth")
+    done = run("inspect", tmp_path / "odd.pth")
+    assert done.returncode == 0, done.stderr
+    assert r"k\ud800conv.weight" in done.stdout
+
+
+def test_pack_overwrites_nothing_but_bundles(tmp_path):
+    torch.save(GreyNet(3).state_dict(), tmp_path / "best.pth")
+    before = (tmp_path / "best.pth").read_bytes()
+    for target in ("best.pth", "nowhere/cats.toplabel"):
+        done = run("pack", tmp_path / "best.pth", "-o", tmp_path / target)
+        assert done.returncode == 2
+        assert "to write" in done.stderr
+    assert (tmp_path / "best.pth").read_bytes() == before
+
+
+def test_models_lists_what_there_is_without_torch():
+    script = (
+        "import sys; sys.modules.update(torch=None, torchvision=None, timm=None);"
+        "from toplabel.cli import run; sys.exit(run(['models']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("embedded/efficientnet_lite0")

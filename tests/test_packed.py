@@ -498,7 +498,7 @@ def test_packing_replaces_a_file_at_once_and_leaves_nothing_beside(
     link = tmp_path / "link"
     link.symlink_to(packed)
     before = packed.read_bytes()
-    packed.write_bytes(b"old")
+    packed.write_bytes(before + b"old")
     pack(bundle, link)
     assert link.is_symlink()
     assert packed.read_bytes() == before
@@ -508,7 +508,7 @@ def test_packing_replaces_a_file_at_once_and_leaves_nothing_beside(
 def test_packing_over_a_folder_or_into_none_says_so(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="which is no file"):
         pack(bundle, tmp_path)
-    with pytest.raises(BundleError, match="cannot write '.*': No such file or directory"):
+    with pytest.raises(UsageError, match="there is no folder"):
         pack(bundle, tmp_path / "nowhere" / "cats.toplabel")
 
 

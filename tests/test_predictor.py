@@ -290,3 +290,9 @@ def test_closing_gives_the_engine_back_and_the_next_call_opens_it() -> None:
         model(colour(0))
     model(colour(0))
     assert len(opened) == 2
+
+
+@pytest.mark.parametrize("source", ["cat.jpg", b"bytes", Path("cat.jpg")])
+def test_one_source_is_no_stream(source: object) -> None:
+    with pytest.raises(UsageError, match=r"stream\(\[source\]\)"):
+        list(predictor(FakeEngine()).stream(source))  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """Suspicion: which answers are warned of, which are not, and what watching costs."""
 
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -311,23 +310,18 @@ def test_each_warning_comes_once_from_many_threads() -> None:
 def test_a_lock_that_a_fork_left_behind_stops_nobody() -> None:
     watch = Suspicion(classifier())
     watch._lock.acquire()
-    start = time.perf_counter()
     for tensor, answer in zip(images(20), logits(20), strict=True):
         watch.observe(tensor, answer)
-    assert time.perf_counter() - start < 1
     assert not watch.watching
 
 
-def test_after_the_first_images_it_costs_next_to_nothing() -> None:
+def test_after_the_first_images_nothing_is_looked_at() -> None:
     watch = Suspicion(classifier(1000))
     tensors, answers = images(200), logits(200, 1000)
     for tensor, answer in zip(tensors[:WATCHED], answers, strict=False):
         watch.observe(tensor, answer)
     assert not watch.watching
-    start = time.perf_counter()
-    for tensor, answer in zip(tensors, answers, strict=True):
-        watch.observe(tensor, answer)
-    assert (time.perf_counter() - start) / len(tensors) < 20e-6
+    watch.observe(None, None)  # type: ignore[arg-type]  # would fail at the first look
 
 
 @pytest.mark.shared_data

@@ -53,12 +53,14 @@ def to_tsv(prediction: Prediction) -> bytes:
     and `\r`. The score has four decimals.
     """
     score = "" if prediction.score is None else f"{prediction.score:.4f}"
-    return _encode(f"{as_line(prediction.source)}\t{as_line(prediction.label or '')}\t{score}\n")
+    return encode_text(
+        f"{as_line(prediction.source)}\t{as_line(prediction.label or '')}\t{score}\n"
+    )
 
 
 def to_quiet(prediction: Prediction) -> bytes:
     """One line with the label alone, escaped as in `to_tsv`; empty where the input failed."""
-    return _encode(as_line(prediction.label or "") + "\n")
+    return encode_text(as_line(prediction.label or "") + "\n")
 
 
 def csv_header() -> bytes:
@@ -113,10 +115,11 @@ def _csv_row(cells: Iterable[object]) -> bytes:
 
     row = io.StringIO(newline="")
     csv.writer(row, lineterminator="\r\n").writerow(cells)  # with "\n" it would not quote "\r"
-    return _encode(row.getvalue().removesuffix("\r\n") + "\n")
+    return encode_text(row.getvalue().removesuffix("\r\n") + "\n")
 
 
-def _encode(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
+    """UTF-8, in which bytes of file names that are none stay as they are."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a surrogate that stands for no byte, in a label from JSON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ def read_onnx_outline(path: Path) -> OnnxOutline:
         BundleError: It cannot be read, is no ONNX file, or is damaged.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
+            raise BundleError(f"{str(path)!r} is no ordinary file; expected an ONNX file")
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _Reader().outline(memoryview(data))

@@ -153,6 +153,8 @@ class Predictor:
         matter. Arguments as for one image.
         """
         settings = self._settings(top_k, threshold)
+        if isinstance(sources, str | bytes | bytearray | os.PathLike):
+            raise UsageError("got one source to stream; expected several: stream([source])")
         numbered = enumerate(sources)
         if self._compile is not None and not self._answered:
             yield from self._label_first(numbered, settings)
@@ -196,7 +198,7 @@ class Predictor:
 
         Raises:
             ModelError: It can only run in PyTorch; says why.
-            UsageError: There is a folder at `path`.
+            UsageError: There is a folder at `path`, or a file that is no bundle.
             BundleError: The file cannot be written.
         """
         self.compile()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from toplabel.cli.records import Records
 from toplabel.cli.terminal import is_terminal
 from toplabel.cli.text import fit, printable, text_width
-from toplabel.formats import as_line
+from toplabel.formats import as_line, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     else:
         lines = ["\t".join(map(as_line, row)) for row in rows]
     records = Records()
-    records.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    records.write(encode_text("".join(f"{line}\n" for line in lines)))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -36,7 +36,9 @@ MODEL is whatever -m takes: a checkpoint, a name, an ONNX file.
 def pack(model: str, *, output: Path, quiet: bool, **options: Any) -> int:
     """Write a bundle."""
     from toplabel import load
+    from toplabel.packed import check_target
 
+    check_target(output)  # before the model is loaded and compiled
     with load(model, notify=_silent if quiet else say, **take_statements(options)) as predictor:
         predictor.save(output)
         if not quiet:

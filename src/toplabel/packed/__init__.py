@@ -11,6 +11,6 @@ manifest.json    name, recipe, labels, provenance; sha256 of every other member 
 from toplabel.packed.archive import FORMAT, is_packed
 from toplabel.packed.describing import describe_packed
 from toplabel.packed.opening import open_packed
-from toplabel.packed.packing import pack
+from toplabel.packed.packing import check_target, pack
 
-__all__ = ["FORMAT", "describe_packed", "is_packed", "open_packed", "pack"]
+__all__ = ["FORMAT", "describe_packed", "check_target", "is_packed", "open_packed", "pack"]

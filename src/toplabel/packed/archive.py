@@ -30,6 +30,8 @@ _ADVICE = "get the file again, or pack the model again"
 def is_packed(path: str | os.PathLike[str]) -> bool:
     """Whether the file begins as a packed bundle does; it may still be damaged."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            return False
         with open(path, "rb") as file:
             start = file.read(_NAME_AT + len(MANIFEST_NAME))
     except OSError:

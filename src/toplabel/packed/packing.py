@@ -16,7 +16,7 @@ from toplabel._version import __version__
 from toplabel.bundle import MANIFEST_NAME, Bundle
 from toplabel.errors import BundleError, UsageError
 from toplabel.onnx_outline import read_onnx_outline
-from toplabel.packed.archive import CHUNK_BYTES, FORMAT
+from toplabel.packed.archive import CHUNK_BYTES, FORMAT, is_packed
 from toplabel.packed.contents import content_key, is_plain_name, sealed
 from toplabel.program import DESCRIPTION_NAME, GOLDENS_NAME
 
@@ -29,12 +29,11 @@ def pack(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     The same bundle gives the same bytes.
 
     Raises:
-        UsageError: There is a folder, or something else that is no file, at `path`.
+        UsageError: There is a folder, or a file that is no packed bundle, at `path`.
         BundleError: The program cannot be read, or the file cannot be written.
     """
+    check_target(path)
     target = Path(os.path.realpath(path))  # a link stays one
-    if target.exists() and not target.is_file():
-        raise UsageError(f"got {os.fspath(path)!r}, which is no file; expected a file to write")
     aside = target.with_name(f".aside-{os.getpid()}-{time.monotonic_ns()}")
     try:
         with aside.open("xb") as file, zipfile.ZipFile(file, "w") as archive:
@@ -46,6 +45,21 @@ def pack(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Stop where a packed bundle could not, or should not, be written.
+
+    Raises:
+        UsageError: There is no such folder, or something stands there that is no packed bundle.
+    """
+    target, name = Path(os.path.realpath(path)), os.fspath(path)
+    if not target.parent.is_dir():
+        raise UsageError(f"got {name!r} to write; there is no folder {str(target.parent)!r}")
+    if target.exists() and not target.is_file():
+        raise UsageError(f"got {name!r}, which is no file; expected a file to write")
+    if target.exists() and target.stat().st_size and not is_packed(target):
+        raise UsageError(f"got {name!r} to write, which exists and is no bundle; name another")
 
 
 def _write(bundle: Bundle, archive: zipfile.ZipFile) -> None:

@@ -103,9 +103,10 @@ def _torchvision_info(architecture: str, weights: Any, *, is_default: bool) -> M
 
 def _timm_models() -> Iterator[ModelInfo]:
     from toplabel._compat import import_timm  # imports torch
-    from toplabel.sources.timm import check_classifies
 
     timm = import_timm()
+    from toplabel.sources.timm import check_classifies
+
     for name in timm.list_models(pretrained=True):
         config = timm.models.get_pretrained_cfg(name).to_dict(remove_null=False)
         try:
