@@ -33,8 +33,12 @@ class Bench:
         return min(usual, 2) if self.quick else usual
 
     def environment(self, *, cache: Path | None = None) -> dict[str, str]:
-        """Variables for the installed toplabel: no path to the checkout, a cache of our own."""
+        """Variables for the installed toplabel: no path to the checkout, a cache of our own.
+
+        ONNX Runtime's telemetry is off for everybody, as toplabel has it, which is fair to rivals.
+        """
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        kept["ORT_DISABLE_TELEMETRY"] = "1"
         return {**kept, "TOPLABEL_CACHE": str(cache or self.folder / "cache")}
 
     def run_script(self, script: Path, *arguments: str | Path) -> Run:
