@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from toplabel.cli.view import choose_view
 from toplabel.errors import ImageError
 from toplabel.formats import CSV_COLUMNS, csv_header, to_csv, to_json, to_quiet, to_tsv
 from toplabel.prediction import Candidate, Prediction
@@ -143,3 +144,18 @@ def test_a_label_with_a_surrogate_that_is_no_byte_still_prints():
     label = json.loads('"\\ud800"')
     assert to_tsv(prediction(label=label)) == b"cat.jpg\t\\ud800\t0.7130\n"
     assert json.loads(to_json(prediction(label=label)))["label"] == label
+
+
+@pytest.mark.parametrize("option", ["as_csv", "quiet"])
+def test_a_terminal_is_not_controlled_by_labels(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"as_json": False, "as_csv": False, "quiet": False, "top_k": None, option: True}
+    evil = prediction("a\udcff.jpg", "\x1b[2Jcat")
+    piped = choose_view([], **asked).encode(evil)
+    assert b"\x1b[2Jcat" in piped
+    monkeypatch.setattr("toplabel.cli.view.is_terminal", lambda stream: True)
+    shown = choose_view([], **asked).encode(evil)
+    assert b"\x1b" not in shown
+    assert b"\\x1b[2Jcat" in shown
+    assert shown.count(b"\n") == 1

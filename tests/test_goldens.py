@@ -1,6 +1,7 @@
 """Goldens: inputs that exercise a model, and the comparison that decides."""
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -262,3 +263,37 @@ def test_knows_probabilities_from_logits() -> None:
     assert not are_probabilities(logits)
     assert not are_probabilities(exponents)
     assert not are_probabilities(np.ones((8, 1), np.float32))
+
+
+def test_arrays_that_do_not_fit_the_program_are_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "goldens.npz"
+    some = make_goldens()
+    large = np.zeros((40, 3, 512, 512), np.uint8)
+    Goldens(large, some.scale, some.offset, np.zeros((40, 5), np.float32)).save(path)
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="do not fit its program"):
+        Goldens.load(path, expecting=((3, 16, 12), 5))
+    assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    tracemalloc.stop()
+    some.save(path)
+    assert len(Goldens.load(path, expecting=((3, 16, 12), 5)).pixels) == 8
+    with pytest.raises(BundleError, match="do not fit its program"):
+        Goldens.load(path, expecting=((3, 16, 12), 4))
+
+
+def test_very_many_goldens_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "goldens.npz"
+    some = make_goldens()
+    pixels, logits = np.zeros((65, 3, 2, 2), np.uint8), np.zeros((65, 5), np.float32)
+    Goldens(pixels, some.scale, some.offset, logits).save(path)
+    with pytest.raises(BundleError, match="65 golden inputs"):
+        Goldens.load(path)
+
+
+def test_the_room_for_goldens_follows_the_programs_input(tmp_path: Path) -> None:
+    path = tmp_path / "goldens.npz"
+    some = make_goldens()
+    pixels = np.zeros((8, 3, 16, 12), np.uint8)
+    Goldens(pixels, some.scale, some.offset, np.zeros((8, 3 * 2**20), np.float32)).save(path)
+    with pytest.raises(BundleError, match="bytes unpacked"):
+        Goldens.load(path, expecting=((3, 16, 12), 5))

@@ -95,3 +95,19 @@ def test_sources_come_while_folders_are_read(tree: Path) -> None:
 
 def test_suffixes_are_lower_case_with_a_dot() -> None:
     assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in IMAGE_SUFFIXES)
+
+
+def test_a_pattern_goes_into_each_real_folder_once(tree: Path) -> None:
+    (tree / "photos/sub/up").symlink_to("..")
+    (tree / "photos/sub/again").symlink_to("..")  # glob would take 2 to the power of 40 ways
+    assert list(expand(["./photos/**/*.jp*g"])) == ["./photos/b.jpg", "./photos/sub/deeper/e.jpeg"]
+    assert list(expand(["**/deeper/*"])) == ["photos/sub/deeper/e.jpeg"]
+    absolute = str(tree / "**" / "d.webp")
+    assert list(expand([absolute])) == [str(tree / "photos/sub/d.webp")]
+
+
+def test_stars_alone_give_what_is_in_folders(tree: Path) -> None:
+    assert list(expand(["photos/**"])) == [
+        "photos/a.PNG", "photos/b.jpg", "photos/notes.txt", "photos/sub/d.webp",
+        "photos/sub/deeper/e.jpeg", "photos/z.tif",
+    ]  # fmt: skip

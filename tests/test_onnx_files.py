@@ -330,9 +330,7 @@ def test_operators_that_onnxruntime_does_not_know_are_named(tmp_path: Path) -> N
     refused(mine, tmp_path, "cannot run net.onnx: .*(MyOp|my.own).*standard operators")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"PK\x03\x04" + bytes(99), b"\x08\x07", os.urandom(4096)]
-)
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(99), b"\x08\x07", os.urandom(4096)])
 def test_what_is_no_onnx_file_is_a_bundle_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
@@ -473,3 +471,31 @@ def test_an_onnx_file_is_described(tmp_path: Path) -> None:
     )
     assert found["preprocess"] is None
     json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a git-LFS pointer"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"", "empty"),
+    ],
+)
+def test_what_is_no_onnx_file_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    for use in (read, describe_onnx):
+        with pytest.raises(BundleError, match=f"is {kind}"):
+            use(path)
+
+
+def test_weights_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    proto = Net().proto()
+    onnx.external_data_helper.convert_model_to_external_data(
+        proto, location="weights.bin", size_threshold=0
+    )
+    onnx.save(proto, tmp_path / "net.onnx")
+    (tmp_path / "weights.bin").unlink()
+    os.mkfifo(tmp_path / "weights.bin")
+    with pytest.raises(BundleError, match="which is no file"):
+        describe_onnx(tmp_path / "net.onnx")

@@ -296,3 +296,17 @@ def test_closing_gives_the_engine_back_and_the_next_call_opens_it() -> None:
 def test_one_source_is_no_stream(source: object) -> None:
     with pytest.raises(UsageError, match=r"stream\(\[source\]\)"):
         list(predictor(FakeEngine()).stream(source))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"top_k": 1.5}, {"top_k": "a"}, {"top_k": None}, {"top_k": True}, {"threshold": "a"}]
+)
+def test_settings_of_another_kind_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"got {next(iter(wrong))}="):
+        predictor(FakeEngine())(colour(0), **wrong)  # type: ignore[call-overload]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    model = predictor(FakeEngine())
+    prediction = model(colour(0), top_k=np.int64(2), threshold=np.float32(0.5))  # type: ignore
+    assert len(prediction.top or ()) == 2

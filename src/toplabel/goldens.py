@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ LEAST_SPREAD = 1e-3
 
 _PHOTOS = Path(__file__).parent / "data" / "goldens"
 _MAX_SIZE_BYTES = 512 * 2**20
+_ROOM_BYTES = 64 * 2**20  # besides 16 inputs, where their shape is known
+_MAX_COUNT = 64
 _FIELDS = {"pixels": ("u1", 4), "scale": ("f4", 1), "offset": ("f4", 1), "logits": ("f4", 2)}
 
 
@@ -51,35 +54,60 @@ class Goldens:
         np.savez_compressed(path, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Goldens:
+    def load(
+        cls, path: Path, *, expecting: tuple[tuple[int, int, int], int] | None = None
+    ) -> Goldens:
         """The goldens that `save` wrote.
+
+        `expecting` is the ((C, H, W), K) of the program: others are refused before unpacking.
 
         Raises:
             BundleError: The file is missing, damaged, or holds something else.
         """
         try:
-            return cls(**_read_arrays(path))
+            return cls(**_read_arrays(path, expecting))
         except Exception as error:  # zipfile, zlib and numpy know a dozen kinds for damaged bytes
             raise BundleError(
                 f"cannot read the golden inputs {path}: {error}; make the bundle again"
             ) from error
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _read_arrays(
+    path: Path, expecting: tuple[tuple[int, int, int], int] | None
+) -> dict[str, NDArray[Any]]:
+    room = _MAX_SIZE_BYTES if expecting is None else _ROOM_BYTES + 16 * prod(expecting[0])
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    if size > _MAX_SIZE_BYTES:
-        raise ValueError(f"{size} bytes unpacked; expected at most {_MAX_SIZE_BYTES}")
+        if size > (most := min(room, _MAX_SIZE_BYTES)):
+            raise ValueError(f"{size} bytes unpacked; expected at most {most}")
+        shapes = {name: _read_shape(archive, name) for name in _FIELDS}
+    _check_shapes(shapes)
+    if expecting not in (None, (shapes["pixels"][1:], shapes["logits"][1])):
+        raise ValueError("its golden inputs do not fit its program")
     with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in _FIELDS}
-    for name, (kind, dimensions) in _FIELDS.items():
-        if arrays[name].dtype != np.dtype(kind) or arrays[name].ndim != dimensions:
-            raise ValueError(f"{name} is {arrays[name].dtype} with {arrays[name].ndim} dimensions")
-    count, channels = arrays["pixels"].shape[:2]
-    shapes = (arrays["scale"].shape, arrays["offset"].shape, arrays["logits"].shape[:1])
-    if shapes != ((channels,), (channels,), (count,)) or 0 in arrays["pixels"].shape:
+        return {name: file[name] for name in _FIELDS}
+
+
+def _read_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """What an array's header says; the array itself is not unpacked."""
+    with archive.open(f"{name}.npy") as member:
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"{name} has a header that `save` does not write")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds objects; expected numbers (allow_pickle=False)")
+    if (dtype, len(shape)) != (np.dtype(_FIELDS[name][0]), _FIELDS[name][1]):
+        raise ValueError(f"{name} is {dtype} with {len(shape)} dimensions")
+    return shape
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+    count, channels = shapes["pixels"][:2]
+    others = (shapes["scale"], shapes["offset"], shapes["logits"][:1])
+    if others != ((channels,), (channels,), (count,)) or 0 in shapes["pixels"]:
         raise ValueError("its arrays do not fit each other")
-    return arrays
+    if count > _MAX_COUNT:
+        raise ValueError(f"{count} golden inputs; expected at most {_MAX_COUNT}")
 
 
 def to_inputs(

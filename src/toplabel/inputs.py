@@ -54,13 +54,37 @@ def _is_pattern(name: str) -> bool:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    from glob import glob  # needed only where the shell left a pattern alone
-
-    for name in sorted(glob(pattern, recursive=True)):
+    for name in sorted(_glob(pattern)):
         if not os.path.isdir(name):
             yield name
         elif "**" not in pattern:  # which lists what is in folders itself
             yield from _folder(name)
+
+
+def _glob(pattern: str) -> set[str]:
+    """What a pattern matches; `**` stands for each real folder once, so that circles end."""
+    from glob import escape, glob  # needed only where the shell left a pattern alone
+
+    parts = pattern.split("/")
+    if "**" not in parts:
+        return set(glob(pattern))
+    at = parts.index("**")
+    head, tail = "/".join([*parts[:at], ""]), "/".join(parts[at + 1 :]) or "*"
+    found: set[str] = set()
+    seen: set[tuple[int, int]] = set()
+    pending = glob(head) if head else [""]
+    while pending:
+        folder = pending.pop()
+        try:
+            status = os.stat(folder or ".")
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            pending += [folder + name for name in _names(folder or ".") if name.endswith("/")]
+        except OSError:  # as a shell does, leave out what cannot be listed
+            continue
+        found |= _glob(escape(folder) + tail)
+    return found
 
 
 def _folder(folder: str) -> Iterator[str]:

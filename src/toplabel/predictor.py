@@ -7,7 +7,8 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, overload
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
 
 from toplabel._platform import available_cpus
 from toplabel.chunk import Numbered, Settings, label_chunk
@@ -201,12 +202,13 @@ class Predictor:
             UsageError: There is a folder at `path`, or a file that is no bundle.
             BundleError: The file cannot be written.
         """
+        from toplabel.packed import check_target, pack  # not needed to label
+
+        check_target(path)
         self.compile()
         if self._classifier.bundle is None:
             reason = self._classifier.unsaved or "it could not be compiled"
             raise ModelError(f"{self.name} cannot be saved, as it runs only in PyTorch: {reason}")
-        from toplabel.packed import pack  # not needed to label
-
         pack(self._classifier.bundle, path)
 
     def close(self) -> None:
@@ -249,10 +251,10 @@ class Predictor:
                 self._warn(text)
 
     def _settings(self, top_k: int, threshold: float | None) -> Settings:
-        if top_k < 1:
-            raise UsageError(f"got top_k={top_k}; expected at least 1")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise UsageError(f"got threshold={threshold}; expected a score from 0 to 1")
+        if isinstance(top_k, bool) or not isinstance(top_k, SupportsIndex) or top_k < 1:
+            raise UsageError(f"got top_k={top_k!r}; expected a whole number, at least 1")
+        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise UsageError(f"got threshold={threshold!r}; expected a score from 0 to 1")
         return Settings(top_k=top_k, threshold=threshold, exact=self._exact, read=self._read)
 
     def _open_for_many(self) -> Engine:

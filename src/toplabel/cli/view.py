@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toplabel.cli.terminal import has_blocks, has_color, is_terminal, width
+from toplabel.cli.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,12 +50,25 @@ def choose_view(
     if as_json:
         return View(encode=formats.to_json, tells=True)
     if as_csv:
-        return View(encode=formats.to_csv, header=formats.csv_header(), tells=True)
+        header = formats.csv_header()
+        return View(encode=_for_reader(formats.to_csv), header=header, tells=True)
     if quiet:
-        return View(encode=formats.to_quiet)
+        return View(encode=_for_reader(formats.to_quiet))
     if not is_terminal(sys.stdout):
         return View(encode=formats.to_tsv)
     return _table_view(names, top_k)
+
+
+def _for_reader(encode: Callable[[Prediction], bytes]) -> Callable[[Prediction], bytes]:
+    """`encode` as it is in a pipe; on a terminal, without what would control it."""
+    if not is_terminal(sys.stdout):
+        return encode
+
+    def encode_printable(prediction: Prediction) -> bytes:
+        text = encode(prediction).decode("utf-8", "surrogateescape")
+        return "".join(c if c in "\t\n" else printable(c) for c in text).encode()
+
+    return encode_printable
 
 
 def _table_view(names: Sequence[str], top_k: int | None) -> View:

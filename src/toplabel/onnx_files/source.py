@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,15 @@ from toplabel.errors import BundleError
 from toplabel.onnx_files.shapes import check_input
 from toplabel.onnx_outline import OnnxInput, OnnxOutline, read_onnx_outline
 from toplabel.program import GOLDENS_NAME, PROGRAM_NAME
+
+_OTHERS = {
+    re.compile(rb"version https://git-lfs"): (
+        "a git-LFS pointer, not the file itself; run `git lfs pull` there"
+    ),
+    re.compile(rb"\s*<(?:!doctype\s+html|html|\?xml|head|body)", re.IGNORECASE): (
+        "a web page, not what was to be downloaded; open the link in a browser"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +50,14 @@ def read_source(path: str | os.PathLike[str]) -> OnnxSource:
     file = Path(os.path.abspath(path))
     try:
         first = FileStamp.of(file)  # before it is read
-        if not file.is_file():
-            raise BundleError(f"{str(file)!r} is no file; expected an ONNX file")
+        _check_content(file)
         outline = read_onnx_outline(file)
         taken = check_input(outline, name=file.name)
         files = {PROGRAM_NAME: file} | {name: _beside(file, name) for name in outline.weights}
+        if strange := [one.name for one in files.values() if not one.is_file() and one.exists()]:
+            raise BundleError(
+                f"{file.name} takes its weights from {strange[0]!r}, which is no file"
+            )
         stamps = (first, *(FileStamp.of(files[name]) for name in outline.weights))
         return OnnxSource(
             name=file.name,
@@ -59,6 +72,24 @@ def read_source(path: str | os.PathLike[str]) -> OnnxSource:
         raise BundleError(
             f"cannot read {str(file)!r} and its weights:{missing} {error.strerror or error}"
         ) from error
+
+
+def _check_content(file: Path) -> None:
+    """Refuse what people mix up with an ONNX file.
+
+    Raises:
+        BundleError: It is something else; says what.
+        OSError: It cannot be read.
+    """
+    if not file.is_file():  # opening a pipe would wait for its writer
+        raise BundleError(f"{str(file)!r} is no file; expected an ONNX file")
+    with file.open("rb") as opened:
+        start = opened.read(256)
+    if not start:
+        raise BundleError(f"{str(file)!r} is empty; copy or download it again")
+    for pattern, refusal in _OTHERS.items():
+        if pattern.match(start):
+            raise BundleError(f"{str(file)!r} is {refusal}")
 
 
 def _beside(file: Path, location: str) -> Path:
