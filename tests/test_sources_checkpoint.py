@@ -41,6 +41,8 @@ def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
         for parameter in module.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 1.5 / parameter[0].numel() ** 0.5, generator=generator)
+            else:
+                parameter.uniform_(0.5, 1.0, generator=generator)
     return module.eval()
 
 
@@ -368,7 +370,8 @@ def test_code_that_was_loaded_before_it_changed_is_not_remembered(tmp_path, pict
         NETS.read_text() + "\n\nclass Mine(GreyNet):\n    sign = 1\n\n"
         "    def forward(self, x):\n        return self.sign * super().forward(x)\n"
     )
-    torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
+    module = seeded(GreyNet(3))
+    torch.save(module.state_dict(), tmp_path / "best.pth")
     recipe = tmp_path / "p.json"
     recipe.write_text(grey_recipe_28().to_json())
     monkeypatch.chdir(tmp_path)
@@ -388,7 +391,7 @@ print(toplabel.load("./best.pth", **{options!r})(picture))
     (tmp_path / "mynets.py").write_text(changed)
     toplabel.load("./best.pth", **options).compile()
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    logits = seeded(GreyNet(3))(torch.from_numpy(grey_recipe_28()(picture))[None])
+    logits = module(torch.from_numpy(grey_recipe_28()(picture))[None])
     assert run.stdout.strip() == "abc"[int((-logits).argmax())], run.stderr
 
 
