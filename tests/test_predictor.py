@@ -310,3 +310,15 @@ def test_numbers_of_numpy_are_numbers() -> None:
     model = predictor(FakeEngine())
     prediction = model(colour(0), top_k=np.int64(2), threshold=np.float32(0.5))  # type: ignore
     assert len(prediction.top or ()) == 2
+
+
+def test_many_labels_chunks_as_stream_does_and_knows_the_size_of_each_picture() -> None:
+    sources = [colour(0), jpeg(np.zeros((20, 30, 3), np.uint8)), "gone.jpg"]
+    model = predictor(FakeEngine())
+    found = model.many(all_scores=True).label(list(enumerate(sources)))
+    assert found == list(model.stream(sources))
+    assert [(one.width, one.height) for one in found] == [(16, 16), (30, 20), (None, None)]
+    assert found[0].scores is not None
+    assert found[0].scores.dtype == np.float16
+    assert found[0].scores.argmax() == found[0].index
+    assert found[2].scores is None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from toplabel.errors import ErrorCode, ImageError
+from toplabel.errors import ErrorCode, ImageError, UsageError
 from toplabel.guard import is_close
 from toplabel.image import Picture, ReadOptions, read_image, source_name
 from toplabel.image.arrays import is_tensor
 from toplabel.prediction import Prediction
-from toplabel.scoring import rank
+from toplabel.scoring import probabilities, rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,30 @@ class Settings:
     top_k: int = 5
     threshold: float | None = None
     exact: bool = False
+    all_scores: bool = False
     read: ReadOptions = field(default_factory=ReadOptions)
+
+    def __post_init__(self) -> None:
+        top_k, threshold = self.top_k, self.threshold
+        if isinstance(top_k, bool) or not isinstance(top_k, SupportsIndex) or top_k < 1:
+            raise UsageError(f"got top_k={top_k!r}; expected a whole number, at least 1")
+        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise UsageError(f"got threshold={threshold!r}; expected a score from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Many:
+    """How to label many images.
+
+    Args:
+        label: Chunk in, predictions in its order out; for `workers` threads to call at once.
+        chunk_size: How many images a chunk has best.
+        workers: How many threads that is.
+    """
+
+    label: Callable[[Sequence[Numbered]], list[Prediction]]
+    chunk_size: int
+    workers: int
 
 
 @dataclass(slots=True)
@@ -44,6 +68,7 @@ class _Item:
     name: str
     warnings: tuple[str, ...] = ()
     scale: int = 1
+    size: tuple[int, int] | None = None  # (height, width)
     logits: NDArray[np.float32] | None = None  # (K,)
     error: ImageError | None = None
 
@@ -94,6 +119,7 @@ def _run(
             item.error = ImageError("out_of_memory", "there was not enough memory for this image")
         else:
             item.scale, item.warnings = picture.scale, picture.warnings
+            item.size = picture.height, picture.width
             ready.append(item)
     if ready:
         _infer(ready, batch[: len(ready)], engine)
@@ -154,6 +180,7 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
         )
     except ImageError as error:
         return Prediction.failed(item.name, classifier.name, error, warnings=item.warnings)
+    height, width = item.size or (None, None)
     return Prediction(
         source=item.name,
         label=ranking.best.label,
@@ -163,4 +190,11 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
         unsure=ranking.unsure,
         warnings=item.warnings,
         model=classifier.name,
+        width=width,
+        height=height,
+        scores=_all_scores(item.logits, classifier) if settings.all_scores else None,
     )
+
+
+def _all_scores(logits: NDArray[np.float32], classifier: Classifier) -> NDArray[np.float16]:
+    return probabilities(logits, classifier.activation).astype(np.float16)

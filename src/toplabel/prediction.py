@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from toplabel.errors import ErrorCode, ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Activation = Literal["softmax", "sigmoid", "none"]
 """How a model's outputs become scores; "none" where they are probabilities already."""
@@ -38,6 +42,9 @@ class Prediction:
     `score` is the softmax (multi-label: sigmoid) of the model's output, in [0, 1]. It is not the
     chance of being right. `top` holds the best classes, best first. Where `error` is set,
     `label`, `index`, `score`, `top` and `unsure` are None.
+
+    `width` and `height` are those of the upright picture in pixels, None where it was not read.
+    `scores`, shape (K,), float16, are those of all classes, where they were asked for.
     """
 
     source: str
@@ -49,6 +56,9 @@ class Prediction:
     warnings: tuple[str, ...]
     model: str
     error: Failure | None = None
+    width: int | None = None
+    height: int | None = None
+    scores: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def failed(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from toplabel._platform import available_cpus
-from toplabel.chunk import Numbered, Settings, label_chunk
+from toplabel.chunk import Many, Numbered, Settings, label_chunk
+from toplabel.engines.shared import OpenedEngines, TakingTurns
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image import ReadOptions
 from toplabel.ordered import chunked, ordered_map
@@ -19,9 +18,6 @@ from toplabel.suspicion import Suspicion
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from toplabel.classifier import Classifier
     from toplabel.engines import Engine
@@ -80,7 +76,7 @@ class Predictor:
         self._warn = warn
         self._watch = self._new_watch()
         self._answered = False
-        self._engines = _Engines()
+        self._engines = OpenedEngines()
 
     @property
     def name(self) -> str:
@@ -96,6 +92,21 @@ class Predictor:
     def preprocess(self) -> Preprocess:
         """The recipe from pixels to the model's input."""
         return self._classifier.preprocess
+
+    @property
+    def classifier(self) -> Classifier:
+        """What it runs: the model's recipe and labels, and how its engine is opened."""
+        return self._classifier
+
+    @property
+    def read(self) -> ReadOptions:
+        """Limits and choices in reading images."""
+        return self._read
+
+    @property
+    def exact(self) -> bool:
+        """Whether large JPEGs are never read at a reduced scale first."""
+        return self._exact
 
     @property
     def engine(self) -> str:
@@ -164,18 +175,31 @@ class Predictor:
             yield self._label_one(head[0], settings)
         if len(head) < 2:
             return
+        many = self._many(settings)
+        chunks = chunked(itertools.chain(head, numbered), many.chunk_size, singles=many.workers)
+        for predictions in ordered_map(many.label, chunks, workers=many.workers):
+            self.pass_warnings_on()
+            yield from predictions
+
+    def many(
+        self, *, top_k: int = 5, threshold: float | None = None, all_scores: bool = False
+    ) -> Many:
+        """What labels chunk after chunk, for a caller that keeps the order and the bounds itself.
+
+        Arguments as for `stream`; with `all_scores`, each prediction holds those of all classes.
+        """
+        return self._many(self._settings(top_k, threshold, all_scores=all_scores))
+
+    def _many(self, settings: Settings) -> Many:
         self.compile()
         engine = self._open_for_many()
         size = self._batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
-        chunks = chunked(itertools.chain(head, numbered), size, singles=self._threads)
         classifier, watch = self._classifier, self._watch
-        for predictions in ordered_map(
-            lambda chunk: label_chunk(chunk, engine, classifier, settings, watch=watch),
-            chunks,
+        return Many(
+            label=lambda chunk: label_chunk(chunk, engine, classifier, settings, watch=watch),
+            chunk_size=size,
             workers=self._threads,
-        ):
-            self._pass_warnings_on()
-            yield from predictions
+        )
 
     def compile(self) -> None:
         """Make the fast program of a model that is new to this machine, now and for later starts.
@@ -187,7 +211,7 @@ class Predictor:
             return
         before, self._classifier = self._classifier, compile_()
         if self._classifier.open_engine is not before.open_engine:
-            self._engines = _Engines()
+            self._engines = OpenedEngines()
             self._watch = self._new_watch()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -213,7 +237,7 @@ class Predictor:
 
     def close(self) -> None:
         """Give back the engine's memory; the next prediction opens it again."""
-        self._engines = _Engines()
+        self._engines = OpenedEngines()
 
     def __enter__(self) -> Self:
         return self
@@ -239,60 +263,36 @@ class Predictor:
             [numbered], engine, self._classifier, settings, watch=self._watch
         )
         self._answered = True
-        self._pass_warnings_on()
+        self.pass_warnings_on()
         return prediction
 
     def _new_watch(self) -> Suspicion | None:
         return self._warn and Suspicion(self._classifier, bgr=self._read.bgr)
 
-    def _pass_warnings_on(self) -> None:
+    def pass_warnings_on(self) -> None:
+        """Give what looks like a usual mistake to `warn`; for the caller of `many`."""
         if self._watch is not None and self._warn is not None:
             for text in self._watch.take():
                 self._warn(text)
 
-    def _settings(self, top_k: int, threshold: float | None) -> Settings:
-        if isinstance(top_k, bool) or not isinstance(top_k, SupportsIndex) or top_k < 1:
-            raise UsageError(f"got top_k={top_k!r}; expected a whole number, at least 1")
-        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
-            raise UsageError(f"got threshold={threshold!r}; expected a score from 0 to 1")
-        return Settings(top_k=top_k, threshold=threshold, exact=self._exact, read=self._read)
+    def _settings(
+        self, top_k: int, threshold: float | None, *, all_scores: bool = False
+    ) -> Settings:
+        return Settings(
+            top_k=top_k,
+            threshold=threshold,
+            exact=self._exact,
+            all_scores=all_scores,
+            read=self._read,
+        )
 
     def _open_for_many(self) -> Engine:
         """One engine that all workers share: a thread of arithmetic each, or taking turns."""
         if self._classifier.parallel:
             return self._open(threads=1)
-        return _TakingTurns(self._open(threads=self._threads))
+        return TakingTurns(self._open(threads=self._threads))
 
     def _open(self, *, threads: int) -> Engine:
         if self._engines.process != os.getpid():  # after a fork, an engine's threads are gone
-            self._engines = _Engines()
+            self._engines = OpenedEngines()
         return self._engines.get(threads, self._classifier.open_engine)
-
-
-class _Engines:
-    """The engines that this process has opened, by their number of threads."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self._lock = threading.Lock()
-        self._opened: dict[int, Engine] = {}
-
-    def get(self, threads: int, open_engine: Callable[[int], Engine]) -> Engine:
-        with self._lock:
-            if threads not in self._opened:
-                self._opened[threads] = open_engine(threads)
-            return self._opened[threads]
-
-
-class _TakingTurns:
-    """An engine that is called by one thread at a time."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.name = engine.name
-        self.device = engine.device
-        self._engine = engine
-        self._turn = threading.Lock()
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        with self._turn:
-            return self._engine(batch)
