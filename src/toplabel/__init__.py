@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ModelError,
         ModelNotFound,
         PreprocessError,
+        RunError,
         ToplabelError,
         UsageError,
     )
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from toplabel.prediction import Prediction
     from toplabel.predictor import Predictor
     from toplabel.preprocess import Preprocess
+    from toplabel.runs import RunSummary, run
 
 __all__ = [
     "BundleError",
@@ -44,11 +46,14 @@ __all__ = [
     "Preprocess",
     "PreprocessError",
     "ReadOptions",
+    "RunError",
+    "RunSummary",
     "ToplabelError",
     "UsageError",
     "__version__",
     "label",
     "load",
+    "run",
     "wrap",
 ]
 
@@ -61,6 +66,8 @@ _HOME = {
     "Preprocess": "toplabel.preprocess",
     "Labels": "toplabel.labels",
     "ReadOptions": "toplabel.image",
+    "RunSummary": "toplabel.runs",
+    "run": "toplabel.runs",
 }
 """Where a public name lives; errors, all in one file, are not listed."""
 

@@ -133,8 +133,8 @@ def remove_folder(folder: Path) -> None:
 @contextmanager
 def lock_file(
     path: Path, *, wait: bool = True, waiting: Callable[[], None] | None = None
-) -> Iterator[bool]:
-    """Hold the lock `path` for the body; yields whether it is held.
+) -> Iterator[bool | None]:
+    """Hold the lock `path` for the body; yields whether it is held, None where nobody can tell.
 
     The lock belongs to the process: when its owner dies, it is free. The file stays behind, empty;
     removing it would let two processes hold two locks of one name.
@@ -145,7 +145,7 @@ def lock_file(
         waiting: Called once when there is another owner to wait for.
 
     Raises:
-        OSError: The file cannot be made. Where the file system knows no locks, False is yielded.
+        OSError: The file cannot be made. Where the file system knows no locks, None is yielded.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -157,7 +157,7 @@ def lock_file(
                 time.sleep(_LOCK_POLL_SECONDS)
                 held = _try_lock(descriptor)
         try:
-            yield bool(held)
+            yield held
         finally:
             if held:
                 _unlock(descriptor)

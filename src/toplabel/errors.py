@@ -10,6 +10,7 @@ ToplabelError
 ├── LabelsError(ValueError)         class names that do not fit the model
 ├── BundleError(ValueError)         a bundle that is damaged, newer than this version, or disagrees
 ├── EngineError(RuntimeError)       the engine failed or cannot be had
+├── RunError(RuntimeError)          a run that cannot begin or go on; what is done is kept
 ├── UsageError(ValueError)          arguments that make no sense together
 └── MissingDependency(ImportError)  an optional library is not installed; names the extra
 """
@@ -92,6 +93,10 @@ class BundleError(ToplabelError, ValueError):
 
 class EngineError(ToplabelError, RuntimeError):
     """An engine that cannot be had here, or failed."""
+
+
+class RunError(ToplabelError, RuntimeError):
+    """A run that cannot begin, or cannot go on; what it has done is kept."""
 
 
 class UsageError(ToplabelError, ValueError):

@@ -6,10 +6,11 @@ that are not UTF-8 keep their bytes (in JSON: as surrogate escapes, which `os.fs
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from toplabel.prediction import Prediction
 
@@ -37,13 +38,16 @@ _JSON_ESCAPES = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029":
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
-def to_json(prediction: Prediction) -> bytes:
-    r"""One line of JSON, as `Prediction.to_dict` with its keys in order.
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+def to_json(prediction: Prediction, more: Mapping[str, object] = _NOTHING) -> bytes:
+    r"""One line of JSON, as `Prediction.to_dict` with its keys in order, then those of `more`.
 
     A byte of a file name that is not UTF-8 becomes the surrogate escape `\udcXX`: `json.loads`
     and then `os.fsencode` give the same bytes back.
     """
-    return (_json_text(prediction.to_dict()) + "\n").encode("utf-8", "backslashreplace")
+    return (_json_text({**prediction.to_dict(), **more}) + "\n").encode("utf-8", "backslashreplace")
 
 
 def to_tsv(prediction: Prediction) -> bytes:
@@ -63,12 +67,12 @@ def to_quiet(prediction: Prediction) -> bytes:
     return encode_text(as_line(prediction.label or "") + "\n")
 
 
-def csv_header() -> bytes:
-    """The first line of a CSV file."""
-    return _csv_row(CSV_COLUMNS)
+def csv_header(more: Iterable[str] = ()) -> bytes:
+    """The first line of a CSV file; `more` columns stand at its end."""
+    return _csv_row((*CSV_COLUMNS, *more))
 
 
-def to_csv(prediction: Prediction) -> bytes:
+def to_csv(prediction: Prediction, more: Iterable[object] = ()) -> bytes:
     """One row of CSV, quoted as Python's and every spreadsheet's reader undoes it.
 
     Text that a spreadsheet would run as a formula (it begins with `=`, `+`, `-`, `@`, tab or
@@ -88,6 +92,7 @@ def to_csv(prediction: Prediction) -> bytes:
         _csv_text(record["model"]),
         error["code"],
         _csv_text(error["message"]),
+        *more,
     )
     return _csv_row(cells)
 

@@ -109,6 +109,16 @@ class Predictor:
         return self._exact
 
     @property
+    def threads(self) -> int:
+        """How many images are worked on at once."""
+        return self._threads
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images in one call of the engine; None: its usual number."""
+        return self._batch_size
+
+    @property
     def engine(self) -> str:
         """What runs the model, and where: "onnxruntime on cpu". Opens it where it is not yet."""
         engine = self._open(threads=self._threads)

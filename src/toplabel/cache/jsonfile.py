@@ -38,14 +38,24 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, content: dict[str, Any]) -> bool:
     """Write a JSON object, at once and durably; returns whether that was possible."""
-    aside = path.with_name(f".aside-{os.getpid()}-{time.monotonic_ns()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(content), encoding="utf-8")
-        _platform.replace_file(aside, path)
+        save_json(path, content)
     except OSError:
         return False
+    return True
+
+
+def save_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object, at once and durably.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    aside = path.with_name(f".aside-{os.getpid()}-{time.monotonic_ns()}-{path.name}")
+    try:
+        aside.write_text(json.dumps(content), encoding="utf-8")
+        _platform.replace_file(aside, path)
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
-    return True

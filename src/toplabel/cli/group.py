@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
+    "run": "toplabel.cli.run:run",
     "models": "toplabel.cli.models:models",
     "inspect": "toplabel.cli.inspect:inspect",
     "pack": "toplabel.cli.pack:pack",
@@ -30,6 +31,7 @@ toplabel cat.jpg                  the label of an image
 toplabel photos/ '*.png' --json   folders, patterns; a record a line
 toplabel cat.jpg -m resnet50      another model; toplabel models lists them
 cat cat.jpg | toplabel - -q       standard input; the label alone
+toplabel photos/ -o labels.csv    a run: everything once, goes on where it was stopped
 """
 
 EPILOG = """A file or folder called like a command is named with its folder: ./models

@@ -15,6 +15,32 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _AT_LEAST_ONE = click.IntRange(min=1)
 
+
+def _not_nan(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # passes click's own check of the range
+        raise click.BadParameter("nan is not in the range 0<=x<=1.")
+    return value
+
+
+_SCORING = (
+    click.option(
+        "-k",
+        "--top-k",
+        "--topk",
+        "top_k",
+        type=_AT_LEAST_ONE,
+        metavar="N",
+        help="How many classes to give.  [default: 5; in a table of several images 1]",
+    ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        callback=_not_nan,
+        metavar="SCORE",
+        help="Mark a label with a lower score as unsure.",
+    ),
+)
+
 _RUNNING = (
     click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models."),
     click.option(
@@ -85,19 +111,24 @@ _READING = (
 )
 
 
+def scoring_options(command: Function) -> Function:
+    """Add -k and --threshold to a command."""
+    return add_options(command, _SCORING)
+
+
 def running_options(command: Function) -> Function:
     """Add the options of `Running` to a command."""
-    return _add(command, _RUNNING)
+    return add_options(command, _RUNNING)
 
 
 def stating_options(command: Function) -> Function:
     """Add the options of `Stated` to a command."""
-    return _add(command, _STATING)
+    return add_options(command, _STATING)
 
 
 def reading_options(command: Function) -> Function:
     """Add the options of `ReadOptions` to a command."""
-    return _add(command, _READING)
+    return add_options(command, _READING)
 
 
 def debug_option(command: Function) -> Function:
@@ -145,7 +176,8 @@ def take_read_options(options: dict[str, Any]) -> ReadOptions:
     )
 
 
-def _add(command: Function, options: tuple[Callable[[Function], Function], ...]) -> Function:
+def add_options(command: Function, options: tuple[Callable[[Function], Function], ...]) -> Function:
+    """Add options to a command, in the order in which its help lists them."""
     for option in reversed(options):  # the last one added is listed first
         command = option(command)
     return command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,13 @@ from toplabel.cli.options import (
     debug_option,
     reading_options,
     running_options,
+    scoring_options,
     stating_options,
     take_read_options,
     take_statements,
 )
 from toplabel.cli.report import Report
+from toplabel.cli.run import run_inputs, run_options, take_run_options
 from toplabel.cli.terminal import Progress, is_terminal
 from toplabel.cli.view import choose_view
 from toplabel.errors import UsageError
@@ -42,33 +43,13 @@ _LOOK_AHEAD = 100
 """Sources that are named before the first is read, to know the width of the table's columns."""
 
 
-def _not_nan(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
-    if value is not None and math.isnan(value):  # passes click's own check of the range
-        raise click.BadParameter("nan is not in the range 0<=x<=1.")
-    return value
-
-
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option(
-    "-k",
-    "--top-k",
-    "--topk",
-    "top_k",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="How many classes to give.  [default: 5; in a table of several images 1]",
-)
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    callback=_not_nan,
-    metavar="SCORE",
-    help="Mark a label with a lower score as unsure.",
-)
+@scoring_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each image.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the labels alone, and no notes.")
+@run_options
 @running_options
 @stating_options
 @reading_options
@@ -76,8 +57,6 @@ def _not_nan(ctx: click.Context, option: click.Parameter, value: float | None) -
 def predict(
     inputs: tuple[str, ...],
     *,
-    top_k: int | None,
-    threshold: float | None,
     as_json: bool,
     as_csv: bool,
     quiet: bool,
@@ -88,12 +67,17 @@ def predict(
     INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
     terminal the answer is a table; in a pipe one line SOURCE<TAB>LABEL<TAB>SCORE for each image,
     in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r. An image
-    that failed has an empty label and score, and a line on standard error.
+    that failed has an empty label and score, and a line on standard error. With -o the records go
+    to a file or folder: see toplabel run --help.
     """
     if not inputs:
         click.echo(USAGE, err=True, nl=False)
         return 2
-    _check(inputs, as_json=as_json, as_csv=as_csv)
+    output, run_said = take_run_options(options)
+    _check(inputs, as_json=as_json, as_csv=as_csv, output=output)
+    if output is not None:
+        return run_inputs(inputs, output, run_said, options, quiet=quiet)
+    top_k, threshold = options.pop("top_k"), options.pop("threshold")
     complaints: list[str] = []
     sources = _sources(inputs, complaints)
     names = list(itertools.islice(sources, _LOOK_AHEAD))
@@ -139,12 +123,17 @@ def _sources(inputs: Iterable[str], complaints: list[str]) -> Iterator[str]:
             complaints.append(str(error))
 
 
-def _check(inputs: tuple[str, ...], *, as_json: bool, as_csv: bool) -> None:
+def _check(inputs: tuple[str, ...], *, as_json: bool, as_csv: bool, output: str | None) -> None:
     """Refuse what cannot be meant.
 
     Raises:
         click.UsageError: Two formats, or standard input that nobody pipes anything into.
     """
+    if output is not None and (as_json or as_csv):
+        raise click.UsageError(
+            f"got {'--json' if as_json else '--csv'} and -o {output}; the ending of the output says"
+            " its format: -o labels.jsonl, -o labels.csv"
+        )
     if as_json and as_csv:
         raise click.UsageError("got --json and --csv; expected one of them")
     if "-" in inputs and is_terminal(sys.stdin):

@@ -7,7 +7,7 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
-from toplabel.cli.text import printable
+from toplabel.cli.text import fit, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,13 +85,31 @@ class Progress:
         self._drawn, self._visible = now, True
         failures = f", {failed:,} failed" if failed else ""
         rate = done / (now - self._started)
-        _to_stderr(f"{_CLEAR_LINE}{done:,} images{failures}, {rate:.3g} a second")
+        draw_line(f"{done:,} images{failures}, {rate:.3g} a second")
 
     def clear(self) -> None:
         """Take the line away, before another is printed and at the end."""
         if self._visible:
             self._visible = False
-            _to_stderr(_CLEAR_LINE)
+            clear_line()
+
+
+def draw_line(text: str) -> None:
+    """Write a line of standard error over itself, cut to the terminal's width."""
+    columns = _stderr_width()
+    _to_stderr(f"{_CLEAR_LINE}{fit(text, columns - 1).rstrip()}")
+
+
+def clear_line() -> None:
+    """Take away the line that `draw_line` has written."""
+    _to_stderr(_CLEAR_LINE)
+
+
+def _stderr_width() -> int:
+    try:
+        return os.get_terminal_size(2).columns or _DEFAULT_WIDTH
+    except OSError:
+        return _DEFAULT_WIDTH
 
 
 def _to_stderr(text: str) -> None:

@@ -1,0 +1,77 @@
+"""Fingerprint: all that the values of a run's records depend on, as plain data to compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from toplabel._version import __version__
+from toplabel.errors import RunError
+
+if TYPE_CHECKING:
+    from toplabel.chunk import Settings
+    from toplabel.classifier import Classifier
+
+_IN_WORDS = {
+    "program": "weights",
+    "labels": "class names",
+    "preprocess": "preprocessing",
+    "read": "options of reading images",
+    "toplabel": "version of toplabel",
+}
+
+
+def fingerprint(classifier: Classifier, settings: Settings) -> dict[str, Any]:
+    """The model, its weights, recipe and labels, the options, and the version of toplabel.
+
+    How the arithmetic is spread (engine, device, threads) stands outside: engines were checked
+    against each other, and a run may go on elsewhere.
+    """
+    bundle = classifier.bundle
+    options = asdict(settings)
+    found = {
+        "toplabel": __version__,
+        "model": classifier.name,
+        "program": None if bundle is None else bundle.program.key,
+        "preprocess": classifier.preprocess.to_dict(),
+        "labels": _digest([classifier.labels.names, classifier.labels.ids]),
+        "activation": classifier.activation,
+        **options,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str) -> None:
+    """Stop where a run would go on with something else than it was begun with.
+
+    Raises:
+        RunError: It names the first difference.
+    """
+    for name in (*now, *begun):
+        if begun.get(name) != now.get(name):
+            raise RunError(
+                f"{output!r} was begun with another {_IN_WORDS.get(name, name)}:"
+                f" {_shown(begun.get(name), now.get(name))};"
+                " write to another output, or begin this one anew with --restart"
+            )
+
+
+def _shown(begun: object, now: object) -> str:
+    """Both sides; of two tables only what differs."""
+    if isinstance(begun, dict) and isinstance(now, dict):
+        keys = [key for key in {**begun, **now} if begun.get(key) != now.get(key)]
+        begun, now = ({key: side.get(key) for key in keys} for side in (begun, now))
+    return f"{_short(begun)}, and now {_short(now)}"
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -1,0 +1,113 @@
+"""Parquet: typed columns, zstd; as pandas, DuckDB and Spark read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from toplabel._optional import require
+from toplabel.prediction import Candidate, Prediction
+from toplabel.runs.outcome import Outcome
+
+pa: Any = require("pyarrow", extra="parquet", purpose="writing Parquet")
+pq: Any = require("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
+
+_TOP = pa.list_(pa.struct([("label", pa.string()), ("index", pa.int32()), ("score", pa.float32())]))
+_COLUMNS = (
+    ("source", pa.string()),
+    ("label", pa.string()),
+    ("index", pa.int32()),
+    ("score", pa.float32()),
+    ("top", _TOP),
+    ("unsure", pa.bool_()),
+    ("warnings", pa.list_(pa.string())),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("error_code", pa.string()),
+    ("error_message", pa.string()),
+    ("model", pa.string()),
+    ("source_bytes", pa.binary()),
+)
+_ROWS_OF_GROUP = 131_072
+_BYTES_OF_GROUP = 64 * 2**20
+
+
+def schema(*, all_scores: bool) -> Any:
+    """The columns. `source_bytes` is set only where a name is no UTF-8 and `source` shows it."""
+    more = (("scores", pa.list_(pa.float16())),) if all_scores else ()
+    return pa.schema([*_COLUMNS, *more])
+
+
+def encode(outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
+    """One row group; see `Format.encode`."""
+    rows = [_row(outcome.prediction, all_scores=all_scores) for outcome in outcomes]
+    table = pa.Table.from_pylist(rows, schema=schema(all_scores=all_scores))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def join(parts: Sequence[Path], target: Path) -> None:
+    """The rows of all parts in row groups of a useful size; see `Format.join`."""
+    with pq.ParquetWriter(target, pq.read_schema(parts[0]), compression="zstd") as writer:
+        for group in _groups(parts):
+            writer.write_table(pa.concat_tables(group), row_group_size=_ROWS_OF_GROUP)
+
+
+def _groups(parts: Sequence[Path]) -> Iterator[list[Any]]:
+    """Tables, as many together as make a row group."""
+    group: list[Any] = []
+    for part in parts:
+        group.append(pq.read_table(part, partitioning=None))
+        rows, size = sum(t.num_rows for t in group), sum(t.nbytes for t in group)
+        if rows >= _ROWS_OF_GROUP or size >= _BYTES_OF_GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _row(prediction: Prediction, *, all_scores: bool) -> dict[str, Any]:
+    error, top = prediction.error, prediction.top
+    row: dict[str, Any] = {
+        "source": _text(prediction.source),
+        "source_bytes": _foreign_bytes(prediction.source),
+        "label": _text(prediction.label),
+        "index": prediction.index,
+        "score": prediction.score,
+        "top": top and [{"label": _text(c.label), "index": c.index, "score": c.score} for c in top],
+        "unsure": prediction.unsure,
+        "warnings": [_text(warning) for warning in prediction.warnings],
+        "width": prediction.width,
+        "height": prediction.height,
+        "error_code": error and error.code,
+        "error_message": _text(error.message if error else None),
+        "model": _text(prediction.model),
+    }
+    if all_scores:
+        row["scores"] = prediction.scores
+    return row
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "label": _text(candidate.label),
+        "index": candidate.index,
+        "score": candidate.score,
+    }
+
+
+def _text(text: str | None) -> str | None:
+    r"""Text that is UTF-8: a byte of a file name that is none is written `\udcXX`."""
+    return text and text.encode("utf-8", "backslashreplace").decode()
+
+
+def _foreign_bytes(name: str) -> bytes | None:
+    """The name's own bytes, where they are no UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(name)
+    return None

@@ -1,0 +1,176 @@
+"""Sorting: the images of a run copied, or linked, into a folder for each label."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toplabel.entry import Entry
+from toplabel.errors import ImageError, UsageError
+from toplabel.inputs import is_url
+from toplabel.labels import Labels
+from toplabel.readers import open_source
+
+_UNSAFE = frozenset('/\\:*?"<>|')
+_LONGEST_FOLDER, _LONGEST_FILE = 100, 200
+_RESERVED = frozenset({"con", "prn", "aux", "nul"}) | {
+    f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
+}
+
+
+def folder_names(labels: Labels) -> tuple[str, ...]:
+    """A folder's name for each class, all of them different, also where case does not count.
+
+    What a file system does not take becomes "_". Classes whose names would be one folder, and
+    those without a usable name, get their index at the end: "crane-134" and "crane-517".
+    """
+    names = [_safe(label) for label in labels]
+    counts = Counter(name.casefold() for name in names)
+    taken = {name for name, count in counts.items() if count == 1}
+    found = []
+    for index, name in enumerate(names):
+        if counts[name.casefold()] > 1 or not name:
+            name = _unused(name or "class", index, taken)
+        found.append(name)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorting:
+    """Where images go by their label.
+
+    Args:
+        folder: The one that holds a folder for each label.
+        how: Whether they are copied there, or linked to.
+        names: The folder's name for each class.
+    """
+
+    folder: Path
+    how: Literal["copy", "link"]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        labels: Labels,
+        *,
+        copy_to: str | os.PathLike[str] | None,
+        link_to: str | os.PathLike[str] | None,
+    ) -> Self | None:
+        """The sorting that was asked for; None where none was."""
+        if copy_to is not None:
+            return cls(folder=Path(copy_to), how="copy", names=folder_names(labels))
+        if link_to is not None:
+            return cls(folder=Path(link_to), how="link", names=folder_names(labels))
+        return None
+
+    def check(self, entries: Sequence[Entry]) -> None:
+        """Stop where there is nothing that a link could lead to.
+
+        Raises:
+            UsageError: An input is no file of this machine.
+        """
+        if self.how == "copy":
+            return
+        for entry in entries:
+            if entry.problem is None and (entry.kind != "path" or is_url(entry.name)):
+                raise UsageError(
+                    f"got --link-to for {entry.name!r}, which is no file of its own here; use"
+                    " --copy-to"
+                )
+
+    def place(self, entries: Sequence[Entry], classes: NDArray[np.int32]) -> None:
+        """Copy or link the images of a shard; what is there already stays as it is.
+
+        Args:
+            entries: n of them.
+            classes: (n,): the index of each one's best class; -1 where it has none.
+
+        Raises:
+            OSError: The folder cannot be written to.
+        """
+        for entry, index in zip(entries, classes.tolist(), strict=True):
+            if index < 0:
+                continue
+            folder = self.folder / self.names[index]
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.how == "link":
+                _link(os.path.abspath(entry.name), folder)
+            else:
+                _copy(entry, folder)
+
+
+def _safe(name: str) -> str:
+    text = "".join("_" if c in _UNSAFE or not c.isprintable() else c for c in name)
+    text = text.strip(" .")
+    while len(text.encode("utf-8", "replace")) > _LONGEST_FOLDER:
+        text = text[:-1]
+    text = text.strip(" .").lstrip("-")
+    return f"{text}_" if text.partition(".")[0].casefold() in _RESERVED else text
+
+
+def _unused(name: str, index: int, taken: set[str]) -> str:
+    """`name-index`, or with more dashes where another class is called so."""
+    found = f"{name}-{index}"
+    while found.casefold() in taken:
+        found = found.replace(f"-{index}", f"--{index}")
+    taken.add(found.casefold())
+    return found
+
+
+def _targets(name: str, folder: Path) -> tuple[Path, Path]:
+    """What an image is called there: as it is; where another has that name, with a hash behind."""
+    base = name.rpartition("#")[2].rstrip("/").rpartition("/")[2] or "image"
+    stem, suffix = os.path.splitext(base)
+    while len(os.fsencode(stem)) > _LONGEST_FILE:
+        stem = stem[:-1]
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
+    return folder / f"{stem}{suffix}", folder / f"{stem}-{digest}{suffix}"
+
+
+def _link(path: str, folder: Path) -> None:
+    for target in _targets(path, folder):
+        if not os.path.lexists(target):
+            os.symlink(path, target)
+        if os.path.islink(target) and os.readlink(target) == path:
+            return
+
+
+def _copy(entry: Entry, folder: Path) -> None:
+    aside = folder / f".copy-{os.getpid()}.tmp"
+    try:
+        try:
+            _write(entry, aside)
+        except (ImageError, FileNotFoundError):  # gone since it was labelled
+            return
+        plain, own = _targets(entry.name, folder)
+        if not os.path.lexists(plain):
+            os.replace(aside, plain)
+        elif not (os.path.isfile(plain) and filecmp.cmp(aside, plain, shallow=False)):
+            os.replace(aside, own)
+    finally:
+        with suppress(FileNotFoundError):
+            aside.unlink()
+
+
+def _write(entry: Entry, path: Path) -> None:
+    source = open_source(entry)
+    if isinstance(source, str) and is_url(source):
+        from toplabel.image.fetch import fetch
+
+        path.write_bytes(fetch(source, timeout_seconds=30.0, max_bytes=512 * 2**20))
+    elif isinstance(source, str):
+        shutil.copyfile(source, path)
+    else:
+        path.write_bytes(cast(BinaryIO, source).read())

@@ -1,0 +1,155 @@
+"""Work: what is left of a run, done. Pending shards labelled, kept, counted and joined."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from toplabel.chunk import Settings
+from toplabel.errors import RunError
+from toplabel.predictor import Predictor
+from toplabel.runs.crew import label_with, open_crew
+from toplabel.runs.formats import load_format
+from toplabel.runs.joining import is_joined, join_parts, was_changed
+from toplabel.runs.keeping import Finished, behind, keep
+from toplabel.runs.looking_back import look_back
+from toplabel.runs.manifest import Shard
+from toplabel.runs.options import RunOptions
+from toplabel.runs.outcome import Outcome
+from toplabel.runs.progress import Progress
+from toplabel.runs.sorting import Sorting
+from toplabel.runs.state import State
+from toplabel.runs.summary import RunSummary, Tally
+
+
+class Work:
+    """What is left to do of a run.
+
+    Args:
+        state: The run's memory, locked, its inputs listed.
+        predictor: The model, compiled where it can be.
+        settings: What is wanted of every prediction.
+        options: What the run is to do.
+        notify: Called with one line of text when there is something to tell.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        predictor: Predictor,
+        settings: Settings,
+        options: RunOptions,
+        notify: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        self._predictor = predictor
+        self._settings = settings
+        self._options = options
+        self._notify = notify
+        self._format = load_format(state.output.format)
+        self._sorting = Sorting.of(
+            predictor.labels, copy_to=options.copy_to, link_to=options.link_to
+        )
+        self._tally = Tally(predictor.labels)
+        self._pending: list[int] = []
+        for number, mark in look_back(state, check_inputs=options.check_inputs):
+            if mark is None:
+                self._pending.append(number)
+            else:
+                self._tally.add(mark)
+        self._before = self._done = self._tally.rows
+        self._failed = self._tally.failed
+        self._began = time.monotonic()
+
+    def label(self) -> None:
+        """Label and keep every shard that is not done.
+
+        Raises:
+            RunError: More inputs failed than may.
+            OSError: A part cannot be written.
+        """
+        if not self._pending:
+            return
+        self._see([])
+        for finished in behind(self._keep, self._finish_shards()):
+            self._tally.add(finished.mark)
+
+    def join(self) -> None:
+        """Write the single file that was asked for, unless it stands there already.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if not self._state.output.is_file or is_joined(self._state):
+            return
+        if was_changed(self._state):
+            path = str(self._state.output.path)
+            self._notify(f"{path!r} was changed since this run wrote it; it is written anew")
+        join_parts(self._state, self._format)
+
+    def summary(self, *, missing: int, seconds: float) -> RunSummary:
+        """What it has come to."""
+        tally = self._tally
+        return RunSummary(
+            output=self._state.output.path,
+            model=self._predictor.name,
+            inputs=tally.rows,
+            labelled=tally.rows - tally.failed,
+            failed=tally.failed,
+            unsure=tally.unsure,
+            new=tally.rows - self._before,
+            missing=missing,
+            seconds=seconds,
+            labels=tally.labels,
+            errors=tally.errors,
+        )
+
+    def _finish_shards(self) -> Iterator[Finished]:
+        shards = self._checked(self._state.manifest.read_shards(self._pending))
+        all_scores = self._settings.all_scores
+        with open_crew(self._predictor, self._settings, self._notify) as crew:
+            self._began = time.monotonic()
+            for shard, outcomes in label_with(crew, shards, self._see):
+                yield Finished.of(shard, outcomes, self._format, all_scores=all_scores)
+
+    def _checked(self, shards: Iterator[Shard]) -> Iterator[Shard]:
+        for shard in shards:
+            if self._sorting is not None:
+                self._sorting.check(shard.entries)
+            yield shard
+
+    def _keep(self, finished: Finished) -> Finished:
+        if self._sorting is not None:
+            self._sorting.place(finished.shard.entries, finished.mark.indices[:, 0])
+        keep(self._state, finished)
+        return finished
+
+    def _see(self, outcomes: Sequence[Outcome]) -> None:
+        """Count and tell what has just been labelled.
+
+        Raises:
+            RunError: Too many have failed.
+        """
+        errors = [o.prediction for o in outcomes if o.prediction.error is not None]
+        self._done += len(outcomes)
+        self._failed += len(errors)
+        self._tell()
+        most = self._options.max_errors
+        if most is not None and self._failed > most:
+            last = f", the last one {errors[-1].source!r}: {errors[-1]}" if errors else ""
+            raise RunError(
+                f"stopped: {self._failed:,} inputs failed{last}; that is more than max_errors"
+                f" {most:,}; what is done is kept"
+            )
+
+    def _tell(self) -> None:
+        if self._options.progress is not None:
+            self._options.progress(
+                Progress(
+                    inputs=self._state.manifest.rows,
+                    before=self._before,
+                    done=self._done,
+                    failed=self._failed,
+                    seconds=time.monotonic() - self._began,
+                )
+            )
