@@ -74,7 +74,8 @@ class Mark:
     def read(cls, path: Path) -> Self | None:
         """The mark in a file; None where there is none, or a damaged one."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            content = io.BytesIO(path.read_bytes())  # np.load leaves a damaged file open
+            with np.load(content, allow_pickle=False) as arrays:
                 failures = json.loads(bytes(arrays["failures"]))
                 return cls(
                     part_bytes=int(arrays["part_bytes"]),

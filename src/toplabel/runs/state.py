@@ -132,6 +132,7 @@ def open_state(
         OSError: It cannot be written to.
     """
     _check_place(output, restart=restart)
+    is_ours = not output.parts.exists()
     for folder in ("inputs", "done"):
         (output.state / folder).mkdir(parents=True, exist_ok=True)
     with _platform.lock_file(output.state / "lock", wait=False) as held:
@@ -146,7 +147,8 @@ def open_state(
         try:
             yield State(output, _read_content(output, fingerprint))
         except BaseException:
-            _remove_unbegun(output)
+            if not (output.state / "run.json").exists():  # it ended before it knew its inputs
+                shutil.rmtree(output.parts if is_ours else output.state, ignore_errors=True)
             raise
 
 
@@ -200,15 +202,6 @@ def _clear(output: Output) -> None:
     for folder in ("inputs", "done"):
         shutil.rmtree(output.state / folder)
         (output.state / folder).mkdir()
-
-
-def _remove_unbegun(output: Output) -> None:
-    """Leave nothing behind where a run ended before it knew its inputs."""
-    if (output.state / "run.json").exists():
-        return
-    shutil.rmtree(output.state, ignore_errors=True)
-    with suppress(OSError):  # others may have put something into it
-        output.parts.rmdir()
 
 
 def _remove_leftovers(output: Output) -> None:

@@ -70,6 +70,8 @@ class Work:
         """
         if not self._pending:
             return
+        if self._state.joined is not None:  # of parts that are no longer all
+            self._state.remember_joined(None)
         self._see([])
         for finished in behind(self._keep, self._finish_shards()):
             self._tally.add(finished.mark)
