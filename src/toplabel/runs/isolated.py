@@ -61,7 +61,7 @@ class IsolatedLabeller:
     def __init__(self, job: Job, *, notify: Callable[[str], None]) -> None:
         self._job = job
         self._notify = notify
-        self._worker = _Worker(job, notify)
+        self._worker = _start(job, notify)
 
     @property
     def chunk_size(self) -> int:
@@ -117,7 +117,19 @@ class IsolatedLabeller:
 
     def _restart(self) -> None:
         self._worker.end()
-        self._worker = _Worker(self._job, self._notify)
+        self._worker = _start(self._job, self._notify)
+
+
+def _start(job: Job, notify: Callable[[str], None]) -> _Worker:
+    """A worker that is ready; one that something ends before that is started once again."""
+    try:
+        return _Worker(job, notify)
+    except _Died:
+        pass
+    try:
+        return _Worker(job, notify)
+    except _Died as death:
+        raise EngineError(f"the process that labels {death} before it began") from death
 
 
 class _Worker:
@@ -136,7 +148,8 @@ class _Worker:
             )
         self._connection = Connection(ours.detach())
         try:
-            self._connection.send(job)
+            with suppress(OSError):  # it is dead; waiting for its answer shows how it died
+                self._connection.send(job)
             self.ready = self._start()
         except BaseException:
             self.end()
@@ -167,10 +180,7 @@ class _Worker:
         self._connection.close()
 
     def _start(self) -> Ready:
-        try:
-            message = self._next(START_SECONDS)
-        except _Died as death:
-            raise EngineError(f"the process that labels {death} before it began") from death
+        message = self._next(START_SECONDS)
         if isinstance(message, Refused):
             raise message.error
         assert isinstance(message, Ready)
