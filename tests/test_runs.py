@@ -242,7 +242,7 @@ def test_a_run_stops_after_too_many_errors_and_keeps_what_is_done(
 ) -> None:
     for index in range(12, 20):
         (photos / f"{index:05d}.png").write_bytes(b"?")
-    with pytest.raises(RunError, match="more than max_errors 3"):
+    with pytest.raises(RunError, match="more than the 3 of max_errors"):
         label(photos, tmp_path / "a.jsonl", max_errors=3)
     assert not (tmp_path / "a.jsonl").exists()
     summary = label(photos, tmp_path / "a.jsonl", max_errors=8)

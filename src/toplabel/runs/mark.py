@@ -74,8 +74,15 @@ class Mark:
     def read(cls, path: Path) -> Self | None:
         """The mark in a file; None where there is none, or a damaged one."""
         try:
-            content = io.BytesIO(path.read_bytes())  # np.load leaves a damaged file open
-            with np.load(content, allow_pickle=False) as arrays:
+            return cls.from_bytes(path.read_bytes())
+        except OSError:
+            return None
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self | None:
+        """The mark that `to_bytes` wrote; None where it is damaged."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 failures = json.loads(bytes(arrays["failures"]))
                 return cls(
                     part_bytes=int(arrays["part_bytes"]),
@@ -86,15 +93,11 @@ class Mark:
                     mtimes=arrays["mtimes"],
                     failures={place: Failure(code, text) for place, code, text in failures},
                 )
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+        except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile):
             return None
 
-    def write(self, path: Path) -> None:
-        """Write it at once. Not fsynced: one that is lost costs its shard again, no more.
-
-        Raises:
-            OSError: It cannot be written.
-        """
+    def to_bytes(self) -> bytes:
+        """The mark as the content of an .npz file."""
         failures = [[i, f.code, f.message] for i, f in self.failures.items()]
         content = io.BytesIO()
         np.savez_compressed(
@@ -107,9 +110,17 @@ class Mark:
             mtimes=self.mtimes,
             failures=np.frombuffer(json.dumps(failures).encode(), np.uint8),
         )
+        return content.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Write it at once. Not fsynced: one that is lost costs its shard again, no more.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         aside = path.with_name(f".{path.name}-{os.getpid()}-{time.monotonic_ns()}")
         try:
-            aside.write_bytes(content.getvalue())
+            aside.write_bytes(self.to_bytes())
             os.replace(aside, path)
         finally:
             with suppress(OSError):

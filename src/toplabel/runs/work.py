@@ -72,7 +72,7 @@ class Work:
             return
         if self._state.joined is not None:  # of parts that are no longer all
             self._state.remember_joined(None)
-        self._see([])
+        self._count(0, 0)
         for finished in behind(self._keep, self._finish_shards()):
             self._tally.add(finished.mark)
 
@@ -107,12 +107,37 @@ class Work:
         )
 
     def _finish_shards(self) -> Iterator[Finished]:
+        if self._options.on == "ray":
+            return self._finish_on_ray()
+        return self._finish_here()
+
+    def _finish_here(self) -> Iterator[Finished]:
         shards = self._checked(self._state.manifest.read_shards(self._pending))
         all_scores = self._settings.all_scores
         with open_crew(self._predictor, self._settings, self._notify) as crew:
             self._began = time.monotonic()
             for shard, outcomes in label_with(crew, shards, self._see):
                 yield Finished.of(shard, outcomes, self._format, all_scores=all_scores)
+
+    def _finish_on_ray(self) -> Iterator[Finished]:
+        from toplabel.runs.cluster import finish_on_ray  # imports Ray
+
+        predictor = self._predictor
+        bundle = predictor.classifier.bundle
+        if bundle is None:
+            reason = predictor.classifier.unsaved or "it was not compiled"
+            raise RunError(f"{predictor.name} cannot be sent to a cluster: {reason}")
+        for finished in finish_on_ray(
+            bundle,
+            self._settings,
+            self._state.manifest,
+            self._pending,
+            format=self._state.output.format,
+            batch_size=predictor.batch_size,
+            notify=self._notify,
+        ):
+            self._count(len(finished.mark), len(finished.mark.failures))
+            yield finished
 
     def _checked(self, shards: Iterator[Shard]) -> Iterator[Shard]:
         for shard in shards:
@@ -127,21 +152,22 @@ class Work:
         return finished
 
     def _see(self, outcomes: Sequence[Outcome]) -> None:
+        self._count(len(outcomes), sum(o.prediction.error is not None for o in outcomes))
+
+    def _count(self, done: int, failed: int) -> None:
         """Count and tell what has just been labelled.
 
         Raises:
             RunError: Too many have failed.
         """
-        errors = [o.prediction for o in outcomes if o.prediction.error is not None]
-        self._done += len(outcomes)
-        self._failed += len(errors)
+        self._done += done
+        self._failed += failed
         self._tell()
         most = self._options.max_errors
         if most is not None and self._failed > most:
-            last = f", the last one {errors[-1].source!r}: {errors[-1]}" if errors else ""
             raise RunError(
-                f"stopped: {self._failed:,} inputs failed{last}; that is more than max_errors"
-                f" {most:,}; what is done is kept"
+                f"stopped: {self._failed:,} inputs failed, more than the {most:,} of max_errors;"
+                " what is done is kept"
             )
 
     def _tell(self) -> None:
