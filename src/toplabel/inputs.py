@@ -118,13 +118,14 @@ def _names(folder: str) -> list[str]:
                 continue
             if _is_folder(entry):
                 names.append(entry.name + "/")
-            elif _is_picture(entry.name):
+            elif is_picture(entry.name):
                 names.append(entry.name)
     names.sort()
     return names
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a name has the ending of a picture."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
