@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from toplabel import inputs
 from toplabel.errors import UsageError
 from toplabel.inputs import IMAGE_SUFFIXES, expand
 
@@ -111,3 +112,33 @@ def test_stars_alone_give_what_is_in_folders(tree: Path) -> None:
         "photos/a.PNG", "photos/b.jpg", "photos/notes.txt", "photos/sub/d.webp",
         "photos/sub/deeper/e.jpeg", "photos/z.tif",
     ]  # fmt: skip
+
+
+def test_a_folder_of_more_names_than_are_held_gives_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [b"%03d.jpg" % n for n in range(50)] + [b"\xff.jpg", "é.png".encode(), b"a\nb.gif"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+    (tmp_path / "020").mkdir()
+    (tmp_path / "020" / "x.jpg").touch()
+    whole = list(expand([str(tmp_path)]))
+    for held in (1, 7, 52):
+        monkeypatch.setattr("toplabel.inputs._NAMES_HELD", held)
+        assert list(expand([str(tmp_path)])) == whole
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*.jpg", "**/*.jpg", "a*", "**/*", "[ab].*", "x/*.png", "**/x/*"]
+)
+def test_patterns_that_stream_match_what_those_that_are_held_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    for name in ("a.jpg", "b.png", "x/a.jpg", "x/y/b.jpg", "a.d/c.jpg", ".h/a.jpg", "x/.h.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    os.symlink("..", tmp_path / "x" / "up")
+    monkeypatch.chdir(tmp_path)
+    held = list(inputs._held_matches(pattern))
+    assert list(inputs._matches(pattern)) == held
+    assert list(inputs._matches(f"{tmp_path}/{pattern}")) == [f"{tmp_path}/{name}" for name in held]

@@ -39,6 +39,13 @@ def contents(*inputs: str | Path, **options: Any) -> list[bytes]:
     ]
 
 
+def read_or_code(member: Member) -> bytes | str:
+    try:
+        return member.read()
+    except ImageError as error:
+        return error.code
+
+
 def write_tar(path: Path, mode: str = "w", **options: Any) -> Path:
     with tarfile.open(path, mode, **options) as archive:
         for name, content in {**PICTURES, "labels.json": b"{}"}.items():
@@ -205,11 +212,8 @@ def test_a_tar_cut_short_gives_what_can_be_read_and_says_so(tmp_path: Path, suff
         for place, (entry, wanted) in enumerate(zip(found, PICTURES.values(), strict=False)):
             source = open_source(entry)
             if entry.problem is None and isinstance(source, Member):
-                try:
-                    assert source.read() == wanted
-                except ImageError as error:  # the last one, which is not whole
-                    assert error.code == "truncated"
-                    assert place == len(found) - 2
+                assert read_or_code(source) in (wanted, "truncated")
+                assert read_or_code(source) == wanted or place == len(found) - 2
 
 
 def test_links_in_a_tar_are_records_that_say_so(tmp_path: Path) -> None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from toplabel.errors import UsageError
+
+if TYPE_CHECKING:
+    from toplabel.spilled import Spilled
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".avif", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 """Suffixes, in lower case, that a file in a folder must have to count as a picture."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a name has the ending of a picture."""
+    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+
+
+_NAMES_HELD = 1_000_000
+"""Names of one folder that are sorted in memory; more are sorted in pieces, on the disk."""
 
 
 def expand(inputs: Iterable[str]) -> Iterator[str]:
@@ -54,6 +67,36 @@ def _is_pattern(name: str) -> bool:
 
 
 def _matches(pattern: str) -> Iterator[str]:
+    head, tail = os.path.split(pattern)
+    anywhere = head == "**" or head.endswith("/**")
+    folder = head.removesuffix("**") if anywhere else os.path.join(head, "") if head else ""
+    if tail and tail[0] != "." and "**" not in tail and not _is_pattern(folder):
+        return _stream_matches(folder, tail, anywhere=anywhere)
+    return _held_matches(pattern)
+
+
+def _stream_matches(folder: str, tail: str, *, anywhere: bool) -> Iterator[str]:
+    """What a pattern in the last part of a path matches, without holding it; as `_held_matches`."""
+    import fnmatch
+    import re
+
+    wanted = re.compile(fnmatch.translate(tail)).match
+    if anywhere:
+        if os.path.isdir(folder or "."):
+            yield from _folder(folder, wanted)
+        return
+    try:
+        names = _names(folder or ".", wanted)
+    except OSError:  # as a shell does, leave out what cannot be listed
+        return
+    for name in names:
+        if name[-1] != "/":
+            yield folder + name
+        elif wanted(name[:-1]):
+            yield from _folder(folder + name)
+
+
+def _held_matches(pattern: str) -> Iterator[str]:
     for name in sorted(_glob(pattern)):
         if not os.path.isdir(name):
             yield name
@@ -87,46 +130,67 @@ def _glob(pattern: str) -> set[str]:
     return found
 
 
-def _folder(folder: str) -> Iterator[str]:
-    """The pictures below a folder; each real folder once, so that links in a circle end.
+def _folder(folder: str, wanted: Callable[[str], object] = is_picture) -> Iterator[str]:
+    """The pictures, or other wanted files, below a folder ("" for the current one), in order.
 
-    A folder that cannot be listed is given itself, so that its error becomes a record.
+    Each real folder once, so that links in a circle end. One that cannot be listed is given
+    itself, so that its error becomes a record.
     """
     seen: set[tuple[int, int]] = set()
-    pending = [os.path.join(folder, "")]  # last first; folders end in a slash
+    pending = [("", iter([os.path.join(folder, "")]))]  # folders end in a slash
+    if not folder:
+        here = os.stat(".")
+        seen.add((here.st_dev, here.st_ino))
+        pending = [("", _names(".", wanted))]
     while pending:
-        path = pending.pop()
-        if not path.endswith("/"):
-            yield path
-            continue
-        try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in seen:
+        parent, names = pending[-1]
+        for name in names:
+            path = parent + name
+            if path[-1] != "/":
+                yield path
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            pending.extend(path + name for name in reversed(_names(path)))
-        except OSError:
-            yield path.rstrip("/")
+            try:
+                status = os.stat(path)
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                pending.append((path, _names(path, wanted)))
+                break
+            except OSError:
+                yield path.rstrip("/")
+        else:
+            pending.pop()
 
 
-def _names(folder: str) -> list[str]:
-    """Sorted names of the pictures and subfolders in a folder; subfolders end in a slash."""
-    names = []
+def _names(folder: str, wanted: Callable[[str], object] = is_picture) -> Iterator[str]:
+    """Sorted names of the wanted files and of the subfolders in a folder, these with a slash.
+
+    Raises:
+        OSError: It cannot be listed; at once, not when the first name is taken.
+    """
+    names: list[str] = []
+    spilled: Spilled | None = None
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            name = entry.name
+            if name[0] == ".":
                 continue
             if _is_folder(entry):
-                names.append(entry.name + "/")
-            elif is_picture(entry.name):
-                names.append(entry.name)
+                names.append(name + "/")
+            elif wanted(name):
+                names.append(name)
+            if len(names) == _NAMES_HELD:
+                spilled = spilled or _spilled()
+                spilled.add(names)
+                names = []
     names.sort()
-    return names
+    return iter(names) if spilled is None else spilled.merged_with(names)
 
 
-def is_picture(name: str) -> bool:
-    """Whether a name has the ending of a picture."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _spilled() -> Spilled:
+    from toplabel.spilled import Spilled  # only folders of a million names need it
+
+    return Spilled()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -51,6 +51,8 @@ def _list_source(name: str, column: str | None) -> Iterator[Entry]:
 
         for entry in expand_remote(name):
             yield from _open_up(entry, column)
+    elif os.path.isdir(name):  # of which only the pictures count
+        yield from map(Entry, expand([name]))
     else:
         for path in [name] if os.path.isfile(name) else expand([name]):
             yield from _open_up(Entry(path), column)

@@ -26,12 +26,15 @@ _SUFFIXES: dict[str, ContainerKind] = {
     ".zip": "zip",
     ".parquet": "parquet",
 }
+_ENDINGS = tuple(_SUFFIXES)
 _LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 def kind_of_container(name: str) -> ContainerKind | None:
     """What a name's ending says that it holds; None for anything else."""
     lower = name.partition("::")[0].lower()
+    if not lower.endswith(_ENDINGS):  # most, and quickly
+        return None
     return next((kind for suffix, kind in _SUFFIXES.items() if lower.endswith(suffix)), None)
 
 
