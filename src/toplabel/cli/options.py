@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from toplabel.cli.sections import add_options
+
 if TYPE_CHECKING:
     from toplabel.image import ReadOptions
 
@@ -41,8 +43,9 @@ _SCORING = (
     ),
 )
 
+_MODEL = click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models.")
+
 _RUNNING = (
-    click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models."),
     click.option(
         "--engine",
         type=click.Choice(["auto", "onnxruntime", "torch"]),
@@ -117,18 +120,19 @@ def scoring_options(command: Function) -> Function:
 
 
 def running_options(command: Function) -> Function:
-    """Add the options of `Running` to a command."""
-    return add_options(command, _RUNNING)
+    """Add -m and the options of `Running` to a command."""
+    command = add_options(command, (_MODEL,))
+    return add_options(command, _RUNNING, section="Running the model")
 
 
 def stating_options(command: Function) -> Function:
     """Add the options of `Stated` to a command."""
-    return add_options(command, _STATING)
+    return add_options(command, _STATING, section="What a model file does not say")
 
 
 def reading_options(command: Function) -> Function:
     """Add the options of `ReadOptions` to a command."""
-    return add_options(command, _READING)
+    return add_options(command, _READING, section="Reading images")
 
 
 def debug_option(command: Function) -> Function:
@@ -174,10 +178,3 @@ def take_read_options(options: dict[str, Any]) -> ReadOptions:
         srgb=options.pop("srgb"),
         **{name: value for name, value in limits.items() if value is not None},
     )
-
-
-def add_options(command: Function, options: tuple[Callable[[Function], Function], ...]) -> Function:
-    """Add options to a command, in the order in which its help lists them."""
-    for option in reversed(options):  # the last one added is listed first
-        command = option(command)
-    return command

@@ -20,6 +20,7 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.report import Report
 from toplabel.cli.run import run_inputs, run_options, take_run_options
+from toplabel.cli.sections import Sectioned
 from toplabel.cli.terminal import Progress, is_terminal
 from toplabel.cli.view import choose_view
 from toplabel.errors import UsageError
@@ -43,7 +44,7 @@ _LOOK_AHEAD = 100
 """Sources that are named before the first is read, to know the width of the table's columns."""
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @scoring_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each image.")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from toplabel.cli.options import (
-    add_options,
     debug_option,
     reading_options,
     running_options,
@@ -19,6 +18,7 @@ from toplabel.cli.options import (
     take_statements,
 )
 from toplabel.cli.run_report import RunProgress, tell_summary
+from toplabel.cli.sections import Sectioned, add_options
 
 if TYPE_CHECKING:
     pass
@@ -89,7 +89,7 @@ _DEFAULTS = {"on": "here"}
 
 def run_options(command: Function) -> Function:
     """Add -o and the options of `RunOptions` to a command."""
-    return add_options(command, (_OUTPUT, *_RUN))
+    return add_options(add_options(command, _RUN, section="Runs, with -o"), (_OUTPUT,))
 
 
 def take_run_options(options: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -100,16 +100,18 @@ def take_run_options(options: dict[str, Any]) -> tuple[str | None, dict[str, Any
     """
     output = options.pop("output")
     said = {name: options.pop(name) for name in _NAMES}
-    given = [
-        name for name, value in said.items() if value not in (None, False, _DEFAULTS.get(name))
-    ]
+    given = [name for name, value in said.items() if not _is_default(name, value)]
     if output is None and given:
         option = "--" + given[0].replace("_", "-")
         raise click.UsageError(f"got {option} without an output; add -o labels.csv")
     return output, said
 
 
-@click.command(help=HELP, short_help="Label everything, once, and keep the records.")
+def _is_default(name: str, value: object) -> bool:
+    return value is None or value is False or value == _DEFAULTS.get(name)
+
+
+@click.command(cls=Sectioned, help=HELP, short_help="Label everything, once, and keep the records.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @run_options
 @scoring_options
@@ -143,7 +145,7 @@ def run_inputs(
         options: The options of the model, of running it, and of reading.
         quiet: Say nothing but errors.
     """
-    import toplabel
+    import toplabel  # numpy and all else that labelling needs
 
     warnings.filterwarnings("ignore", module="PIL")
     top_k = options.pop("top_k")
