@@ -20,11 +20,14 @@ from benchmarks import (
     cold_start,
     guard,
     install,
+    kills,
     machine,
     memory,
+    million,
     mistakes,
     new_model,
     precision,
+    runs,
     startup,
     throughput,
 )
@@ -48,6 +51,11 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
     "precision": precision.measure,
     "accuracy": accuracy.measure,
     "mistakes": mistakes.measure,
+    "runs": runs.measure,
+    "runs_overhead": runs.measure_overhead,
+    "million": million.measure,
+    "listing": million.measure_listing,
+    "kills": kills.measure,
 }
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -24,7 +24,7 @@ list(model.stream(photos[:4]))
 started = time.perf_counter()
 indices = [prediction.index for prediction in model.stream(photos)]
 seconds = time.perf_counter() - started
-threads = model._threads  # no public name: it is what the user set, or the number of cores
+threads = model.threads
 print(
     json.dumps({"seconds": seconds, "indices": indices, "threads": threads, "engine": model.engine})
 )

@@ -34,7 +34,10 @@ class _Replies:
 
     def send(self, message: Message) -> None:
         with self._turn:
-            self._connection.send(message)
+            try:
+                self._connection.send(message)
+            except OSError:  # the run has ended, or was killed
+                os._exit(0)
 
 
 def main(descriptor: int) -> None:
