@@ -94,7 +94,7 @@ def _read(shown: Shown, edge: int) -> Image | None:
         picture = read_image(
             shown.source,
             options=options,
-            resized_size=lambda height, width: fitted(height, width, edge=edge),
+            resized_size=lambda height, width: _half(fitted(height, width, edge=edge)),
         )
         image = Image.fromarray(picture.pixels)
         height, width = fitted(picture.height, picture.width, edge=edge)
@@ -109,6 +109,12 @@ def fitted(height: int, width: int, *, edge: int) -> tuple[int, int]:
     longest = edge * max(ratio, 1 / ratio) ** 0.5
     scale = min(1.0, longest / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _half(size: tuple[int, int]) -> tuple[int, int]:
+    """What reading is asked for: it decodes at twice the size or more, which here is enough."""
+    height, width = size
+    return -(-height // 2), -(-width // 2)
 
 
 def _shrunk(image: Image, scale: float) -> Image:

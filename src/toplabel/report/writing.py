@@ -64,9 +64,7 @@ def write_report(
     _write(Path(path), page)
 
 
-def _thumbnail_json(
-    pictures: Sequence[Shown], text_bytes: int, *, threads: int
-) -> Iterator[str]:
+def _thumbnail_json(pictures: Sequence[Shown], text_bytes: int, *, threads: int) -> Iterator[str]:
     """One JSON list of base64 texts for each group of pictures."""
     count = len(pictures)
     room = max(count, FEWEST) * PICTURE_BYTES - text_bytes - _frame_bytes()

@@ -7,6 +7,7 @@
   const MOST_LABELS = 400; // buttons in the list; a search reaches the others
   const OVERSCAN = 700; // pixels above and below the window that hold cards
   const PRINTED = 240; // cards on paper
+  const PRINTED_COLUMNS = 6;
   const SVG = "http://www.w3.org/2000/svg";
 
   const byId = (id) => document.getElementById(id);
@@ -267,6 +268,7 @@
   let rows = []; // {top, height, from, to} of cards, or {top, height, heading, n}
   let rowOf = []; // position in shown -> row
   let columns = 1;
+  let printing = false;
   let active = 0; // the position that Tab reaches
   const built = new Map(); // row number -> element
 
@@ -312,6 +314,14 @@
     return `${fact}${picture.unsure ? ", unsure" : ""}, ${picture.base}`;
   }
 
+  // A long name keeps its end, which tells files of one series apart; only where each character
+  // stands alone, so that nothing is torn.
+  function shortName(name) {
+    if (name.length < 16 || !/^[ -~]+$/.test(name)) return make("bdi", { className: "name", textContent: name });
+    return make("bdi", { className: "name split" },
+      make("span", { textContent: name.slice(0, -9) }), make("span", { textContent: name.slice(-9) }));
+  }
+
   function card(position) {
     const picture = shown[position];
     const line = make("span", { className: "line" });
@@ -327,7 +337,7 @@
       "data-position": position,
     }, make("span", { className: "frame" }, image(picture)),
     make("bdi", { className: "label", textContent: title(picture) }), line,
-    make("bdi", { className: "name", textContent: picture.base }));
+    shortName(picture.base));
     return make("div", { role: "listitem", className: "cell", "aria-setsize": shown.length, "aria-posinset": position + 1 }, button);
   }
 
@@ -356,7 +366,7 @@
     grid.replaceChildren();
     const gap = parseFloat(getComputedStyle(grid).getPropertyValue("--gap")) || 12;
     const least = pictures.length > 2000 ? 102 : 148;
-    columns = Math.max(1, Math.floor((grid.clientWidth + gap) / (least + gap)));
+    columns = printing ? PRINTED_COLUMNS : Math.max(1, Math.floor((grid.clientWidth + gap) / (least + gap)));
     rows = [];
     rowOf = new Array(shown.length);
     if (!shown.length) {
@@ -416,7 +426,7 @@
   }
 
   function render() {
-    if (!rows.length) return;
+    if (!rows.length || printing) return;
     const above = -grid.getBoundingClientRect().top;
     const first = rowAt(Math.max(0, above - OVERSCAN));
     const last = rowAt(above + innerHeight + OVERSCAN);
@@ -505,6 +515,9 @@
 
   // ---- Everything together ----
 
+  const wide = matchMedia("(min-width: 60rem)");
+  const fold = () => { byId("panel").open = wide.matches; };
+
   function update() {
     shown = matching();
     active = 0;
@@ -533,7 +546,7 @@
     addEventListener("scroll", soon, { passive: true });
     let width = grid.clientWidth;
     new ResizeObserver(() => {
-      if (grid.clientWidth !== width) {
+      if (grid.clientWidth !== width && !printing) {
         width = grid.clientWidth;
         const kept = active;
         layOut();
@@ -583,9 +596,17 @@
     byId("dialog-copy").addEventListener("click", copyName);
 
     addEventListener("beforeprint", () => {
+      printing = true;
+      byId("panel").open = true;
+      layOut();
       if (rows.length) draw(0, rowOf[Math.min(shown.length, PRINTED) - 1]);
     });
-    addEventListener("afterprint", () => render());
+    addEventListener("afterprint", () => {
+      printing = false;
+      fold();
+      layOut();
+      render();
+    });
   }
 
   function start() {
@@ -597,8 +618,6 @@
         "The numbers and charts count all of them. Pictures are chosen: up to a tenth are failures, in turns by error code; " +
         "then come the most and the least certain input of each label, frequent labels first, and the least certain of all.";
     }
-    const wide = matchMedia("(min-width: 60rem)");
-    const fold = () => { byId("panel").open = wide.matches; };
     wide.addEventListener("change", fold);
     fold();
     buildFigures();
