@@ -11,7 +11,11 @@ from toplabel._version import __version__
 from toplabel.labels import Labels
 from toplabel.report.counting import Counts
 from toplabel.report.shown import Shown
+from toplabel.report.thumbnails import GROUP
 from toplabel.report.visible import visible
+
+FIRST_GROUPS = 4
+"""Groups of thumbnails that stand before the page's script: enough for a large screen."""
 
 _SCORE_DIGITS = 4  # a page shows two
 
@@ -29,6 +33,8 @@ def content(
     used = {index for shown in pictures for index, _ in shown.top} | counts.labels.keys()
     return {
         "version": __version__,
+        "group": GROUP,
+        "first": FIRST_GROUPS,
         "model": visible(model),
         "counts": {
             "inputs": counts.inputs,

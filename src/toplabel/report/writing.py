@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from toplabel._platform import replace_file
 from toplabel.errors import RunError
 from toplabel.labels import Labels
 from toplabel.report.choosing import Choice
-from toplabel.report.content import content, script_json
+from toplabel.report.content import FIRST_GROUPS, content, script_json
 from toplabel.report.counting import Counts
 from toplabel.report.shown import Shown
 from toplabel.report.thumbnails import size_for, thumbnails
@@ -80,15 +81,17 @@ def _frame_bytes() -> int:
 def _page(data: str, groups: Iterable[str], *, title: str) -> Iterator[str]:
     """The page in pieces: its template, in which each {{name}} stands for one thing."""
     style, script = _template("page.css"), _template("page.js")
+    elements = iter(
+        f'<script type="application/json" id="thumbnails-{number}">{group}</script>\n'
+        for number, group in enumerate(groups)
+    )
     fills: dict[str, Iterable[str]] = {
         "policy": [_policy(style, script)],
         "title": [html.escape(visible(title))],
         "style": [style],
         "data": [data],
-        "thumbnails": (
-            f'<script type="application/json" class="thumbnails">{group}</script>\n'
-            for group in groups
-        ),
+        "first_thumbnails": itertools.islice(elements, FIRST_GROUPS),
+        "thumbnails": elements,
         "script": [script],
     }
     first, *rest = _template("page.html").split("{{")

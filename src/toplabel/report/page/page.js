@@ -51,14 +51,18 @@
     };
   });
 
-  // Thumbnails stand in groups, parsed when one of a group is first seen.
-  const groups = Array.from(document.querySelectorAll("script.thumbnails"));
-  const groupSize = groups.length ? JSON.parse(groups[0].textContent).length : 1;
+  // Thumbnails stand in groups, parsed when one of a group is first seen. This script runs when
+  // the first groups are there; the browser is still reading the others.
   const parsed = new Map();
+  const loaded = () => document.readyState !== "loading";
+  let awaited = false; // a card waits for its thumbnail
   function thumbnail(picture) {
-    const group = Math.floor(picture.place / groupSize);
-    if (!parsed.has(group)) parsed.set(group, JSON.parse(groups[group].textContent));
-    return parsed.get(group)[picture.place % groupSize];
+    const group = Math.floor(picture.place / data.group);
+    if (!parsed.has(group)) {
+      if (group >= data.first && !loaded()) return null;
+      parsed.set(group, JSON.parse(byId(`thumbnails-${group}`).textContent));
+    }
+    return parsed.get(group)[picture.place % data.group];
   }
 
   // ---- What is asked for, kept in the address ----
@@ -76,7 +80,7 @@
     };
     const known = (value, values, fallback) => (values.includes(value) ? value : fallback);
     state.q = asked.get("q") || "";
-    state.label = asked.get("label") in data.labels ? asked.get("label") : "";
+    state.label = Object.hasOwn(data.labels, asked.get("label")) ? asked.get("label") : "";
     state.min = within(asked.get("min"), 0);
     state.max = Math.max(state.min, within(asked.get("max"), 1));
     state.state = known(asked.get("state"), STATES, "all");
@@ -264,6 +268,8 @@
   // ---- The grid: only rows near the window are in the document ----
 
   const grid = byId("grid");
+  const dense = pictures.length > 2000; // thumbnails are small then
+  grid.classList.toggle("dense", dense);
   let shown = []; // the pictures that match, in order
   let rows = []; // {top, height, from, to} of cards, or {top, height, heading, n}
   let rowOf = []; // position in shown -> row
@@ -297,8 +303,18 @@
 
   function image(picture) {
     const base64 = thumbnail(picture);
+    if (base64 === null) {
+      awaited = true;
+      return null;
+    }
     if (!base64) return placeholder();
     return make("img", { decoding: "async", draggable: false, alt: `Thumbnail of ${picture.base}`, src: `data:image/webp;base64,${base64}` });
+  }
+
+  function fillAwaited() {
+    if (!awaited) return;
+    for (const frame of grid.querySelectorAll(".frame:empty")) frame.append(image(pictures[frame.dataset.place]));
+    if (dialog.open) show(opened);
   }
 
   function track(value) {
@@ -335,7 +351,7 @@
       "aria-label": said(picture),
       "aria-haspopup": "dialog",
       "data-position": position,
-    }, make("span", { className: "frame" }, image(picture)),
+    }, make("span", { className: "frame", "data-place": picture.place }, image(picture)),
     make("bdi", { className: "label", textContent: title(picture) }), line,
     shortName(picture.base));
     return make("div", { role: "listitem", className: "cell", "aria-setsize": shown.length, "aria-posinset": position + 1 }, button);
@@ -365,7 +381,7 @@
     built.clear();
     grid.replaceChildren();
     const gap = parseFloat(getComputedStyle(grid).getPropertyValue("--gap")) || 12;
-    const least = pictures.length > 2000 ? 102 : 148;
+    const least = dense ? 102 : 148;
     columns = printing ? PRINTED_COLUMNS : Math.max(1, Math.floor((grid.clientWidth + gap) / (least + gap)));
     rows = [];
     rowOf = new Array(shown.length);
@@ -419,8 +435,8 @@
       if (built.has(place)) continue;
       const element = rowElement(rows[place]);
       element.style.transform = `translateY(${rows[place].top}px)`;
-      const next = [...built.keys()].filter((other) => other > place).sort((a, b) => a - b)[0];
-      grid.insertBefore(element, next === undefined ? null : built.get(next));
+      const after = [...built.keys()].filter((other) => other > place);
+      grid.insertBefore(element, after.length ? built.get(Math.min(...after)) : null);
       built.set(place, element);
     }
   }
@@ -475,16 +491,17 @@
   // ---- One picture ----
 
   const dialog = byId("dialog");
+  let opened = 0; // the position that the dialog shows
 
   function show(position) {
-    setActive(position);
+    opened = position;
     const picture = shown[position];
     byId("dialog-place").textContent = `${number.format(position + 1)} of ${number.format(shown.length)}`;
     byId("dialog-label").textContent = title(picture);
     const fact = picture.failed ? "Not labelled" : picture.unsure ? "Unsure: below the threshold" : "";
     byId("dialog-state").textContent = fact;
     byId("dialog-state").hidden = !fact;
-    byId("dialog-picture").replaceChildren(image(picture));
+    byId("dialog-picture").replaceChildren(image(picture) || "");
     byId("dialog-top").replaceChildren(...picture.top.map((one) => make("li", {},
       make("bdi", { textContent: labelName(one.index) }),
       make("span", { textContent: one.score.toFixed(4) }), track(one.score))));
@@ -498,7 +515,7 @@
   }
 
   function step(by) {
-    const position = active + by;
+    const position = opened + by;
     if (position >= 0 && position < shown.length) show(position);
   }
 
@@ -554,6 +571,7 @@
       }
       soon();
     }).observe(document.body);
+    document.addEventListener("DOMContentLoaded", fillAwaited);
     addEventListener("hashchange", () => { readAddress(); update(); });
 
     byId("search").addEventListener("input", (event) => change({ q: event.target.value }));
@@ -588,7 +606,7 @@
       if (event.key === "ArrowLeft") step(-1);
       else if (event.key === "ArrowRight") step(1);
     });
-    dialog.addEventListener("close", () => focusCard(active));
+    dialog.addEventListener("close", () => focusCard(opened));
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
     byId("dialog-close").addEventListener("click", () => dialog.close());
     byId("dialog-previous").addEventListener("click", () => step(-1));
