@@ -181,6 +181,7 @@ def test_an_output_of_an_unknown_kind_is_refused(photos: Path, tmp_path: Path, n
         ({"max_errors": -1}, "expected at least 0"),
         ({"on": "moon"}, "expected 'here' or 'ray'"),
         ({"format": "xml"}, "got the format 'xml'"),
+        ({"report": "a.csv"}, "expected a file that ends in .html"),
         ({"top_k": 0}, "got top_k=0"),
         ({"threads": 2}, "got 'threads' beside a predictor"),
     ],
@@ -390,3 +391,19 @@ def test_the_run_imports_no_torch(photos: Path, tmp_path: Path) -> None:
         "assert not {'torch', 'onnxruntime', 'pyarrow'} & set(sys.modules), 'imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_report_shows_the_inputs_of_all_calls(photos: Path, tmp_path: Path) -> None:
+    (photos / "00002.png").write_bytes(b"?")
+    label(photos, tmp_path / "a.jsonl")
+    (photos / "<b>new.png").write_bytes(colour_bytes(2))
+    label(photos, tmp_path / "a.jsonl", report=tmp_path / "a.html", threshold=None)
+    text = (tmp_path / "a.html").read_text()
+    assert text.lower().startswith("<!doctype html>")
+    assert "00024.png" in text
+    assert "not_an_image" in text
+    assert "<b>new.png" not in text
+    assert "test/colours@00000000" in text
+    first = text
+    label(photos, tmp_path / "a.jsonl", report=tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text() == first

@@ -30,6 +30,7 @@ class RunAndLoadOptions(RunKeywords, LoadOptions, total=False):
     """Keyword arguments of `run`: what it is to do, and how the model is loaded."""
 
 
+_PAGES = (".html", ".htm")
 _RUN_KEYWORDS = tuple(RunKeywords.__annotations__)
 
 
@@ -85,6 +86,7 @@ def run(
             work = Work(state, predictor, settings, wanted, notify)
             work.label()
             work.join()
+            work.report()
             return work.summary(missing=changes.missing, seconds=time.monotonic() - started)
 
 
@@ -110,11 +112,15 @@ def _several(source: Source | Sequence[Source]) -> list[str]:
 
 
 def _check_targets(inputs: Sequence[str], wanted: RunOptions) -> None:
-    """Refuse to sort images into a folder whose images are to be labelled.
+    """Refuse a page that is no page, and to sort images into a folder that is an input.
 
     Raises:
-        UsageError: It lies in one of the inputs.
+        UsageError: The report has another ending, or the folder lies in one of the inputs.
     """
+    if wanted.report is not None and not os.fspath(wanted.report).lower().endswith(_PAGES):
+        raise UsageError(
+            f"got the report {os.fspath(wanted.report)!r}; expected a file that ends in .html"
+        )
     folder = wanted.copy_to if wanted.copy_to is not None else wanted.link_to
     if folder is None:
         return

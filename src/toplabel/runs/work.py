@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -88,6 +89,26 @@ class Work:
             path = str(self._state.output.path)
             self._notify(f"{path!r} was changed since this run wrote it; it is written anew")
         join_parts(self._state, self._format)
+
+    def report(self) -> None:
+        """Write the page that was asked for.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        if self._options.report is None:
+            return
+        from toplabel.report import write_report  # only a run with a page needs it
+        from toplabel.runs.showing import shown_inputs
+
+        write_report(
+            os.fspath(self._options.report),
+            shown_inputs(self._state),
+            labels=self._predictor.labels,
+            model=self._predictor.name,
+            title=str(self._state.output.path),
+            threads=self._predictor.threads,
+        )
 
     def summary(self, *, missing: int, seconds: float) -> RunSummary:
         """What it has come to."""
