@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints/cpu.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-slow test-all check format bench embedded clean
+.PHONY: demo browser test test-slow test-all check format bench embedded clean
 
 demo: $(VENV)/.base  ## set everything up (no torch), then label the example photos
 	@echo '$$ toplabel examples/*.jpg -k 3'
@@ -14,10 +14,15 @@ demo: $(VENV)/.base  ## set everything up (no torch), then label the example pho
 	@echo '$$ toplabel examples/cat.jpg --json -k 2'
 	@$(BIN)/toplabel examples/cat.jpg --json -k 2
 
-test: $(VENV)/.dev  ## the default tests: under five minutes on two cores
+browser:  ## Chromium, for the tests of pages, from the system's packages where that is allowed
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
+		|| echo "no chromium: tests of pages will be skipped"
+
+test: $(VENV)/.dev browser  ## the default tests: under five minutes on two cores
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
 
-test-slow: $(VENV)/.dev  ## what takes longer: every recipe of every zoo, the whole hostile corpus
+test-slow: $(VENV)/.dev browser  ## what takes longer: every recipe of every zoo, the whole hostile corpus
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 test-all: test test-slow
