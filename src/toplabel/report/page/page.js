@@ -566,7 +566,9 @@
       if (printing) return;
       if (grid.clientWidth !== width) {
         width = grid.clientWidth;
+        const held = grid.contains(document.activeElement);
         layOut();
+        if (held && shown.length) focusCard(active);
       }
       render();
     });
