@@ -562,15 +562,17 @@
     };
     addEventListener("scroll", soon, { passive: true });
     let width = grid.clientWidth;
-    new ResizeObserver(() => {
-      if (grid.clientWidth !== width && !printing) {
+    addEventListener("resize", () => {
+      if (printing) return;
+      if (grid.clientWidth !== width) {
         width = grid.clientWidth;
-        const kept = active;
+        const held = grid.contains(document.activeElement);
         layOut();
-        active = Math.min(kept, Math.max(0, shown.length - 1));
+        if (held && shown.length) focusCard(active);
       }
-      soon();
-    }).observe(document.body);
+      render();
+    });
+    byId("panel").addEventListener("toggle", soon);
     document.addEventListener("DOMContentLoaded", fillAwaited);
     addEventListener("hashchange", () => { readAddress(); update(); });
 
