@@ -96,3 +96,25 @@ def test_links_need_files(tmp_path: Path) -> None:
         sorting.check([Entry("a.tar#1.jpg", "tar", "a.tar", (0, 1))])
     with pytest.raises(UsageError, match="use --copy-to"):
         sorting.check([Entry("https://example.org/1.jpg")])
+
+
+def test_images_of_a_finished_run_are_sorted_when_that_is_asked_for_later(tmp_path: Path) -> None:
+    draw_colours(tmp_path / "photos", 3)
+    toplabel.run(tmp_path / "photos", tmp_path / "a.csv", model=local_predictor())
+    for _ in range(2):
+        summary = toplabel.run(
+            tmp_path / "photos",
+            tmp_path / "a.csv",
+            model=local_predictor(),
+            copy_to=tmp_path / "sorted",
+        )
+        assert summary.new == 0
+        assert sorted(os.listdir(tmp_path / "sorted")) == ["blue", "green", "red"]
+    draw_colours(tmp_path / "photos", 1, first=30)
+    toplabel.run(
+        tmp_path / "photos",
+        tmp_path / "a.csv",
+        model=local_predictor(),
+        copy_to=tmp_path / "sorted",
+    )
+    assert len(os.listdir(tmp_path / "sorted" / "red")) == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import toplabel
 from run_material import (
@@ -22,6 +23,7 @@ from run_material import (
     save_model,
 )
 from toplabel.errors import RunError, UsageError
+from toplabel.runs.crew import share_threads
 from toplabel.runs.progress import Progress
 
 
@@ -407,3 +409,44 @@ def test_a_report_shows_the_inputs_of_all_calls(photos: Path, tmp_path: Path) ->
     first = text
     label(photos, tmp_path / "a.jsonl", report=tmp_path / "a.html")
     assert (tmp_path / "a.html").read_text() == first
+
+
+def test_several_worker_processes_give_the_same_records(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_model(tmp_path)
+    toplabel.run(photos, tmp_path / "one.jsonl", shard_size=4, threads=2, **model)
+    monkeypatch.setattr("toplabel.runs.crew.THREADS_OF_PROCESS", 1)
+    told: list[Progress] = []
+    toplabel.run(
+        photos, tmp_path / "two.jsonl", shard_size=4, threads=2, progress=told.append, **model
+    )
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert told[-1].done == 25
+    (photos / "00001.png").write_bytes(b"?")
+    before = threading.active_count()
+    with pytest.raises(RunError, match="max_errors"):
+        toplabel.run(
+            photos, tmp_path / "three.jsonl", shard_size=4, threads=2, max_errors=0, **model
+        )
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("threads", "shares"),
+    [(1, [1]), (2, [2]), (8, [8]), (12, [6, 6]), (20, [10, 10])] + [(64, [8] * 8)],
+)
+def test_threads_are_shared_among_processes(threads: int, shares: list[int]) -> None:
+    assert share_threads(threads) == shares
+
+
+def test_usual_mistakes_are_told_of_runs_too(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index in range(40):  # of no colour at all: the answers are near uniform
+        grey = Image.new("RGB", (16, 16), (6 * index,) * 3)
+        grey.save(tmp_path / "photos" / f"{index:03d}.png")
+    told: list[str] = []
+    toplabel.run(
+        tmp_path / "photos", tmp_path / "a.csv", notify=told.append, **save_model(tmp_path)
+    )
+    assert any("warning" in line for line in told), told

@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from queue import Queue
+from queue import Empty, Queue
 
 from toplabel.chunk import Settings
 from toplabel.predictor import Predictor
@@ -34,10 +34,7 @@ def open_crew(
     """
     bundle = predictor.classifier.bundle
     if bundle is None or os.name != "posix" or not sys.executable:
-        many = predictor.many(
-            top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
-        )
-        yield [LocalLabeller(many, model=predictor.name)]
+        yield [LocalLabeller(predictor, settings)]
         return
     job = Job.of(bundle, settings, batch_size=predictor.batch_size)
     with ExitStack() as stack:
@@ -73,40 +70,63 @@ def _label_together(
 ) -> Iterator[Labelled]:
     pending = _Shared(iter(shards))
     found: Queue[Labelled | list[Outcome] | BaseException | None] = Queue(maxsize=4 * len(crew))
-
-    def work(labeller: Labeller) -> None:
-        try:
-            for labelled in label_shards(labeller, pending, lambda some: found.put(list(some))):
-                found.put(labelled)
-            found.put(None)
-        except BaseException as error:
-            found.put(error)
-
-    for labeller in crew:
-        threading.Thread(target=work, args=(labeller,), daemon=True).start()
+    threads = [
+        threading.Thread(target=_work, args=(labeller, pending, found), daemon=True)
+        for labeller in crew
+    ]
+    for thread in threads:
+        thread.start()
     working = len(crew)
-    while working:
-        one = found.get()
-        if isinstance(one, BaseException):
-            raise one
-        if one is None:
-            working -= 1
-        elif isinstance(one, tuple):
-            yield one
-        else:
-            seen(one)
+    try:
+        while working:
+            one = found.get()
+            if isinstance(one, BaseException):
+                raise one
+            if one is None:
+                working -= 1
+            elif isinstance(one, tuple):
+                yield one
+            else:
+                seen(one)
+    finally:  # also when the caller stops early: what is under way is finished and dropped
+        pending.close()
+        while any(thread.is_alive() for thread in threads):
+            with suppress(Empty):
+                found.get(timeout=0.05)
+
+
+def _work(
+    labeller: Labeller,
+    pending: _Shared,
+    found: Queue[Labelled | list[Outcome] | BaseException | None],
+) -> None:
+    """One labeller's thread: what it labels, and in the end None, or what went wrong."""
+    try:
+        for labelled in label_shards(labeller, pending, lambda some: found.put(list(some))):
+            found.put(labelled)
+        found.put(None)
+    except BaseException as error:
+        found.put(error)
 
 
 class _Shared:
-    """Shards that several threads take from."""
+    """Shards that several threads take from, until it is closed."""
 
     def __init__(self, shards: Iterator[Shard]) -> None:
         self._shards = shards
         self._turn = threading.Lock()
+        self._closed = False
 
     def __iter__(self) -> Iterator[Shard]:
         return self
 
     def __next__(self) -> Shard:
         with self._turn:
+            if self._closed:
+                raise StopIteration
             return next(self._shards)
+
+    def close(self) -> None:
+        """Give no more."""
+        with self._turn:
+            self._closed = True

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-from toplabel.chunk import Many
+from toplabel.chunk import Settings
 from toplabel.entry import Entry
 from toplabel.ordered import chunked, ordered_map
+from toplabel.predictor import Predictor
 from toplabel.runs.manifest import Shard
 from toplabel.runs.outcome import Outcome, label_entries
 
@@ -34,9 +35,11 @@ class Labeller(Protocol):
 class LocalLabeller:
     """Labels on the threads of this process; a crash of a library ends the run."""
 
-    def __init__(self, many: Many, *, model: str) -> None:
-        self._many = many
-        self._label = partial(label_entries, label=many.label, model=model)
+    def __init__(self, predictor: Predictor, settings: Settings) -> None:
+        self._predictor = predictor
+        self._many = predictor.many(
+            top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
+        )
 
     @property
     def chunk_size(self) -> int:
@@ -45,7 +48,10 @@ class LocalLabeller:
 
     def label(self, chunks: Iterable[Chunk]) -> Iterator[list[Outcome]]:
         """The outcomes of each chunk, in order."""
-        return ordered_map(self._label, chunks, workers=self._many.workers)
+        work = partial(label_entries, label=self._many.label, model=self._predictor.name)
+        for outcomes in ordered_map(work, chunks, workers=self._many.workers):
+            self._predictor.pass_warnings_on()
+            yield outcomes
 
     def close(self) -> None:
         """Nothing of its own is open."""

@@ -75,6 +75,11 @@ class Sorting:
             return cls(folder=Path(link_to), how="link", names=folder_names(labels))
         return None
 
+    @property
+    def place_name(self) -> str:
+        """Where and how, for the run's memory."""
+        return f"{self.how} {os.path.abspath(self.folder)}"
+
     def check(self, entries: Sequence[Entry]) -> None:
         """Stop where there is nothing that a link could lead to.
 

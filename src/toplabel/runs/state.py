@@ -60,6 +60,19 @@ class State:
         self._content["joined"] = facts
         self._save()
 
+    def is_sorted(self, place: str) -> bool:
+        """Whether the images of all finished shards lie in that place."""
+        return place in self._content.get("sorted", ())
+
+    def remember_sorted(self, place: str) -> None:
+        """Keep that they do; those of later shards are put there before these are marked.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._content["sorted"] = [*self._content.get("sorted", ()), place]
+        self._save()
+
     def mark(self, number: int) -> Path:
         """The file of one shard's mark."""
         return self.output.state / "done" / f"{number:06d}.npz"

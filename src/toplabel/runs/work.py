@@ -15,6 +15,7 @@ from toplabel.runs.joining import is_joined, join_parts, was_changed
 from toplabel.runs.keeping import Finished, behind, keep
 from toplabel.runs.looking_back import look_back
 from toplabel.runs.manifest import Shard
+from toplabel.runs.mark import Mark
 from toplabel.runs.options import RunOptions
 from toplabel.runs.outcome import Outcome
 from toplabel.runs.progress import Progress
@@ -69,6 +70,7 @@ class Work:
             RunError: More inputs failed than may.
             OSError: A part cannot be written.
         """
+        self._sort_done()
         if not self._pending:
             return
         if self._state.joined is not None:  # of parts that are no longer all
@@ -166,8 +168,21 @@ class Work:
                 self._sorting.check(shard.entries)
             yield shard
 
+    def _sort_done(self) -> None:
+        """Put the images of shards that were done before into their folders, where they are not."""
+        if self._sorting is None or self._state.is_sorted(self._sorting.place_name):
+            return
+        done = sorted(set(range(self._state.manifest.shards)).difference(self._pending))
+        for shard in self._state.manifest.read_shards(done):
+            mark = Mark.read(self._state.mark(shard.number))
+            if mark is not None:
+                self._sorting.check(shard.entries)
+                self._sorting.place(shard.entries, mark.indices[:, 0])
+        self._state.remember_sorted(self._sorting.place_name)
+
     def _keep(self, finished: Finished) -> Finished:
         if self._sorting is not None:
+            self._sorting.check(finished.shard.entries)
             self._sorting.place(finished.shard.entries, finished.mark.indices[:, 0])
         keep(self._state, finished)
         return finished
