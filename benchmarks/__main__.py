@@ -26,6 +26,7 @@ from benchmarks import (
     million,
     mistakes,
     new_model,
+    parts,
     precision,
     runs,
     startup,
@@ -56,6 +57,7 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
     "million": million.measure,
     "listing": million.measure_listing,
     "kills": kills.measure,
+    "parts": parts.measure,
 }
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
