@@ -28,7 +28,7 @@ def measure(bench: Bench) -> Section:
         TIMM: partial(_rival, bench, "timm_inference.py", weights, folder, "timm.csv"),
         RAY: partial(_rival, bench, "ray_map_batches.py", weights, folder, "ray-csv"),
     }
-    runs = interleave(alternatives, repeats=bench.repeats(2), warm_up=False)
+    runs = interleave(alternatives, repeats=bench.repeats(1), warm_up=False)
     seconds = {name: [one.seconds for one in repeats] for name, repeats in runs.items()}
     mine = median(seconds[OURS])
     rows = [
@@ -67,7 +67,7 @@ def measure_overhead(bench: Bench) -> Section:
     """What listing, a worker process, parts and marks cost beyond `stream`."""
     folder, count = many_photos(bench)
     alternatives = {how: partial(_seconds, bench, how, folder) for how in ("stream", "run")}
-    runs = interleave(alternatives, repeats=bench.repeats(5), warm_up=False)
+    runs = interleave(alternatives, repeats=bench.repeats(3), warm_up=False)
     over = 100 * (median(runs["run"]) / median(runs["stream"]) - 1)
     pairs = [100 * (r / s - 1) for r, s in zip(runs["run"], runs["stream"], strict=True)]
     return Section(

@@ -62,6 +62,6 @@ pool = ray.data.ActorPoolStrategy(size=1)
 (
     ray.data.read_images(folder, mode="RGB", include_paths=True)
     .map(Preprocess, compute=pool, num_cpus=0.5)
-    .map_batches(Classify, batch_size=32, compute=pool, num_cpus=1)
+    .map_batches(Classify, batch_size=32, compute=pool, num_cpus=0.5)
     .write_csv(output)
 )
