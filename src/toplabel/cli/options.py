@@ -41,8 +41,9 @@ _SCORING = (
     ),
 )
 
-_RUNNING = (
-    click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models."),
+_MODEL = click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models.")
+
+_ENGINE = (
     click.option(
         "--engine",
         type=click.Choice(["auto", "onnxruntime", "torch"]),
@@ -118,7 +119,12 @@ def scoring_options(command: Function) -> Function:
 
 def running_options(command: Function) -> Function:
     """Add the options of `Running` to a command."""
-    return add_options(command, _RUNNING)
+    return add_options(command, (_MODEL, *_ENGINE))
+
+
+def engine_options(command: Function) -> Function:
+    """Add the options of `Running` without the model's to a command."""
+    return add_options(command, _ENGINE)
 
 
 def stating_options(command: Function) -> Function:
