@@ -115,6 +115,18 @@ def read_all(sock: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def read_one(sock: socket.socket) -> bytes:
+    """One answer on a connection that is kept."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += sock.recv(65536)
+    headers, _, body = received.partition(b"\r\n\r\n")
+    length = int(re.search(rb"(?i)content-length: (\d+)", headers)[1])
+    while len(body) < length:
+        body += sock.recv(65536)
+    return headers + b"\r\n\r\n" + body
+
+
 @contextmanager
 def serving(
     *arguments: str, environment: dict[str, str] | None = None, code: str | None = None

@@ -27,7 +27,7 @@ _BASE64 = {"type": "string", "format": "picture-base64", "description": "A pictu
 
 
 def errors(*statuses: int, protocol: bool = False) -> dict[int | str, dict[str, Any]]:
-    """The errors that a route may answer with; `protocol`: in the Open Inference Protocol's form."""
+    """The errors that a route may answer with; `protocol`: as the Open Inference Protocol's."""
     model = ProtocolError if protocol else ErrorBody
     return {status: {"model": model, "description": _MEANINGS[status]} for status in statuses}
 

@@ -204,7 +204,11 @@ def _output(wanted: _Wanted, model: ServedModel, logits: Logits) -> Tensor:
 def _ranked(values: NDArray[np.float32], labels: Any, classes: int) -> NDArray[Any]:
     """Triton's classification extension: "SCORE:INDEX:LABEL" of the best, (N, classes)."""
     order = np.argsort(-values, axis=1, kind="stable")[:, :classes]
-    texts = [f"{row[i]:f}:{i}:{labels[int(i)]}" for row, best in zip(values, order) for i in best]
+    texts = [
+        f"{row[i]:f}:{i}:{labels[int(i)]}"
+        for row, best in zip(values, order, strict=True)
+        for i in best
+    ]
     return _texts(texts).reshape(order.shape)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 LINGER_SECONDS = 2.0
@@ -55,7 +56,7 @@ class LingeringTransport:
             return
         self.lingers = True
         self._transport.resume_reading()
-        if self._transport.can_write_eof():
+        with suppress(OSError):  # the client has gone already
             self._transport.write_eof()
 
     def drop(self, size_bytes: int) -> None:

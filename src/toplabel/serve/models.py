@@ -139,7 +139,7 @@ class ServedModels:
         full = [model.name for model in self.all]
         if twice := next((name for name in full if full.count(name) > 1), None):
             raise UsageError(
-                f"two models are called {twice}; give them names: -m one=A.toplabel -m two=B.toplabel"
+                f"two models are called {twice}; name them: -m one=A.toplabel -m two=B.toplabel"
             )
         short = [alias for model in self.all for alias in set(_short_names(model))]
         self._by_name = {

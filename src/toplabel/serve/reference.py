@@ -1,4 +1,4 @@
-"""`/docs`: the API for people, made from the OpenAPI description; no script, nobody else's server."""
+"""`/docs`: the API for people, made from OpenAPI's description, without a script."""
 
 from __future__ import annotations
 
