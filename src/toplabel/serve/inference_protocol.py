@@ -71,21 +71,22 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         check_ready(service)
         return as_json({"ready": True})
 
-    @router.get("/v2/models/{name:path}/versions/{version}/ready", include_in_schema=False)
+    # The lowest decorator makes the first route: a name may hold any path, so versions go first.
     @router.get("/v2/models/{name:path}/ready", responses=errors(401, 404, 503, protocol=True))
+    @router.get("/v2/models/{name:path}/versions/{version}/ready", include_in_schema=False)
     async def model_ready(name: str, version: str = VERSION) -> Response:
         """200 where this model answers."""
         model = find(name, version)
         check_ready(service)
         return as_json({"name": model.name, "ready": True})
 
-    @router.post("/v2/models/{name:path}/versions/{version}/infer", include_in_schema=False)
     @router.post(
         "/v2/models/{name:path}/infer",
         response_model=InferBody,
         responses=problems,
         openapi_extra=INFER_BODY,
     )
+    @router.post("/v2/models/{name:path}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, name: str, version: str = VERSION) -> Response:
         """Labels of pictures (`image`, BYTES) or of prepared tensors (`tensor`, FP32)."""
         model = find(name, version)
@@ -106,12 +107,12 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         content, headers = encode_response(response, outputs)
         return Response(content, headers=headers)
 
-    @router.get("/v2/models/{name:path}/versions/{version}", include_in_schema=False)
     @router.get(
         "/v2/models/{name:path}",
         response_model=ModelMetadataBody,
         responses=errors(401, 404, protocol=True),
     )
+    @router.get("/v2/models/{name:path}/versions/{version}", include_in_schema=False)
     async def metadata(name: str, version: str = VERSION) -> Response:
         """What a model takes and gives."""
         return as_json(_metadata(find(name, version)))

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from toplabel._version import __version__
@@ -133,10 +133,11 @@ class Remote:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             headers = {"User-Agent": f"toplabel/{__version__}", "Accept": "image/*"}
             connection.request("GET", target.replace(" ", "%20"), headers=headers)
-            response = connection.getresponse()
-            if response.status != 200:
-                return response.status, response.headers.get("Location"), b""
-            return 200, None, self._read(response)
+            with closing(connection.getresponse()) as response:
+                found = response.status == 200
+                body = self._read(response) if found else b""
+            _left(deadline)  # what was cut off may look complete
+            return response.status, None if found else response.headers.get("Location"), body
         finally:
             end.cancel()
             connection.close()
