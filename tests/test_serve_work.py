@@ -22,12 +22,17 @@ def jobs_of(*works: Callable[[], object], seconds: float = 10.0) -> list[Job[obj
 
 def test_results_come_back_to_the_event_loop_and_errors_too():
     async def run() -> None:
-        workers = Workers(2, capacity=8)
+        workers = Workers(1, capacity=8)
         good, bad = jobs_of(lambda: 7, lambda: 1 / 0)
         workers.submit([good, bad])
         assert await good.future == 7
         with pytest.raises(ZeroDivisionError, match="division"):
             await bad.future
+        (after,) = jobs_of(lambda: 8)  # a worker outlives what its jobs raise
+        for _ in range(2):
+            workers.submit([after])
+            assert await after.future == 8
+            (after,) = jobs_of(lambda: 8)
         workers.close()
 
     asyncio.run(run())

@@ -106,20 +106,25 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            job.queue_seconds = time.monotonic() - job.submitted
-            if time.monotonic() > job.deadline:
-                job.finish(None, busy("the request waited too long for its turn"))
-                continue
-            try:
-                result = job.work()
-            except BaseException as error:
-                job.finish(None, error)
-            else:
-                job.finish(result, None)
-            del job, result
+            _run(job)
+            del job  # what it holds, a picture, is not kept until the next one comes
 
     def _next(self) -> Job[Any] | None:
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
             return None if self._closed else self._waiting.popleft()
+
+
+def _run(job: Job[Any]) -> None:
+    now = time.monotonic()
+    job.queue_seconds = now - job.submitted
+    if now > job.deadline:
+        job.finish(None, busy("the request waited too long for its turn"))
+        return
+    try:
+        result = job.work()
+    except BaseException as error:
+        job.finish(None, error)
+    else:
+        job.finish(result, None)
