@@ -25,6 +25,7 @@ from benchmarks import (
     mistakes,
     new_model,
     precision,
+    serving,
     startup,
     throughput,
 )
@@ -48,6 +49,9 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
     "precision": precision.measure,
     "accuracy": accuracy.measure,
     "mistakes": mistakes.measure,
+    "serving": serving.measure_rate,
+    "serving_latency": serving.measure_latency,
+    "serving_overload": serving.measure_overload,
 }
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from toplabel.serve.limits import Limits
 
+LAST_CHANCE_SECONDS = 0.5
+
 Phase = Literal["head", "body", None]
 
 
@@ -92,6 +94,23 @@ class GuardedProtocol(H11Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def shutdown(self) -> None:
+        """The server stops: a connection without a request gets a last chance to bring one.
+
+        A client that has just connected, or is just sending its next request, cannot know yet. What
+        it brings is answered, and the answer ends the connection.
+        """
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+        else:
+            self.loop.call_later(LAST_CHANCE_SECONDS, self._shut_if_quiet)
+
+    def _shut_if_quiet(self) -> None:
+        asked = self.cycle is not None and not self.cycle.response_complete
+        begun = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
+        if not asked and not begun and not self.transport.is_closing():
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP. uvicorn calls this where h11 has raised an error."""
