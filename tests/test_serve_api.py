@@ -9,6 +9,7 @@ import pytest
 
 import toplabel
 from serving import CAT, ROOT, Server, form, serving
+from toplabel.serve.limits import Limits
 
 COFFEE = (ROOT / "examples" / "coffee.jpg").read_bytes()
 
@@ -196,3 +197,47 @@ def test_the_api_is_described_for_people_without_a_third_party(server: Server):
     assert "/v1/classify" in page
     assert "https://" not in page
     assert "<script" not in page
+
+
+EXPLAINING = """
+import importlib.machinery, json, sys, types
+from toplabel.errors import ImageError, UsageError
+def explain_upload(predictor, content, *, label, format, read):
+    prediction = predictor(content)
+    if label is not None and label >= len(predictor.labels):
+        raise UsageError("got a label that is none of this model")
+    if format == "png":
+        return b"\\x89PNG" + bytes([prediction.index % 256])
+    return json.dumps({"label": prediction.label, "index": prediction.index,
+        "score": prediction.score, "method": "none"}).encode()
+for name in ("toplabel.explaining", "captum", "torch"):
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    module.explain_upload = explain_upload
+    sys.modules[name] = module
+from toplabel.cli import main
+main()
+"""
+
+
+def test_an_explanation_is_passed_on_and_its_errors_are_4xx():
+    """With a stand-in for the part that explains, which has tests of its own."""
+    with serving(code=EXPLAINING) as running:
+        assert running.ask("GET", "/v1/models").json["models"][0]["explain"] is True
+        png = running.post("/v1/explain", CAT)
+        assert (png.status, png.headers["content-type"]) == (200, "image/png")
+        assert png.body.startswith(b"\x89PNG")
+        told = running.post("/v1/explain?format=json&label=3", CAT)
+        assert told.json["label"] == "tiger cat"
+        assert running.post("/v1/explain?label=1000", CAT).code == "invalid_parameter"
+        assert running.post("/v1/explain", CAT[:900]).code == "truncated"
+        assert running.post("/v1/explain?format=gif", CAT).status == 422
+        body, kind = form(("a.jpg", CAT), ("b.jpg", CAT))
+        assert running.post("/v1/explain", body, kind).code == "too_many_images"
+
+
+def test_the_servers_limits_are_within_what_is_promised():
+    limits = Limits()
+    assert limits.head_seconds <= 15
+    assert limits.body_seconds <= 60
+    assert limits.drain_seconds <= 30

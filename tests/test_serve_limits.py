@@ -224,6 +224,7 @@ def test_many_slow_clients_end_and_do_not_slow_a_healthy_one(server: Server):
             sock.close()
 
 
+@pytest.mark.slow
 def test_connections_beyond_the_limit_get_a_503_and_the_others_go_on():
     with serving("--max-connections", "20", "--no-access-log") as small:
         held = [small.socket() for _ in range(20)]
@@ -310,6 +311,7 @@ def test_what_a_leaving_client_has_queued_is_not_worked_on(server: Server):
     assert server.metric("toplabel_images_total") - before < 14
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_let_go():
     code = (
         "import toplabel.serve.limits as l; from toplabel.cli import main;"

@@ -149,7 +149,8 @@ def _serving(models: tuple[str, ...], options: dict[str, Any]) -> Serving:
     """What the options say, for the server."""
     from toplabel import load
     from toplabel.serve.journal import configure_logging
-    from toplabel.serve.server import Serving, is_loopback
+    from toplabel.serve.listening import is_loopback
+    from toplabel.serve.server import Serving
     from toplabel.serve.tokens import read_token
 
     configure_logging(requests=not options.pop("no_access_log"))

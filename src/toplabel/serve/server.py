@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from toplabel._platform import available_cpus
-from toplabel.errors import ToplabelError, UsageError
+from toplabel.errors import ToplabelError
 from toplabel.serve.edge import Edge, EdgeSettings
 from toplabel.serve.lifecycle import Lifecycle
 from toplabel.serve.limits import Limits
+from toplabel.serve.listening import BACKLOG, listen, stop_listening
 from toplabel.serve.metrics import Metrics
 from toplabel.serve.protocol import guarded
 from toplabel.serve.work import Workers
@@ -27,6 +28,7 @@ from toplabel.serve.work import Workers
 if TYPE_CHECKING:
     from toplabel.image import ReadOptions
     from toplabel.serve.models import ServedModel
+    from toplabel.serve.remote import Remote
     from toplabel.serve.service import Service
 
 Load = Callable[[str | None], Any]
@@ -41,7 +43,6 @@ OPEN_PATHS = frozenset(
 CUT_OFF = 1
 """The exit status where something accepted was not finished in time."""
 
-_BACKLOG = 2048
 _SETTLE_SECONDS = 0.05
 
 
@@ -89,35 +90,12 @@ def serve(serving: Serving) -> int:
         UsageError: The address cannot be had.
         ToplabelError: A model cannot be loaded.
     """
-    listener = _listen(serving.host, serving.port)
+    listener = listen(serving.host, serving.port)
     gc.disable()  # while everything is imported: nothing of it is garbage
     try:
         return asyncio.run(_Running(serving, listener).run())
     finally:
         listener.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        ((family, *_, address), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        # asyncio sends without delay only where the protocol is named: else the second half of an
-        # answer waits 40 ms for the client's acknowledgement of the first
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(
-            f"cannot listen at {host}:{port}: {reason}; choose another --port or --host"
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 class _Server(uvicorn.Server):
@@ -173,7 +151,7 @@ class _Running:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]
             timeout_graceful_shutdown=limits.drain_seconds,  # type: ignore[arg-type]
         )
@@ -220,7 +198,6 @@ class _Running:
         from toplabel.serve.bodies import Bodies
         from toplabel.serve.labelling import Labelling
         from toplabel.serve.models import ServedModels
-        from toplabel.serve.remote import Remote
         from toplabel.serve.service import Service
 
         limits = self._serving.limits
@@ -238,7 +215,7 @@ class _Running:
             limits=limits,
             lifecycle=self._lifecycle,
             metrics=self._metrics,
-            remote=Remote(hosts, max_bytes=limits.body_bytes) if hosts else None,
+            remote=_remote(hosts, limits, self._serving.read) if hosts else None,
         )
 
     def _open(self, app: Any) -> None:
@@ -266,11 +243,16 @@ class _Running:
 
     async def _drain(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        # What the kernel has accepted for us is taken, and it accepts no more.
-        self._listener.listen(0)
+        stop_listening(self._listener)
         await asyncio.sleep(_SETTLE_SECONDS)
         self._server.should_exit = True
 
 
 def _import_application() -> None:
     import toplabel.serve.app  # noqa: F401
+
+
+def _remote(hosts: Sequence[str], limits: Limits, read: ReadOptions) -> Remote:
+    from toplabel.serve.remote import Remote  # only where it is asked for
+
+    return Remote(hosts, max_bytes=limits.body_bytes, timeout_seconds=read.timeout_seconds)
