@@ -84,6 +84,19 @@ def test_cancelled_jobs_leave_the_queue_and_are_never_begun():
     asyncio.run(run())
 
 
+def test_workers_grow_and_then_work_on_more_at_once():
+    async def run() -> None:
+        workers = Workers(1, capacity=8)
+        workers.grow(4)
+        together = threading.Barrier(4, timeout=5)
+        jobs = jobs_of(*[together.wait] * 4)
+        workers.submit(jobs)
+        assert sorted(await asyncio.gather(*(job.future for job in jobs))) == [0, 1, 2, 3]
+        workers.close()
+
+    asyncio.run(run())
+
+
 def test_a_job_whose_time_is_up_before_its_turn_is_not_begun():
     async def run() -> None:
         workers = Workers(1, capacity=4)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GPU_BATCH = 64
 CPU_BATCH = 8
-"""Most images of one call, where calls are put together."""
+"""Most images of one call, where calls are put together; on a CPU only where that is asked for."""
 
 _ALIAS = re.compile(r"([A-Za-z0-9][\w.-]{0,63})=(.+)", re.ASCII | re.DOTALL)
 
@@ -181,16 +181,18 @@ def serve_model(
         predictor: As `load` gave it.
         read: Limits in reading pictures.
         threads: Of arithmetic, where one call computes at a time.
-        batching: Put calls together; None: where one call computes at a time, so on GPUs.
+        batching: Put calls together; None: on a GPU. On a CPU that was measured to be slower.
         batch_size: Most images of such a call; None: 8 on a CPU, 64 on a GPU.
         observe: Told of each call of the engine.
     """
     predictor.compile()
     classifier = predictor.classifier
-    shares = not classifier.parallel if batching is None else batching
-    engine: Engine = _Observed(classifier.open_engine(threads if shares else 1), observe)
-    if shares:
-        size = batch_size or (CPU_BATCH if engine.device == "cpu" else GPU_BATCH)
+    in_turns = batching or not classifier.parallel
+    engine: Engine = _Observed(classifier.open_engine(threads if in_turns else 1), observe)
+    if in_turns:
+        on_gpu = engine.device != "cpu"
+        together = on_gpu if batching is None else batching
+        size = (batch_size or (GPU_BATCH if on_gpu else CPU_BATCH)) if together else 1
         engine = BatchingEngine(engine, max_batch=size)
     recipe = classifier.preprocess
     engine(np.zeros((1, recipe.num_channels, *recipe.input_size), np.float32))

@@ -95,6 +95,7 @@ def serve(serving: Serving) -> int:
     try:
         return asyncio.run(_Running(serving, listener).run())
     finally:
+        gc.enable()
         listener.close()
 
 
@@ -173,7 +174,7 @@ class _Running:
         loop.call_soon_threadsafe(self._open, app)
 
     def _load(self) -> list[ServedModel]:
-        from toplabel.serve.models import serve_model, split_alias
+        from toplabel.serve.models import GPU_BATCH, serve_model, split_alias
 
         served = []
         for given in self._serving.models or (None,):
@@ -192,6 +193,9 @@ class _Running:
             except ToplabelError as error:
                 raise type(error)(f"{given or 'the embedded model'}: {error}") from error
             served.append(model if alias is None else replace(model, name=alias))
+        if any(model.engine.device != "cpu" for model in served):
+            # Most threads then wait with a prepared picture for the next batch of the device.
+            self._workers.grow(self._cpus + (self._serving.batch_size or GPU_BATCH))
         return served
 
     def _service(self, models: list[ServedModel]) -> Service:

@@ -54,17 +54,19 @@ class Workers:
     """
 
     def __init__(self, threads: int, *, capacity: int) -> None:
-        self.threads = threads
+        self.threads = 0
         self.capacity = capacity
         self._waiting: deque[Job[Any]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"toplabel-serve-{n}", daemon=True)
-            for n in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self.grow(threads)
+
+    def grow(self, threads: int) -> None:
+        """Have so many threads, where there are fewer."""
+        for number in range(self.threads, threads):
+            name = f"toplabel-serve-{number}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        self.threads = max(self.threads, threads)
 
     @property
     def depth(self) -> int:
