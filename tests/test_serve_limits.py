@@ -240,6 +240,25 @@ def test_connections_beyond_the_limit_get_a_503_and_the_others_go_on():
         assert wait_until(lambda: small.ask("GET", "/health/live").status == 200)
 
 
+@pytest.mark.slow
+def test_a_low_limit_of_descriptors_is_raised_to_what_connections_need():
+    code = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+from toplabel.cli import main
+main()
+"""
+    with serving("--max-connections", "400", "--no-access-log", code=code) as small:
+        held = [small.socket() for _ in range(390)]
+        try:
+            assert small.ask("GET", "/health/live").status == 200
+            assert small.metric("toplabel_connections") >= 390
+        finally:
+            for sock in held:
+                sock.close()
+
+
 def test_a_full_queue_is_a_503_with_retry_after_within_a_tenth_of_a_second(server: Server):
     refused: list[float] = []
     others: list[int] = []

@@ -12,6 +12,7 @@ from toplabel.errors import UsageError
 
 BACKLOG = 2048
 
+_OTHER_DESCRIPTORS = 256  # models, libraries, URLs that are fetched
 _SO_ATTACH_FILTER = 26  # from Linux's socket.h
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of a packet filter: keep 0 bytes
 
@@ -38,6 +39,20 @@ def listen(host: str, port: int) -> socket.socket:
         raise _not_here(host, port, error) from error
     listener.setblocking(False)
     return listener
+
+
+def allow_descriptors(connections: int) -> None:
+    """Let this process have a file descriptor for each connection, as far as the system allows."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def stop_listening(listener: socket.socket) -> None:

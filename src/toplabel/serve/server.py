@@ -20,7 +20,7 @@ from toplabel.errors import ToplabelError
 from toplabel.serve.edge import Edge, EdgeSettings
 from toplabel.serve.lifecycle import Lifecycle
 from toplabel.serve.limits import Limits
-from toplabel.serve.listening import BACKLOG, listen, stop_listening
+from toplabel.serve.listening import BACKLOG, allow_descriptors, listen, stop_listening
 from toplabel.serve.metrics import Metrics
 from toplabel.serve.protocol import guarded
 from toplabel.serve.work import Workers
@@ -91,6 +91,7 @@ def serve(serving: Serving) -> int:
         ToplabelError: A model cannot be loaded.
     """
     listener = listen(serving.host, serving.port)
+    allow_descriptors(serving.limits.connections)
     gc.disable()  # while everything is imported: nothing of it is garbage
     try:
         return asyncio.run(_Running(serving, listener).run())
