@@ -60,11 +60,13 @@ def _page(description: dict[str, Any]) -> str:
     title = escape(description["info"]["title"])
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}: the API</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet"'
+        '<meta name="viewport" content="width=device-width">'
+        '<link rel="icon" href="data:,"><link rel="stylesheet"'
         f' href="/docs.css"><h1>{title}</h1><p>{escape(description["info"]["description"])} For'
         ' programs: <a href="/openapi.json">openapi.json</a>. The page: <a href="/">/</a>.</p>'
         f"<pre>{escape(_EXAMPLES)}</pre><p>Every error is a JSON object"
-        ' <code>{"error": {"code": ..., "message": ...}}</code>.</p>'
+        ' <code>{"error": {"code": ..., "message": ...}}</code>; below /v2 it is the protocol\'s'
+        ' <code>{"error": "...", "code": "..."}</code>.</p>'
         f"{''.join(parts)}</html>"
     )
 
