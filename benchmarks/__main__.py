@@ -29,6 +29,7 @@ from benchmarks import (
     parts,
     precision,
     runs,
+    serving,
     startup,
     throughput,
 )
@@ -58,6 +59,9 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
     "listing": million.measure_listing,
     "kills": kills.measure,
     "parts": parts.measure,
+    "serving": serving.measure_rate,
+    "serving_latency": serving.measure_latency,
+    "serving_overload": serving.measure_overload,
 }
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -18,6 +18,7 @@ COMMANDS = {
     "models": "toplabel.cli.models:models",
     "inspect": "toplabel.cli.inspect:inspect",
     "pack": "toplabel.cli.pack:pack",
+    "serve": "toplabel.cli.serve:serve",
     "cache": "toplabel.cli.cache:cache",
 }
 """Each command and the function that is it; its file is imported when it is called."""

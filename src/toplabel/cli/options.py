@@ -45,7 +45,7 @@ _SCORING = (
 
 _MODEL = click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models.")
 
-_RUNNING = (
+_ENGINE = (
     click.option(
         "--engine",
         type=click.Choice(["auto", "onnxruntime", "torch"]),
@@ -121,8 +121,12 @@ def scoring_options(command: Function) -> Function:
 
 def running_options(command: Function) -> Function:
     """Add -m and the options of `Running` to a command."""
-    command = add_options(command, (_MODEL,))
-    return add_options(command, _RUNNING, section="Running the model")
+    return engine_options(add_options(command, (_MODEL,)))
+
+
+def engine_options(command: Function) -> Function:
+    """Add the options of `Running` without the model's to a command."""
+    return add_options(command, _ENGINE, section="Running the model")
 
 
 def stating_options(command: Function) -> Function:

@@ -1,0 +1,4 @@
+"""Serving: models in, an HTTP server out that says what a picture is.
+
+Needs the extra `serve`. Imports no torch, unless one of its models does.
+"""

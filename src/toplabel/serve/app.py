@@ -1,0 +1,100 @@
+"""The application: a service in, FastAPI's application with all routes out."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from toplabel._version import __version__
+from toplabel.serve.classify import classify_routes
+from toplabel.serve.edge import CLIENT_GONE
+from toplabel.serve.explain import can_explain, explain_routes
+from toplabel.serve.health import health_routes
+from toplabel.serve.huggingface import huggingface_routes
+from toplabel.serve.inference_protocol import inference_protocol_routes, is_protocol_path
+from toplabel.serve.labelling import ClientGone
+from toplabel.serve.page import page_routes
+from toplabel.serve.reference import reference_routes
+from toplabel.serve.refusals import Refusal
+from toplabel.serve.service import Service
+from toplabel.serve.tensors import protocol_error
+
+DESCRIPTION = "What is the predicted label of this image, according to a PyTorch classifier?"
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application that answers for `service`."""
+    app = FastAPI(
+        title="toplabel",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's own pages fetch their scripts from a third party
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    explains = can_explain()
+    app.include_router(classify_routes(service, can_explain=explains))
+    app.include_router(explain_routes(service))
+    app.include_router(huggingface_routes(service))
+    app.include_router(inference_protocol_routes(service))
+    app.include_router(health_routes(service))
+    app.include_router(page_routes())
+    app.include_router(reference_routes(app))
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Every error gets the one form, whoever raises it."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> Response:
+        body = error.body
+        if is_protocol_path(request.url.path):
+            body = protocol_error(error)
+        return Response(
+            body,
+            status_code=error.status,
+            headers=error.headers,
+            media_type="application/json",
+        )
+
+    @app.exception_handler(HTTPException)
+    async def not_routed(request: Request, error: HTTPException) -> Response:
+        phrase = HTTPStatus(error.status_code).phrase
+        code = phrase.lower().replace(" ", "_")
+        text = {404: "nothing is here; /docs lists what there is", 405: _allowed(error)}
+        message = text.get(error.status_code, phrase)
+        refusal = Refusal(error.status_code, code, message, headers=error.headers)
+        return await refused(request, refusal)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return await refused(request, Refusal(422, "invalid_parameter", _first_problem(error)))
+
+    @app.exception_handler(ClientDisconnect)
+    @app.exception_handler(ClientGone)
+    async def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=CLIENT_GONE)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return await refused(
+            request, Refusal(500, "internal", "this is a defect of the server; its log says more")
+        )
+
+
+def _allowed(error: HTTPException) -> str:
+    allow = (error.headers or {}).get("Allow", "another method")
+    return f"this path does not take this method; it takes {allow}"
+
+
+def _first_problem(error: RequestValidationError) -> str:
+    """The first problem in words; what was sent stays out of it."""
+    first = error.errors()[0]
+    *_, name = first["loc"]
+    return f"the parameter {str(name)[:40]!r} is not right: {first['msg']}"

@@ -1,0 +1,103 @@
+"""Hugging Face's dialect of image classification, as `huggingface_hub.InferenceClient` speaks it.
+
+The picture is the body, or base64 in {"inputs": ..., "parameters": {...}}; the answer is a list of
+labels with scores.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from toplabel.scoring import probabilities
+from toplabel.serve.classify import as_json, facts
+from toplabel.serve.described import HUGGINGFACE_BODY, errors, json_body
+from toplabel.serve.labelling import Wish, refuse_failed
+from toplabel.serve.refusals import Refusal
+from toplabel.serve.schemas import ScoreBody
+from toplabel.serve.service import Service, note, parse
+from toplabel.serve.uploads import decode_base64, parse_json
+
+if TYPE_CHECKING:
+    from toplabel.prediction import Activation
+    from toplabel.serve.models import Answer, ServedModel
+
+DEFAULT_TOP_K = 5
+_FUNCTIONS = ("softmax", "sigmoid", "none")
+_DIGITS = 6
+
+
+def huggingface_routes(service: Service) -> APIRouter:
+    """The routes: `/` for the default model, `/models/NAME` for each."""
+    router = APIRouter(tags=["Hugging Face"])
+    documented: dict[str, Any] = {
+        "response_model": list[ScoreBody],
+        "responses": errors(400, 401, 404, 408, 413, 415, 422, 431, 500, 503),
+        "openapi_extra": json_body(HUGGINGFACE_BODY, also_raw=True),
+    }
+
+    @router.post("/", summary="Label a picture with the default model", **documented)
+    async def default(request: Request) -> Response:
+        """For `InferenceClient(model="http://127.0.0.1:8000")`."""
+        return await answer(request, service.models.default)
+
+    @router.post("/models/{name:path}", summary="Label a picture", **documented)
+    async def named(request: Request, name: str) -> Response:
+        """For `InferenceClient(model="http://127.0.0.1:8000/models/NAME")`."""
+        return await answer(request, service.models.find(name))
+
+    async def answer(request: Request, model: ServedModel) -> Response:
+        async with service.bodies.read(request) as body:
+            content, parameters = await parse(body, lambda: _read(body, request))
+            labelled = await service.labelling.label(request, model, [content], Wish(top_k=1))
+        note(request, model=model.name, images=1, **facts(labelled.answers))
+        refuse_failed(labelled.answers[0])
+        return as_json(_scores(labelled.answers[0], model, parameters))
+
+    return router
+
+
+def _read(body: bytes, request: Request) -> tuple[bytes, dict[str, Any]]:
+    """The picture's bytes and the parameters."""
+    if not body:
+        raise Refusal(400, "empty", "the request has no body; send a picture's bytes")
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        return body, {}
+    value = parse_json(body)
+    if "inputs" not in value:
+        raise Refusal(422, "no_image", "the body has no field inputs; expected base64 in it")
+    parameters = value.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise Refusal(422, "invalid_parameter", "parameters is no object")
+    if unknown := sorted(set(parameters) - {"top_k", "function_to_apply"}):
+        raise Refusal(
+            422,
+            "unknown_field",
+            f"got the parameter {unknown[0][:40]!r}; expected top_k or function_to_apply",
+        )
+    return decode_base64(value["inputs"], "inputs"), parameters
+
+
+def _scores(answer: Answer, model: ServedModel, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The best classes by the function that was asked for; by default the model's own."""
+    top_k = parameters.get("top_k") or DEFAULT_TOP_K
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise Refusal(422, "invalid_parameter", "top_k is no whole number of at least 1")
+    classifier = model.predictor.classifier
+    function: Activation = parameters.get("function_to_apply") or classifier.activation
+    if function not in _FUNCTIONS:
+        raise Refusal(
+            422,
+            "invalid_parameter",
+            f"function_to_apply is none of {', '.join(_FUNCTIONS)}",
+        )
+    assert answer.logits is not None
+    scores = probabilities(answer.logits, function)
+    order = np.argsort(-answer.logits, kind="stable")[:top_k]
+    return [
+        {"label": classifier.labels[int(i)], "score": round(float(scores[i]), _DIGITS)}
+        for i in order
+    ]

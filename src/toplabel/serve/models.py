@@ -1,0 +1,233 @@
+"""Models: the predictors that a server answers with, by every name that means one of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toplabel.chunk import Settings, label_chunk
+from toplabel.errors import UsageError
+from toplabel.serve.batching import BatchingEngine
+from toplabel.serve.refusals import Refusal
+from toplabel.serve.warmup import PICTURE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from toplabel.engines import Engine, EngineName
+    from toplabel.image import ReadOptions
+    from toplabel.prediction import Prediction
+    from toplabel.predictor import Predictor
+
+GPU_BATCH = 64
+CPU_BATCH = 8
+"""Most images of one call, where calls are put together; on a CPU only where that is asked for."""
+
+_ALIAS = re.compile(r"([A-Za-z0-9][\w.-]{0,63})=(.+)", re.ASCII | re.DOTALL)
+
+ObserveBatch = Callable[[int, float], None]
+"""Called with the images of each call of an engine, and the seconds it took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a model said of one picture.
+
+    Args:
+        prediction: Its record.
+        logits: Shape (K,), float32; None where there are none.
+        read_seconds: For reading and preparing the picture.
+        model_seconds: For the engine, with waiting for its turn.
+    """
+
+    prediction: Prediction
+    logits: NDArray[np.float32] | None
+    read_seconds: float
+    model_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model, ready to answer.
+
+    Args:
+        name: In full: "torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c", or what the operator calls it.
+        predictor: Compiled already.
+        engine: Shared by all workers.
+        sha256: Of its weights; what is known of it, at least the first eight digits.
+        read: Limits in reading pictures.
+    """
+
+    name: str
+    predictor: Predictor
+    engine: Engine
+    sha256: str
+    read: ReadOptions
+    names: tuple[str, ...] = field(default=())
+
+    def answer(self, content: bytes, *, top_k: int, threshold: float | None) -> Answer:
+        """What the model says of a picture file's bytes; in the calling thread."""
+        settings = Settings(
+            top_k=top_k, threshold=threshold, exact=self.predictor.exact, read=self.read
+        )
+        started = time.perf_counter()
+        timed = _Timed(self.engine)
+        # bytes, never text: text would be a path or a URL to the reader
+        (prediction,) = label_chunk(
+            [(0, bytes(content))], timed, self.predictor.classifier, settings
+        )
+        return Answer(
+            prediction=prediction,
+            logits=timed.logits,
+            read_seconds=time.perf_counter() - started - timed.seconds,
+            model_seconds=timed.seconds,
+        )
+
+
+class _Timed:
+    """An engine for one picture that remembers its last logits, and how long they took."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name: EngineName = engine.name
+        self.device = engine.device
+        self._engine = engine
+        self.seconds = 0.0
+        self.logits: NDArray[np.float32] | None = None
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        started = time.perf_counter()
+        try:
+            logits = self._engine(batch)
+        finally:
+            self.seconds += time.perf_counter() - started
+        self.logits = logits[0]
+        return logits
+
+
+class _Observed:
+    """An engine that tells the size of each batch."""
+
+    def __init__(self, engine: Engine, observe: ObserveBatch) -> None:
+        self.name: EngineName = engine.name
+        self.device = engine.device
+        self._engine = engine
+        self._observe = observe
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        started = time.perf_counter()
+        logits = self._engine(batch)
+        self._observe(len(batch), time.perf_counter() - started)
+        return logits
+
+
+class ServedModels:
+    """The models of a server; the first is the one that answers where none is named.
+
+    Raises:
+        UsageError: Two have the same name.
+    """
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self.all = tuple(models)
+        self.default = self.all[0]
+        full = [model.name for model in self.all]
+        if twice := next((name for name in full if full.count(name) > 1), None):
+            raise UsageError(
+                f"two models are called {twice}; name them: -m one=A.toplabel -m two=B.toplabel"
+            )
+        short = [alias for model in self.all for alias in set(_short_names(model))]
+        self._by_name = {
+            alias: model
+            for model in self.all
+            for alias in _short_names(model)
+            if short.count(alias) == 1
+        }
+        self._by_name |= {model.name: model for model in self.all}
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model of that name; the default one for None.
+
+        Raises:
+            Refusal: 404, no model here has that name.
+        """
+        if name is None:
+            return self.default
+        if name not in self._by_name:
+            known = ", ".join(model.name for model in self.all)
+            raise Refusal(404, "model_not_found", f"no model here has this name; there are {known}")
+        return self._by_name[name]
+
+
+def serve_model(
+    given: str | None,
+    predictor: Predictor,
+    *,
+    read: ReadOptions,
+    threads: int,
+    batching: bool | None,
+    batch_size: int | None,
+    observe: ObserveBatch,
+) -> ServedModel:
+    """A loaded model, compiled, warmed up by one forward, and ready for many threads.
+
+    Args:
+        given: The name or path it was loaded by; None for the embedded one.
+        predictor: As `load` gave it.
+        read: Limits in reading pictures.
+        threads: Of arithmetic, where one call computes at a time.
+        batching: Put calls together; None: on a GPU. On a CPU that was measured to be slower.
+        batch_size: Most images of such a call; None: 8 on a CPU, 64 on a GPU.
+        observe: Told of each call of the engine.
+    """
+    predictor.compile()
+    classifier = predictor.classifier
+    in_turns = batching or not classifier.parallel
+    engine: Engine = _Observed(classifier.open_engine(threads if in_turns else 1), observe)
+    if in_turns:
+        on_gpu = engine.device != "cpu"
+        together = on_gpu if batching is None else batching
+        size = (batch_size or (GPU_BATCH if on_gpu else CPU_BATCH)) if together else 1
+        engine = BatchingEngine(engine, max_batch=size)
+    recipe = classifier.preprocess
+    engine(np.zeros((1, recipe.num_channels, *recipe.input_size), np.float32))
+    model = ServedModel(
+        name=predictor.name,
+        predictor=predictor,
+        engine=engine,
+        sha256=_sha256(predictor),
+        read=read,
+        names=() if given is None else (given,),
+    )
+    model.answer(PICTURE, top_k=1, threshold=None)  # whatever it says
+    return model
+
+
+def split_alias(given: str) -> tuple[str | None, str]:
+    """The name that the operator gives a model, and the model: "cats=./best.toplabel"."""
+    match = _ALIAS.fullmatch(given)
+    if match is None or os.path.exists(given):
+        return None, given
+    return match[1], match[2]
+
+
+def _sha256(predictor: Predictor) -> str:
+    bundle = predictor.classifier.bundle
+    known = "" if bundle is None else bundle.provenance.get("weights_sha256", "")
+    return known or predictor.name.rpartition("@")[2]
+
+
+def _short_names(model: ServedModel) -> tuple[str, ...]:
+    """What people may call a model: without its hash, without its source, or as it was given."""
+    bare = model.name.rpartition("@")[0] or model.name
+    last = bare.rpartition("/")[2]
+    given = [
+        os.path.splitext(os.path.basename(name))[0] if os.path.exists(name) else name
+        for name in model.names
+    ]
+    return tuple(dict.fromkeys(name for name in (bare, last, *given) if name != model.name))

@@ -1,0 +1,58 @@
+"""The page at `/` and its files, under a policy that lets it talk to nobody but this server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
+
+from toplabel.serve.refusals import Refusal
+
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+"""What is served, by path; nothing else of the folder is."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
+    " connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Frame-Options": "DENY",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+_FOLDER = Path(__file__).parent / "page"
+
+
+def page_routes() -> APIRouter:
+    """The routes, outside of the API's description."""
+    router = APIRouter(include_in_schema=False)
+    for path, (name, media_type) in FILES.items():
+        router.add_api_route(path, _sender(_FOLDER / name, media_type), methods=["GET"])
+    return router
+
+
+def send_page(content: bytes | str, media_type: str = "text/html") -> Response:
+    """Something for a browser, with the headers that keep it to itself."""
+    return Response(content, media_type=media_type, headers=HEADERS)
+
+
+def _sender(file: Path, media_type: str):  # type: ignore[no-untyped-def]
+    content = file.read_bytes() if file.is_file() else None
+
+    async def send() -> Response:
+        if content is None and file.name == "index.html":
+            return RedirectResponse("/docs")  # what there is for people to look at
+        if content is None:
+            raise Refusal(404, "not_found", "the page is not part of this installation")
+        return send_page(content, media_type)
+
+    return send

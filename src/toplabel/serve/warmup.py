@@ -1,0 +1,14 @@
+"""Warm-up: a small JPEG, so that the first request finds every library imported."""
+
+from __future__ import annotations
+
+import base64
+
+PICTURE = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQ"
+    "c1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSk"
+    "pKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/wAARCAAgACADASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAA"
+    "AgMA/8QAHRAAAgIBBQAAAAAAAAAAAAAAABECEiEDE0Fiof/EABgBAAMBAQAAAAAAAAAAAAAAAAADBAEC/8QAGREB"
+    "AQEBAQEAAAAAAAAAAAAAAQIAEQMh/9oADAMBAAIRAxEAPwAznVYbDu9fTa3BMVdo8NX5eUVAprQnZ4SET0eSg2Hp"
+    "103rJNoYzhZZSDtdvChgYH64n1uTg4whV5bEYxoc+G5qmnrv/9k="
+)
