@@ -13,6 +13,9 @@ demo: $(VENV)/.base  ## set everything up (no torch), then label the example pho
 	@echo
 	@echo '$$ toplabel examples/cat.jpg --json -k 2'
 	@$(BIN)/toplabel examples/cat.jpg --json -k 2
+	@echo
+	@echo '$$ toplabel examples/ -o labels.csv --report report.html'
+	@cd $(VENV) && bin/toplabel ../examples/ -o labels.csv --report report.html --restart
 
 browser:  ## Chromium, for the tests of pages, from the system's packages where that is allowed
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
@@ -48,7 +51,7 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
 
 $(VENV)/.base: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install -q .
+	test -f $(VENV)/.dev || $(BIN)/python -m pip install -q .  # an editable install stays
 	@touch $@
 
 # torch first and pinned: otherwise another requirement pulls the CUDA build of several gigabytes

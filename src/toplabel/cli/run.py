@@ -19,6 +19,7 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.run_report import RunProgress, tell_summary
 from toplabel.cli.sections import Sectioned, add_options
+from toplabel.cli.terminal import say
 
 if TYPE_CHECKING:
     pass
@@ -166,4 +167,6 @@ def run_inputs(
         progress.clear()
     if not quiet:
         tell_summary(summary)
+        if said["report"] is not None:
+            say(f"to look at: {said['report']}")
     return 1 if summary.failed else 0
