@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from run_material import as_arguments, colour_bytes, draw_colours, read_csv, read_jsonl, save_model
-from toplabel.cli.run_report import duration
+from toplabel.cli.run_report import RunProgress, duration
 from toplabel.runs.progress import Progress
 
 
@@ -150,3 +150,17 @@ def test_time_left_is_that_of_this_call() -> None:
     progress = Progress(inputs=1000, before=500, done=600, failed=0, seconds=10)
     assert progress.per_second == 10
     assert progress.seconds_left == 40
+
+
+def test_without_a_terminal_a_line_is_told_now_and_then(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 9.0, 10.5, 11.0, 21.0])
+    monkeypatch.setattr("toplabel.cli.run_report.monotonic", lambda: next(clock))
+    shown = RunProgress(shown=True)
+    for done in (100, 200, 300, 400):
+        shown.update(Progress(inputs=1000, before=0, done=done, failed=1, seconds=done / 10))
+    assert capfd.readouterr().err.splitlines() == [
+        "toplabel: 200 of 1,000 images, 1 failed, 10 a second, 1 min 20 s left",
+        "toplabel: 400 of 1,000 images, 1 failed, 10 a second, 1 min 0 s left",
+    ]

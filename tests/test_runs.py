@@ -287,9 +287,21 @@ def test_a_torn_output_is_made_again_from_its_parts(photos: Path, tmp_path: Path
     assert output.read_bytes() == whole
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*was changed since this run wrote it")
+def test_an_output_cut_at_any_of_its_last_bytes_is_made_again(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.jsonl"
+    label(photos, output)
+    whole = output.read_bytes()
+    for cut in range(1, min(len(whole), 4096)):
+        output.write_bytes(whole[:-cut])
+        assert label(photos, output).new == 0
+        assert output.read_bytes() == whole
+
+
 def test_a_damaged_mark_costs_its_shard_again(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out", format="csv")
-    mark = tmp_path / "out" / "_toplabel" / "done" / "000002.npz"
+    mark = tmp_path / "out" / "_toplabel" / "done" / "000002.mark"
     mark.write_bytes(mark.read_bytes()[:100])
     assert label(photos, tmp_path / "out", format="csv").new == 5
 

@@ -9,6 +9,8 @@ from typing import Literal, Self, get_args
 from toplabel.errors import ERROR_CODES
 from toplabel.prediction import Failure
 
+_as_json = json.encoder.encode_basestring_ascii  # what json.dumps does with text, in C
+
 Kind = Literal["path", "remote", "tar", "zip", "parquet", "problem"]
 
 
@@ -34,7 +36,7 @@ class Entry:
     def to_line(self) -> str:
         """One line of JSON in ASCII, without its end; a plain path is its name alone."""
         if self.kind == "path":
-            return json.dumps(self.name)
+            return _as_json(self.name)
         problem = None if self.problem is None else [self.problem.code, self.problem.message]
         return json.dumps([self.name, self.kind, self.container, self.place, problem])
 

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Never
 
-from toplabel.cli.stopping import Stopped, watch_for_stop
+from toplabel.cli.stopping import Stopped, asked_to_stop, watch_for_stop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,9 @@ def run(arguments: Sequence[str]) -> int:
         say("stopped")
         return _stop_status(stop)
     except Exception as error:
+        if (status := asked_to_stop()) is not None:
+            say("stopped")
+            return status
         if "--debug" in arguments:
             import traceback
 

@@ -44,6 +44,17 @@ def watch_for_stop() -> None:
     threading.Thread(target=_end_when_late, args=(reading, set(wanted)), daemon=True).start()
 
 
+def asked_to_stop() -> int | None:
+    """The status to end with where a stop was asked for; None where it was not.
+
+    A library whose import is stopped raises an error of its own in place of `Stopped`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _exit_now:
+            return 128 + number
+    return None
+
+
 def _raise_stopped(signal_number: int, frame: FrameType | None) -> Never:
     signal.signal(signal_number, _exit_now)
     raise Stopped(signal_number)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import time
-import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,15 @@ from toplabel.runs.outcome import Outcome
 
 KEPT = 3
 """How many of an input's best classes a mark remembers."""
+
+_COLUMNS = {
+    "indices": ("<i4", KEPT),
+    "scores": ("<f4", KEPT),
+    "unsure": ("?", 1),
+    "sizes": ("<i8", 1),
+    "mtimes": ("<i8", 1),
+}
+"""The arrays in a mark's file: their types, and values of each row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,36 +89,33 @@ class Mark:
     @classmethod
     def from_bytes(cls, content: bytes) -> Self | None:
         """The mark that `to_bytes` wrote; None where it is damaged."""
+        heading, _, packed = content.partition(b"\n")
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                failures = json.loads(bytes(arrays["failures"]))
-                return cls(
-                    part_bytes=int(arrays["part_bytes"]),
-                    indices=arrays["indices"],
-                    scores=arrays["scores"],
-                    unsure=arrays["unsure"],
-                    sizes=arrays["sizes"],
-                    mtimes=arrays["mtimes"],
-                    failures={place: Failure(code, text) for place, code, text in failures},
-                )
-        except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile):
+            known = json.loads(heading)
+            rows, raw = known["rows"], zlib.decompress(packed)  # which ends in a checksum
+            arrays, at = {}, 0
+            for name, (dtype, width) in _COLUMNS.items():
+                size = rows * width * np.dtype(dtype).itemsize
+                values = np.frombuffer(raw[at : at + size], dtype)
+                arrays[name] = values.reshape(rows, width) if width > 1 else values
+                at += size
+            failures = {place: Failure(code, text) for place, code, text in known["failures"]}
+            return cls(part_bytes=known["part_bytes"], failures=failures, **arrays)
+        except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             return None
 
     def to_bytes(self) -> bytes:
-        """The mark as the content of an .npz file."""
-        failures = [[i, f.code, f.message] for i, f in self.failures.items()]
-        content = io.BytesIO()
-        np.savez_compressed(
-            content,
-            part_bytes=np.int64(self.part_bytes),
-            indices=self.indices,
-            scores=self.scores,
-            unsure=self.unsure,
-            sizes=self.sizes,
-            mtimes=self.mtimes,
-            failures=np.frombuffer(json.dumps(failures).encode(), np.uint8),
+        """A line of JSON, then the arrays one after the other, compressed."""
+        heading = {
+            "part_bytes": self.part_bytes,
+            "rows": len(self),
+            "failures": [[i, f.code, f.message] for i, f in self.failures.items()],
+        }
+        raw = b"".join(
+            np.ascontiguousarray(getattr(self, name), dtype).tobytes()
+            for name, (dtype, _) in _COLUMNS.items()
         )
-        return content.getvalue()
+        return json.dumps(heading).encode() + b"\n" + zlib.compress(raw, 1)
 
     def write(self, path: Path) -> None:
         """Write it at once. Not fsynced: one that is lost costs its shard again, no more.

@@ -75,7 +75,7 @@ class State:
 
     def mark(self, number: int) -> Path:
         """The file of one shard's mark."""
-        return self.output.state / "done" / f"{number:06d}.npz"
+        return self.output.state / "done" / f"{number:06d}.mark"
 
     def list_inputs(self, entries: Iterable[Entry], *, shard_size: int | None) -> Changes:
         """Take a listing: all of it at the first time, later what is new in it.
