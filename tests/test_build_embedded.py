@@ -28,7 +28,8 @@ def test_the_embedded_bundle_is_what_its_script_builds(tmp_path: Path) -> None:
     expected, found = weights(shipped.program.path), weights(built.program.path)
     assert expected.keys() == found.keys()
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
+        # the exporter folds batch norms in float32: processors differ in the last bit
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6, err_msg=name)
     old, new = Goldens.load(shipped.program.goldens_path), Goldens.load(built.program.goldens_path)
     np.testing.assert_array_equal(old.pixels, new.pixels)
     assert compare(old.logits, new.logits).agrees
