@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ToplabelError,
         UsageError,
     )
+    from toplabel.explaining import explain
     from toplabel.image import ReadOptions
     from toplabel.labels import Labels
     from toplabel.loading import label, load, wrap
@@ -51,6 +52,7 @@ __all__ = [
     "ToplabelError",
     "UsageError",
     "__version__",
+    "explain",
     "label",
     "load",
     "run",
@@ -68,6 +70,7 @@ _HOME = {
     "ReadOptions": "toplabel.image",
     "RunSummary": "toplabel.runs",
     "run": "toplabel.runs",
+    "explain": "toplabel.explaining",
 }
 """Where a public name lives; errors, all in one file, are not listed."""
 

@@ -14,7 +14,7 @@ from toplabel._platform import available_cpus
 from toplabel.bundle import Bundle
 from toplabel.cache.refusals import find_refusal, remember_refusal
 from toplabel.cache.stamp import FileStamp
-from toplabel.classifier import Classifier
+from toplabel.classifier import Classifier, Live
 from toplabel.compile import compile_model
 from toplabel.compile.fingerprint import program_key, weights_sha256
 from toplabel.engines.torch import TorchEngine
@@ -76,6 +76,7 @@ def _eager(model: Model, running: Running) -> Classifier:
         activation=_activation(model),
         open_engine=open_engine,
         parallel=False,
+        live=Live(lambda: model.module),
     )
 
 

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from toplabel.bundle import Bundle
     from toplabel.engines import Engine
     from toplabel.labels import Labels
     from toplabel.prediction import Activation
     from toplabel.preprocess import Preprocess
+
+
+class Live:
+    """The network that a classifier was made of, loaded when it is first asked for, and kept.
+
+    Args:
+        load: Gives it, in eval mode, on the CPU; may be called from any thread, once.
+    """
+
+    def __init__(self, load: Callable[[], nn.Module]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._module: nn.Module | None = None
+
+    def module(self) -> nn.Module:
+        """The network; what its loading raises, where it cannot be had."""
+        with self._lock:
+            if self._module is None:
+                self._module = self._load()
+            return self._module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +45,7 @@ class Classifier:
     `parallel`: many images go fastest through an engine of one thread that several threads call
     at once; else through one that computes with all threads, or on a device, a call at a time.
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
+    `live`: The network itself, where PyTorch can have it; a file without one has none.
     """
 
     name: str
@@ -32,6 +56,7 @@ class Classifier:
     parallel: bool
     bundle: Bundle | None = None
     unsaved: str = ""
+    live: Live | None = None
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Classifier:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from toplabel._optional import require
 from toplabel.bundle import DOUBTS, EMBEDDED_NAME, Bundle, cached_bundle, embedded_bundle
 from toplabel.cache.stamp import FileStamp
-from toplabel.classifier import Classifier
+from toplabel.classifier import Classifier, Live
 from toplabel.errors import ModelNotFound, UsageError
 from toplabel.predictor import Predictor
 from toplabel.running import Options, Running
@@ -132,13 +132,19 @@ def _open_onnx(path: str, running: Running, stated: Stated) -> Opened:
 
 def _open_checkpoint(path: str, running: Running, stated: Stated) -> Opened:
     """A checkpoint: from the cache where it, its class and what is said of it are the same."""
+
+    def revive() -> nn.Module:
+        from toplabel.sources.checkpoint import load as load_checkpoint
+
+        return load_checkpoint(Path(path), stated=stated, notify=_tell_nobody).module
+
     entry = _checkpoint_entry(path, stated)
     if entry is not None and not running.needs_torch and not stated.recompile:
         bundle = cached_bundle(entry)
         if bundle is not None:
             for doubt in bundle.provenance.get(DOUBTS, "").splitlines():
                 running.notify(doubt)
-            return Classifier.of_bundle(bundle), None
+            return _with_live((Classifier.of_bundle(bundle), None), revive)
     require("torch", extra="torch", purpose=f"the checkpoint {path!r}")
     from toplabel.building import build
     from toplabel.fitting.locating import is_fresh
@@ -148,7 +154,7 @@ def _open_checkpoint(path: str, running: Running, stated: Stated) -> Opened:
     if own and not is_fresh(str(stated.arch)):  # what runs may not be what stands in the file
         entry = None
     model = load_checkpoint(Path(path), stated=stated, notify=running.notify)
-    return build(model, running, entry=entry)
+    return _with_live(build(model, running, entry=entry), revive)
 
 
 def _checkpoint_entry(path: str, stated: Stated) -> str | None:
@@ -165,12 +171,18 @@ def _checkpoint_entry(path: str, stated: Stated) -> str | None:
 def _open_named(name: str, running: Running, stated: Stated) -> Opened:
     """A model of a zoo, by its name; or a local Hugging Face folder."""
     stated.demand_no_checkpoint(name)
+
+    def revive() -> nn.Module:
+        from toplabel.sources import load_model
+
+        return load_model(name, preprocess=stated.read_preprocess()).module
+
     entry = _entry_name(name, stated)
     if not running.needs_torch:
         bundle = cached_bundle(entry)
         if bundle is not None:
             _tell_name(name, bundle.name, running)
-            return Classifier.of_bundle(bundle), None
+            return _with_live((Classifier.of_bundle(bundle), None), revive)
     from toplabel.sources import load_model
 
     model = load_model(name, notify=running.notify, preprocess=stated.read_preprocess())
@@ -178,7 +190,25 @@ def _open_named(name: str, running: Running, stated: Stated) -> Opened:
 
     classifier, compile_ = build(stated.restate(model), running, entry=entry)
     _tell_name(name, classifier.name, running)
-    return classifier, compile_
+    return _with_live((classifier, compile_), revive)
+
+
+def _with_live(opened: Opened, revive: Callable[[], nn.Module]) -> Opened:
+    """The same, with a way to have the network itself again once only its program is in memory."""
+    classifier, compile_ = opened
+    live = Live(revive)
+
+    def compile_and_revive() -> Classifier:
+        compiled = compile_() if compile_ is not None else classifier
+        return compiled if compiled.live is not None else replace(compiled, live=live)
+
+    if classifier.live is None:
+        classifier = replace(classifier, live=live)
+    return classifier, None if compile_ is None else compile_and_revive
+
+
+def _tell_nobody(text: str) -> None:
+    pass
 
 
 _OPENERS: dict[str, Callable[[str, Running, Stated], Opened]] = {
@@ -203,22 +233,22 @@ def label(source: object, **options: Any) -> str:
     Raises:
         ImageError: It could not be labelled; `.code` says why.
     """
-    return str(_predictor_for(options)(source, top_k=1))
+    return str(shared_predictor(options)(source, top_k=1))
 
 
-def _predictor_for(options: dict[str, Any]) -> Predictor:
-    """One predictor for all calls of `label` with the same options, where these can be compared."""
+def shared_predictor(options: dict[str, Any]) -> Predictor:
+    """One predictor for all calls with the same options of `load`, where they can be compared."""
     model = options.get("model")
     try:
         stamp = FileStamp.of(model) if model is not None and os.path.exists(model) else None
         hash(tuple(options.values()))
     except TypeError:  # a list or dict among them
         return load(**options)
-    return _shared_predictor(stamp, os.getcwd(), **options)
+    return _cached_predictor(stamp, os.getcwd(), **options)
 
 
 @functools.lru_cache(maxsize=4)
-def _shared_predictor(_stamp: FileStamp | None, _folder: str, **options: Any) -> Predictor:
+def _cached_predictor(_stamp: FileStamp | None, _folder: str, **options: Any) -> Predictor:
     """The predictor, for as long as the model's file and the current folder are the same."""
     return load(**options)
 
@@ -259,7 +289,8 @@ def wrap(
         module, labels=labels, preprocess=preprocess, multi_label=multi_label, name=name
     )
     _tell_order(model.labels, running)
-    classifier, compile_ = build(model, running, entry=None)
+    opened = build(model, running, entry=None)
+    classifier, compile_ = _with_live(opened, lambda: module)  # the user's own: it stays
     return _predictor(classifier, running, compile=compile_)
 
 

@@ -121,8 +121,12 @@ class Predictor:
     @property
     def engine(self) -> str:
         """What runs the model, and where: "onnxruntime on cpu". Opens it where it is not yet."""
-        engine = self._open(threads=self._threads)
+        engine = self.open_engine()
         return f"{engine.name} on {engine.device}"
+
+    def open_engine(self) -> Engine:
+        """The engine itself, with all threads on each call; opened where it is not yet."""
+        return self._open(threads=self._threads)
 
     def __repr__(self) -> str:
         return f"<Predictor {self.name}, {len(self.labels)} classes>"

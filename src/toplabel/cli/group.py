@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
     "run": "toplabel.cli.run:run",
+    "explain": "toplabel.cli.explain:explain",
     "models": "toplabel.cli.models:models",
     "inspect": "toplabel.cli.inspect:inspect",
     "pack": "toplabel.cli.pack:pack",
