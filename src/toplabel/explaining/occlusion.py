@@ -34,7 +34,10 @@ def occlusion_heat(
     activation: Activation,
     batch_size: int,
 ) -> NDArray[np.float32]:
-    """The heat over the model's input: float32 (h, w), at least 0, of no fixed scale.
+    """The heat of the input's cells, a step of the patch each: float32 (rows, columns), >= 0.
+
+    Of no fixed scale; the last cells may stand over the input's edge: `cell_size` says how large
+    a cell is.
 
     The engine is asked for `PATCHES_PER_SIDE` squared answers at most, and one more.
 
@@ -57,7 +60,8 @@ def occlusion_heat(
     for patch, loss in zip(patches, whole - without, strict=True):
         lost[patch] += loss
         times[patch] += 1
-    return np.maximum(lost / times, 0).astype(np.float32)
+    rows, columns = cell_size(size)
+    return np.maximum(lost / times, 0).astype(np.float32)[::rows, ::columns]
 
 
 def _patches(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
@@ -66,9 +70,18 @@ def _patches(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
     return ((row, column) for row in rows for column in columns)
 
 
+def cell_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The patch's step: down and across, in pixels of an input of this (height, width)."""
+    return _step(size[0]), _step(size[1])
+
+
+def _step(length: int) -> int:
+    return max(1, math.ceil(length / (PATCHES_PER_SIDE - PATCH_STEPS + 1)))
+
+
 def _spans(length: int) -> list[slice]:
     """The patch's places along one side; the first and last stick out, and are cut off."""
-    step = max(1, math.ceil(length / (PATCHES_PER_SIDE - PATCH_STEPS + 1)))
+    step = _step(length)
     first = -step * (PATCH_STEPS - 1)
     return [
         slice(max(start, 0), min(start + step * PATCH_STEPS, length))

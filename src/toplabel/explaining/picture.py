@@ -14,7 +14,7 @@ from toplabel.errors import ModelError
 from toplabel.explaining.explanation import Explanation, Method, MethodChoice, check_method
 from toplabel.explaining.faithfulness import faithfulness
 from toplabel.explaining.naming import find_label
-from toplabel.explaining.occlusion import occlusion_heat
+from toplabel.explaining.occlusion import cell_size, occlusion_heat
 from toplabel.explaining.placing import place
 from toplabel.image import Picture, ReadOptions, read_image
 from toplabel.scoring import probabilities, rank
@@ -132,6 +132,7 @@ class _Asked:
 
 def _heat(asked: _Asked, method: MethodChoice) -> tuple[NDArray[np.float32], Method, str]:
     """The heat over the input in [0, 1], how it was made, and Grad-CAM's layer."""
+    size = asked.tensor.shape[1], asked.tensor.shape[2]
     if method != "occlusion":
         try:
             found = _grad_cam(asked, demanded=method == "gradcam")
@@ -140,16 +141,17 @@ def _heat(asked: _Asked, method: MethodChoice) -> tuple[NDArray[np.float32], Met
                 raise
         else:
             if found is not None:
-                size = asked.tensor.shape[1], asked.tensor.shape[2]
                 return _scaled(_enlarged(found.heat, size)), "gradcam", found.layer
-    heat = occlusion_heat(
+    cells = occlusion_heat(
         asked.engine,
         asked.tensor,
         index=asked.index,
         activation=asked.classifier.activation,
         batch_size=asked.batch_size,
     )
-    return _scaled(heat), "occlusion", ""
+    down, across = cell_size(size)
+    whole = _enlarged(cells, (cells.shape[0] * down, cells.shape[1] * across))
+    return _scaled(whole[: size[0], : size[1]]), "occlusion", ""
 
 
 def _grad_cam(asked: _Asked, *, demanded: bool) -> GradCam | None:

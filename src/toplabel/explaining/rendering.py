@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from toplabel.explaining.overlay import LONGEST_SIDE, overlay, shown_size
 from toplabel.explaining.picture import Finding, find
 from toplabel.explaining.placing import place

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from toplabel._version import __version__
 from toplabel.serve.classify import classify_routes
 from toplabel.serve.edge import CLIENT_GONE
-from toplabel.serve.explain import can_explain, explain_routes
+from toplabel.serve.explain import explain_routes
 from toplabel.serve.health import health_routes
 from toplabel.serve.huggingface import huggingface_routes
 from toplabel.serve.inference_protocol import inference_protocol_routes, is_protocol_path
@@ -36,8 +36,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    explains = can_explain()
-    app.include_router(classify_routes(service, can_explain=explains))
+    app.include_router(classify_routes(service))
     app.include_router(explain_routes(service))
     app.include_router(huggingface_routes(service))
     app.include_router(inference_protocol_routes(service))

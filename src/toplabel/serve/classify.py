@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from toplabel.serve.uploads import Upload
 
 
-def classify_routes(service: Service, *, can_explain: bool) -> APIRouter:
-    """The routes; `can_explain` is what the list of models says of each."""
+def classify_routes(service: Service) -> APIRouter:
+    """The routes."""
     router = APIRouter(tags=["toplabel"])
 
     @router.post(
@@ -68,7 +68,7 @@ def classify_routes(service: Service, *, can_explain: bool) -> APIRouter:
     async def models() -> Response:
         """All served models; the first answers where none is named."""
         default = service.models.default
-        every = [_described(m, m is default, can_explain) for m in service.models.all]
+        every = [_described(m, m is default) for m in service.models.all]
         return as_json({"models": every})
 
     @router.get(
@@ -106,14 +106,13 @@ def _records(uploads: Sequence[Upload], labelled: Labelled) -> list[dict[str, An
     return records
 
 
-def _described(model: ServedModel, default: bool, can_explain: bool) -> dict[str, Any]:
+def _described(model: ServedModel, default: bool) -> dict[str, Any]:
     return {
         "name": model.name,
         "sha256": model.sha256,
         "classes": len(model.predictor.labels),
         "input_size": list(model.predictor.preprocess.input_size),
         "default": default,
-        "explain": can_explain,
         "engine": f"{model.engine.name} on {model.engine.device}",
         "labels_url": f"/v1/models/{quote(model.name, safe='/')}/labels",
     }

@@ -127,7 +127,6 @@ class ServedModelBody(BaseModel):
     classes: int
     input_size: list[int]
     default: bool
-    explain: bool
     engine: str
     labels_url: str
 
@@ -146,14 +145,20 @@ class LabelsBody(BaseModel):
 
 
 class ExplanationBody(BaseModel):
-    """A heat map in numbers: rows of values from 0 to 1, as large as the picture or smaller."""
-
-    model_config = ConfigDict(extra="allow")
+    """A heat map in numbers, how it was made, and how far it can be trusted."""
 
     label: str
     index: int
     score: float
-    method: str
+    method: Literal["gradcam", "occlusion"]
+    layer: str
+    faithfulness: float
+    random_faithfulness: float
+    model: str
+    width: int
+    height: int
+    heat: list[list[float]]
+    """Rows over the whole upright picture, from 0 to 1; at most 128 rows and columns."""
 
 
 class StateBody(BaseModel):
