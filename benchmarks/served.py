@@ -76,6 +76,7 @@ class Answers:
     latencies: tuple[float, ...]
     refusals: tuple[float, ...]
     statuses: dict[str, int]
+    unsent: int
     bodies: dict[int, str]
 
     def quantile(self, share: float) -> float:
@@ -172,6 +173,7 @@ def load(
         latencies=tuple(said["latencies"]),
         refusals=tuple(said["refusals"]),
         statuses=said["statuses"],
+        unsent=said["unsent"],
         bodies={int(place): body for place, body in said["bodies"].items()},
     )
 

@@ -193,7 +193,8 @@ def measure_overload(bench: Bench) -> Section:
         rows=(
             Row(
                 what=f"answers to {10 * full.per_second:.0f} requests/s, by status",
-                figure=", ".join(f"{k}: {v:,}" for k, v in flood.statuses.items()),
+                figure=", ".join(f"{k}: {v:,}" for k, v in flood.statuses.items())
+                + f"; {flood.unsent:,} more than the client could send",
                 goal="200 or 503",
                 met=fine,
             ),

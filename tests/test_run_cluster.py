@@ -43,7 +43,10 @@ try:
         said["source"], said["output"], on="ray", progress=progress, shard_size=20,
         max_errors=said.get("max_errors"), **said["model"],
     )
-    alive = sum(node["Alive"] for node in ray.nodes())
+    left = 1 + len(nodes)
+    until = time.monotonic() + 60  # a node's death is told by its heartbeats' end
+    while (alive := sum(node["Alive"] for node in ray.nodes())) > left and time.monotonic() < until:
+        time.sleep(0.2)
     print(json.dumps({"summary": summary.to_dict(), "seen": seen, "alive": alive}))
 except toplabel.ToplabelError as error:
     print(json.dumps({"error": f"{type(error).__name__}: {error}", "seen": seen}))

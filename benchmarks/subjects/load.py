@@ -17,6 +17,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -112,6 +113,8 @@ class Load:
         self._sent = 0
         self.answers: list[tuple[int, float, float]] = []  # status, latency, time of the answer
         self.bodies: dict[int, str] = {}
+        self.unsent = 0
+        self.failures: Counter[str] = Counter()
 
     async def _one(self, due: float, *, keep_body: bool = False) -> None:
         place = self._sent % len(self._requests)
@@ -126,7 +129,8 @@ class Load:
                 self._idle.append(connection)
             if keep_body and status == 200:
                 self.bodies[place] = body.decode()
-        except (TimeoutError, OSError):
+        except (TimeoutError, OSError) as error:
+            self.failures[f"{type(error).__name__}: {error}"] += 1
             status = 0
         now = time.perf_counter()
         self.answers.append((status, now - due, now))
@@ -158,8 +162,8 @@ class Load:
             due = start + number / rate
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
-            if len(tasks) >= MOST_CONNECTIONS:  # bounded: what cannot be sent counts as failed
-                self.answers.append((0, DEADLINE_SECONDS, time.perf_counter()))
+            if len(tasks) >= MOST_CONNECTIONS:  # bounded: the limit is this client, and it says so
+                self.unsent += 1
                 continue
             task = asyncio.create_task(self._one(due))
             tasks.add(task)
@@ -184,6 +188,8 @@ def main() -> None:
         "statuses": {str(s): statuses.count(s) for s in sorted(set(statuses))},
         "latencies": sorted(round(late, 5) for status, late, _ in load.answers if status == 200),
         "refusals": sorted(round(late, 5) for status, late, _ in load.answers if status == 503),
+        "unsent": load.unsent,
+        "failures": dict(load.failures),
         "bodies": {str(place): body for place, body in sorted(load.bodies.items())},
     }
     print(json.dumps(said))

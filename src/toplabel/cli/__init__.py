@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         first, *more = _reason(error)
         say(first)
         say_more(more)
-        return NOTHING_DONE
+        return _failed_status(error)
 
 
 def _invoke(arguments: Sequence[str]) -> int:
@@ -69,6 +69,13 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 def _stop_status(stop: KeyboardInterrupt) -> int:
     return stop.status if isinstance(stop, Stopped) else INTERRUPTED
+
+
+def _failed_status(error: Exception) -> int:
+    """1 where it was the picture, as in labelling; 2 where it was anything else."""
+    from toplabel.errors import ImageError
+
+    return SOME_FAILED if isinstance(error, ImageError) else NOTHING_DONE
 
 
 def _reason(error: Exception) -> list[str]:
