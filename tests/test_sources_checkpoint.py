@@ -328,6 +328,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkey
         toplabel.load(tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_recipe_28())
 
 
+@pytest.mark.slow
 def test_settings_that_no_tensor_shows_have_to_be_stated(tmp_path):
     models = import_torchvision().models
     module = models.inception_v3(
