@@ -255,10 +255,10 @@ def test_the_embedded_model_has_a_name() -> None:
 
 
 def test_a_folder_called_like_a_model_is_not_taken_for_it(tmp_path, monkeypatch) -> None:
-    from toplabel.loading import _entry_name
+    from toplabel.opening import entry_name
     from toplabel.stated import Stated
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "resnet18").mkdir()
-    assert _entry_name("resnet18", Stated()) == "resnet18"
-    assert _entry_name("./resnet18", Stated()) == str(tmp_path / "resnet18")
+    assert entry_name("resnet18", Stated()) == "resnet18"
+    assert entry_name("./resnet18", Stated()) == str(tmp_path / "resnet18")
