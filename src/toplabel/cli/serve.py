@@ -32,7 +32,7 @@ toplabel serve -m cats.toplabel -m resnet50     several models; the first is the
 toplabel serve -m cats=best.toplabel --port 9000   and what to call one of them
 curl --data-binary @cat.jpg 'localhost:8000/v1/classify?top_k=3'
 
-/docs is the API, /metrics for Prometheus, /health/live and /health/ready. SIGTERM and
+/ is a page to drop pictures on, /docs the API, /metrics for Prometheus, /health/live and /health/ready. SIGTERM and
 Ctrl-C finish what has been accepted; a second one ends at once.
 """
 
@@ -118,7 +118,7 @@ MAX_PIXELS = 50_000_000
 _BATCHING = {"auto": None, "on": True, "off": False}
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Answer over HTTP.")
+@click.command(cls=Sectioned, help=HELP, short_help="Answer over HTTP: an API and a page.")
 @click.option(
     "-m",
     "--model",

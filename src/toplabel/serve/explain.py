@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
@@ -58,6 +59,10 @@ def explain_routes(service: Service) -> APIRouter:
                 raise Refusal.of_image(error) from error
             except UsageError as error:
                 raise Refusal(422, "invalid_parameter", str(error)) from error
-        return Response(rendered.content, media_type=_MEDIA_TYPES[query.format])
+        return Response(
+            rendered.content,
+            media_type=_MEDIA_TYPES[query.format],
+            headers={"X-Explanation": json.dumps(rendered.facts)},  # beside the picture, too
+        )
 
     return router

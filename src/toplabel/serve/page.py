@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import APIRouter, Response
-from fastapi.responses import RedirectResponse
-
-from toplabel.serve.refusals import Refusal
 
 FILES = {
     "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    "/page/page.css": ("page.css", "text/css"),
+    **{
+        f"/page/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("page", "card", "api", "copying")
+    },
 }
 """What is served, by path; nothing else of the folder is."""
 
@@ -46,13 +46,9 @@ def send_page(content: bytes | str, media_type: str = "text/html") -> Response:
 
 
 def _sender(file: Path, media_type: str):  # type: ignore[no-untyped-def]
-    content = file.read_bytes() if file.is_file() else None
+    content = file.read_bytes()
 
     async def send() -> Response:
-        if content is None and file.name == "index.html":
-            return RedirectResponse("/docs")  # what there is for people to look at
-        if content is None:
-            raise Refusal(404, "not_found", "the page is not part of this installation")
         return send_page(content, media_type)
 
     return send
