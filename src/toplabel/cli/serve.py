@@ -32,8 +32,8 @@ toplabel serve -m cats.toplabel -m resnet50     several models; the first is the
 toplabel serve -m cats=best.toplabel --port 9000   and what to call one of them
 curl --data-binary @cat.jpg 'localhost:8000/v1/classify?top_k=3'
 
-/ is a page to drop pictures on, /docs the API, /metrics for Prometheus, /health/live and /health/ready. SIGTERM and
-Ctrl-C finish what has been accepted; a second one ends at once.
+/ is a page to drop pictures on, /docs the API, /metrics for Prometheus, /health/live and
+/health/ready. SIGTERM and Ctrl-C finish what has been accepted; a second one ends at once.
 """
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
