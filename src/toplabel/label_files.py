@@ -64,7 +64,7 @@ def order_warning(labels: Labels) -> str | None:
     names = list(labels.names)
     if names != sorted(names) or not labels.named:
         return None
-    natural = [_natural(name) for name in names]
+    natural = [natural_key(name) for name in names]
     for place in range(1, len(names)):
         if natural[place] < natural[place - 1]:
             return (
@@ -76,7 +76,7 @@ def order_warning(labels: Labels) -> str | None:
     return None
 
 
-def _natural(name: str) -> list[str | float]:
+def natural_key(name: str) -> list[str | float]:
     """Text and numbers by turns, so that 2 sorts before 10, and 0.25 before 0.5."""
     parts = _NUMBER.split(name)
     return [float(part) if place % 2 else part for place, part in enumerate(parts)]

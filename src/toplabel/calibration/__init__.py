@@ -1,0 +1,1 @@
+"""Calibration: scores that mean something, and a threshold for a wished precision."""

@@ -1,0 +1,1 @@
+"""Evaluation: how often a model is right, on images whose classes are known."""
