@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ToplabelError,
         UsageError,
     )
+    from toplabel.evaluation import Evaluation, evaluate
     from toplabel.explaining import explain
     from toplabel.image import ReadOptions
     from toplabel.labels import Labels
@@ -36,6 +37,7 @@ __all__ = [
     "CheckpointError",
     "DownloadError",
     "EngineError",
+    "Evaluation",
     "ImageError",
     "Labels",
     "LabelsError",
@@ -52,6 +54,7 @@ __all__ = [
     "ToplabelError",
     "UsageError",
     "__version__",
+    "evaluate",
     "explain",
     "label",
     "load",
@@ -70,6 +73,8 @@ _HOME = {
     "ReadOptions": "toplabel.image",
     "RunSummary": "toplabel.runs",
     "run": "toplabel.runs",
+    "Evaluation": "toplabel.evaluation",
+    "evaluate": "toplabel.evaluation",
     "explain": "toplabel.explaining",
 }
 """Where a public name lives; errors, all in one file, are not listed."""

@@ -35,6 +35,7 @@ class Settings:
     threshold: float | None = None
     exact: bool = False
     all_scores: bool = False
+    keep_logits: bool = False
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
@@ -193,6 +194,7 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
         width=width,
         height=height,
         scores=_all_scores(item.logits, classifier) if settings.all_scores else None,
+        logits=item.logits.copy() if settings.keep_logits else None,  # not the whole batch's
     )
 
 

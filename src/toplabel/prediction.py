@@ -44,7 +44,8 @@ class Prediction:
     `label`, `index`, `score`, `top` and `unsure` are None.
 
     `width` and `height` are those of the upright picture in pixels, None where it was not read.
-    `scores`, shape (K,), float16, are those of all classes, where they were asked for.
+    `scores`, shape (K,), float16, are those of all classes, where they were asked for; `logits`,
+    shape (K,), float32, are the model's outputs as they came.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Prediction:
     width: int | None = None
     height: int | None = None
     scores: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
+    logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def failed(

@@ -195,14 +195,14 @@ class Predictor:
             self.pass_warnings_on()
             yield from predictions
 
-    def many(
-        self, *, top_k: int = 5, threshold: float | None = None, all_scores: bool = False
-    ) -> Many:
+    def many(self, **options: Any) -> Many:
         """What labels chunk after chunk, for a caller that keeps the order and the bounds itself.
 
-        Arguments as for `stream`; with `all_scores`, each prediction holds those of all classes.
+        Args:
+            options: Of `chunk.Settings`; as for `stream` where they are not given.
         """
-        return self._many(self._settings(top_k, threshold, all_scores=all_scores))
+        given: dict[str, Any] = {"exact": self._exact, "read": self._read}
+        return self._many(Settings(**(given | options)))
 
     def _many(self, settings: Settings) -> Many:
         self.compile()
@@ -289,16 +289,8 @@ class Predictor:
             for text in self._watch.take():
                 self._warn(text)
 
-    def _settings(
-        self, top_k: int, threshold: float | None, *, all_scores: bool = False
-    ) -> Settings:
-        return Settings(
-            top_k=top_k,
-            threshold=threshold,
-            exact=self._exact,
-            all_scores=all_scores,
-            read=self._read,
-        )
+    def _settings(self, top_k: int, threshold: float | None) -> Settings:
+        return Settings(top_k=top_k, threshold=threshold, exact=self._exact, read=self._read)
 
     def _open_for_many(self) -> Engine:
         """One engine that all workers share: a thread of arithmetic each, or taking turns."""

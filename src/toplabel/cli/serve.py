@@ -15,9 +15,9 @@ from toplabel.cli.options import (
     reading_options,
     stating_options,
     take_read_options,
-    take_statements,
 )
 from toplabel.cli.sections import Sectioned, add_options
+from toplabel.cli.several import take_statements_of_one
 from toplabel.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _serving(models: tuple[str, ...], options: dict[str, Any]) -> Serving:
     if options["max_pixels"] is None:
         options["max_pixels"] = MAX_PIXELS
     read = replace(take_read_options(options), max_bytes=limits.body_bytes)
-    said = _statements(options, len(models))
+    said = take_statements_of_one(options, len(models))
     if token is None and not is_loopback(own["host"]):
         say(
             f"warning: anybody who can reach {own['host']} may use this server; ask for a token"
@@ -194,15 +194,3 @@ def _limits(options: dict[str, Any]) -> Limits:
     said["buffered_bytes"] = max(defaults.buffered_bytes, 2 * body)
     said["queued"] = max(said.get("queued", defaults.queued), said.get("images", 0))
     return Limits(**said)
-
-
-def _statements(options: dict[str, Any], models: int) -> dict[str, Any]:
-    """What is said of a model's file, which must be the only one."""
-    said = take_statements(options)
-    given = [name for name, value in said.items() if value not in (None, False, (), {})]
-    if given and models != 1:
-        raise click.UsageError(
-            f"got --{given[0].replace('_', '-')} with {models} models; it can be said of one: pack"
-            " the others before (toplabel pack)"
-        )
-    return said

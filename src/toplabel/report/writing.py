@@ -62,7 +62,7 @@ def write_report(
     pictures = choice.pictures()
     data = script_json(content(counts, pictures, labels=labels, model=model))
     page = _page(data, _thumbnail_json(pictures, len(data), threads=threads), title=title)
-    _write(Path(path), page)
+    write_page(Path(path), page)
 
 
 def _thumbnail_json(pictures: Sequence[Shown], text_bytes: int, *, threads: int) -> Iterator[str]:
@@ -119,7 +119,12 @@ def _template(name: str) -> str:
     return (files("toplabel.report") / "page" / name).read_text(encoding="utf-8")
 
 
-def _write(path: Path, pieces: Iterable[str]) -> None:
+def write_page(path: Path, pieces: Iterable[str]) -> None:
+    """Write a page in pieces: whole, or not at all.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as file:

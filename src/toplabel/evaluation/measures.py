@@ -1,0 +1,245 @@
+"""Measures: answers in, how good they are out, with intervals. The metrics are scikit-learn's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from toplabel.evaluation.answers import Answers
+    from toplabel.labels import Labels
+
+TOP = 5
+BINS = 15
+"""Of equal width, for the expected calibration error (Guo et al. 2017)."""
+
+RESAMPLES = 1000
+LEVEL = 0.95
+_SEED = 0
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure and its bootstrap interval (95 %, percentiles over images)."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain data."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMeasures:
+    """How one class does. `recall` and what follows are of the images that could be labelled.
+
+    `mistaken`: the class that its images are most often taken for, and how often.
+    """
+
+    index: int
+    label: str
+    images: int
+    failed: int
+    recall: float
+    precision: float
+    f1: float
+    mistaken: tuple[str, int] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """How good a model is on N images, M of which could be labelled.
+
+    Args:
+        images: N.
+        failed: N - M.
+        top1: Share of the M whose label is right.
+        top1_of_all: Share of the N; what failed counts as wrong.
+        top5: Share of the M whose class is among the five best; None where there are no more.
+        macro_recall: Mean recall of the classes that occur (balanced accuracy).
+        macro_f1: Mean F1 of the same.
+        nll: Mean negative log likelihood of the true class, natural logarithm.
+        brier: Mean over images of the summed squared error of all scores, in [0, 2].
+        ece: Expected calibration error of the best score, over 15 bins of equal width.
+        classes: Each class that occurs.
+        confusions: (true index, predicted index, count), the most frequent mistakes first.
+    """
+
+    images: int
+    failed: int
+    top1: Measure
+    top1_of_all: Measure
+    top5: Measure | None
+    macro_recall: Measure
+    macro_f1: Measure
+    nll: Measure
+    brier: Measure
+    ece: Measure
+    classes: tuple[ClassMeasures, ...]
+    confusions: tuple[tuple[int, int, int], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        found: dict[str, Any] = {"images": self.images, "failed": self.failed}
+        for name in ("top1", "top1_of_all", "top5", "macro_recall", "macro_f1"):
+            measure = getattr(self, name)
+            found[name] = None if measure is None else measure.to_dict()
+        for name in ("nll", "brier", "ece"):
+            found[name] = getattr(self, name).to_dict()
+        found["classes"] = [one.to_dict() for one in self.classes]
+        found["confusions"] = [list(one) for one in self.confusions]
+        return found
+
+
+def measure(answers: Answers, labels: Labels) -> Measures:
+    """All measures of some answers; at least one image could be labelled."""
+    known, best, scores = answers.known, answers.best, answers.scores
+    right = best == known
+    top5 = _in_top(scores, known, TOP) if scores.shape[1] > TOP else None
+    own = np.clip(scores[np.arange(len(known)), known], _LEAST, None)
+    resampled = _Resampled(known, best, answers.truth)
+    return Measures(
+        images=len(answers.truth),
+        failed=len(answers.failures),
+        top1=resampled.mean(right),
+        top1_of_all=resampled.mean_of_all(answers.right),
+        top5=None if top5 is None else resampled.mean(top5),
+        macro_recall=resampled.macro_recall(),
+        macro_f1=resampled.macro_f1(),
+        nll=resampled.mean(-np.log(own)),
+        brier=resampled.mean(_brier(scores, known)),
+        ece=resampled.calibration_error(scores.max(axis=1), right),
+        classes=_per_class(answers, labels),
+        confusions=_confusions(known, best),
+    )
+
+
+def _in_top(scores: NDArray[np.float64], known: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Whether fewer than `count` classes score higher; among equals the lower index is better."""
+    own = scores[np.arange(len(known)), known][:, None]
+    before = np.arange(scores.shape[1]) < known[:, None]
+    better = (scores > own) | ((scores == own) & before)
+    return np.asarray(better.sum(axis=1) < count)
+
+
+def _brier(scores: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.float64]:
+    own = scores[np.arange(len(known)), known]
+    return np.asarray((scores**2).sum(axis=1) - 2 * own + 1)
+
+
+def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each score in [0, 1]: int (M,)."""
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+
+
+class _Resampled:
+    """Measures with intervals: each figure again for the same resamples of the images."""
+
+    def __init__(
+        self, known: NDArray[np.int64], best: NDArray[np.int64], truth: NDArray[np.int64]
+    ) -> None:
+        classes, self._known = np.unique(known, return_inverse=True)
+        self._best = np.searchsorted(classes, best)
+        self._best[~np.isin(best, classes)] = len(classes)  # a class that does not occur
+        self._count = len(classes)
+        chance = np.random.default_rng(_SEED)
+        shares = np.full(len(known), 1 / len(known))
+        self._weights = [chance.multinomial(len(known), shares) for _ in range(RESAMPLES)]
+        every = np.full(len(truth), 1 / len(truth))
+        self._of_all = [chance.multinomial(len(truth), every) for _ in range(RESAMPLES)]
+
+    def mean(self, values: NDArray[Any]) -> Measure:
+        return _interval(float(values.mean()), [w @ values / w.sum() for w in self._weights])
+
+    def mean_of_all(self, values: NDArray[Any]) -> Measure:
+        return _interval(float(values.mean()), [w @ values / w.sum() for w in self._of_all])
+
+    def macro_recall(self) -> Measure:
+        return self._over(lambda w: float(np.nanmean(self._parts(w)[0])))
+
+    def macro_f1(self) -> Measure:
+        return self._over(lambda w: float(np.nanmean(self._parts(w)[1])))
+
+    def calibration_error(
+        self, confidence: NDArray[np.float64], right: NDArray[np.bool_]
+    ) -> Measure:
+        bins = bins_of(confidence)
+
+        def error(weights: NDArray[Any]) -> float:
+            gaps = np.bincount(bins, weights * (right - confidence), BINS)
+            return float(np.abs(gaps).sum() / weights.sum())
+
+        return self._over(error)
+
+    def _parts(self, weights: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Recall and F1 of each class; NaN where a resample holds none of it."""
+        size = self._count
+        hits = np.bincount(self._known, weights * (self._known == self._best), size)
+        true = np.bincount(self._known, weights, size)
+        said = np.bincount(self._best, weights, size + 1)[:size]
+        occurs = true > 0
+        recall = np.divide(hits, true, out=np.full(size, np.nan), where=occurs)
+        f1 = np.divide(2 * hits, true + said, out=np.full(size, np.nan), where=occurs)
+        return recall, f1
+
+    def _over(self, figure: Any) -> Measure:
+        return _interval(figure(np.ones(len(self._known))), [figure(w) for w in self._weights])
+
+
+def _interval(value: float, resampled: list[float]) -> Measure:
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Measure(value, float(low), float(high))
+
+
+def _per_class(answers: Answers, labels: Labels) -> tuple[ClassMeasures, ...]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    known, best = answers.known, answers.best
+    occurring = np.unique(answers.truth)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        known, best, labels=occurring, zero_division=0.0
+    )
+    failed = np.bincount(answers.truth[~answers.read], minlength=len(labels))
+    total = np.bincount(answers.truth, minlength=len(labels))
+    return tuple(
+        ClassMeasures(
+            index=int(index),
+            label=labels[int(index)],
+            images=int(total[index]),
+            failed=int(failed[index]),
+            recall=float(recall[place]),
+            precision=float(precision[place]),
+            f1=float(f1[place]),
+            mistaken=_mistaken(best[known == index], int(index), labels),
+        )
+        for place, index in enumerate(occurring)
+    )
+
+
+def _mistaken(best: NDArray[np.int64], index: int, labels: Labels) -> tuple[str, int] | None:
+    others = best[best != index]
+    if not len(others):
+        return None
+    counts = np.bincount(others)
+    return labels[int(counts.argmax())], int(counts.max())
+
+
+def _confusions(
+    known: NDArray[np.int64], best: NDArray[np.int64]
+) -> tuple[tuple[int, int, int], ...]:
+    wrong = known != best
+    pairs, counts = np.unique(np.stack([known[wrong], best[wrong]], 1), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return tuple((int(pairs[i][0]), int(pairs[i][1]), int(counts[i])) for i in order)
