@@ -7,6 +7,7 @@ from toplabel._version import __version__
 
 TYPE_CHECKING = False  # checkers know it by name; importing `typing` would be most of the cost
 if TYPE_CHECKING:
+    from toplabel.calibrating import calibrate
     from toplabel.errors import (
         BundleError,
         CheckpointError,
@@ -54,6 +55,7 @@ __all__ = [
     "ToplabelError",
     "UsageError",
     "__version__",
+    "calibrate",
     "evaluate",
     "explain",
     "label",
@@ -73,6 +75,7 @@ _HOME = {
     "ReadOptions": "toplabel.image",
     "RunSummary": "toplabel.runs",
     "run": "toplabel.runs",
+    "calibrate": "toplabel.calibrating",
     "Evaluation": "toplabel.evaluation",
     "evaluate": "toplabel.evaluation",
     "explain": "toplabel.explaining",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 from toplabel import cache
+from toplabel.calibration import Calibration
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels import Labels
 from toplabel.prediction import Activation
@@ -34,6 +35,7 @@ class Bundle:
         labels: K of them.
         activation: How outputs become scores.
         provenance: Source, revision, licence, versions, as text.
+        calibration: What its scores are worth, where that has been measured.
     """
 
     name: str
@@ -42,12 +44,15 @@ class Bundle:
     labels: Labels
     activation: Activation = "softmax"
     provenance: Mapping[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in get_args(Activation):
             raise BundleError(
                 f"got activation {self.activation!r}; expected {', '.join(get_args(Activation))}"
             )
+        if self.calibration is not None and self.activation != "softmax":
+            raise BundleError("a calibration belongs to a model of exclusive classes")
         self.labels.check_count(self.program.outputs)
         expected = (self.preprocess.num_channels, *self.preprocess.input_size)
         if self.program.input_shape != expected:
@@ -58,7 +63,7 @@ class Bundle:
 
     def to_manifest(self) -> dict[str, Any]:
         """Everything but the program, as plain data for JSON."""
-        return {
+        manifest: dict[str, Any] = {
             "schema": MANIFEST_SCHEMA,
             "name": self.name,
             "program": self.program.key,
@@ -71,6 +76,9 @@ class Bundle:
             },
             "provenance": dict(self.provenance),
         }
+        if self.calibration is not None:
+            manifest["calibration"] = self.calibration.to_dict()
+        return manifest
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any], program: Program) -> Self:
@@ -100,6 +108,7 @@ class Bundle:
                 ),
                 activation=manifest["activation"],
                 provenance={_text(k): _text(v) for k, v in manifest["provenance"].items()},
+                calibration=_calibration(manifest),
             )
         except (AttributeError, KeyError, TypeError, ToplabelError) as error:
             raise BundleError(f"the bundle's manifest is damaged: {error}") from error
@@ -123,6 +132,11 @@ class Bundle:
         if not isinstance(manifest, dict):
             raise BundleError(f"no readable bundle at {folder}: its manifest is no object")
         return cls.from_manifest(manifest, Program.read(folder))
+
+
+def _calibration(manifest: Mapping[str, Any]) -> Calibration | None:
+    said = manifest.get("calibration")
+    return None if said is None else Calibration.from_dict(said)
 
 
 def _text(value: object) -> str:

@@ -14,7 +14,7 @@ from toplabel.guard import is_close
 from toplabel.image import Picture, ReadOptions, read_image, source_name
 from toplabel.image.arrays import is_tensor
 from toplabel.prediction import Prediction
-from toplabel.scoring import probabilities, rank
+from toplabel.scoring import rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,7 +164,17 @@ def _infer(items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine) -
 def _is_doubtful(item: _Item, classifier: Classifier, settings: Settings) -> bool:
     if item.scale == 1 or item.logits is None:
         return False
-    return is_close(item.logits, activation=classifier.activation, threshold=settings.threshold)
+    return is_close(
+        item.logits,
+        activation=classifier.activation,
+        threshold=_threshold(classifier, settings),
+        temperature=classifier.temperature,
+    )
+
+
+def _threshold(classifier: Classifier, settings: Settings) -> float | None:
+    """What is asked for, else what the model's calibration says."""
+    return classifier.threshold if settings.threshold is None else settings.threshold
 
 
 def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Prediction:
@@ -177,7 +187,8 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
             classifier.labels,
             activation=classifier.activation,
             top_k=settings.top_k,
-            threshold=settings.threshold,
+            threshold=_threshold(classifier, settings),
+            temperature=classifier.temperature,
         )
     except ImageError as error:
         return Prediction.failed(item.name, classifier.name, error, warnings=item.warnings)
@@ -199,4 +210,4 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
 
 
 def _all_scores(logits: NDArray[np.float32], classifier: Classifier) -> NDArray[np.float16]:
-    return probabilities(logits, classifier.activation).astype(np.float16)
+    return classifier.scores(logits).astype(np.float16)

@@ -7,10 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from toplabel.scoring import probabilities
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
 
     from toplabel.bundle import Bundle
+    from toplabel.calibration import Calibration
     from toplabel.engines import Engine
     from toplabel.labels import Labels
     from toplabel.prediction import Activation
@@ -45,6 +51,7 @@ class Classifier:
     `parallel`: many images go fastest through an engine of one thread that several threads call
     at once; else through one that computes with all threads, or on a device, a call at a time.
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
+    `calibration`: What its scores are worth, where that has been measured.
     `live`: The network itself, where PyTorch can have it; a file without one has none.
     """
 
@@ -57,6 +64,21 @@ class Classifier:
     bundle: Bundle | None = None
     unsaved: str = ""
     live: Live | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by before they become scores; 1 without a calibration."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
+    @property
+    def threshold(self) -> float | None:
+        """The score below which it is unsure, where nobody asks for another."""
+        return None if self.calibration is None else self.calibration.threshold
+
+    def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Scores in [0, 1], float64, of its logits, of the same shape (..., K)."""
+        return probabilities(logits / np.float32(self.temperature), self.activation)
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Classifier:
@@ -75,4 +97,5 @@ class Classifier:
             open_engine=open_engine,
             parallel=True,
             bundle=bundle,
+            calibration=bundle.calibration,
         )

@@ -23,7 +23,11 @@ first two logits by more than 0.32; 10 changed their label, all with the two at 
 
 
 def is_close(
-    logits: NDArray[np.float32], *, activation: Activation, threshold: float | None = None
+    logits: NDArray[np.float32],
+    *,
+    activation: Activation,
+    threshold: float | None = None,
+    temperature: float = 1.0,
 ) -> bool:
     """Whether a slightly different reading of the image could change the answer.
 
@@ -31,6 +35,7 @@ def is_close(
         logits: Shape (K,), float32, of an image decoded at a reduced scale.
         activation: How they become scores.
         threshold: The score below which an answer is `unsure`, if there is one.
+        temperature: What the logits are divided by before they become scores.
     """
     if not np.isfinite(logits).all():
         return True
@@ -45,8 +50,9 @@ def is_close(
         return bool((np.abs(values - boundary) < MARGIN).any())
     if threshold is None:
         return False
-    others = np.logaddexp.reduce(np.delete(values, int(values.argmax())))  # -inf where none
-    return bool(abs((first - others) - _log_odds(threshold)) < MARGIN)
+    scaled = values / temperature
+    others = np.logaddexp.reduce(np.delete(scaled, int(scaled.argmax())))  # -inf where none
+    return bool(abs((scaled.max() - others) - _log_odds(threshold)) < MARGIN / temperature)
 
 
 def _log_odds(probability: float) -> float:

@@ -198,8 +198,13 @@ def _restated(bundle: Bundle, running: Running, stated: Stated) -> Bundle:
     if labels is not None:
         labels.check_count(len(bundle.labels))
         tell_order(labels, running)
+    calibration = bundle.calibration
+    if calibration is not None and (recipe is not None or stated.multi_label):
+        running.notify("its calibration is left out: it was made with another preprocessing")
+        calibration = None
     return replace(
         bundle,
+        calibration=calibration,
         labels=labels or bundle.labels,
         preprocess=recipe or bundle.preprocess,
         activation=(

@@ -36,6 +36,7 @@ def rank(
     activation: Activation,
     top_k: int,
     threshold: float | None = None,
+    temperature: float = 1.0,
 ) -> Ranking:
     """Ranking of one input's classes.
 
@@ -47,6 +48,7 @@ def rank(
         top_k: How many classes to return; more than K means K. Multi-label models return all at
             or above the threshold instead.
         threshold: In [0, 1]. A best score below it is `unsure`.
+        temperature: The logits are divided by it before they become scores.
 
     Raises:
         ImageError: `non_finite`, where a logit is NaN or infinite.
@@ -56,7 +58,7 @@ def rank(
             "non_finite",
             "the model answered NaN or infinity for this image; its weights or input are broken",
         )
-    scores = probabilities(logits, activation)
+    scores = probabilities(logits / np.float32(temperature), activation)
     if activation == "sigmoid":
         threshold = MULTI_LABEL_THRESHOLD if threshold is None else threshold
         top_k = max(1, int((scores >= threshold).sum()))

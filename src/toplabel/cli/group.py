@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
     "run": "toplabel.cli.run:run",
     "explain": "toplabel.cli.explain:explain",
+    "calibrate": "toplabel.cli.calibrate:calibrate",
     "evaluate": "toplabel.cli.evaluate:evaluate",
     "models": "toplabel.cli.models:models",
     "inspect": "toplabel.cli.inspect:inspect",

@@ -10,7 +10,6 @@ import numpy as np
 
 from toplabel.ordered import chunked, ordered_map
 from toplabel.prediction import Failure, Prediction
-from toplabel.scoring import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,9 +97,7 @@ def answer_all(
     truth = np.array([matching.indices[name] for name in images.names], np.int64)
     logits = rows[read]
     classifier = predictor.classifier
-    return Answers(
-        images, truth, read, logits, probabilities(logits, classifier.activation), failures
-    )
+    return Answers(images, truth, read, logits, classifier.scores(logits), failures)
 
 
 def _keep(

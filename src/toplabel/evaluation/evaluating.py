@@ -117,14 +117,22 @@ def evaluate(
         measures=measure(answers, predictor.labels),
         matching=matching,
         order=order,
-        notes=tuple(_notes(images, matching, order)),
+        notes=tuple(_notes(predictor, images, matching, order)),
         answers=answers,
     )
 
 
-def _notes(images: LabelledImages, matching: Matching, order: OrderFinding) -> list[str]:
+def _notes(
+    predictor: Predictor, images: LabelledImages, matching: Matching, order: OrderFinding
+) -> list[str]:
     classes = images.classes
     notes = []
+    calibration = predictor.classifier.calibration
+    if calibration is not None and calibration.digest == images.digest:
+        notes.append(
+            "these are the images that the model was calibrated on: its calibration error, Brier"
+            " score and likelihood are flattered; take others"
+        )
     if len(classes) == 1:
         notes.append(
             f"all images are of one class, {classes[0]!r}: this is its recall, and says nothing of"

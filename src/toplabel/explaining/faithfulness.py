@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toplabel.explaining.masking import masked_logits
-from toplabel.scoring import probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.engines import Engine
-    from toplabel.prediction import Activation
 
 SHARE = 0.1
 """How much of the input is painted over."""
@@ -31,7 +29,7 @@ def faithfulness(
     *,
     index: int,
     score: float,
-    activation: Activation,
+    scores: Callable[[NDArray[np.float32]], NDArray[np.float64]],
     batch_size: int,
 ) -> tuple[float, float]:
     """How much of the score is lost without the hottest tenth, and without a random one.
@@ -45,7 +43,7 @@ def faithfulness(
         heat: Over that input, float32 (h, w).
         index: The class that it is of.
         score: Of that class, with all of the input.
-        activation: What makes scores of the model's outputs.
+        scores: Makes scores of the model's outputs.
         batch_size: Inputs in one call of the engine.
     """
     if not heat.any():  # no part is hotter than another
@@ -53,7 +51,7 @@ def faithfulness(
     hottest = _hottest(heat)
     masks = [hottest, *_moved(hottest)]
     logits = masked_logits(engine, tensor, masks, batch_size=batch_size)
-    lost = score - np.nan_to_num(probabilities(logits, activation)[:, index])
+    lost = score - np.nan_to_num(scores(logits)[:, index])
     return float(lost[0]), float(lost[1:].mean())
 
 

@@ -17,7 +17,7 @@ from toplabel.explaining.naming import find_label
 from toplabel.explaining.occlusion import cell_size, occlusion_heat
 from toplabel.explaining.placing import place
 from toplabel.image import Picture, ReadOptions, read_image
-from toplabel.scoring import probabilities, rank
+from toplabel.scoring import rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def find(
     (logits,) = engine(tensor[None])
     ranking = rank(logits, classifier.labels, activation=classifier.activation, top_k=1)
     index = ranking.best.index if index is None else index
-    score = float(probabilities(logits, classifier.activation)[index])
+    score = float(classifier.scores(logits)[index])
     asked = _Asked(classifier, engine, tensor, logits, index, batch_size or _batch_size(engine))
     heat, used, layer = _heat(asked, method)
     proof = faithfulness(
@@ -95,7 +95,7 @@ def find(
         heat,
         index=index,
         score=score,
-        activation=classifier.activation,
+        scores=classifier.scores,
         batch_size=asked.batch_size,
     )
     return Finding(picture, heat, index, score, used, layer, proof)

@@ -38,6 +38,7 @@ def describe_packed(path: str | os.PathLike[str]) -> dict[str, Any]:
             "labels": names[:_SHOWN_LABELS],
             "activation": manifest.get("activation"),
             "preprocess": manifest.get("preprocess"),
+            "calibration": manifest.get("calibration"),
             "licence": provenance.get("licence", "not stated"),
             "provenance": provenance,
             "made_by": manifest.get("made_by"),

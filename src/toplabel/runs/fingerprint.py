@@ -39,6 +39,7 @@ def fingerprint(classifier: Classifier, settings: Settings) -> dict[str, Any]:
         "preprocess": classifier.preprocess.to_dict(),
         "labels": _digest([classifier.labels.names, classifier.labels.ids]),
         "activation": classifier.activation,
+        "calibration": classifier.calibration and classifier.calibration.to_dict(),
         **options,
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))

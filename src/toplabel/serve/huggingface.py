@@ -95,7 +95,8 @@ def _scores(answer: Answer, model: ServedModel, parameters: dict[str, Any]) -> l
             f"function_to_apply is none of {', '.join(_FUNCTIONS)}",
         )
     assert answer.logits is not None
-    scores = probabilities(answer.logits, function)
+    own = function == classifier.activation
+    scores = classifier.scores(answer.logits) if own else probabilities(answer.logits, function)
     order = np.argsort(-answer.logits, kind="stable")[:top_k]
     return [
         {"label": classifier.labels[int(i)], "score": round(float(scores[i]), _DIGITS)}

@@ -8,7 +8,6 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from toplabel._version import __version__
-from toplabel.scoring import probabilities
 from toplabel.serve.classify import as_json, facts
 from toplabel.serve.described import errors
 from toplabel.serve.health import check_ready
@@ -186,7 +185,7 @@ def _parameters(one: dict[str, Any]) -> dict[str, Any]:
 def _output(wanted: _Wanted, model: ServedModel, logits: Logits) -> Tensor:
     classifier = model.predictor.classifier
     stacked = np.stack(logits)  # (N, K)
-    scores = probabilities(stacked, classifier.activation).astype(np.float32)
+    scores = classifier.scores(stacked).astype(np.float32)
     best = stacked.argmax(axis=1)
     if wanted.classes and wanted.name in ("scores", "logits"):
         values = scores if wanted.name == "scores" else stacked

@@ -1,1 +1,0 @@
-"""Calibration: scores that mean something, and a threshold for a wished precision."""

@@ -1,0 +1,116 @@
+"""`toplabel calibrate`: scores that mean something, kept in a bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toplabel.cli.options import (
+    debug_option,
+    reading_options,
+    running_options,
+    stating_options,
+    take_read_options,
+    take_statements,
+)
+from toplabel.cli.sections import Sectioned
+from toplabel.cli.terminal import Progress, is_terminal, say
+
+if TYPE_CHECKING:
+    from toplabel.calibrating import Calibrated
+
+HELP = """Make scores mean something, and say below which a model is unsure.
+
+\b
+toplabel calibrate val/ -m best.toplabel -o calibrated.toplabel
+toplabel calibrate val/ -m best.pth --arch resnet18 ... -o best.toplabel --precision 0.95
+
+DATA is as for toplabel evaluate: images that the model was NOT trained on. One half of them fits a
+temperature and chooses the threshold, the other says what these are worth. The bundle keeps them:
+its scores are calibrated, and answers below the threshold are marked unsure, wherever it runs.
+"""
+
+
+@click.command(cls=Sectioned, help=HELP, short_help="Make a model's scores mean something.")
+@click.argument("data", metavar="DATA")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The bundle to write.",
+)
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Of the answers that are not unsure.  [default: no threshold]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no notes and no progress.")
+@running_options
+@stating_options
+@reading_options
+@debug_option
+def calibrate(
+    data: str,
+    *,
+    output: Path,
+    precision: float | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Calibrate a model."""
+    from toplabel._optional import require
+    from toplabel.labelled import read_labelled
+    from toplabel.packed import check_target
+
+    require("sklearn", extra="evaluate", purpose="toplabel calibrate")
+    options["read"] = take_read_options(options)
+    options |= take_statements(options)
+    check_target(output)
+    images = read_labelled(data)
+    from toplabel import load
+    from toplabel.calibrating import calibrate as calibrate_model
+
+    progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
+    with load(options.pop("model"), notify=_silent if quiet else say, **options) as predictor:
+        found = calibrate_model(predictor, images, precision=precision, progress=progress.update)
+    progress.clear()
+    found.save(output)
+    _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found, output)))
+    return 0
+
+
+def _silent(text: str) -> None:
+    """Tell nobody."""
+
+
+def _print(text: str) -> None:
+    from toplabel.cli.records import Records
+
+    Records().write((text + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _lines(found: Calibrated, output: Path) -> list[str]:
+    calibration, before, after = found.calibration, found.before, found.after
+    lines = [
+        found.model,
+        f"temperature {calibration.temperature:.3f}, fitted on {found.fitted_on:,} images",
+        f"on {found.checked_on:,} others, {found.accuracy:.1%} of which it gets right:",
+        f"  calibration error (15 bins)  {before.ece:.3f} -> {after.ece:.3f}",
+        f"  negative log likelihood      {before.nll:.3f} -> {after.nll:.3f}",
+    ]
+    if calibration.threshold is not None:
+        lines.append(
+            f"unsure below {calibration.threshold:.4f}: of the others {calibration.coverage:.1%}"
+            f" get an answer, and {calibration.precision:.1%} of these are right"
+            f" ({100 * (calibration.low or 0):.1f} to {100 * (calibration.high or 0):.1f} %)"
+        )
+    return [*lines, *(f"note: {note}" for note in found.notes), f"wrote {output}"]
