@@ -8,6 +8,7 @@ from toplabel._version import __version__
 TYPE_CHECKING = False  # checkers know it by name; importing `typing` would be most of the cost
 if TYPE_CHECKING:
     from toplabel.calibrating import calibrate
+    from toplabel.diagnosis import Diagnosis, diagnose
     from toplabel.errors import (
         BundleError,
         CheckpointError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleError",
     "CheckpointError",
+    "Diagnosis",
     "DownloadError",
     "EngineError",
     "Evaluation",
@@ -56,6 +58,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "calibrate",
+    "diagnose",
     "evaluate",
     "explain",
     "label",
@@ -76,6 +79,8 @@ _HOME = {
     "RunSummary": "toplabel.runs",
     "run": "toplabel.runs",
     "calibrate": "toplabel.calibrating",
+    "Diagnosis": "toplabel.diagnosis",
+    "diagnose": "toplabel.diagnosis",
     "Evaluation": "toplabel.evaluation",
     "evaluate": "toplabel.evaluation",
     "explain": "toplabel.explaining",

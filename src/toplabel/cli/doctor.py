@@ -1,0 +1,130 @@
+"""`toplabel doctor`: what is the matter with a checkpoint, and its preprocessing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toplabel.cli.options import debug_option, stating_options, take_statements
+from toplabel.cli.sections import Sectioned
+from toplabel.errors import UsageError
+
+if TYPE_CHECKING:
+    from toplabel.diagnosis import Diagnosis
+
+HELP = """Say what is the matter with a checkpoint, and how its pictures were preprocessed.
+
+\b
+toplabel doctor best.pth --arch resnet18 --images some/       16 ordinary photos or more
+toplabel doctor best.pth --arch resnet18 --labelled few/      10 to 100 whose classes are known
+toplabel doctor best.pth --labelled few/ -o recipe.json       for --preprocess
+toplabel doctor best.pth --labelled few/ -o best.toplabel     straight into a bundle
+
+Without labels the values that reach the batch normalisations are compared with what these remember
+of the training. It names the family of the values, sometimes the order of the colours, and says
+"cannot tell" where the evidence is weak. Exit status: 0 told, 1 it cannot tell, 2 nothing done.
+"""
+
+_SIGNS = {"fine": "ok", "wrong": "WRONG", "told": "found", "cannot tell": "?"}
+
+
+@click.command(cls=Sectioned, help=HELP, short_help="Say what is the matter with a checkpoint.")
+@click.argument("model", metavar="FILE")
+@click.option("--images", metavar="FOLDER", help="Ordinary photos, at least 16; no labels needed.")
+@click.option("--labelled", metavar="DATA", help="Labelled pictures, as toplabel evaluate takes.")
+@click.option("--size", type=click.IntRange(min=1), metavar="N", help="Of its input, in pixels.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the recipe goes: .json for --preprocess, or .toplabel.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@stating_options
+@debug_option
+def doctor(
+    model: str,
+    *,
+    images: str | None,
+    labelled: str | None,
+    size: int | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Diagnose one checkpoint."""
+    from toplabel._optional import require
+
+    require("torch", extra="torch", purpose="toplabel doctor")
+    require("scipy", extra="evaluate", purpose="toplabel doctor")
+    said = take_statements(options)
+    if said["preprocess"] is not None:
+        raise UsageError("got --preprocess, which is what doctor finds out; leave it away")
+    _check_output(output)
+    from toplabel.diagnosis import diagnose
+
+    found = diagnose(model, images=images, labelled=labelled, size=size, **said)
+    _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
+    if output is not None:
+        _write(found, model, output, said)
+    return 0 if found.sure else 1
+
+
+def _check_output(output: Path | None) -> None:
+    """Stop before minutes of work whose result could not be written.
+
+    Raises:
+        UsageError: It has another ending, stands in no folder, or exists and is something else.
+    """
+    if output is None:
+        return
+    if output.suffix not in (".json", ".toplabel"):
+        raise UsageError(f"got -o {str(output)!r}; expected a name that ends in .json or .toplabel")
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"got -o {str(output)!r}, in a folder that does not exist")
+    if output.suffix == ".toplabel":
+        from toplabel.packed import check_target
+
+        check_target(output)
+
+
+def _print(text: str) -> None:
+    from toplabel.cli.records import Records
+
+    Records().write((text + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _lines(found: Diagnosis) -> list[str]:
+    lines = [found.model]
+    for one in found.findings:
+        lines.append(f"  {_SIGNS[one.state]:<5}  {one.topic}: {one.text}")
+        lines += [
+            f"         {text}" for text in (one.evidence, one.line and f"-> {one.line}") if text
+        ]
+    if found.recipe is not None:
+        doubt = "" if found.sure else " (what could not be told is a usual choice)"
+        lines.append(f"recipe{doubt}: {json.dumps(found.recipe.to_dict())}")
+    return lines
+
+
+def _write(found: Diagnosis, model: str, output: Path, said: dict[str, Any]) -> None:
+    """Keep the recipe.
+
+    Raises:
+        UsageError: There is none, or not all of it could be told.
+    """
+    if found.recipe is None or not found.sure:
+        raise UsageError(
+            f"nothing was written to {str(output)!r}: not all of the recipe could be told; take the"
+            " one above at your own risk, or give more pictures"
+        )
+    if output.suffix == ".json":
+        output.write_text(found.recipe.to_json() + "\n", encoding="utf-8")
+        return
+    from toplabel import load
+
+    load(model, **{**said, "preprocess": found.recipe}).save(output)

@@ -1,0 +1,101 @@
+"""Choosing: trials of recipes on labelled pictures in, the one to take and its equals out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toplabel.diagnosis.behaviour import answer
+from toplabel.diagnosis.candidates import Candidate, Colour, usual
+from toplabel.diagnosis.search import (
+    Trials,
+    Tried,
+    at_one_temperature,
+    colour_of,
+    geometries,
+    refinements,
+    within_errors,
+)
+from toplabel.errors import ImageError
+from toplabel.image import ReadOptions, read_image
+from toplabel.labelled import OrderFinding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from toplabel.diagnosis.subject import Subject
+    from toplabel.preprocess import Preprocess
+
+
+def choose_values(
+    trials: Trials, every: Sequence[Candidate], base: Preprocess, order: OrderFinding
+) -> tuple[Tried, list[Tried], tuple[Colour | None, float]]:
+    """The normalisation to take, all that are tied with the best, and the colour order."""
+    tried = at_one_temperature(trials.run(every, base, _outputs(order)))
+    best = min(tried, key=lambda one: one.loss)
+    colour = colour_of([one for one in tried if one.candidate.family == best.candidate.family])
+    if colour[0] is not None:
+        tried = [one for one in tried if one.candidate.colour == colour[0]]
+    tied = list(within_errors(tried))
+    plain = _usual(tied, base)
+    return plain, [plain, *(one for one in tied if one is not plain)], colour
+
+
+def _usual(tied: Sequence[Tried], base: Preprocess) -> Tried:
+    """Of those that are tied, the most usual constants; else the best that a recipe can say."""
+    best = tied[0].candidate
+    wanted = usual(best.family, best.colour, base.num_channels)
+    said = [one for one in tied if one.candidate.recipe(base) is not None]
+    return next((one for one in said if one.candidate == wanted), (said or tied)[0])
+
+
+def choose_geometry(
+    trials: Trials, chosen: Tried, subject: Subject, order: OrderFinding
+) -> tuple[Tried, list[Tried]]:
+    """The way to the size to take, and all that are tied with it: coarse, then fine."""
+    outputs = _outputs(order)
+
+    def run(every: list[Preprocess]) -> list[Tried]:
+        found = [trials.run([chosen.candidate], one, outputs)[0] for one in every if fits(one)]
+        return at_one_temperature(found) if found else []
+
+    def fits(geometry: Preprocess) -> bool:
+        try:
+            look = np.zeros((1, *geometry.input_size, subject.channels), np.uint8)
+            answer(subject.network, chosen.candidate.tensor(look))
+        except Exception:  # the network takes no such size
+            return False
+        return True
+
+    coarse = run(ways(trials.sources, subject))
+    best = min(coarse, key=lambda one: one.loss)
+    tied = list(within_errors([*coarse, *run(refinements(best.geometry))]))
+    own = coarse[0] if subject.library is not None and coarse[0] in tied else tied[0]
+    return own, [own, *(one for one in tied if one is not own)]
+
+
+def ways(sources: Sequence[object], subject: Subject) -> list[Preprocess]:
+    """Ways to the size; one alone where the pictures have it already."""
+    if _sizes(sources) == {subject.geometry.input_size}:
+        return [replace(subject.geometry, resize_mode="none", resize_size=None)]
+    return geometries(subject.geometry, subject.library)
+
+
+def _sizes(sources: Sequence[object]) -> set[tuple[int, int]]:
+    """The (height, width) of those that can be read."""
+    found = set()
+    for source in sources:
+        try:
+            picture = read_image(source, options=ReadOptions())
+        except ImageError:
+            continue
+        found.add((picture.height, picture.width))
+    return found
+
+
+def _outputs(order: OrderFinding) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    found = order.outputs
+    return (lambda truth: truth) if found is None else (lambda truth: found[truth])

@@ -1,0 +1,207 @@
+"""Verdict: divergences of every candidate in, the family and the colour order that fit out.
+
+The family is that of the lowest divergence at the first batch normalisation that runs. It is named
+only where photos drawn again give it, too, where the next family is clearly worse, where it fits
+in itself, and where no other scale of the same input would fit clearly better: the last is what
+tells that the true recipe is none of the candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toplabel.diagnosis.candidates import Candidate, Colour, Family, families
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHARE = 0.95
+"""Of the draws of photos, so many must give the same family."""
+
+MARGIN = 0.3
+"""Of the logarithms of two families' divergences."""
+
+FIT = 0.12
+"""Nats a channel: a true recipe on ordinary photos lies below it."""
+
+PAIR_MARGIN = 0.7
+"""Between constants and each picture's own mean and std, which do nearly the same to photos."""
+
+_PAIR: tuple[Family, Family] = ("z-score", "per image")
+
+_COLOUR_BLIND: tuple[Family, ...] = ("z-score", "per image", "caffe")
+"""Where each channel loses its own mean, either order of the channels looks much the same."""
+
+COLOUR_SHARE = 0.9
+_OTHER_SCALE = 1.5
+"""How much better than the candidate itself its input at another scale may fit."""
+
+SCALES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0)
+SHIFTS = (-0.6, -0.3, 0.0, 0.3, 0.6)
+"""Of the input, about its own mean; shifts in its own standard deviations."""
+_NEAR_SCALE, _NEAR_SHIFT = 1.25, 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One family, its best candidate, and how well it fits."""
+
+    family: Family
+    candidate: Candidate
+    divergence: float
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyVerdict:
+    """Which family fits.
+
+    Args:
+        family: It; None where it cannot be told.
+        tied: Another that does nearly the same to photos and fits as well; "z-score" and "per
+            image" are such a pair.
+        ranked: All families, the best first.
+        share: Of the draws of photos that give the best one.
+        margin: Of the logarithms of the first two divergences.
+        reason: Why it cannot be told; "" where it can.
+    """
+
+    family: Family | None
+    tied: Family | None
+    ranked: tuple[Ranked, ...]
+    share: float
+    margin: float
+    reason: str
+
+
+def decide_family(
+    every: Sequence[Candidate], divergences: NDArray[np.float64], other: OtherScale | None
+) -> FamilyVerdict:
+    """The family that fits, or that none can be told.
+
+    Args:
+        every: C candidates.
+        divergences: (C, R): of all photos, then of each draw of them.
+        other: How the best candidate fits at other scales; None: that is not known yet.
+    """
+    names = families(every)
+    lowest = np.stack(
+        [
+            divergences[[i for i, one in enumerate(every) if one.family == name]].min(axis=0)
+            for name in names
+        ]
+    )  # (F, R)
+    order = np.argsort(lowest[:, 0])
+    ranked = tuple(_ranked(names[i], every, divergences[:, 0]) for i in order)
+    first = ranked[0]
+    alike = _PAIR if first.family in _PAIR else (first.family,)
+    second = next(one for one in ranked if one.family not in alike)
+    won = np.array(names)[lowest[:, 1:].argmin(axis=0)]
+    share = float(np.isin(won, alike).mean())
+    margin = float(np.log(second.divergence / first.divergence))
+    reason = _doubt(first, second, share, margin, other)
+    if reason:
+        return FamilyVerdict(None, None, ranked, share, margin, reason)
+    family, tied = _within_pair(ranked, won)
+    return FamilyVerdict(family, tied, ranked, share, margin, "")
+
+
+def _within_pair(ranked: Sequence[Ranked], won: NDArray[np.str_]) -> tuple[Family, Family | None]:
+    """Which of a pair it is; constants where that is not clear, and the other tied with them."""
+    first = ranked[0]
+    if first.family not in _PAIR:
+        return first.family, None
+    (twin,) = (one for one in ranked if one.family in _PAIR and one is not first)
+    apart = float(np.log(twin.divergence / first.divergence))
+    if apart >= PAIR_MARGIN and float((won == first.family).mean()) >= SHARE:
+        return first.family, None
+    return _PAIR
+
+
+@dataclass(frozen=True, slots=True)
+class OtherScale:
+    """At which scale and shift of its input a candidate would fit best, and how well."""
+
+    scale: float
+    shift: float
+    divergence: float
+
+
+def _ranked(name: Family, every: Sequence[Candidate], values: NDArray[np.float64]) -> Ranked:
+    place = min((i for i, one in enumerate(every) if one.family == name), key=lambda i: values[i])
+    return Ranked(name, every[place], float(values[place]))
+
+
+def _doubt(
+    first: Ranked, second: Ranked, share: float, margin: float, other: OtherScale | None
+) -> str:
+    """Why the first may be wrong; "" where nothing speaks against it."""
+    if share < SHARE:
+        return f"only {share:.0%} of the draws of these photos give {first.family!r} again"
+    if margin < MARGIN:
+        return f"{first.family!r} and {second.family!r} fit nearly as well as one another"
+    if first.divergence > FIT:
+        return (
+            f"even the best, {first.family!r}, fits badly ({first.divergence:.2f} nats, a true one"
+            f" below {FIT}): none of the candidates, or photos of another kind than it was trained"
+            " on"
+        )
+    if other is not None and _contradicts(first, other):
+        return (
+            f"the best, {first.family!r}, would fit {first.divergence / other.divergence:.1f} times"
+            f" as well with its input scaled by {other.scale:g} and moved by {other.shift:g}"
+            " standard deviations: the true recipe is probably none of the candidates"
+        )
+    return ""
+
+
+def _contradicts(first: Ranked, other: OtherScale) -> bool:
+    near = 1 / _NEAR_SCALE <= other.scale <= _NEAR_SCALE and abs(other.shift) <= _NEAR_SHIFT
+    return not near and first.divergence > _OTHER_SCALE * other.divergence
+
+
+@dataclass(frozen=True, slots=True)
+class ColourVerdict:
+    """Which order of channels fits.
+
+    Args:
+        colour: It; None where it cannot be told.
+        share: Of the draws of photos that give the same, the lower of the two statistics.
+    """
+
+    colour: Colour | None
+    share: float
+
+
+def decide_colour(
+    every: Sequence[Candidate], first: NDArray[np.float64], deep: NDArray[np.float64]
+) -> ColourVerdict:
+    """The colour order within a family: where the first layer and all layers agree.
+
+    Args:
+        every: C candidates of one family.
+        first: (C, R): divergences at the first layer.
+        deep: (C, R): means over all layers of the logarithm of the divergence.
+    """
+    best = every[int(first[:, 0].argmin())]
+    if best.colour == "grey":
+        return ColourVerdict("grey", 1.0)
+    votes = [_votes(every, values) for values in (first, deep)]
+    colours = {colour for colour, _ in votes}
+    share = min(share for _, share in votes)
+    if best.family in _COLOUR_BLIND or len(colours) > 1 or share < COLOUR_SHARE:
+        return ColourVerdict(None, share)
+    (colour,) = colours
+    return ColourVerdict(colour, share)
+
+
+def _votes(every: Sequence[Candidate], values: NDArray[np.float64]) -> tuple[Colour, float]:
+    """The colour that all photos give, and the share of the draws that give it, too."""
+    rgb = values[[i for i, one in enumerate(every) if one.colour == "rgb"]].min(axis=0)
+    bgr = values[[i for i, one in enumerate(every) if one.colour == "bgr"]].min(axis=0)
+    is_rgb = rgb < bgr
+    share = float((is_rgb[1:] == is_rgb[0]).mean())
+    return ("rgb" if is_rgb[0] else "bgr"), share
