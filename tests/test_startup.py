@@ -41,16 +41,8 @@ def test_labelling_imports_no_torch_and_no_metadata(shared_data: Path):
 
 def test_public_names_are_those_that_are_promised():
     promised = {"label", "load", "wrap", "Labels", "Prediction", "Predictor", "Preprocess"}
-    promised |= {
-        "Evaluation",
-        "ReadOptions",
-        "RunSummary",
-        "calibrate",
-        "evaluate",
-        "explain",
-        "run",
-    }
-    promised |= {"__version__"}
+    promised |= {"Comparison", "Diagnosis", "Evaluation", "ReadOptions", "RunSummary"}
+    promised |= {"calibrate", "compare", "diagnose", "evaluate", "explain", "run", "__version__"}
     promised |= {n for n in vars(errors) if n.endswith("Error") or n == "ModelNotFound"}
     promised |= {"MissingDependency"}
     assert set(toplabel.__all__) == promised

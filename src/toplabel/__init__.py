@@ -8,6 +8,7 @@ from toplabel._version import __version__
 TYPE_CHECKING = False  # checkers know it by name; importing `typing` would be most of the cost
 if TYPE_CHECKING:
     from toplabel.calibrating import calibrate
+    from toplabel.comparison import Comparison, compare
     from toplabel.diagnosis import Diagnosis, diagnose
     from toplabel.errors import (
         BundleError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleError",
     "CheckpointError",
+    "Comparison",
     "Diagnosis",
     "DownloadError",
     "EngineError",
@@ -58,6 +60,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "calibrate",
+    "compare",
     "diagnose",
     "evaluate",
     "explain",
@@ -79,6 +82,8 @@ _HOME = {
     "RunSummary": "toplabel.runs",
     "run": "toplabel.runs",
     "calibrate": "toplabel.calibrating",
+    "Comparison": "toplabel.comparison",
+    "compare": "toplabel.comparison",
     "Diagnosis": "toplabel.diagnosis",
     "diagnose": "toplabel.diagnosis",
     "Evaluation": "toplabel.evaluation",

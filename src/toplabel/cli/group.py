@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "toplabel.cli.run:run",
     "explain": "toplabel.cli.explain:explain",
     "calibrate": "toplabel.cli.calibrate:calibrate",
+    "compare": "toplabel.cli.compare:compare",
     "doctor": "toplabel.cli.doctor:doctor",
     "evaluate": "toplabel.cli.evaluate:evaluate",
     "models": "toplabel.cli.models:models",

@@ -47,7 +47,8 @@ def choose_values(
 def _usual(tied: Sequence[Tried], base: Preprocess) -> Tried:
     """Of those that are tied, the most usual constants; else the best that a recipe can say."""
     best = tied[0].candidate
-    wanted = usual(best.family, best.colour, base.num_channels)
+    colours = {one.candidate.colour for one in tied}
+    wanted = usual(best.family, None if len(colours) > 1 else best.colour, base.num_channels)
     said = [one for one in tied if one.candidate.recipe(base) is not None]
     return next((one for one in said if one.candidate == wanted), (said or tied)[0])
 

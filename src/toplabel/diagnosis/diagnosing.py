@@ -211,8 +211,8 @@ def _of_labelled(
     findings = [one for one in findings if one.topic not in ("family", "colour")]
     findings += wording.of_search(chosen, [one.candidate for one in tied], family, colour)
     sure = all(one.state == "told" for one in findings if one.topic in ("family", "colour"))
-    way, ways = choose_geometry(trials, chosen, subject, order)
-    findings.append(wording.of_geometry(way, ways))
+    way, others = choose_geometry(trials, chosen, subject, order)
+    findings.append(wording.of_geometry(way, others))
     recipe = _recipe(chosen.candidate, subject, way.geometry)
     return Diagnosis(model=subject.name, findings=tuple(findings), recipe=recipe, sure=sure)
 

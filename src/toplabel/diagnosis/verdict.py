@@ -37,6 +37,10 @@ _COLOUR_BLIND: tuple[Family, ...] = ("z-score", "per image", "caffe")
 """Where each channel loses its own mean, either order of the channels looks much the same."""
 
 COLOUR_SHARE = 0.9
+COLOUR_MARGINS = (0.5, 0.25)
+"""Of the logarithms of both orders' divergences, at the first layer and over all: a network whose
+training pictures had no colours of their own (digits in any ink) stays below."""
+
 _OTHER_SCALE = 1.5
 """How much better than the candidate itself its input at another scale may fit."""
 
@@ -189,19 +193,21 @@ def decide_colour(
     best = every[int(first[:, 0].argmin())]
     if best.colour == "grey":
         return ColourVerdict("grey", 1.0)
-    votes = [_votes(every, values) for values in (first, deep)]
-    colours = {colour for colour, _ in votes}
-    share = min(share for _, share in votes)
-    if best.family in _COLOUR_BLIND or len(colours) > 1 or share < COLOUR_SHARE:
+    votes = [_votes(every, values) for values in (np.log(first), deep)]
+    colours = {colour for colour, _, _ in votes}
+    share = min(share for _, share, _ in votes)
+    clear = all(vote[2] >= margin for vote, margin in zip(votes, COLOUR_MARGINS, strict=True))
+    known = clear and share >= COLOUR_SHARE and len(colours) == 1
+    if best.family in _COLOUR_BLIND or not known:
         return ColourVerdict(None, share)
     (colour,) = colours
     return ColourVerdict(colour, share)
 
 
-def _votes(every: Sequence[Candidate], values: NDArray[np.float64]) -> tuple[Colour, float]:
-    """The colour that all photos give, and the share of the draws that give it, too."""
+def _votes(every: Sequence[Candidate], values: NDArray[np.float64]) -> tuple[Colour, float, float]:
+    """The colour that all photos give, the share of the draws that give it, and how clearly."""
     rgb = values[[i for i, one in enumerate(every) if one.colour == "rgb"]].min(axis=0)
     bgr = values[[i for i, one in enumerate(every) if one.colour == "bgr"]].min(axis=0)
     is_rgb = rgb < bgr
     share = float((is_rgb[1:] == is_rgb[0]).mean())
-    return ("rgb" if is_rgb[0] else "bgr"), share
+    return ("rgb" if is_rgb[0] else "bgr"), share, float(abs(rgb[0] - bgr[0]))

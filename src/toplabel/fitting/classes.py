@@ -49,6 +49,23 @@ def build_module(spec: Architecture, arguments: Mapping[str, Any] | None = None)
             return _made(_attribute(module, name), arguments, name=name.attribute)
 
 
+def import_function(spec: str) -> Callable[..., Any]:
+    """A function of the user's: `mine.py:transform`, or `package.module:transform`.
+
+    Raises:
+        UsageError: There is no such file, module or function.
+        ModelError: Its file fails.
+    """
+    with redirect_stdout(sys.stderr):
+        name = parse_class(spec)
+        with _importable(name):
+            module = _import_file(name) if name.file is not None else _import_module(name)
+            found = _attribute(module, name)
+    if not callable(found):
+        raise UsageError(f"got {spec!r}, which is no function that can be called")
+    return found
+
+
 def _import_module(name: ClassName) -> ModuleType:
     found = find_module(name.module)
     if found is None and name.module not in sys.modules:

@@ -1,0 +1,144 @@
+"""`toplabel compare`: two ways to run a model, and the first stage at which they differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toplabel.cli.options import (
+    debug_option,
+    reading_options,
+    stating_options,
+    take_read_options,
+    take_statements,
+)
+from toplabel.cli.sections import Sectioned, add_options
+from toplabel.cli.terminal import say
+
+if TYPE_CHECKING:
+    from toplabel.comparison import Comparison, ImageComparison
+    from toplabel.comparison.side import Side
+
+HELP = """Say where two ways to run a model begin to differ.
+
+\b
+toplabel compare a.toplabel b.toplabel *.jpg
+toplabel compare best.pth best.pth cat.jpg --arch resnet18 ... --a-engine torch
+toplabel compare m.toplabel m.toplabel photos/ --a-exact       exact and fast
+toplabel compare m.toplabel m.toplabel cat.jpg --b-preprocess mine.py:transform
+
+Pixels, tensor, logits, label: the first of these stages that differs is named, with how much and,
+where something simple explains it, why. Your own function is given a PIL image, as scripts open it,
+or the path where its first parameter is called so; its file is run.
+Exit status: 0 the same, 1 they differ or a picture failed, 2 nothing could be done.
+"""
+
+_ENGINES = click.Choice(["auto", "onnxruntime", "torch"])
+_SIDES = tuple(
+    option
+    for side in "ab"
+    for option in (
+        click.option(f"--{side}-engine", type=_ENGINES, default="auto", help="What computes."),
+        click.option(f"--{side}-exact", is_flag=True, help="Decode large JPEGs in full."),
+        click.option(
+            f"--{side}-preprocess",
+            metavar="RECIPE",
+            help="A preset, a JSON file, or mine.py:function.",
+        ),
+    )
+)
+
+
+@click.command(cls=Sectioned, help=HELP, short_help="Say where two ways begin to differ.")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@lambda command: add_options(command, _SIDES, section="The two sides")
+@stating_options
+@reading_options
+@debug_option
+def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
+    """Compare two ways."""
+    from toplabel.comparison import compare as compare_sides
+    from toplabel.inputs import expand
+
+    read = take_read_options(options)
+    sides = {side: _taken(options, side) for side in "ab"}
+    said = take_statements(options)
+    sources = list(expand(images))
+    found = compare_sides(
+        _side(a, sides["a"], said, read), _side(b, sides["b"], said, read), sources
+    )
+    _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
+    return 0 if found.same else 1
+
+
+def _taken(options: dict[str, Any], side: str) -> dict[str, Any]:
+    return {name: options.pop(f"{side}_{name}") for name in ("engine", "exact", "preprocess")}
+
+
+def _side(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) -> Side:
+    """A model as one of the sides, with what is said of checkpoints where it is one."""
+    from toplabel import load
+    from toplabel.comparison.side import Side
+
+    function, recipe = None, own["preprocess"]
+    if recipe is not None and ":" in recipe:
+        from toplabel._optional import require
+
+        require("torch", extra="torch", purpose="your own preprocessing function")
+        from toplabel.fitting.classes import import_function
+
+        function, recipe = import_function(recipe), None
+    stated = said if os.path.splitext(name)[1] not in ("", ".toplabel") else {}
+    stated = {**stated, "preprocess": recipe or stated.get("preprocess")}
+    model = None if name == "embedded" else name
+    predictor = load(
+        model, engine=own["engine"], exact=own["exact"], read=read, notify=say, **stated
+    )
+    predictor.compile()
+    words = f"{predictor.name} by {predictor.engine}" + (", exact" if own["exact"] else "")
+    if own["preprocess"] is not None:
+        words += f", preprocessed by {own['preprocess']}"
+    return Side(predictor, function, words)
+
+
+def _print(text: str) -> None:
+    from toplabel.cli.records import Records
+
+    Records().write((text + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _lines(found: Comparison) -> list[str]:
+    lines = [f"A  {found.a}", f"B  {found.b}"]
+    for one in found.images:
+        lines += [one.source, *(f"  {text}" for text in _stages(one))]
+    count = len(found.images)
+    changed = sum(one.labels_differ for one in found.images)
+    if found.first is None:
+        failed = sum(bool(one.error) for one in found.images)
+        return [*lines, f"no difference in {count - failed} of {count} images"]
+    return [
+        *lines,
+        f"first difference: {found.first}, in {found.firsts[found.first]} of {count} images;"
+        f" labels differ in {changed}",
+    ]
+
+
+def _stages(one: ImageComparison) -> list[str]:
+    if one.error:
+        return [one.error]
+    lines = []
+    for stage in ("pixels", "tensor", "logits"):
+        difference = getattr(one, stage)
+        lines.append(f"{stage:<7} {difference or 'same'}")
+    assert one.a is not None
+    assert one.b is not None
+    labels = f"{one.a[0]} {one.a[1]:.3f}"
+    if one.labels_differ or abs(one.a[1] - one.b[1]) > 5e-4:
+        labels += f", {one.b[0]} {one.b[1]:.3f}"
+    return [*lines, f"label   {labels}"]
