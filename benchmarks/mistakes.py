@@ -55,12 +55,16 @@ def _ask_tools(bench: Bench) -> dict[str, Any]:
     examples = sorted((ROOT / "examples").glob("*.jpg"))
     photos = [*examples, *find_photos(bench).small[14::28][: bench.repeats(7)]]
     folder = bench.folder / "silent"
-    cases = bench.ask_script(ROOT / "benchmarks" / "silent_inputs.py", folder, *photos)
+    cases = bench.ask_script(ROOT / "benchmarks" / "silent" / "inputs.py", folder, *photos)
     listed = folder / "cases.json"
     listed.write_text(json.dumps(cases), encoding="utf-8")
     return {
         tool: bench.ask_script(
-            RIVALS / "odd_inputs.py", tool, checkpoints(bench), listed, examples[0]
+            ROOT / "benchmarks" / "silent" / "input_tools.py",
+            tool,
+            checkpoints(bench),
+            listed,
+            examples[0],
         )
         for tool in TOOLS
     }

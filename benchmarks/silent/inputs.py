@@ -1,6 +1,6 @@
 """Silent inputs: photos in; odd files made from them, and what each shows as a plain picture, out.
 
-python silent_inputs.py FOLDER PHOTO...
+python inputs.py FOLDER PHOTO...
 
 Writes the files and prints a list of cases: each has a `case`, a `file`, and a `reference`: a plain
 8-bit RGB PNG of the pixels that a person sees, or null where there is no picture.
@@ -32,6 +32,14 @@ def rotated(photo: Image.Image, path: Path) -> Image.Image:
     exif[ORIENTATION] = QUARTER_LEFT
     photo.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
     return Image.open(path).transpose(Image.Transpose.ROTATE_270)
+
+
+def rotated_webp(photo: Image.Image, path: Path) -> Image.Image:
+    """The same as a WebP."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = QUARTER_LEFT
+    photo.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, lossless=True)
+    return photo
 
 
 def grey_16_bit(photo: Image.Image, path: Path) -> Image.Image:
@@ -105,6 +113,7 @@ CASES: tuple[tuple[str, str, Case], ...] = (
     ("plain JPEG, for comparison", "jpg", jpeg),
     ("JPEG on its side (EXIF)", "jpg", rotated),
     ("PNG on its side (EXIF)", "png", rotated),
+    ("WebP on its side (EXIF)", "webp", rotated_webp),
     ("16-bit grey PNG", "png", grey_16_bit),
     ("float grey TIFF, 0 to 1", "tif", grey_float),
     ("transparent PNG (RGBA)", "png", cut_out),
