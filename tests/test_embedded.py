@@ -33,6 +33,7 @@ def test_top_five_of_200_photos_are_those_of_eager_pytorch(shared_data: Path) ->
         assert scores == pytest.approx(expected["score"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_guarded_fast_decode_changes_no_label(shared_data: Path) -> None:
     photos = [*sorted((shared_data / "imagenet").iterdir()), *(shared_data / "camera").iterdir()]
