@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -200,7 +201,7 @@ def page(found: dict[str, Any]) -> str:
     lines += ["", "## What each said", ""]
     for name, row in cells.items():
         for tool in TOOLS:
-            detail = row[tool]["detail"].replace("|", "/")
+            detail = re.sub(r"/\S*/(?=\w)", "", row[tool]["detail"]).replace("|", "/")
             if detail and row[tool]["outcome"] != "not run":
                 lines.append(f"- {name}, {tool}: {detail}")
     return INTRODUCTION.format(versions=versions) + "\n".join(lines) + "\n"

@@ -549,7 +549,7 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
 
 
 class Branching(nn.Module):
-    """Does something else with dark pictures: an export by tracing keeps one of the two ways."""
+    """Answers by another head where it is dark: an export by tracing keeps one of the two ways."""
 
     def __init__(self, network: nn.Module, at: float) -> None:
         super().__init__()
@@ -560,7 +560,7 @@ class Branching(nn.Module):
         """Logits."""
         if x.mean() > self.at:
             return self.network(x)
-        return self.network(-x)
+        return self.network(x).roll(1, 1)
 
 
 def _branching(checkpoints: Path, photos: list[str]) -> tuple[nn.Module, Callable, list[int]]:
