@@ -123,6 +123,14 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_others_are_compared(photo
     assert not found.same
 
 
+def test_other_class_names_are_said_whatever_the_pictures_show(photo):
+    other = toplabel.wrap(Colours().eval(), labels=("red", "blue", "green"), preprocess=RECIPE)
+    found = toplabel.compare(wrapped(), other, [photo])
+    assert found.first is None
+    assert found.note.startswith("2 of 3 class names differ: class 1 is 'green' in A, 'blue' in B")
+    assert not found.same
+
+
 def test_wrong_input_is_named(photo):
     model = wrapped()
     with pytest.raises(UsageError, match="got no images"):

@@ -71,13 +71,14 @@ def test_the_family_of_a_planted_network_is_told_or_not_told_wrongly(family):
     network = planted(usual(family, "rgb", 3).tensor)
     verdict = find_normalisation(network, photos()).family
     assert family in (verdict.family, verdict.tied)
+    assert find_normalisation(network, photos(16)).colour.colour is None  # too few for colours
 
 
 @pytest.mark.parametrize("colour", ["rgb", "bgr"])
 def test_the_colour_order_is_never_told_wrongly(colour):
     for family in ("0 to 1", "-1 to 1", "0 to 255", "z-score", "caffe"):
         network = planted(usual(family, colour, 3).tensor)
-        verdict = find_normalisation(network, photos())
+        verdict = find_normalisation(network, photos(40))
         assert verdict.colour is not None
         assert verdict.colour.colour in (None, colour)
 

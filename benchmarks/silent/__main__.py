@@ -34,7 +34,8 @@ NETWORK_CASES = (
     "label count",
     "label order",
     "borrowed ImageNet names",
-    "BGR arrays",
+    "BGR arrays, 10",
+    "BGR arrays, 24",
     "float range",
     "wrong class with strict=False",
     "NaN weights",
@@ -98,9 +99,9 @@ def _network_cell(bench: Bench, name: str, tool: str) -> dict[str, str]:
 
 
 def _photos(bench: Bench, name: str) -> list[Path]:
-    """Ten; of arrays more, as who suspects their colours needs some to be sure."""
+    """Ten; of arrays also more, as who suspects their colours needs some to be sure."""
     every = find_photos(bench).small
-    return every[::8][:24] if name == "BGR arrays" else every[::20][:10]
+    return every[::8][:24] if name == "BGR arrays, 24" else every[::20][:10]
 
 
 def _input_cells(bench: Bench, tool: str, rivals: Path | None) -> dict[str, dict[str, str]]:
@@ -176,12 +177,12 @@ Each case is the tool's documented use with one thing wrong, or an odd file. The
 EfficientNet-Lite0's own label by its own recipe, in eager PyTorch; of an odd file, the same tool's
 label of the plain picture that a person sees, transparent parts on white. **Silently wrong**:
 another label, score or name, with neither error nor warning. **List lost**: an exception that ends
-a list of images: loud, but the photos after it get no label. Ten photos a case (24 arrays for BGR:
-toplabel's warning takes some to be sure, and said nothing of 10 or of 16 such arrays here); of
-several outcomes the worst stands in the table. torchvision stands for the usual thirty lines with
-its transforms, and for ImageFolder with files; fastai and Ultralytics are their own readers of
-files before the right recipe. "-": the tool has no part in it. YCCK files, "drift between fast and
-exact" of others, and a whole Learner of fastai's are not in it.
+a list of images: loud, but the photos after it get no label. What is logged as a warning counts as
+one. Ten photos a case (of BGR arrays also 24: toplabel's own warning needs some to be sure, and
+says nothing of 10); of several outcomes the worst stands in the table. torchvision stands for the
+usual thirty lines with its transforms, and for ImageFolder with files; fastai and Ultralytics are
+their own readers of files before the right recipe. "-": the tool has no part in it. YCCK files,
+"drift between fast and exact" of others, and a whole Learner of fastai's are not in it.
 
 """
 

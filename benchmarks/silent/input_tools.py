@@ -8,6 +8,7 @@ own answer for the plain picture).
 """
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -180,9 +181,28 @@ TOOLS = {
 }
 
 
+class Logged(logging.Handler):
+    """What is logged as a warning or worse while it lasts: people see it on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.said.append(record.getMessage())
+
+    def __enter__(self) -> None:
+        logging.getLogger().addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self)
+
+
 def outcome(label: Tool, case: dict[str, str | None], good: str) -> dict[str, object]:
     expected = case["reference"] and label([case["reference"]])[0][0]
-    with warnings.catch_warnings(record=True) as caught:
+    logged = Logged()
+    with warnings.catch_warnings(record=True) as caught, logged:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", ResourceWarning)  # as Python does: people do not see it
         try:
@@ -199,7 +219,7 @@ def outcome(label: Tool, case: dict[str, str | None], good: str) -> dict[str, ob
         "expected": expected,
         "index": index,
         "error": error,
-        "warnings": doubts + [str(warning.message) for warning in caught],
+        "warnings": doubts + [str(warning.message) for warning in caught] + logged.said,
         "stopped": stopped,
         "good": kept,
     }

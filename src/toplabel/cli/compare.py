@@ -87,15 +87,17 @@ def _side(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) -> Si
     from toplabel.comparison.side import Side
 
     function, recipe = None, own["preprocess"]
-    if recipe is not None and ":" in recipe:
+    if recipe is not None and ":" in recipe and not os.path.exists(recipe):
         from toplabel._optional import require
 
         require("torch", extra="torch", purpose="your own preprocessing function")
         from toplabel.fitting.classes import import_function
 
         function, recipe = import_function(recipe), None
-    stated = said if os.path.splitext(name)[1] not in ("", ".toplabel") else {}
-    stated = {**stated, "preprocess": recipe or stated.get("preprocess")}
+    checkpoint = os.path.isfile(name) and not name.endswith((".toplabel", ".onnx"))
+    names = said if checkpoint else ("labels", "preprocess", "multi_label")
+    stated = {key: said[key] for key in names}
+    stated["preprocess"] = recipe or stated["preprocess"]
     model = None if name == "embedded" else name
     predictor = load(
         model, engine=own["engine"], exact=own["exact"], read=read, notify=say, **stated
@@ -114,7 +116,7 @@ def _print(text: str) -> None:
 
 
 def _lines(found: Comparison) -> list[str]:
-    lines = [f"A  {found.a}", f"B  {found.b}"]
+    lines = [f"A  {found.a}", f"B  {found.b}", *([found.note] if found.note else [])]
     for one in found.images:
         lines += [one.source, *(f"  {text}" for text in _stages(one))]
     count = len(found.images)

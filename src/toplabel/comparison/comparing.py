@@ -75,11 +75,13 @@ class Comparison:
         a: The first side, in words.
         b: The second.
         images: Each picture.
+        note: How the sides' class names differ; "" where they do not.
     """
 
     a: str
     b: str
     images: tuple[ImageComparison, ...]
+    note: str = ""
 
     @property
     def firsts(self) -> Counter[Stage]:
@@ -94,13 +96,14 @@ class Comparison:
     @property
     def same(self) -> bool:
         """Whether no picture differs anywhere, and all could be compared."""
-        return self.first is None and not any(one.error for one in self.images)
+        return not self.note and self.first is None and not any(one.error for one in self.images)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "a": self.a,
             "b": self.b,
+            "note": self.note or None,
             "first": self.first,
             "firsts": dict(self.firsts),
             "labels_changed": sum(one.labels_differ for one in self.images),
@@ -138,7 +141,22 @@ def compare(
         raise UsageError("got no images to compare; expected at least one")
     first, second = _side(a, a_preprocess), _side(b, b_preprocess)
     found = tuple(_compare(source, number, first, second) for number, source in enumerate(images))
-    return Comparison(first.name, second.name, found)
+    return Comparison(first.name, second.name, found, _names_differ(first, second))
+
+
+def _names_differ(first: Side, second: Side) -> str:
+    """How the class names of both sides differ, in words."""
+    a, b = first.predictor.labels, second.predictor.labels
+    if len(a) != len(b):
+        return f"A has {len(a)} classes, B {len(b)}"
+    other = [index for index, (one, two) in enumerate(zip(a, b, strict=True)) if one != two]
+    if not other:
+        return ""
+    index = other[0]
+    return (
+        f"{len(other)} of {len(a)} class names differ: class {index} is {a[index]!r} in A,"
+        f" {b[index]!r} in B"
+    )
 
 
 def _side(given: Given | Side, preprocess: Callable[..., Any] | None) -> Side:

@@ -83,7 +83,9 @@ def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normali
     of_family = [i for i, one in enumerate(every) if one.family == verdict.family]
     chosen = [every[i] for i in of_family]
     deep = np.stack([_depth(network, one, pixels, shares) for one in chosen])
-    return Normalisation(verdict, decide_colour(chosen, divergences[of_family], deep))
+    return Normalisation(
+        verdict, decide_colour(chosen, divergences[of_family], deep, photos=len(pixels))
+    )
 
 
 def _other_scale(

@@ -36,7 +36,10 @@ _PAIR: tuple[Family, Family] = ("z-score", "per image")
 _COLOUR_BLIND: tuple[Family, ...] = ("z-score", "per image", "caffe")
 """Where each channel loses its own mean, either order of the channels looks much the same."""
 
-COLOUR_SHARE = 0.9
+COLOUR_PHOTOS = 32
+"""Fewer are called one way by chance: of draws of 16 held-out pictures one in ten was, surely."""
+
+COLOUR_SHARE = 0.95
 COLOUR_MARGINS = (0.5, 0.25)
 """Of the logarithms of both orders' divergences, at the first layer and over all: a network whose
 training pictures had no colours of their own (digits in any ink) stays below."""
@@ -114,10 +117,12 @@ def decide_family(
 
 
 def _within_pair(ranked: Sequence[Ranked], won: NDArray[np.str_]) -> tuple[Family, Family | None]:
-    """Which of a pair it is; constants where that is not clear, and the other tied with them."""
+    """Constants alone where they clearly win; else the pair: photos may favour either by chance."""
     first = ranked[0]
     if first.family not in _PAIR:
         return first.family, None
+    if first.family == "per image":
+        return _PAIR
     (twin,) = (one for one in ranked if one.family in _PAIR and one is not first)
     apart = float(np.log(twin.divergence / first.divergence))
     if apart >= PAIR_MARGIN and float((won == first.family).mean()) >= SHARE:
@@ -181,7 +186,11 @@ class ColourVerdict:
 
 
 def decide_colour(
-    every: Sequence[Candidate], first: NDArray[np.float64], deep: NDArray[np.float64]
+    every: Sequence[Candidate],
+    first: NDArray[np.float64],
+    deep: NDArray[np.float64],
+    *,
+    photos: int,
 ) -> ColourVerdict:
     """The colour order within a family: where the first layer and all layers agree.
 
@@ -189,6 +198,7 @@ def decide_colour(
         every: C candidates of one family.
         first: (C, R): divergences at the first layer.
         deep: (C, R): means over all layers of the logarithm of the divergence.
+        photos: How many there are.
     """
     best = every[int(first[:, 0].argmin())]
     if best.colour == "grey":
@@ -197,7 +207,8 @@ def decide_colour(
     colours = {colour for colour, _, _ in votes}
     share = min(share for _, share, _ in votes)
     clear = all(vote[2] >= margin for vote, margin in zip(votes, COLOUR_MARGINS, strict=True))
-    known = clear and share >= COLOUR_SHARE and len(colours) == 1
+    enough = photos >= COLOUR_PHOTOS and share >= COLOUR_SHARE
+    known = clear and enough and len(colours) == 1
     if best.family in _COLOUR_BLIND or not known:
         return ColourVerdict(None, share)
     (colour,) = colours
