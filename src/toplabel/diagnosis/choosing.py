@@ -31,12 +31,18 @@ if TYPE_CHECKING:
 
 
 def choose_values(
-    trials: Trials, every: Sequence[Candidate], base: Preprocess, order: OrderFinding
+    trials: Trials,
+    every: Sequence[Candidate],
+    base: Preprocess,
+    order: OrderFinding,
+    *,
+    hint: Colour | None,
 ) -> tuple[Tried, list[Tried], tuple[Colour | None, float]]:
     """The normalisation to take, all that are tied with the best, and the colour order."""
     tried = at_one_temperature(trials.run(every, base, _outputs(order)))
     best = min(tried, key=lambda one: one.loss)
-    colour = colour_of([one for one in tried if one.candidate.family == best.candidate.family])
+    of_family = [one for one in tried if one.candidate.family == best.candidate.family]
+    colour = colour_of(of_family, hint=hint)
     if colour[0] is not None:
         tried = [one for one in tried if one.candidate.colour == colour[0]]
     tied = list(within_errors(tried))

@@ -11,7 +11,7 @@ import numpy as np
 
 from toplabel.diagnosis import wording
 from toplabel.diagnosis.behaviour import look_at
-from toplabel.diagnosis.candidates import Candidate, candidates, usual
+from toplabel.diagnosis.candidates import Candidate, Colour, candidates, usual
 from toplabel.diagnosis.choosing import choose_geometry, choose_values, ways
 from toplabel.diagnosis.finding import Finding
 from toplabel.diagnosis.moments import normalisations
@@ -201,13 +201,13 @@ def _of_labelled(
         else read_pictures(_thinned(known.sources, MOST_PHOTOS), subject.geometry)
     )
     findings = _first_findings(subject, pictures)
-    every, family = _surviving(subject, pictures, findings)
+    every, family, hint = _surviving(subject, pictures, findings)
     trials = Trials(subject.network, known.sources, truth)
     base = ways(known.sources, subject)[0]
     tried = trials.run(every, base)
     order = order_of(tried, truth[read_pictures(known.sources, base).read], labels)
     findings.append(wording.of_order(order, len(truth)))
-    chosen, tied, colour = choose_values(trials, every, base, order)
+    chosen, tied, colour = choose_values(trials, every, base, order, hint=hint)
     findings = [one for one in findings if one.topic not in ("family", "colour")]
     findings += wording.of_search(chosen, [one.candidate for one in tied], family, colour)
     sure = all(one.state == "told" for one in findings if one.topic in ("family", "colour"))
@@ -219,17 +219,18 @@ def _of_labelled(
 
 def _surviving(
     subject: Subject, pictures: Pictures, findings: list[Finding]
-) -> tuple[tuple[Candidate, ...], str | None]:
-    """The normalisations that batch normalisation leaves, and the family where it names one."""
+) -> tuple[tuple[Candidate, ...], str | None, Colour | None]:
+    """The normalisations that batch normalisation leaves, the family and colour that it names."""
     every = candidates(subject.channels)
     if len(pictures.pixels) < LEAST_PHOTOS or not normalisations(subject.network):
-        return every, None
+        return every, None, None
     found = find_normalisation(subject.network, pictures.pixels)
     findings += _of_normalisation(found, len(pictures.read))
     if found.family.family is None:
-        return every, None
+        return every, None, None
     kept = (found.family.family, found.family.tied)
-    return tuple(one for one in every if one.family in kept), found.family.family
+    colour = None if found.colour is None else found.colour.colour
+    return tuple(one for one in every if one.family in kept), found.family.family, colour
 
 
 def _recipe(candidate: Candidate, subject: Subject, geometry: Preprocess) -> Preprocess | None:

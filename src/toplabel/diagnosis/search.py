@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ERRORS = 2.0
 """Standard errors of the paired difference within which recipes are tied."""
 
+HINTED_ERRORS = 1.0
+"""The same of a colour order that the batch normalisations name, too: two kinds of evidence."""
+
 _LEAST = 1e-12
 _WORST = -50.0
 _TEMPERATURES = (0.5, 10.0)
@@ -76,8 +79,13 @@ def at_one_temperature(tried: Sequence[Tried]) -> list[Tried]:
     ]
 
 
-def colour_of(tried: Sequence[Tried]) -> tuple[Colour | None, float]:
+def colour_of(tried: Sequence[Tried], *, hint: Colour | None) -> tuple[Colour | None, float]:
     """The colour order that fits better over all constants, None where they are tied.
+
+    Args:
+        tried: Constants of one family, of either order.
+        hint: What the batch normalisations say by themselves; where the labels lean to the same,
+            one standard error is enough.
 
     Returns:
         It, and by how many standard errors of the paired difference.
@@ -91,9 +99,9 @@ def colour_of(tried: Sequence[Tried]) -> tuple[Colour | None, float]:
     differences = sides["bgr"] - sides["rgb"]
     error = max(float(differences.std(ddof=1)) / len(differences) ** 0.5, _LEAST)
     distance = float(differences.mean()) / error
-    if abs(distance) <= ERRORS:
-        return None, abs(distance)
-    return ("rgb" if distance > 0 else "bgr"), abs(distance)
+    leaning: Colour = "rgb" if distance > 0 else "bgr"
+    needed = HINTED_ERRORS if leaning == hint else ERRORS
+    return (leaning if abs(distance) > needed else None), abs(distance)
 
 
 def within_errors(tried: Sequence[Tried]) -> tuple[Tried, ...]:
