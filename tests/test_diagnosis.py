@@ -74,6 +74,7 @@ def test_the_family_of_a_planted_network_is_told_or_not_told_wrongly(family):
     assert find_normalisation(network, photos(16)).colour.colour is None  # too few for colours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", ["rgb", "bgr"])
 def test_the_colour_order_is_never_told_wrongly(colour):
     for family in ("0 to 1", "-1 to 1", "0 to 255", "z-score", "caffe"):
@@ -230,6 +231,7 @@ def test_fifty_labels_tell_the_colour_and_a_recipe_within_a_point(shared_data, t
     assert right >= 0.795 - 0.01  # that of the true recipe
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_a_permuted_list_is_named_first(shared_data, tmp_path):
     path = shared_data / "checkpoints" / "resnet20-12fca82f.th"
@@ -244,6 +246,7 @@ def test_a_permuted_list_is_named_first(shared_data, tmp_path):
         toplabel.diagnose(path, arch=NETS, labelled=few, labels=[*"abcdefghij"])
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_command_writes_a_recipe_that_preprocess_takes(shared_data, tmp_path):
     path = shared_data / "checkpoints" / "resnet20-12fca82f.th"
