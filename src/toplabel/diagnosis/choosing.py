@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toplabel.diagnosis.behaviour import answer
-from toplabel.diagnosis.candidates import Candidate, Colour, usual
+from toplabel.diagnosis.candidates import Colour, usual
 from toplabel.diagnosis.search import (
     Trials,
     Tried,
@@ -21,38 +21,35 @@ from toplabel.diagnosis.search import (
 )
 from toplabel.errors import ImageError
 from toplabel.image import ReadOptions, read_image
-from toplabel.labelled import OrderFinding
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from toplabel.diagnosis.subject import Subject
     from toplabel.preprocess import Preprocess
 
 
 def choose_values(
-    trials: Trials,
-    every: Sequence[Candidate],
-    base: Preprocess,
-    order: OrderFinding,
-    *,
-    hint: Colour | None,
+    tried: Sequence[Tried], *, hint: Colour | None
 ) -> tuple[Tried, list[Tried], tuple[Colour | None, float]]:
-    """The normalisation to take, all that are tied with the best, and the colour order."""
-    tried = at_one_temperature(trials.run(every, base, _outputs(order)))
+    """The normalisation to take, all that are tied with the best, and the colour order.
+
+    Args:
+        tried: Every normalisation, at one geometry.
+        hint: The colour order that the batch normalisations name, where they do.
+    """
+    tried = at_one_temperature(tried)
     best = min(tried, key=lambda one: one.loss)
     of_family = [one for one in tried if one.candidate.family == best.candidate.family]
     colour = colour_of(of_family, hint=hint)
     if colour[0] is not None:
         tried = [one for one in tried if one.candidate.colour == colour[0]]
     tied = list(within_errors(tried))
-    plain = _usual(tied, base)
+    plain = _usual(tied)
     return plain, [plain, *(one for one in tied if one is not plain)], colour
 
 
-def _usual(tied: Sequence[Tried], base: Preprocess) -> Tried:
+def _usual(tied: Sequence[Tried]) -> Tried:
     """Of those that are tied, the most usual constants; else the best that a recipe can say."""
-    best = tied[0].candidate
+    best, base = tied[0].candidate, tied[0].geometry
     colours = {one.candidate.colour for one in tied}
     wanted = usual(best.family, None if len(colours) > 1 else best.colour, base.num_channels)
     said = [one for one in tied if one.candidate.recipe(base) is not None]
@@ -60,13 +57,19 @@ def _usual(tied: Sequence[Tried], base: Preprocess) -> Tried:
 
 
 def choose_geometry(
-    trials: Trials, chosen: Tried, subject: Subject, order: OrderFinding
+    trials: Trials, chosen: Tried, subject: Subject, every: list[Preprocess]
 ) -> tuple[Tried, list[Tried]]:
-    """The way to the size to take, and all that are tied with it: coarse, then fine."""
-    outputs = _outputs(order)
+    """The way to the size to take, and all that are tied with it: coarse, then fine.
 
-    def run(every: list[Preprocess]) -> list[Tried]:
-        found = [trials.run([chosen.candidate], one, outputs)[0] for one in every if fits(one)]
+    Args:
+        trials: Runs them.
+        chosen: The normalisation.
+        subject: The network.
+        every: The coarse ways, its library's own first.
+    """
+
+    def run(some: list[Preprocess]) -> list[Tried]:
+        found = [trials.run([chosen.candidate], one)[0] for one in some if fits(one)]
         return at_one_temperature(found) if found else []
 
     def fits(geometry: Preprocess) -> bool:
@@ -77,7 +80,7 @@ def choose_geometry(
             return False
         return True
 
-    coarse = run(ways(trials.sources, subject))
+    coarse = run(every)
     best = min(coarse, key=lambda one: one.loss)
     tied = list(within_errors([*coarse, *run(refinements(best.geometry))]))
     own = coarse[0] if subject.library is not None and coarse[0] in tied else tied[0]
@@ -101,8 +104,3 @@ def _sizes(sources: Sequence[object]) -> set[tuple[int, int]]:
             continue
         found.add((picture.height, picture.width))
     return found
-
-
-def _outputs(order: OrderFinding) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    found = order.outputs
-    return (lambda truth: truth) if found is None else (lambda truth: found[truth])

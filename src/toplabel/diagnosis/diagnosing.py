@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toplabel.preprocess import Preprocess
+
+Thing = TypeVar("Thing")
 
 MOST_PHOTOS = 32
 MOST_LABELLED = 200
@@ -203,15 +205,18 @@ def _of_labelled(
     findings = _first_findings(subject, pictures)
     every, family, hint = _surviving(subject, pictures, findings)
     trials = Trials(subject.network, known.sources, truth)
-    base = ways(known.sources, subject)[0]
-    tried = trials.run(every, base)
-    order = order_of(tried, truth[read_pictures(known.sources, base).read], labels)
+    geometries = ways(known.sources, subject)
+    tried = trials.run(every, geometries[0])
+    order = order_of(tried, labels)
     findings.append(wording.of_order(order, len(truth)))
-    chosen, tied, colour = choose_values(trials, every, base, order, hint=hint)
+    if order.outputs is not None:
+        trials = trials.reordered(order.outputs)
+        tried = [one.reordered(order.outputs) for one in tried]
+    chosen, tied, colour = choose_values(tried, hint=hint)
     findings = [one for one in findings if one.topic not in ("family", "colour")]
     findings += wording.of_search(chosen, [one.candidate for one in tied], family, colour)
     sure = all(one.state == "told" for one in findings if one.topic in ("family", "colour"))
-    way, others = choose_geometry(trials, chosen, subject, order)
+    way, others = choose_geometry(trials, chosen, subject, geometries)
     findings.append(wording.of_geometry(way, others))
     recipe = _recipe(chosen.candidate, subject, way.geometry)
     return Diagnosis(model=subject.name, findings=tuple(findings), recipe=recipe, sure=sure)
@@ -239,25 +244,26 @@ def _recipe(candidate: Candidate, subject: Subject, geometry: Preprocess) -> Pre
     own = subject.library
     if recipe is None or own is None or candidate.colour != "rgb":
         return recipe
-    usual = [one for one in candidates(subject.channels) if one.family == candidate.family]
-    same = [one.recipe(geometry) for one in usual if one.colour == "rgb"]
-    if any(one is not None and (one.mean, one.std) == (own.mean, own.std) for one in same):
+    same = [
+        (one.mean, one.std)
+        for one in candidates(subject.channels)
+        if (one.family, one.colour) == (candidate.family, "rgb")
+    ]
+    if (own.mean, own.std) in same:
         return replace(recipe, mean=own.mean, std=own.std, range=own.range)
     return recipe
 
 
-def _thinned(sources: Sequence[object], most: int) -> Sequence[object]:
-    if len(sources) <= most:
-        return sources
-    return [sources[int(place)] for place in np.linspace(0, len(sources) - 1, most)]
+def _thinned(things: Sequence[Thing], most: int) -> Sequence[Thing]:
+    """At most so many of them, evenly."""
+    if len(things) <= most:
+        return things
+    return [things[int(place)] for place in np.linspace(0, len(things) - 1, most)]
 
 
 def _thinned_labelled(known: LabelledImages) -> LabelledImages:
-    if len(known) <= MOST_LABELLED:
-        return known
-    places = np.linspace(0, len(known) - 1, MOST_LABELLED).astype(int)
     return replace(
         known,
-        sources=tuple(known.sources[i] for i in places),
-        names=tuple(known.names[i] for i in places),
+        sources=tuple(_thinned(known.sources, MOST_LABELLED)),
+        names=tuple(_thinned(known.names, MOST_LABELLED)),
     )

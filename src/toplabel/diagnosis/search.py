@@ -6,9 +6,9 @@ within two standard errors of the best are tied, and none of them is called the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -57,10 +57,26 @@ class Tried:
     losses: NDArray[np.float64]
     accuracy: float
 
+    @classmethod
+    def of(
+        cls,
+        candidate: Candidate,
+        geometry: Preprocess,
+        logits: NDArray[np.float32],
+        truth: NDArray[np.int64],
+    ) -> Self:
+        """What these outputs are worth."""
+        accuracy = float((logits.argmax(axis=1) == truth).mean())
+        return cls(candidate, geometry, logits, truth, _losses(logits, truth), accuracy)
+
     @property
     def loss(self) -> float:
         """Mean of the losses."""
         return float(self.losses.mean())
+
+    def reordered(self, outputs: NDArray[np.int64]) -> Tried:
+        """The same answers, where label i is the network's output `outputs[i]`."""
+        return Tried.of(self.candidate, self.geometry, self.logits, outputs[self.truth])
 
 
 def at_one_temperature(tried: Sequence[Tried]) -> list[Tried]:
@@ -124,42 +140,25 @@ class Trials:
     Args:
         network: In eval mode.
         sources: N pictures.
-        truth: Their class indices, by the labels, (N,).
+        truth: The network's output for the class of each, (N,).
     """
 
     network: nn.Module
     sources: Sequence[object]
     truth: NDArray[np.int64]
 
-    def run(
-        self,
-        every: Sequence[Candidate],
-        geometry: Preprocess,
-        outputs: Callable[[NDArray[np.int64]], NDArray[np.int64]] = lambda truth: truth,
-    ) -> list[Tried]:
-        """Each normalisation at one geometry.
-
-        Args:
-            every: The normalisations.
-            geometry: Of the pictures.
-            outputs: The network's output for each class, where the labels are in another order.
-        """
+    def run(self, every: Sequence[Candidate], geometry: Preprocess) -> list[Tried]:
+        """Each normalisation at one geometry, of the pictures that can be read."""
         pictures = read_pictures(self.sources, geometry)
-        truth = outputs(self.truth[pictures.read])
+        truth = self.truth[pictures.read]
         return [
-            _tried(one, geometry, answer(self.network, one.tensor(pictures.pixels)), truth)
+            Tried.of(one, geometry, answer(self.network, one.tensor(pictures.pixels)), truth)
             for one in every
         ]
 
-
-def _tried(
-    candidate: Candidate,
-    geometry: Preprocess,
-    logits: NDArray[np.float32],
-    truth: NDArray[np.int64],
-) -> Tried:
-    accuracy = float((logits.argmax(axis=1) == truth).mean())
-    return Tried(candidate, geometry, logits, truth, _losses(logits, truth), accuracy)
+    def reordered(self, outputs: NDArray[np.int64]) -> Trials:
+        """The same, where label i is the network's output `outputs[i]`."""
+        return replace(self, truth=outputs[self.truth])
 
 
 def _losses(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -172,26 +171,25 @@ def _losses(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np
     return np.asarray(-np.nan_to_num(own, nan=_WORST, neginf=_WORST))
 
 
-def order_of(tried: Sequence[Tried], truth: NDArray[np.int64], labels: Labels) -> OrderFinding:
+def order_of(tried: Sequence[Tried], labels: Labels) -> OrderFinding:
     """The order of the labels by the recipe under which some order fits best."""
-    found = [find_order(truth, one.logits, labels) for one in tried]
+    found = [find_order(one.truth, one.logits, labels) for one in tried]
     return max(found, key=lambda one: one.fitted)
 
 
 def geometries(base: Preprocess, library: Preprocess | None) -> list[Preprocess]:
     """Usual ways to bring a picture to the size of `base`; the library's own first."""
-    (side, _), channels = base.input_size, base.channels
+    side = base.input_size[0]
     larger = round(side / 0.875)
-    plain = replace(base, channels=channels)
     every = [
-        replace(plain, resize_mode="shortest", resize_size=(larger, larger)),
-        plain,
-        replace(plain, resize_mode="squash", resize_size=(side, side)),
-        replace(plain, resize_mode="longest", resize_size=(side, side)),
+        replace(base, resize_mode="shortest", resize_size=(larger, larger)),
+        base,
+        replace(base, resize_mode="squash", resize_size=(side, side)),
+        replace(base, resize_mode="longest", resize_size=(side, side)),
     ]
     if library is not None:
         own = replace(
-            plain,
+            base,
             resize_mode=library.resize_mode,
             resize_size=library.resize_size,
             interpolation=library.interpolation,

@@ -177,14 +177,14 @@ def _channels(network: nn.Module) -> int:
 
 def _find_side(network: nn.Module, channels: int) -> int:
     """A size that it takes: 32 where its first normalisation sees full resolution, else 224."""
-    fitting = [side for side in _SIZES if _run(network, channels, side) is not None]
-    if not fitting:
-        raise ModelError(
-            "the network takes pictures of none of the usual sizes; say the size: --size N"
-        )
-    if 32 in fitting and _sees_all(network, channels):
+    if _run(network, channels, 32) is not None and _sees_all(network, channels):
         return 32
-    return fitting[0]
+    for side in _SIZES:
+        if _run(network, channels, side) is not None:
+            return side
+    raise ModelError(
+        "the network takes pictures of none of the usual sizes; say the size: --size N"
+    )
 
 
 def _sees_all(network: nn.Module, channels: int) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.diagnosis.candidates import Candidate, candidates
+from toplabel.diagnosis.candidates import candidates
 from toplabel.diagnosis.divergence import divergence, weights
 from toplabel.diagnosis.moments import in_order, measure, stored
 from toplabel.diagnosis.verdict import (
@@ -82,7 +82,7 @@ def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normali
         return Normalisation(verdict, None)
     of_family = [i for i, one in enumerate(every) if one.family == verdict.family]
     chosen = [every[i] for i in of_family]
-    deep = np.stack([_depth(network, one, pixels, shares) for one in chosen])
+    deep = np.stack([_depth(network, layers, one.tensor(pixels), shares) for one in chosen])
     return Normalisation(
         verdict, decide_colour(chosen, divergences[of_family], deep, photos=len(pixels))
     )
@@ -107,11 +107,12 @@ def _other_scale(
 
 
 def _depth(
-    network: nn.Module, one: Candidate, pixels: NDArray[np.uint8], shares: NDArray[np.float64]
+    network: nn.Module,
+    layers: list[_BatchNorm],
+    inputs: NDArray[np.float32],
+    shares: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Mean over all layers of the logarithm of the divergence: (R,)."""
-    inputs = one.tensor(pixels)
-    layers = in_order(network, inputs[:1])
     found = measure(network, layers, inputs)
     logs = [
         np.log(np.maximum(divergence(moments, stored(layer), shares), 1e-12))
