@@ -100,6 +100,22 @@ def replace_file(aside: Path, path: Path) -> None:
     fsync_folder(path.parent)
 
 
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Where to write what `path` is to hold: put there at once and durably, or not at all.
+
+    Raises:
+        OSError: It cannot be put there.
+    """
+    aside = path.with_name(f".aside-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        yield aside
+        replace_file(aside, path)
+    finally:
+        with suppress(OSError):  # it was renamed, or never made
+            aside.unlink()
+
+
 def replace_folder(aside: Path, folder: Path) -> None:
     """Put the finished folder `aside` at `folder`, in the same parent, durably.
 

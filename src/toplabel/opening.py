@@ -16,7 +16,7 @@ from toplabel._optional import require
 from toplabel.bundle import DOUBTS, EMBEDDED_NAME, Bundle, cached_bundle, embedded_bundle
 from toplabel.classifier import Classifier, Live
 from toplabel.errors import ModelNotFound, UsageError
-from toplabel.sources import check_file, is_path
+from toplabel.sources import check_file, is_path, tell_nobody
 from toplabel.stated import Stated
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _open_checkpoint(path: str, running: Running, stated: Stated) -> Opened:
     def revive() -> nn.Module:
         from toplabel.sources.checkpoint import load as load_checkpoint
 
-        return load_checkpoint(Path(path), stated=stated, notify=_tell_nobody).module
+        return load_checkpoint(Path(path), stated=stated, notify=tell_nobody).module
 
     entry = _checkpoint_entry(path, stated)
     if entry is not None and not running.needs_torch and not stated.recompile:
@@ -165,10 +165,6 @@ def with_live(opened: Opened, revive: Callable[[], nn.Module]) -> Opened:
     if classifier.live is None:
         classifier = replace(classifier, live=live)
     return classifier, None if compile_ is None else compile_and_revive
-
-
-def _tell_nobody(text: str) -> None:
-    pass
 
 
 _OPENERS: dict[str, Callable[[str, Running, Stated], Opened]] = {

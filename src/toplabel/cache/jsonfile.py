@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +49,5 @@ def save_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    aside = path.with_name(f".aside-{os.getpid()}-{time.monotonic_ns()}-{path.name}")
-    try:
+    with _platform.written_aside(path) as aside:
         aside.write_text(json.dumps(content), encoding="utf-8")
-        _platform.replace_file(aside, path)
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)

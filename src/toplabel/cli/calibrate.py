@@ -18,7 +18,7 @@ from toplabel.cli.options import (
     take_statements,
 )
 from toplabel.cli.sections import Sectioned
-from toplabel.cli.terminal import Progress, is_terminal, say
+from toplabel.cli.terminal import Progress, is_terminal, notes_of
 
 if TYPE_CHECKING:
     from toplabel.calibrating import Calibrated
@@ -80,16 +80,12 @@ def calibrate(
     from toplabel.calibrating import calibrate as calibrate_model
 
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
-    with load(options.pop("model"), notify=_silent if quiet else say, **options) as predictor:
+    with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:
         found = calibrate_model(predictor, images, precision=precision, progress=progress.update)
     progress.clear()
     found.save(output)
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found, output)))
     return 0
-
-
-def _silent(text: str) -> None:
-    """Tell nobody."""
 
 
 def _print(text: str) -> None:

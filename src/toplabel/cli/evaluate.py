@@ -18,7 +18,7 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.sections import Sectioned
 from toplabel.cli.several import take_statements_of_one
-from toplabel.cli.terminal import Progress, is_terminal, say
+from toplabel.cli.terminal import Progress, is_terminal, notes_of
 
 if TYPE_CHECKING:
     from toplabel.evaluation import Evaluation, Measure, Pairing
@@ -71,7 +71,7 @@ def evaluate(
     from toplabel.evaluation import evaluate as evaluate_model
     from toplabel.evaluation import pair
 
-    notify = _silent if quiet else say
+    notify = notes_of(quiet=quiet)
     found = []
     for name in models or (None,):
         progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
@@ -85,10 +85,6 @@ def evaluate(
         write_page_of(report, found, pairings)
     _print_json(found, pairings) if as_json else _print_text(found, pairings)
     return 1 if any(one.measures.failed for one in found) else 0
-
-
-def _silent(text: str) -> None:
-    """Tell nobody."""
 
 
 def _print_json(found: list[Evaluation], pairings: list[Pairing]) -> None:

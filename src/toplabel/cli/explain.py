@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from toplabel._platform import written_aside
 from toplabel.cli.options import (
     debug_option,
     reading_options,
@@ -19,7 +18,7 @@ from toplabel.cli.options import (
     take_read_options,
     take_statements,
 )
-from toplabel.cli.terminal import say
+from toplabel.cli.terminal import notes_of, say
 from toplabel.errors import ToplabelError, UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def explain(
 
     options["read"] = take_read_options(options)
     options |= take_statements(options)
-    with load(options.pop("model"), notify=_silent if quiet else say, **options) as predictor:
+    with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:
         finding = find(
             predictor.classifier,
             predictor.open_engine(),
@@ -162,17 +161,8 @@ def _replace(path: Path, content: bytes) -> None:
         ToplabelError: It cannot be written.
     """
     target = Path(os.path.realpath(path))  # a link stays one
-    aside = target.with_name(f".aside-{os.getpid()}-{time.monotonic_ns()}")
     try:
-        with aside.open("xb") as file:
-            file.write(content)
-        aside.replace(target)
+        with written_aside(target) as aside:
+            aside.write_bytes(content)
     except OSError as error:
         raise ToplabelError(f"cannot write {str(path)!r}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            aside.unlink()
-
-
-def _silent(text: str) -> None:
-    """Tell nobody."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from toplabel.cli.options import debug_option, stating_options, take_statements
-from toplabel.cli.terminal import say
+from toplabel.cli.terminal import notes_of, say
 
 HELP = """Put a model, its class names and its preprocessing into one file.
 
@@ -39,13 +39,9 @@ def pack(model: str, *, output: Path, quiet: bool, **options: Any) -> int:
     from toplabel.packed import check_target
 
     check_target(output)  # before the model is loaded and compiled
-    with load(model, notify=_silent if quiet else say, **take_statements(options)) as predictor:
+    with load(model, notify=notes_of(quiet=quiet), **take_statements(options)) as predictor:
         predictor.save(output)
         if not quiet:
             size = output.stat().st_size / 1e6
             say(f"{output}: {predictor.name}, {len(predictor.labels):,} classes, {size:,.1f} MB")
     return 0
-
-
-def _silent(text: str) -> None:
-    """Tell nobody."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from toplabel.cli.text import fit, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _DEFAULT_WIDTH = 80
 _REDRAW_SECONDS = 0.1
@@ -57,6 +57,11 @@ def has_blocks() -> bool:
 def say(text: str) -> None:
     """Print one line on standard error."""
     _to_stderr(f"toplabel: {printable(text)}\n")
+
+
+def notes_of(*, quiet: bool) -> Callable[[str], None]:
+    """Where the notes of loading a model go: to the user, or to nobody."""
+    return (lambda text: None) if quiet else say
 
 
 def say_more(lines: Iterable[str]) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,17 +32,16 @@ def pack(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     """
     check_target(path)
     target = Path(os.path.realpath(path))  # a link stays one
-    aside = target.with_name(f".aside-{os.getpid()}-{time.monotonic_ns()}")
     try:
-        with aside.open("xb") as file, zipfile.ZipFile(file, "w") as archive:
+        with (
+            _platform.written_aside(target) as aside,
+            aside.open("xb") as file,
+            zipfile.ZipFile(file, "w") as archive,
+        ):
             _write(bundle, archive)
-        _platform.replace_file(aside, target)
     except OSError as error:
         what = error.strerror or error
         raise BundleError(f"cannot write {os.fspath(path)!r}: {what}") from error
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def check_target(path: str | os.PathLike[str]) -> None:

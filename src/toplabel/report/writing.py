@@ -6,13 +6,11 @@ import base64
 import hashlib
 import html
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
-from toplabel._platform import replace_file
+from toplabel._platform import written_aside
 from toplabel.errors import RunError
 from toplabel.labels import Labels
 from toplabel.report.choosing import Choice
@@ -125,16 +123,14 @@ def write_page(path: Path, pieces: Iterable[str]) -> None:
     Raises:
         RunError: The file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
+        with (
+            written_aside(path) as aside,
+            aside.open("w", encoding="utf-8", newline="\n") as file,
+        ):
             file.writelines(pieces)
-        replace_file(aside, path)
     except OSError as error:
         raise RunError(
             f"cannot write the report {str(path)!r}: {error.strerror or error}; expected a file in"
             " a folder that exists and can be written to, with room on the disk"
         ) from error
-    finally:
-        with suppress(OSError):  # it was renamed, or never made
-            aside.unlink()

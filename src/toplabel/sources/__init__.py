@@ -63,7 +63,7 @@ def load_model(
     kind, rest = ("folder", spec) if os.path.exists(spec) else spec.split("/", 1)
     module, function = SOURCES[kind].split(":")
     load = getattr(import_module(module), function)
-    model: Model = load(rest, offline=offline, notify=notify or _tell_nobody, preprocess=preprocess)
+    model: Model = load(rest, offline=offline, notify=notify or tell_nobody, preprocess=preprocess)
     return model
 
 
@@ -202,5 +202,5 @@ def _unknown_name(text: str, close: list[str]) -> ModelNotFound:
     return ModelNotFound(f"got the model {text!r}, which no source knows; {hint}")
 
 
-def _tell_nobody(text: str) -> None:
-    pass
+def tell_nobody(text: str) -> None:
+    """For those who want no notes."""
