@@ -15,7 +15,7 @@ from toplabel.calibrating.fitting import check_threshold, choose_threshold, fit_
 from toplabel.calibration import Calibration
 from toplabel.errors import ModelError, UsageError
 from toplabel.evaluation.answers import Answers, answer_all
-from toplabel.evaluation.measures import BINS, bins_of
+from toplabel.evaluation.measures import calibration_error, surprises
 from toplabel.labelled import LabelledImages, match_classes, read_labelled
 from toplabel.loading import shared_predictor
 from toplabel.packed import check_target, pack
@@ -225,10 +225,8 @@ def _with_threshold(
 
 
 def _quality(scores: NDArray[np.float64], known: NDArray[np.int64]) -> Quality:
-    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == known
-    gaps = np.bincount(bins_of(confidence), right - confidence, BINS)
-    own = np.clip(scores[np.arange(len(known)), known], 1e-12, None)
-    return Quality(float(np.abs(gaps).sum() / len(known)), float(-np.log(own).mean()))
+    error = calibration_error(scores.max(axis=1), scores.argmax(axis=1) == known)
+    return Quality(error, float(surprises(scores, known).mean()))
 
 
 def _curve(

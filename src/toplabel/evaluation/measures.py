@@ -107,7 +107,6 @@ def measure(answers: Answers, labels: Labels) -> Measures:
     known, best, scores = answers.known, answers.best, answers.scores
     right = best == known
     top5 = _in_top(scores, known, TOP) if scores.shape[1] > TOP else None
-    own = np.clip(scores[np.arange(len(known)), known], _LEAST, None)
     resampled = _Resampled(known, best, answers.truth)
     return Measures(
         images=len(answers.truth),
@@ -117,7 +116,7 @@ def measure(answers: Answers, labels: Labels) -> Measures:
         top5=None if top5 is None else resampled.mean(top5),
         macro_recall=resampled.macro_recall(),
         macro_f1=resampled.macro_f1(),
-        nll=resampled.mean(-np.log(own)),
+        nll=resampled.mean(surprises(scores, known)),
         brier=resampled.mean(_brier(scores, known)),
         ece=resampled.calibration_error(scores.max(axis=1), right),
         classes=_per_class(answers, labels),
@@ -141,6 +140,23 @@ def _brier(scores: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.
 def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bin of each score in [0, 1]: int (M,)."""
     return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+
+
+def surprises(scores: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The negative log likelihood of each true class, natural logarithm: (M,)."""
+    own = scores[np.arange(len(known)), known]
+    return np.asarray(-np.log(np.clip(own, _LEAST, None)))
+
+
+def calibration_error(
+    confidence: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    weights: NDArray[Any] | None = None,
+) -> float:
+    """The expected calibration error over `BINS` bins; each image counts as `weights` say."""
+    weights = np.ones(len(right)) if weights is None else weights
+    gaps = np.bincount(bins_of(confidence), weights * (right - confidence), BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 class _Resampled:
@@ -174,13 +190,7 @@ class _Resampled:
     def calibration_error(
         self, confidence: NDArray[np.float64], right: NDArray[np.bool_]
     ) -> Measure:
-        bins = bins_of(confidence)
-
-        def error(weights: NDArray[Any]) -> float:
-            gaps = np.bincount(bins, weights * (right - confidence), BINS)
-            return float(np.abs(gaps).sum() / weights.sum())
-
-        return self._over(error)
+        return self._over(lambda weights: calibration_error(confidence, right, weights))
 
     def _parts(self, weights: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Recall and F1 of each class; NaN where a resample holds none of it."""

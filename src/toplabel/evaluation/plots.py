@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,23 +132,15 @@ def _cell(row: int, column: int, share: float, *, diagonal: bool) -> Any:
     )
 
 
-class _drawing:
+@contextmanager
+def _drawing(width: float, height: float) -> Iterator[tuple[Any, Any]]:
     """A figure with one pair of axes, in our style, without a display or a global state."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    def __init__(self, width: float, height: float) -> None:
-        self._size = width, height
-
-    def __enter__(self) -> tuple[Any, Any]:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-
-        self._context = mpl.rc_context(_STYLE)
-        self._context.__enter__()
-        figure = Figure(figsize=self._size, layout="constrained")
-        return figure, figure.add_subplot()
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.add_subplot()
 
 
 def _svg(figure: Any, title: str) -> str:

@@ -196,8 +196,6 @@ def _preferences(
 
 def _solved(truth: NDArray[np.int64], logits: NDArray[np.float32]) -> OrderFinding | None:
     """Any other order: solved on each half of the images, and tested on the other half."""
-    from scipy.optimize import linear_sum_assignment
-
     halves = np.zeros(len(truth), np.int64)
     for name in np.unique(truth):  # every class in both halves
         places = np.flatnonzero(truth == name)
@@ -208,14 +206,14 @@ def _solved(truth: NDArray[np.int64], logits: NDArray[np.float32]) -> OrderFindi
     for half in (0, 1):
         if not (halves == half).any() or not (halves != half).any():
             return None
-        outputs = _assigned(truth[halves != half], logits[halves != half], linear_sum_assignment)
+        outputs = _assigned(truth[halves != half], logits[halves != half])
         found.append(outputs)
         here = halves == half
         right_then[here] = logits[here].argmax(axis=1) == outputs[truth[here]]
     p = _better(right_now, right_then)
     if p >= LEVEL:
         return None
-    outputs = _assigned(truth, logits, linear_sum_assignment)
+    outputs = _assigned(truth, logits)
     now, then = float(right_now.mean()), float(right_then.mean())
     sure = int((found[0] == found[1])[np.unique(truth)].sum())
     note = (
@@ -227,16 +225,16 @@ def _solved(truth: NDArray[np.int64], logits: NDArray[np.float32]) -> OrderFindi
     return OrderFinding("swapped" if moved == 2 else "solved", outputs, now, then, p, note)
 
 
-def _assigned(
-    truth: NDArray[np.int64], logits: NDArray[np.float32], assign: object
-) -> NDArray[np.int64]:
+def _assigned(truth: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.int64]:
     """The output of each label that makes the images most likely, each output once: int (K,)."""
+    from scipy.optimize import linear_sum_assignment
+
     count = logits.shape[1]
     values = logits.astype(np.float64)
     likely = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
     gains = np.zeros((count, count))
     np.add.at(gains, truth, likely)  # rows are labels, columns outputs
-    rows, columns = assign(-gains)  # type: ignore[operator]
+    rows, columns = linear_sum_assignment(-gains)
     outputs = np.empty(count, np.int64)
     outputs[rows] = columns
     return outputs

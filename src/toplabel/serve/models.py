@@ -74,7 +74,11 @@ class ServedModel:
     def answer(self, content: bytes, *, top_k: int, threshold: float | None) -> Answer:
         """What the model says of a picture file's bytes; in the calling thread."""
         settings = Settings(
-            top_k=top_k, threshold=threshold, exact=self.predictor.exact, read=self.read
+            top_k=top_k,
+            threshold=threshold,
+            exact=self.predictor.exact,
+            keep_logits=True,
+            read=self.read,
         )
         started = time.perf_counter()
         timed = _Timed(self.engine)
@@ -84,30 +88,27 @@ class ServedModel:
         )
         return Answer(
             prediction=prediction,
-            logits=timed.logits,
+            logits=prediction.logits,
             read_seconds=time.perf_counter() - started - timed.seconds,
             model_seconds=timed.seconds,
         )
 
 
 class _Timed:
-    """An engine for one picture that remembers its last logits, and how long they took."""
+    """An engine that adds up how long its calls took."""
 
     def __init__(self, engine: Engine) -> None:
         self.name: EngineName = engine.name
         self.device = engine.device
         self._engine = engine
         self.seconds = 0.0
-        self.logits: NDArray[np.float32] | None = None
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         started = time.perf_counter()
         try:
-            logits = self._engine(batch)
+            return self._engine(batch)
         finally:
             self.seconds += time.perf_counter() - started
-        self.logits = logits[0]
-        return logits
 
 
 class _Observed:
