@@ -277,11 +277,7 @@ def test_what_is_wrong_is_one_line(arguments, said):
     assert done.stderr.count("\n") == 1
 
 
-def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = Path("/usr/bin/chromium")
-    if not chromium.exists():
-        pytest.skip(f"no Chromium at {chromium}")
+def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_path, browser):
     from toplabel.evaluation.page import write_page_of
 
     folder, model = coloured
@@ -295,18 +291,14 @@ def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_pa
     page = tmp_path / "page.html"
     write_page_of(page, [found], [])
     problems: list[str] = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"]
-        )
-        tab = browser.new_page(viewport={"width": 360, "height": 700})
-        tab.on("console", lambda message: problems.append(message.text))
-        tab.on("request", lambda request: problems.append(request.url))
-        tab.goto(page.as_uri())
-        problems.remove(page.as_uri())
-        assert tab.evaluate("() => document.documentElement.scrollWidth") == 360
-        assert tab.locator(".mistakes li").count() == 24
-        assert tab.locator(".mistakes img").first.evaluate("(image) => image.naturalWidth") > 0
-        assert "<b>" in tab.locator(".mistakes p").first.inner_text()
-        browser.close()
+    tab = browser.new_page(viewport={"width": 360, "height": 700})
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("request", lambda request: problems.append(request.url))
+    tab.goto(page.as_uri())
+    problems.remove(page.as_uri())
+    assert tab.evaluate("() => document.documentElement.scrollWidth") == 360
+    assert tab.locator(".mistakes li").count() == 24
+    assert tab.locator(".mistakes img").first.evaluate("(image) => image.naturalWidth") > 0
+    assert "<b>" in tab.locator(".mistakes p").first.inner_text()
+    tab.close()
     assert [one for one in problems if not one.startswith("data:")] == []

@@ -25,7 +25,6 @@ from toplabel.report.counting import BINS, Counts
 from toplabel.report.thumbnails import GROUP, Size, fitted, size_for, thumbnails
 from toplabel.report.visible import visible
 
-CHROMIUM = Path("/usr/bin/chromium")
 LABELS = Labels(("tench", "crane", "crane", "</script><b>bold</b>", "goldfish"))
 HOSTILE = (
     "photos/<img src=x onerror=window.harm=1>.png",
@@ -310,7 +309,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_colours_have_enough_contrast() -> None:
-    style = (Path(write_report.__code__.co_filename).parent / "page" / "page.css").read_text()
+    style = (Path(write_report.__code__.co_filename).parent / "page" / "palette.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[:2]
     for scheme in (light, dark):
         colours = dict(re.findall(r"--([\w-]+): (#\w{6});", scheme))
@@ -335,19 +334,6 @@ def _luminance(colour: str) -> float:
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
 
 
 class Opened:

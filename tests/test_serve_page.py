@@ -14,24 +14,10 @@ import pytest
 
 from serving import CAT, ROOT, Server, serving
 
-CHROMIUM = Path("/usr/bin/chromium")
 CAT_FILE = ROOT / "examples" / "cat.jpg"
 COFFEE_FILE = ROOT / "examples" / "coffee.jpg"
 ROCKET_FILE = ROOT / "examples" / "rocket.jpg"
 TOKEN = "a-token-of-more-than-16"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

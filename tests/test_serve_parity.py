@@ -87,7 +87,8 @@ def test_putting_calls_together_changes_no_label_and_no_logit(shared_data: Path)
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda c: model.answer(c, top_k=5, threshold=None), contents))
     assert max(sizes) > 1
-    logits = np.stack([answer.logits for answer in answers if answer.logits is not None])
+    given = [answer.prediction.logits for answer in answers]
+    logits = np.stack([one for one in given if one is not None])
     assert np.abs(logits - library_logits(contents)).max() <= 1e-4
 
 

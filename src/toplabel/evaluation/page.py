@@ -17,7 +17,7 @@ from toplabel.evaluation import plots
 from toplabel.report import Shown
 from toplabel.report.thumbnails import Size, thumbnails
 from toplabel.report.visible import visible
-from toplabel.report.writing import write_page
+from toplabel.report.writing import palette, write_page
 
 if TYPE_CHECKING:
     from toplabel.evaluation.evaluating import Evaluation
@@ -62,7 +62,7 @@ def write_page_of(
 
 
 def _page(evaluations: Sequence[Evaluation], pairings: Sequence[Pairing]) -> Iterator[str]:
-    style = (files("toplabel.evaluation") / "page.css").read_text(encoding="utf-8")
+    style = palette() + (files("toplabel.evaluation") / "page.css").read_text(encoding="utf-8")
     first = evaluations[0]
     title = f"{first.model} on {first.data}" if len(evaluations) == 1 else f"On {first.data}"
     yield (

@@ -23,6 +23,7 @@ from toplabel.report.visible import visible
 PICTURE_BYTES = 1450
 """Of the page for one of `FEWEST` pictures or more, all in all; so 10,000 take 14.5 MB."""
 FEWEST = 10_000
+_FILES = ("page.html", "palette.css", "page.css", "page.js")
 _LEAST_BYTES = 200  # of a thumbnail, where names are so long that nothing is left for it
 
 
@@ -73,12 +74,12 @@ def _thumbnail_json(pictures: Sequence[Shown], text_bytes: int, *, threads: int)
 
 
 def _frame_bytes() -> int:
-    return sum(len(_template(name)) for name in ("page.html", "page.css", "page.js")) + 50_000
+    return sum(len(_template(name)) for name in _FILES) + 50_000
 
 
 def _page(data: str, groups: Iterable[str], *, title: str) -> Iterator[str]:
     """The page in pieces: its template, in which each {{name}} stands for one thing."""
-    style, script = _template("page.css"), _template("page.js")
+    style, script = palette() + _template("page.css"), _template("page.js")
     elements = iter(
         f'<script type="application/json" id="thumbnails-{number}">{group}</script>\n'
         for number, group in enumerate(groups)
@@ -111,6 +112,11 @@ def _policy(style: str, script: str) -> str:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def palette() -> str:
+    """The style sheet with the colours and faces that all pages share."""
+    return _template("palette.css")
 
 
 def _template(name: str) -> str:

@@ -94,10 +94,11 @@ def _scores(answer: Answer, model: ServedModel, parameters: dict[str, Any]) -> l
             "invalid_parameter",
             f"function_to_apply is none of {', '.join(_FUNCTIONS)}",
         )
-    assert answer.logits is not None
+    logits = answer.prediction.logits
+    assert logits is not None
     own = function == classifier.activation
-    scores = classifier.scores(answer.logits) if own else probabilities(answer.logits, function)
-    order = np.argsort(-answer.logits, kind="stable")[:top_k]
+    scores = classifier.scores(logits) if own else probabilities(logits, function)
+    order = np.argsort(-logits, kind="stable")[:top_k]
     return [
         {"label": classifier.labels[int(i)], "score": round(float(scores[i]), _DIGITS)}
         for i in order

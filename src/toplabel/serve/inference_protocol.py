@@ -142,7 +142,8 @@ def inference_protocol_routes(service: Service) -> APIRouter:
             if (error := answer.prediction.error) is not None:
                 refusal = Refusal.of_image(error)
                 raise Refusal(refusal.status, error.code, f"image {place}: {told(error)}")
-        return [answer.logits for answer in labelled.answers if answer.logits is not None]
+        every = [answer.prediction.logits for answer in labelled.answers]
+        return [logits for logits in every if logits is not None]
 
     return router
 

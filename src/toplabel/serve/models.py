@@ -40,14 +40,12 @@ class Answer:
     """What a model said of one picture.
 
     Args:
-        prediction: Its record.
-        logits: Shape (K,), float32; None where there are none.
+        prediction: Its record, with the logits.
         read_seconds: For reading and preparing the picture.
         model_seconds: For the engine, with waiting for its turn.
     """
 
     prediction: Prediction
-    logits: NDArray[np.float32] | None
     read_seconds: float
     model_seconds: float
 
@@ -88,7 +86,6 @@ class ServedModel:
         )
         return Answer(
             prediction=prediction,
-            logits=prediction.logits,
             read_seconds=time.perf_counter() - started - timed.seconds,
             model_seconds=timed.seconds,
         )

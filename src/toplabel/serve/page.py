@@ -6,6 +6,8 @@ from pathlib import Path
 
 from fastapi import APIRouter, Response
 
+from toplabel.report.writing import palette
+
 FILES = {
     "/": ("index.html", "text/html"),
     "/page/page.css": ("page.css", "text/css"),
@@ -15,6 +17,11 @@ FILES = {
     },
 }
 """What is served, by path; nothing else of the folder is."""
+
+PALETTE = "/page/palette.css"
+"""The colours, which the report's page has, too."""
+
+PATHS = (*FILES, PALETTE)
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
@@ -36,7 +43,9 @@ def page_routes() -> APIRouter:
     """The routes, outside of the API's description."""
     router = APIRouter(include_in_schema=False)
     for path, (name, media_type) in FILES.items():
-        router.add_api_route(path, _sender(_FOLDER / name, media_type), methods=["GET"])
+        content = (_FOLDER / name).read_bytes()
+        router.add_api_route(path, _sender(content, media_type), methods=["GET"])
+    router.add_api_route(PALETTE, _sender(palette().encode(), "text/css"), methods=["GET"])
     return router
 
 
@@ -45,9 +54,7 @@ def send_page(content: bytes | str, media_type: str = "text/html") -> Response:
     return Response(content, media_type=media_type, headers=HEADERS)
 
 
-def _sender(file: Path, media_type: str):  # type: ignore[no-untyped-def]
-    content = file.read_bytes()
-
+def _sender(content: bytes, media_type: str):  # type: ignore[no-untyped-def]
     async def send() -> Response:
         return send_page(content, media_type)
 

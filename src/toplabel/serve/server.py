@@ -22,7 +22,7 @@ from toplabel.serve.lifecycle import Lifecycle
 from toplabel.serve.limits import Limits
 from toplabel.serve.listening import BACKLOG, allow_descriptors, listen, stop_listening
 from toplabel.serve.metrics import Metrics
-from toplabel.serve.page import FILES
+from toplabel.serve.page import PATHS
 from toplabel.serve.protocol import guarded
 from toplabel.serve.work import Workers
 
@@ -36,7 +36,7 @@ Load = Callable[[str | None], Any]
 """A model's name in, its predictor out."""
 
 OPEN_PATHS = frozenset(
-    (*FILES, "/docs", "/docs.css", "/openapi.json")
+    (*PATHS, "/docs", "/docs.css", "/openapi.json")
     + ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 )
 """What is answered without a token: nothing of it says what a picture is."""
