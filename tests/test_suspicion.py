@@ -287,6 +287,30 @@ def test_grey_and_other_channels_have_no_order(channels: str | int) -> None:
     assert not watch.watching
 
 
+def test_arrays_that_come_while_another_is_looked_at_count_too() -> None:
+    """So that what is found out does not hang on how two threads happen to meet."""
+    busy, go_on, asked = threading.Event(), threading.Event(), []
+
+    def engine(batch: np.ndarray) -> np.ndarray:
+        asked.append(batch)
+        busy.set()
+        assert go_on.wait(20)
+        return np.zeros((1, 40), np.float32)
+
+    watch = Suspicion(classifier(40))
+    answers = np.eye(40, dtype=np.float32)[:6]
+    arguments = list(zip(images(6), answers, strict=True))
+    first = threading.Thread(target=watch.observe, args=arguments[0], kwargs={"engine": engine})
+    first.start()
+    assert busy.wait(20)
+    for tensor, answer in arguments[1:]:
+        watch.observe(tensor, answer, engine=engine)  # type: ignore[arg-type]
+    assert len(asked) == 1
+    go_on.set()
+    first.join(20)
+    assert len(asked) == 6
+
+
 def test_each_warning_comes_once_from_many_threads() -> None:
     watch = Suspicion(classifier())
     answers = softmax(np.tile(logits(1), (320, 1)))

@@ -57,6 +57,7 @@ class Suspicion:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._texts: deque[str] = deque()
+        self._arrays: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque()
         self._seen: dict[bytes, NDArray[np.float32]] = {}
         self._given = 0
         self._sums_to_one = len(classifier.labels) > 1 and self._activation != "none"
@@ -124,13 +125,19 @@ class Suspicion:
     def _look_at_order(
         self, tensor: NDArray[np.float32], logits: NDArray[np.float32], engine: Engine
     ) -> None:
-        if self._order.undecided and self._turn.acquire(blocking=False):
+        """Each array counts, whoever is busy: who has the turn looks at the others', too."""
+        if not self._order.undecided:
+            return
+        self._arrays.append((tensor, logits))
+        while self._arrays and self._turn.acquire(blocking=False):
             try:
-                text = self._order.observe(tensor, logits, engine)
+                while self._arrays:
+                    array = self._arrays.popleft()
+                    text = self._order.observe(*array, engine) if self._order.undecided else None
+                    if text is not None:
+                        self._texts.append(text)
             finally:
                 self._turn.release()
-            if text is not None:
-                self._texts.append(text)
 
     def _is_known(self, tensor: NDArray[np.float32]) -> bool:
         """Whether this image was there before, told by samples of its tensor."""
