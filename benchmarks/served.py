@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ def _rival(
 @contextmanager
 def started(subject: Subject, photo: Path) -> Iterator[Running]:
     """The server, from its first good answer on; it and its children are stopped at the end."""
+    _adopt_orphans()
     begun = time.perf_counter()
     process = subprocess.Popen(
         subject.command,
@@ -159,6 +161,7 @@ def started(subject: Subject, photo: Path) -> Iterator[Running]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        _bury(process.pid)
 
 
 def load(
@@ -189,6 +192,21 @@ def _answers(subject: Subject) -> bool:
     except OSError:
         return False
     return status in ([b"200"], [b"404"])
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what servers leave behind, so that its work counts as theirs."""
+    set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+
+
+def _bury(group: int) -> None:
+    """End what is left of a process group, and take note of its work."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-group, 0)
 
 
 def _free_port() -> int:

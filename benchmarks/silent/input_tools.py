@@ -18,6 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rivals"))
 
+GOOD = Path(__file__).parents[2] / "examples" / "cat.jpg"
+
 Answer = tuple[int | None, str | None, list[str]]  # index, error, warnings
 Tool = Callable[[list[str]], list[Answer]]
 
@@ -128,22 +130,27 @@ def timm(checkpoints: str) -> Tool:
 
 
 def fastai(checkpoints: str) -> Tool:
-    """Its PILImage.create, and the right transform and network."""
+    """A Learner around the right network, asked for a list as its documentation does."""
     import torch
-    from fastai.vision.core import PILImage
+    from fastai.vision import all as vision
     from networks import build
 
-    model, transform = build("lite0", weights=f"{checkpoints}/lite0.pth")
+    model, _ = build("lite0", weights=f"{checkpoints}/lite0.pth")
+    block = vision.DataBlock(
+        blocks=(vision.ImageBlock, vision.CategoryBlock(vocab=list(range(1000)))),
+        get_y=lambda path: 0,
+        splitter=vision.IndexSplitter([0]),
+        item_tfms=vision.Resize(224),
+        batch_tfms=vision.Normalize.from_stats([0.5] * 3, [0.5] * 3),
+    )
 
-    @torch.no_grad()
     def label(paths: list[str]) -> list[Answer]:
-        answers = []
-        for path in paths:
-            image = PILImage.create(path)
-            answers.append(
-                model(transform(image).as_subclass(torch.Tensor)[None])[0].argmax().item()
-            )
-        return [(index, None, []) for index in answers]
+        files = [Path(path) for path in paths]
+        loaders = block.dataloaders([GOOD, GOOD], bs=1, num_workers=0)
+        learner = vision.Learner(loaders, model, loss_func=torch.nn.CrossEntropyLoss())
+        with learner.no_bar(), learner.no_logging():
+            scores, _ = learner.get_preds(dl=loaders.test_dl(files, num_workers=0))
+        return [(index, None, []) for index in scores.argmax(1).tolist()]
 
     return label
 

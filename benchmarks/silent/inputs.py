@@ -81,6 +81,22 @@ def cmyk(photo: Image.Image, path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
+def ycck(photo: Image.Image, path: Path) -> Image.Image:
+    """The same with its colours as luma and chroma, as Photoshop writes.
+
+    Pillow writes no such file. It gets the luma and chroma of the inks for four plain channels
+    (which it inverts), and the marker is told so afterwards: 2 is YCCK in Adobe's APP14.
+    """
+    inks = photo.convert("CMYK")
+    luma = Image.merge("RGB", inks.split()[:3]).convert("YCbCr")
+    bands = [band.point(lambda value: 255 - value) for band in luma.split()]
+    Image.merge("CMYK", [*bands, inks.getchannel("K")]).save(path, quality=95)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"Adobe") + 11] = 2
+    path.write_bytes(content)
+    return photo
+
+
 def truncated(photo: Image.Image, path: Path) -> Image.Image:
     """A download that broke off after 60 %."""
     reference = jpeg(photo, path).convert("RGB")
@@ -119,6 +135,7 @@ CASES: tuple[tuple[str, str, Case], ...] = (
     ("transparent PNG (RGBA)", "png", cut_out),
     ("transparent PNG (palette)", "png", cut_out_of_palette),
     ("CMYK JPEG (Adobe)", "jpg", cmyk),
+    ("YCCK JPEG (Adobe)", "jpg", ycck),
     ("truncated JPEG", "jpg", truncated),
     ("damaged JPEG", "jpg", damaged),
     ("random bytes called .jpg", "jpg", noise),
