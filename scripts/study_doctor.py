@@ -3,7 +3,7 @@
     python scripts/study_doctor.py DATA [--photos FOLDER] [--out docs/doctor.json]
 
 DATA holds CIFAR-10's pictures in class folders; digits come from scikit-learn, shapes are drawn.
-Eighteen networks of four kinds; twelve have a preprocessing that doctor knows, six one that it
+Twenty networks of four kinds; twelve have a preprocessing that doctor knows, eight one that it
 does not. Each is asked about with draws of 16 pictures of its own kind that it was not trained on,
 and of 16 foreign photos.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import nn
 from torch.nn import functional
 
@@ -71,6 +71,17 @@ def inverted(pixels: Pixels) -> NDArray[np.float32]:
     return -constants(0.5, 0.5)(pixels)
 
 
+def brighter(pixels: Pixels) -> NDArray[np.float32]:
+    """Another gamma: no candidate of doctor's, nor one of its distortions."""
+    return constants(0, 1)(pixels) ** 0.6
+
+
+def equalised(pixels: Pixels) -> NDArray[np.float32]:
+    """Each channel's histogram made flat: no candidate, nor one of its distortions."""
+    flat = [np.asarray(ImageOps.equalize(Image.fromarray(one))) for one in pixels]
+    return constants(0, 1)(np.stack(flat))
+
+
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -116,7 +127,9 @@ PLANTED = (
     Planted("ImageNet's, std tripled", "depthwise", "cifar", constants(IMAGENET[0], 0.68), None),
     Planted("mean 0.9, std 0.1", "stacked", "cifar", constants(0.9, 0.1), None),
     Planted("0 to 1, cubed", "plain", "cifar", cubed, None),
-    Planted("0.5 and 0.5, inverted", "depthwise", "shapes", inverted, None),
+    Planted("0.5 and 0.5, inverted", "depthwise", "cifar", inverted, None),
+    Planted("0 to 1, to the power of 0.6", "residual", "cifar", brighter, None),
+    Planted("0 to 1, histograms equalised", "stacked", "cifar", equalised, None),
 )
 
 

@@ -15,6 +15,7 @@ import toplabel
 from own_networks import ResNet20
 from pictures import encoded, noisy
 from toplabel.diagnosis.candidates import candidates, families, usual
+from toplabel.diagnosis.distortions import distortions
 from toplabel.diagnosis.divergence import divergence, weights
 from toplabel.diagnosis.moments import in_order, measure, stored
 from toplabel.diagnosis.unlabelled import find_normalisation
@@ -97,6 +98,28 @@ def test_a_preprocessing_that_is_no_candidate_cannot_be_told(prepare):
     verdict = find_normalisation(planted(prepare), photos()).family
     assert verdict.family is None
     assert verdict.reason
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("family", ["0 to 1", "-1 to 1"])
+def test_a_network_of_distorted_pictures_is_given_no_family(place, family):
+    distortion = distortions(3)[place]
+    recipe = usual(family, "rgb", 3).tensor
+    network = planted(lambda pixels: recipe(distortion.change(pixels)))
+    assert find_normalisation(network, photos()).family.family is None
+
+
+def test_the_reason_names_the_distortion():
+    recipe = usual("-1 to 1", "rgb", 3).tensor
+    verdict = find_normalisation(planted(lambda pixels: recipe(255 - pixels)), photos()).family
+    assert "inverted pictures" in verdict.reason
+    assert "none of the candidates" in verdict.reason
+
+
+def test_grey_pictures_have_no_colours_to_turn():
+    grey = photos()[..., :1]
+    assert all(one.change(grey).shape == grey.shape for one in distortions(1))
+    assert all(one.change(photos(2)).dtype == np.uint8 for one in distortions(3))
 
 
 def test_the_divergence_is_that_of_gaussians():

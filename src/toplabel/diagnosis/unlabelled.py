@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toplabel.diagnosis.candidates import candidates
+from toplabel.diagnosis.distortions import distortions
 from toplabel.diagnosis.divergence import divergence, weights
 from toplabel.diagnosis.moments import in_order, measure, stored
 from toplabel.diagnosis.verdict import (
     SCALES,
     SHIFTS,
     ColourVerdict,
+    Distorted,
     FamilyVerdict,
     OtherScale,
     decide_colour,
@@ -73,11 +75,12 @@ def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normali
             for one in every
         ]
     )
-    verdict = decide_family(every, divergences, None)
+    verdict = decide_family(every, divergences, None, None)
     if not verdict.reason:
         best = verdict.ranked[0].candidate
         other = _other_scale(network, best.tensor(pixels), first, layers[:1])
-        verdict = decide_family(every, divergences, other)
+        distorted = _distorted(network, pixels, first, layers[:1])
+        verdict = decide_family(every, divergences, other, distorted)
     if verdict.family is None:
         return Normalisation(verdict, None)
     of_family = [i for i, one in enumerate(every) if one.family == verdict.family]
@@ -86,6 +89,21 @@ def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normali
     return Normalisation(
         verdict, decide_colour(chosen, divergences[of_family], deep, photos=len(pixels))
     )
+
+
+def _distorted(
+    network: nn.Module, pixels: NDArray[np.uint8], first: Stored, layers: list[_BatchNorm]
+) -> Distorted:
+    """The distortion that fits best, under whatever candidate."""
+    channels, alike = pixels.shape[3], np.ones((1, len(pixels))) / len(pixels)
+    found = []
+    for distortion in distortions(channels):
+        changed = distortion.change(pixels)
+        for candidate in candidates(channels):
+            (moments,) = measure(network, layers, candidate.tensor(changed))
+            fit = float(divergence(moments, first, alike)[0])
+            found.append(Distorted(distortion, candidate, fit))
+    return min(found, key=lambda one: one.divergence)
 
 
 def _other_scale(

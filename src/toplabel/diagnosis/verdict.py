@@ -2,8 +2,8 @@
 
 The family is that of the lowest divergence at the first batch normalisation that runs. It is named
 only where photos drawn again give it, too, where the next family is clearly worse, where it fits
-in itself, and where no other scale of the same input would fit clearly better: the last is what
-tells that the true recipe is none of the candidates.
+in itself, and where nothing else would fit clearly better: no other scale of the same input, and no
+distorted pictures. The last two tell that the true recipe is none of the candidates.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from toplabel.diagnosis.candidates import Candidate, Colour, Family, families
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from toplabel.diagnosis.distortions import Distortion
 
 SHARE = 0.95
 """Of the draws of photos, so many must give the same family."""
@@ -44,8 +46,8 @@ COLOUR_MARGINS = (0.5, 0.25)
 """Of the logarithms of both orders' divergences, at the first layer and over all: a network whose
 training pictures had no colours of their own (digits in any ink) stays below."""
 
-_OTHER_SCALE = 1.5
-"""How much better than the candidate itself its input at another scale may fit."""
+_BETTER = 1.5
+"""How many times as well as the best candidate something that is none may fit."""
 
 SCALES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0)
 SHIFTS = (-0.6, -0.3, 0.0, 0.3, 0.6)
@@ -85,7 +87,10 @@ class FamilyVerdict:
 
 
 def decide_family(
-    every: Sequence[Candidate], divergences: NDArray[np.float64], other: OtherScale | None
+    every: Sequence[Candidate],
+    divergences: NDArray[np.float64],
+    other: OtherScale | None,
+    distorted: Distorted | None,
 ) -> FamilyVerdict:
     """The family that fits, or that none can be told.
 
@@ -93,6 +98,7 @@ def decide_family(
         every: C candidates.
         divergences: (C, R): of all photos, then of each draw of them.
         other: How the best candidate fits at other scales; None: that is not known yet.
+        distorted: How the best of all fits distorted photos; None: the same.
     """
     names = families(every)
     lowest = np.stack(
@@ -109,7 +115,7 @@ def decide_family(
     won = np.array(names)[lowest[:, 1:].argmin(axis=0)]
     share = float(np.isin(won, alike).mean())
     margin = float(np.log(second.divergence / first.divergence))
-    reason = _doubt(first, second, share, margin, other)
+    reason = _doubt(first, second, share, margin) or _rival(first, other, distorted)
     if reason:
         return FamilyVerdict(None, None, ranked, share, margin, reason)
     family, tied = _within_pair(ranked, won)
@@ -139,15 +145,22 @@ class OtherScale:
     divergence: float
 
 
+@dataclass(frozen=True, slots=True)
+class Distorted:
+    """Which distortion of the photos fits best, under which candidate, and how well."""
+
+    distortion: Distortion
+    candidate: Candidate
+    divergence: float
+
+
 def _ranked(name: Family, every: Sequence[Candidate], values: NDArray[np.float64]) -> Ranked:
     place = min((i for i, one in enumerate(every) if one.family == name), key=lambda i: values[i])
     return Ranked(name, every[place], float(values[place]))
 
 
-def _doubt(
-    first: Ranked, second: Ranked, share: float, margin: float, other: OtherScale | None
-) -> str:
-    """Why the first may be wrong; "" where nothing speaks against it."""
+def _doubt(first: Ranked, second: Ranked, share: float, margin: float) -> str:
+    """Why the first may be wrong; "" where nothing of the candidates speaks against it."""
     if share < SHARE:
         return f"only {share:.0%} of the draws of these photos give {first.family!r} again"
     if margin < MARGIN:
@@ -158,18 +171,29 @@ def _doubt(
             f" below {FIT}): none of the candidates, or photos of another kind than it was trained"
             " on"
         )
+    return ""
+
+
+def _rival(first: Ranked, other: OtherScale | None, distorted: Distorted | None) -> str:
+    """What that is no candidate fits better than the first; "" where nothing does."""
     if other is not None and _contradicts(first, other):
         return (
             f"the best, {first.family!r}, would fit {first.divergence / other.divergence:.1f} times"
             f" as well with its input scaled by {other.scale:g} and moved by {other.shift:g}"
             " standard deviations: the true recipe is probably none of the candidates"
         )
+    if distorted is not None and first.divergence > _BETTER * distorted.divergence:
+        return (
+            f"the best, {first.family!r}, fits {first.divergence / distorted.divergence:.1f} times"
+            f" worse than {distorted.distortion.words}, {distorted.candidate.family!r}: the true"
+            " recipe is probably none of the candidates"
+        )
     return ""
 
 
 def _contradicts(first: Ranked, other: OtherScale) -> bool:
     near = 1 / _NEAR_SCALE <= other.scale <= _NEAR_SCALE and abs(other.shift) <= _NEAR_SHIFT
-    return not near and first.divergence > _OTHER_SCALE * other.divergence
+    return not near and first.divergence > _BETTER * other.divergence
 
 
 @dataclass(frozen=True, slots=True)

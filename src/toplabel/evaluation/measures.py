@@ -104,23 +104,20 @@ class Measures:
 
 def measure(answers: Answers, labels: Labels) -> Measures:
     """All measures of some answers; at least one image could be labelled."""
-    known, best, scores = answers.known, answers.best, answers.scores
-    right = best == known
-    top5 = _in_top(scores, known, TOP) if scores.shape[1] > TOP else None
-    resampled = _Resampled(known, best, answers.truth)
+    top1, of_all, top5, recall, f1, nll, brier, ece = _bootstrapped(answers)
     return Measures(
         images=len(answers.truth),
         failed=len(answers.failures),
-        top1=resampled.mean(right),
-        top1_of_all=resampled.mean_of_all(answers.right),
-        top5=None if top5 is None else resampled.mean(top5),
-        macro_recall=resampled.macro_recall(),
-        macro_f1=resampled.macro_f1(),
-        nll=resampled.mean(surprises(scores, known)),
-        brier=resampled.mean(_brier(scores, known)),
-        ece=resampled.calibration_error(scores.max(axis=1), right),
+        top1=top1,
+        top1_of_all=of_all,
+        top5=top5 if answers.scores.shape[1] > TOP else None,
+        macro_recall=recall,
+        macro_f1=f1,
+        nll=nll,
+        brier=brier,
+        ece=ece,
         classes=_per_class(answers, labels),
-        confusions=_confusions(known, best),
+        confusions=_confusions(answers.known, answers.best),
     )
 
 
@@ -159,58 +156,59 @@ def calibration_error(
     return float(np.abs(gaps).sum() / weights.sum())
 
 
-class _Resampled:
-    """Measures with intervals: each figure again for the same resamples of the images."""
+def _bootstrapped(answers: Answers) -> list[Measure]:
+    """All figures, in the order of `_Figures`, each with its interval."""
+    figures, count = _Figures(answers), len(answers.truth)
+    chance = np.random.default_rng(_SEED)
+    drawn = []
+    for _ in range(RESAMPLES):
+        images = chance.integers(count, size=count)
+        drawn.append(figures.of(np.bincount(images, minlength=count)))
+    tail = 50 * (1 - LEVEL)
+    # a resample may hold no image that could be labelled: its figures are NaN
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=0)
+    values = figures.of(np.ones(count))
+    return [Measure(*map(float, one)) for one in zip(values, low, high, strict=True)]
 
-    def __init__(
-        self, known: NDArray[np.int64], best: NDArray[np.int64], truth: NDArray[np.int64]
-    ) -> None:
+
+class _Figures:
+    """The figures of some answers where each image counts as often as weights say."""
+
+    def __init__(self, answers: Answers) -> None:
+        known, best, scores = answers.known, answers.best, answers.scores
+        right = best == known
+        self._read = answers.read
+        self._right_of_all = answers.right.astype(np.float64)
+        self._means = np.stack(
+            [right, _in_top(scores, known, TOP), surprises(scores, known), _brier(scores, known)]
+        ).astype(np.float64)  # (4, M)
+        self._confidence, self._right = scores.max(axis=1), right
         classes, self._known = np.unique(known, return_inverse=True)
         self._best = np.searchsorted(classes, best)
         self._best[~np.isin(best, classes)] = len(classes)  # a class that does not occur
         self._count = len(classes)
-        chance = np.random.default_rng(_SEED)
-        shares = np.full(len(known), 1 / len(known))
-        self._weights = [chance.multinomial(len(known), shares) for _ in range(RESAMPLES)]
-        every = np.full(len(truth), 1 / len(truth))
-        self._of_all = [chance.multinomial(len(truth), every) for _ in range(RESAMPLES)]
 
-    def mean(self, values: NDArray[Any]) -> Measure:
-        return _interval(float(values.mean()), [w @ values / w.sum() for w in self._weights])
+    def of(self, every: NDArray[Any]) -> list[float]:
+        """All figures, where the N images count so often."""
+        weights = every[self._read]
+        total = weights.sum()
+        if not total:
+            return [np.nan, 0.0, *[np.nan] * 6]
+        top1, top5, nll, brier = self._means @ weights / total
+        recall, f1 = self._of_classes(weights)
+        ece = calibration_error(self._confidence, self._right, weights)
+        of_all = float(self._right_of_all @ every / every.sum())
+        return [top1, of_all, top5, recall, f1, nll, brier, ece]
 
-    def mean_of_all(self, values: NDArray[Any]) -> Measure:
-        return _interval(float(values.mean()), [w @ values / w.sum() for w in self._of_all])
-
-    def macro_recall(self) -> Measure:
-        return self._over(lambda w: float(np.nanmean(self._parts(w)[0])))
-
-    def macro_f1(self) -> Measure:
-        return self._over(lambda w: float(np.nanmean(self._parts(w)[1])))
-
-    def calibration_error(
-        self, confidence: NDArray[np.float64], right: NDArray[np.bool_]
-    ) -> Measure:
-        return self._over(lambda weights: calibration_error(confidence, right, weights))
-
-    def _parts(self, weights: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Recall and F1 of each class; NaN where a resample holds none of it."""
+    def _of_classes(self, weights: NDArray[Any]) -> tuple[float, float]:
+        """Mean recall and mean F1 of the classes that these weights hold something of."""
         size = self._count
-        hits = np.bincount(self._known, weights * (self._known == self._best), size)
+        hits = np.bincount(self._known, weights * self._right, size)
         true = np.bincount(self._known, weights, size)
         said = np.bincount(self._best, weights, size + 1)[:size]
         occurs = true > 0
-        recall = np.divide(hits, true, out=np.full(size, np.nan), where=occurs)
-        f1 = np.divide(2 * hits, true + said, out=np.full(size, np.nan), where=occurs)
-        return recall, f1
-
-    def _over(self, figure: Any) -> Measure:
-        return _interval(figure(np.ones(len(self._known))), [figure(w) for w in self._weights])
-
-
-def _interval(value: float, resampled: list[float]) -> Measure:
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(resampled, [tail, 100 - tail])
-    return Measure(value, float(low), float(high))
+        hits, true, said = hits[occurs], true[occurs], said[occurs]
+        return float((hits / true).mean()), float((2 * hits / (true + said)).mean())
 
 
 def _per_class(answers: Answers, labels: Labels) -> tuple[ClassMeasures, ...]:
