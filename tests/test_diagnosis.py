@@ -254,6 +254,36 @@ def test_fifty_labels_tell_the_colour_and_a_recipe_within_a_point(shared_data, t
     assert right >= 0.795 - 0.01  # that of the true recipe
 
 
+class OfInverted(nn.Module):
+    """The same network, as if it had been trained on inverted pictures."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+        self.std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        upright = 1 - (x * self.std + self.mean)
+        return self.network((upright - self.mean) / self.std)
+
+
+@pytest.mark.shared_data
+def test_labels_do_not_make_a_recipe_of_what_needs_inverted_pictures(shared_data, tmp_path):
+    network = ResNet20()
+    given = torch.load(
+        shared_data / "checkpoints" / "resnet20-12fca82f.th", weights_only=True, map_location="cpu"
+    )["state_dict"]
+    network.load_state_dict({name.removeprefix("module."): t for name, t in given.items()})
+    diagnosis = toplabel.diagnose(
+        OfInverted(network.eval()), labelled=labelled(shared_data, tmp_path, 30), labels=CIFAR
+    )
+    family = next(one for one in diagnosis.findings if one.topic == "family")
+    assert family.state == "cannot tell"
+    assert "inverted pictures" in family.text
+    assert not diagnosis.sure
+
+
 @pytest.mark.slow
 @pytest.mark.shared_data
 def test_a_permuted_list_is_named_first(shared_data, tmp_path):

@@ -131,6 +131,7 @@ def timm(checkpoints: str) -> Tool:
 
 def fastai(checkpoints: str) -> Tool:
     """A Learner around the right network, asked for a list as its documentation does."""
+    import declare_operators  # noqa: F401  (before fastai looks for torchvision)
     import torch
     from fastai.vision import all as vision
     from networks import build

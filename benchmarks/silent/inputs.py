@@ -9,6 +9,7 @@ Writes the files and prints a list of cases: each has a `case`, a `file`, and a 
 import json
 import sys
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,9 @@ def ycck(photo: Image.Image, path: Path) -> Image.Image:
     content = bytearray(path.read_bytes())
     content[content.index(b"Adobe") + 11] = 2
     path.write_bytes(content)
-    return photo
+    plain = BytesIO()
+    photo.save(plain, "JPEG", quality=95, subsampling=0)  # the same loss
+    return Image.open(plain)
 
 
 def truncated(photo: Image.Image, path: Path) -> Image.Image:

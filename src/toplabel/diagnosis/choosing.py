@@ -14,6 +14,7 @@ from toplabel.diagnosis.search import (
     Trials,
     Tried,
     at_one_temperature,
+    clearly_worse,
     colour_of,
     geometries,
     refinements,
@@ -24,6 +25,7 @@ from toplabel.image import ReadOptions, read_image
 
 if TYPE_CHECKING:
     from toplabel.diagnosis.subject import Subject
+    from toplabel.diagnosis.verdict import Distorted
     from toplabel.preprocess import Preprocess
 
 
@@ -54,6 +56,13 @@ def _usual(tied: Sequence[Tried]) -> Tried:
     wanted = usual(best.family, None if len(colours) > 1 else best.colour, base.num_channels)
     said = [one for one in tied if one.candidate.recipe(base) is not None]
     return next((one for one in said if one.candidate == wanted), (said or tied)[0])
+
+
+def better_distorted(trials: Trials, chosen: Tried, found: Distorted) -> Tried | None:
+    """What distorted pictures give, where it is clearly better than the normalisation to take."""
+    (other,) = trials.run([found.candidate], chosen.geometry, distortion=found.distortion)
+    plain, distorted = at_one_temperature([chosen, other])
+    return other if distorted.loss < plain.loss and clearly_worse(plain, distorted) else None
 
 
 def choose_geometry(

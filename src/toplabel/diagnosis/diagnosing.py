@@ -12,7 +12,7 @@ import numpy as np
 from toplabel.diagnosis import wording
 from toplabel.diagnosis.behaviour import look_at
 from toplabel.diagnosis.candidates import Candidate, Colour, candidates, usual
-from toplabel.diagnosis.choosing import choose_geometry, choose_values, ways
+from toplabel.diagnosis.choosing import better_distorted, choose_geometry, choose_values, ways
 from toplabel.diagnosis.finding import Finding
 from toplabel.diagnosis.moments import normalisations
 from toplabel.diagnosis.pictures import Pictures, read_pictures
@@ -203,7 +203,8 @@ def _of_labelled(
         else read_pictures(_thinned(known.sources, MOST_PHOTOS), subject.geometry)
     )
     findings = _first_findings(subject, pictures)
-    every, family, hint = _surviving(subject, pictures, findings)
+    normal = _normalisation(subject, pictures)
+    every, family, hint = _surviving(subject, normal)
     trials = Trials(subject.network, known.sources, truth)
     geometries = ways(known.sources, subject)
     tried = trials.run(every, geometries[0])
@@ -213,8 +214,10 @@ def _of_labelled(
         trials = trials.reordered(order.outputs)
         tried = [one.reordered(order.outputs) for one in tried]
     chosen, tied, colour = choose_values(tried, hint=hint)
-    findings = [one for one in findings if one.topic not in ("family", "colour")]
-    findings += wording.of_search(chosen, [one.candidate for one in tied], family, colour)
+    values = wording.of_search(chosen, [one.candidate for one in tied], family, colour)
+    if normal is not None and (other := better_distorted(trials, chosen, normal.distorted)):
+        values = [wording.of_distorted(normal.distorted.distortion, other, chosen)]
+    findings += values
     sure = all(one.state == "told" for one in findings if one.topic in ("family", "colour"))
     way, others = choose_geometry(trials, chosen, subject, geometries)
     findings.append(wording.of_geometry(way, others))
@@ -222,16 +225,19 @@ def _of_labelled(
     return Diagnosis(model=subject.name, findings=tuple(findings), recipe=recipe, sure=sure)
 
 
+def _normalisation(subject: Subject, pictures: Pictures) -> Normalisation | None:
+    """What batch normalisation says, where there is some, and enough pictures to ask it."""
+    if len(pictures.pixels) < LEAST_PHOTOS or not normalisations(subject.network):
+        return None
+    return find_normalisation(subject.network, pictures.pixels)
+
+
 def _surviving(
-    subject: Subject, pictures: Pictures, findings: list[Finding]
+    subject: Subject, found: Normalisation | None
 ) -> tuple[tuple[Candidate, ...], str | None, Colour | None]:
     """The normalisations that batch normalisation leaves, the family and colour that it names."""
     every = candidates(subject.channels)
-    if len(pictures.pixels) < LEAST_PHOTOS or not normalisations(subject.network):
-        return every, None, None
-    found = find_normalisation(subject.network, pictures.pixels)
-    findings += _of_normalisation(found, len(pictures.read))
-    if found.family.family is None:
+    if found is None or found.family.family is None:
         return every, None, None
     kept = (found.family.family, found.family.tied)
     colour = None if found.colour is None else found.colour.colour

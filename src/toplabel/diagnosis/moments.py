@@ -85,10 +85,9 @@ def measure(
 
     def keep(module: nn.Module, given: Any) -> None:
         values = given[0].flatten(2) if given[0].ndim > 2 else given[0][..., None]
-        found = torch.var_mean(values, dim=2, correction=0)  # one pass; the doubles come after it
-        variance, mean = (one.double().numpy() for one in found)
+        mean, square = values.mean(2), torch.square(values).mean(2)  # in doubles: 50 times as long
         place = places[id(module)]
-        rows[place].append((mean, variance + mean**2))
+        rows[place].append((mean.double().numpy(), square.double().numpy()))
         if place == len(layers) - 1:
             raise _Enough
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from toplabel.diagnosis.distortions import Distortion
     from toplabel.labels import Labels
     from toplabel.preprocess import Preprocess
 
@@ -124,10 +125,11 @@ def within_errors(tried: Sequence[Tried]) -> tuple[Tried, ...]:
     """The best, and all that are tied with it, the best first."""
     order = sorted(tried, key=lambda one: one.loss)
     best = order[0]
-    return (best, *(one for one in order[1:] if not _clearly_worse(one, best)))
+    return (best, *(one for one in order[1:] if not clearly_worse(one, best)))
 
 
-def _clearly_worse(one: Tried, best: Tried) -> bool:
+def clearly_worse(one: Tried, best: Tried) -> bool:
+    """By more than two standard errors of the paired difference."""
     differences = one.losses - best.losses
     error = float(differences.std(ddof=1)) / len(differences) ** 0.5 if len(differences) > 1 else 0
     return float(differences.mean()) > ERRORS * error
@@ -147,12 +149,19 @@ class Trials:
     sources: Sequence[object]
     truth: NDArray[np.int64]
 
-    def run(self, every: Sequence[Candidate], geometry: Preprocess) -> list[Tried]:
+    def run(
+        self,
+        every: Sequence[Candidate],
+        geometry: Preprocess,
+        *,
+        distortion: Distortion | None = None,
+    ) -> list[Tried]:
         """Each normalisation at one geometry, of the pictures that can be read."""
         pictures = read_pictures(self.sources, geometry)
+        pixels = pictures.pixels if distortion is None else distortion.change(pictures.pixels)
         truth = self.truth[pictures.read]
         return [
-            Tried.of(one, geometry, answer(self.network, one.tensor(pictures.pixels)), truth)
+            Tried.of(one, geometry, answer(self.network, one.tensor(pixels)), truth)
             for one in every
         ]
 

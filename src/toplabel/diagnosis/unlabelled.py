@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.diagnosis.candidates import candidates
+from toplabel.diagnosis.candidates import candidates, usual
 from toplabel.diagnosis.distortions import distortions
 from toplabel.diagnosis.divergence import divergence, weights
 from toplabel.diagnosis.moments import in_order, measure, stored
@@ -40,10 +40,12 @@ class Normalisation:
     Args:
         family: The family of constants.
         colour: The order of the channels; None where the family is not known.
+        distorted: What of distorted pictures fits best, well or not.
     """
 
     family: FamilyVerdict
     colour: ColourVerdict | None
+    distorted: Distorted
 
 
 def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normalisation:
@@ -76,30 +78,36 @@ def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normali
         ]
     )
     verdict = decide_family(every, divergences, None, None)
+    best = verdict.ranked[0].candidate
+    distorted = _distorted(network, pixels, first, layers[:1])
     if not verdict.reason:
-        best = verdict.ranked[0].candidate
         other = _other_scale(network, best.tensor(pixels), first, layers[:1])
-        distorted = _distorted(network, pixels, first, layers[:1])
         verdict = decide_family(every, divergences, other, distorted)
     if verdict.family is None:
-        return Normalisation(verdict, None)
+        return Normalisation(verdict, None, distorted)
     of_family = [i for i, one in enumerate(every) if one.family == verdict.family]
     chosen = [every[i] for i in of_family]
-    deep = np.stack([_depth(network, layers, one.tensor(pixels), shares) for one in chosen])
-    return Normalisation(
-        verdict, decide_colour(chosen, divergences[of_family], deep, photos=len(pixels))
-    )
+
+    def deep() -> NDArray[np.float64]:
+        return np.stack([_depth(network, layers, one.tensor(pixels), shares) for one in chosen])
+
+    colour = decide_colour(chosen, divergences[of_family], deep, photos=len(pixels))
+    return Normalisation(verdict, colour, distorted)
 
 
 def _distorted(
-    network: nn.Module, pixels: NDArray[np.uint8], first: Stored, layers: list[_BatchNorm]
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    first: Stored,
+    layers: list[_BatchNorm],
 ) -> Distorted:
-    """The distortion that fits best, under whatever candidate."""
+    """The distortion that fits best, under the most usual constants of whatever family."""
     channels, alike = pixels.shape[3], np.ones((1, len(pixels))) / len(pixels)
+    every = [usual(one.family, one.colour, channels) for one in candidates(channels)]
     found = []
     for distortion in distortions(channels):
         changed = distortion.change(pixels)
-        for candidate in candidates(channels):
+        for candidate in dict.fromkeys(every):
             (moments,) = measure(network, layers, candidate.tensor(changed))
             fit = float(divergence(moments, first, alike)[0])
             found.append(Distorted(distortion, candidate, fit))

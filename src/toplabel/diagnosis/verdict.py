@@ -8,7 +8,7 @@ distorted pictures. The last two tell that the true recipe is none of the candid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -202,7 +202,7 @@ class ColourVerdict:
 
     Args:
         colour: It; None where it cannot be told.
-        share: Of the draws of photos that give the same, the lower of the two statistics.
+        share: Of the draws of photos that give the same, the lower of the statistics looked at.
     """
 
     colour: Colour | None
@@ -212,7 +212,7 @@ class ColourVerdict:
 def decide_colour(
     every: Sequence[Candidate],
     first: NDArray[np.float64],
-    deep: NDArray[np.float64],
+    deep: Callable[[], NDArray[np.float64]],
     *,
     photos: int,
 ) -> ColourVerdict:
@@ -221,22 +221,23 @@ def decide_colour(
     Args:
         every: C candidates of one family.
         first: (C, R): divergences at the first layer.
-        deep: (C, R): means over all layers of the logarithm of the divergence.
+        deep: Gives (C, R): means over all layers of the logarithm of the divergence. Asked only
+            where it can decide: it takes the whole network.
         photos: How many there are.
     """
     best = every[int(first[:, 0].argmin())]
     if best.colour == "grey":
         return ColourVerdict("grey", 1.0)
-    votes = [_votes(every, values) for values in (np.log(first), deep)]
+    votes = [_votes(every, np.log(first))]
+    if best.family in _COLOUR_BLIND or photos < COLOUR_PHOTOS:
+        return ColourVerdict(None, votes[0][1])
+    votes.append(_votes(every, deep()))
     colours = {colour for colour, _, _ in votes}
     share = min(share for _, share, _ in votes)
     clear = all(vote[2] >= margin for vote, margin in zip(votes, COLOUR_MARGINS, strict=True))
-    enough = photos >= COLOUR_PHOTOS and share >= COLOUR_SHARE
-    known = clear and enough and len(colours) == 1
-    if best.family in _COLOUR_BLIND or not known:
+    if not clear or share < COLOUR_SHARE or len(colours) > 1:
         return ColourVerdict(None, share)
-    (colour,) = colours
-    return ColourVerdict(colour, share)
+    return ColourVerdict(colours.pop(), share)
 
 
 def _votes(every: Sequence[Candidate], values: NDArray[np.float64]) -> tuple[Colour, float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from toplabel.diagnosis.candidates import Candidate, Colour
+from toplabel.diagnosis.distortions import Distortion
 from toplabel.diagnosis.finding import Finding
 from toplabel.diagnosis.search import Tried
 from toplabel.diagnosis.verdict import ColourVerdict, FamilyVerdict
@@ -43,7 +44,7 @@ def of_family(verdict: FamilyVerdict, photos: int) -> Finding:
 
 def of_colour(verdict: ColourVerdict) -> Finding:
     """What they say of the order of the channels."""
-    evidence = f"{verdict.share:.0%} of the draws give the same, at the first layer and at all"
+    evidence = f"{verdict.share:.0%} of the draws give the same, at all layers looked at"
     if verdict.colour is None:
         return Finding(
             topic="colour",
@@ -106,6 +107,19 @@ def of_search(
             evidence=evidence,
         )
     return [found, _searched_colour(*colour)]
+
+
+def of_distorted(distortion: Distortion, distorted: Tried, plain: Tried) -> Finding:
+    """What labelled pictures say where distorted ones do clearly better than any candidate."""
+    return Finding(
+        topic="family",
+        state="cannot tell",
+        text=f"it was probably trained on {distortion.words}, {distorted.candidate.family!r}: no"
+        " candidate fits, and no recipe says it",
+        evidence=f"{distorted.accuracy:.0%} right so, {plain.accuracy:.0%} with the best candidate,"
+        f" {plain.candidate}",
+        line="toplabel.wrap(model, preprocess=your_function)",
+    )
 
 
 def _searched_colour(colour: Colour | None, distance: float) -> Finding:
