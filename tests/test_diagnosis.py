@@ -268,6 +268,7 @@ class OfInverted(nn.Module):
         return self.network((upright - self.mean) / self.std)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_labels_do_not_make_a_recipe_of_what_needs_inverted_pictures(shared_data, tmp_path):
     network = ResNet20()

@@ -1,8 +1,8 @@
 """Distortions: what pictures may have gone through in training that no candidate states.
 
 Nobody is offered one of these: they are tried to notice that the true preprocessing is none of the
-candidates. On eleven networks of ours one of them fitted better than a true candidate by a factor
-of at most 1.5; better than one that stood in for it, by 3 to 50.
+candidates, which then fit worse. Of draws of 16 pictures for networks with a true candidate, about
+one in ten fits a distortion better by chance and gets no answer.
 """
 
 from __future__ import annotations

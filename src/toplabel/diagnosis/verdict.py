@@ -46,8 +46,8 @@ COLOUR_MARGINS = (0.5, 0.25)
 """Of the logarithms of both orders' divergences, at the first layer and over all: a network whose
 training pictures had no colours of their own (digits in any ink) stays below."""
 
-_BETTER = 1.5
-"""How many times as well as the best candidate something that is none may fit."""
+_OTHER_SCALE = 1.5
+"""How many times as well as the best candidate another scale of its input may fit."""
 
 SCALES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0)
 SHIFTS = (-0.6, -0.3, 0.0, 0.3, 0.6)
@@ -182,7 +182,7 @@ def _rival(first: Ranked, other: OtherScale | None, distorted: Distorted | None)
             f" as well with its input scaled by {other.scale:g} and moved by {other.shift:g}"
             " standard deviations: the true recipe is probably none of the candidates"
         )
-    if distorted is not None and first.divergence > _BETTER * distorted.divergence:
+    if distorted is not None and first.divergence > distorted.divergence:
         return (
             f"the best, {first.family!r}, fits {first.divergence / distorted.divergence:.1f} times"
             f" worse than {distorted.distortion.words}, {distorted.candidate.family!r}: the true"
@@ -193,7 +193,7 @@ def _rival(first: Ranked, other: OtherScale | None, distorted: Distorted | None)
 
 def _contradicts(first: Ranked, other: OtherScale) -> bool:
     near = 1 / _NEAR_SCALE <= other.scale <= _NEAR_SCALE and abs(other.shift) <= _NEAR_SHIFT
-    return not near and first.divergence > _BETTER * other.divergence
+    return not near and first.divergence > _OTHER_SCALE * other.divergence
 
 
 @dataclass(frozen=True, slots=True)
