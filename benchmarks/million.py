@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import SUBJECTS, Bench
+from benchmarks.bench import SUBJECTS, Bench, last_json
 from benchmarks.results import Row, Section, Table
 
 WARM = 50_000
@@ -38,7 +38,7 @@ def measure(bench: Bench) -> Section:
             ),
             Row(
                 what="the same again, finished: whole process",
-                figure=f"{again.seconds:.1f} s, {again.peak_mb:.0f} MB",
+                figure=f"{again.seconds:.1f} s, {last_json(again)['peak_mb']:.0f} MB",
                 goal="< 5 s",
                 met=again.seconds < 5,
             ),

@@ -66,8 +66,16 @@ started = time.perf_counter()
 summary = toplabel.run(folder, output, model=model, progress=watch)
 seconds = time.perf_counter() - started
 samples.append((summary.inputs, round(resident_mb(), 1)))
+with open("/proc/self/status") as status:  # what wait4 tells includes the parent's at the start
+    (peak_kb,) = (line.split()[1] for line in status if line.startswith("VmHWM"))
 print(
     json.dumps(
-        {"seconds": seconds, "new": summary.new, "failed": summary.failed, "samples": samples}
+        {
+            "seconds": seconds,
+            "new": summary.new,
+            "failed": summary.failed,
+            "samples": samples,
+            "peak_mb": int(peak_kb) * 1024 / 1e6,
+        }
     )
 )

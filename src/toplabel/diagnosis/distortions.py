@@ -1,8 +1,7 @@
 """Distortions: what pictures may have gone through in training that no candidate states.
 
 Nobody is offered one of these: they are tried to notice that the true preprocessing is none of the
-candidates, which then fit worse. Of draws of 16 pictures for networks with a true candidate, about
-one in ten fits a distortion better by chance and gets no answer.
+candidates, which then fit worse.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ PAIR_MARGIN = 0.7
 
 _PAIR: tuple[Family, Family] = ("z-score", "per image")
 
-_COLOUR_BLIND: tuple[Family, ...] = ("z-score", "per image", "caffe")
+_CENTRED: tuple[Family, ...] = ("z-score", "per image", "caffe")
 """Where each channel loses its own mean, either order of the channels looks much the same."""
 
 COLOUR_PHOTOS = 32
@@ -48,6 +48,11 @@ training pictures had no colours of their own (digits in any ink) stays below.""
 
 _OTHER_SCALE = 1.5
 """How many times as well as the best candidate another scale of its input may fit."""
+
+_DISTORTED = 1.0
+_DISTORTED_CENTRED = 2.0
+"""The same of distorted pictures; more where pictures lose their mean, as an inverted one then
+looks much like an upright one."""
 
 SCALES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0)
 SHIFTS = (-0.6, -0.3, 0.0, 0.3, 0.6)
@@ -182,7 +187,8 @@ def _rival(first: Ranked, other: OtherScale | None, distorted: Distorted | None)
             f" as well with its input scaled by {other.scale:g} and moved by {other.shift:g}"
             " standard deviations: the true recipe is probably none of the candidates"
         )
-    if distorted is not None and first.divergence > distorted.divergence:
+    needed = _DISTORTED_CENTRED if first.family in _CENTRED else _DISTORTED
+    if distorted is not None and first.divergence > needed * distorted.divergence:
         return (
             f"the best, {first.family!r}, fits {first.divergence / distorted.divergence:.1f} times"
             f" worse than {distorted.distortion.words}, {distorted.candidate.family!r}: the true"
@@ -229,7 +235,7 @@ def decide_colour(
     if best.colour == "grey":
         return ColourVerdict("grey", 1.0)
     votes = [_votes(every, np.log(first))]
-    if best.family in _COLOUR_BLIND or photos < COLOUR_PHOTOS:
+    if best.family in _CENTRED or photos < COLOUR_PHOTOS:
         return ColourVerdict(None, votes[0][1])
     votes.append(_votes(every, deep()))
     colours = {colour for colour, _, _ in votes}
