@@ -95,7 +95,7 @@ def _network_cell(bench: Bench, name: str, tool: str) -> dict[str, str]:
     said: dict[str, str] = bench.ask_script(
         HERE / "network_cases.py", name, tool, checkpoints(bench), *_photos(bench, name)
     )
-    return said
+    return said | {"detail": re.sub(r"/\S*/(?=\w)", "", said["detail"])}  # no folders of one day
 
 
 def _photos(bench: Bench, name: str) -> list[Path]:
@@ -208,7 +208,7 @@ def page(found: dict[str, Any]) -> str:
     lines += ["", "## What each said", ""]
     for name, row in cells.items():
         for tool in TOOLS:
-            detail = re.sub(r"/\S*/(?=\w)", "", row[tool]["detail"]).replace("|", "/")
+            detail = row[tool]["detail"].replace("|", "/")
             if detail and row[tool]["outcome"] != "not run":
                 rivals = " --rivals PYTHON" if tool in ELSEWHERE else ""
                 command = f'python -m benchmarks.silent "{name}" {tool}{rivals}'
