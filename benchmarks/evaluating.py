@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from functools import partial
-from pathlib import Path
 from statistics import median
 
-from benchmarks.bench import ROOT, Bench
-from benchmarks.measure import Run, interleave, run, spread
-from benchmarks.photos import find_photos
+from benchmarks.bench import Bench
+from benchmarks.measure import interleave, spread
 from benchmarks.results import Row, Section
+from benchmarks.runs import many_photos, toplabel
 
 TIMES = 20
 EVALUATE, RUN = "toplabel evaluate", "toplabel -o, --exact"
@@ -19,11 +16,11 @@ EVALUATE, RUN = "toplabel evaluate", "toplabel -o, --exact"
 
 def measure(bench: Bench) -> Section:
     """Whole commands in turn: both read every picture in full."""
-    folder, count = _labelled_photos(bench)
+    folder, count = many_photos(bench, times=TIMES)
     alternatives = {
-        EVALUATE: partial(_toplabel, bench, "evaluate", folder),
+        EVALUATE: partial(toplabel, bench, "evaluate", folder),
         RUN: partial(
-            _toplabel,
+            toplabel,
             bench,
             *("run", folder, "-o", bench.folder / "evaluated.csv", "--exact", "--restart", "-q"),
         ),
@@ -56,21 +53,3 @@ def measure(bench: Bench) -> Section:
         ),
         raw=seconds,
     )
-
-
-def _labelled_photos(bench: Bench) -> tuple[Path, int]:
-    """A folder of photos whose names begin with their class's synset, and how many they are."""
-    photos = find_photos(bench).small
-    times = 2 if bench.quick else TIMES
-    folder = bench.folder / f"labelled-{times}"
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        for time in range(times):
-            for photo in photos:
-                shutil.copyfile(photo, folder / f"{photo.stem}-{time:02d}{photo.suffix}")
-    return folder, times * len(photos)
-
-
-def _toplabel(bench: Bench, *arguments: object) -> Run:
-    environment = {**bench.environment(), "PYTHONPATH": str(ROOT / "src")}
-    return run([sys.executable, "-m", "toplabel", *arguments], environment=environment)

@@ -93,24 +93,30 @@ def measure_overhead(bench: Bench) -> Section:
     )
 
 
-def many_photos(bench: Bench) -> tuple[Path, int]:
-    """A folder with the photos several times over, and how many that is."""
+def many_photos(bench: Bench, *, times: int = TIMES) -> tuple[Path, int]:
+    """A folder with the photos several times over, and how many that is.
+
+    Their names begin with their class's synset, as those of the real ones do.
+    """
     photos = find_photos(bench).small
-    times = 2 if bench.quick else TIMES
+    times = 2 if bench.quick else times
     folder = bench.folder / f"many-{times}"
     if not folder.is_dir():
         folder.mkdir(parents=True)
         for time in range(times):
             for photo in photos:
-                shutil.copyfile(photo, folder / f"{time:02d}-{photo.name}")
+                shutil.copyfile(photo, folder / f"{photo.stem}-{time:02d}{photo.suffix}")
     return folder, times * len(photos)
 
 
-def _ours(bench: Bench, folder: Path) -> Run:
-    output = bench.folder / "run.csv"
-    command = [sys.executable, "-m", "toplabel", folder, "-o", output, "--restart", "-q"]
+def toplabel(bench: Bench, *arguments: object) -> Run:
+    """The command, as a process of its own."""
     environment = {**bench.environment(), "PYTHONPATH": str(ROOT / "src")}
-    return run(command, environment=environment)
+    return run([sys.executable, "-m", "toplabel", *arguments], environment=environment)
+
+
+def _ours(bench: Bench, folder: Path) -> Run:
+    return toplabel(bench, folder, "-o", bench.folder / "run.csv", "--restart", "-q")
 
 
 def _rival(bench: Bench, script: str, weights: Path, folder: Path, output: str) -> Run:
