@@ -70,9 +70,9 @@ def _section(title: str, groups: dict[str, Found]) -> Section:
         notes=(
             "A JPEG is decoded at 1/2, 1/4 or 1/8 where both sides keep at least twice the size"
             " that they are resized to. The margin is the difference of the two largest logits"
-            " after the scaled decode; below `toplabel.guard.MARGIN` the photo is decoded again in"
-            " full. So a label that the scaled decode changes stays wrong only where its margin is"
-            " at least that.",
+            " after the scaled decode; below `inference.rescan.MARGIN` the photo is decoded"
+            " again in full. So a label that the scaled decode changes stays wrong only where its"
+            " margin is at least that.",
         ),
         raw={
             name: [one for one in found if one["label_changed"]] for name, found in groups.items()

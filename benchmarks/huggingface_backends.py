@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from toplabel._compat import import_torchvision
-from toplabel.recipes.huggingface import from_processor
-from toplabel.recipes.huggingface_classes import DEFAULTS
-from toplabel.recipes.verify import drawn_photos
+from toplabel.models.transforms.huggingface import from_processor
+from toplabel.models.transforms.huggingface_classes import DEFAULTS
+from toplabel.models.transforms.verify import drawn_photos
+from toplabel.models.zoo_import import import_torchvision
 
 
 class Agreement(NamedTuple):

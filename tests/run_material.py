@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from toplabel.classifier import Classifier
-from toplabel.labels import Labels
-from toplabel.predictor import Predictor
+from toplabel.inference.classifier import Classifier
+from toplabel.inference.predictor import Predictor
+from toplabel.labels.labels import Labels
 from toplabel.preprocess import Preprocess
 
 COLOURS = ("red", "green", "blue")
@@ -112,13 +112,13 @@ def kill_with(folder: Path, name: str, how: str = "os.abort()") -> None:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(
         "import os, time\n"
-        "import toplabel.readers as readers\n"
-        "opened = readers.open_source\n"
+        "import toplabel.runs.outcome as outcome\n"
+        "opened = outcome.open_source\n"
         "def open_source(entry):\n"
         f"    if entry.name.endswith({name!r}):\n"
         f"        {how}\n"
         "    return opened(entry)\n"
-        "readers.open_source = open_source\n"
+        "outcome.open_source = open_source\n"
     )
 
 

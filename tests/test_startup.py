@@ -102,4 +102,4 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path):
     assert list(tmp_path.rglob("*onnxruntime*")) == []
     assert not (tmp_path / ".cache" / "Microsoft").exists()
     places = [p for p in Path("src").rglob("*.py") if "import onnxruntime" in p.read_text()]
-    assert [p.name for p in places] == ["_onnxruntime.py"]
+    assert [p.name for p in places] == ["onnxruntime.py"]

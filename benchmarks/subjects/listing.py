@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from toplabel.readers import list_entries
 from toplabel.runs.manifest import write_listing
+from toplabel.runs.readers import list_entries
 
 folder, output = sys.argv[1:]
 started = time.perf_counter()

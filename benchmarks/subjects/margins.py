@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 import toplabel
-from toplabel.bundle import embedded_bundle
-from toplabel.engines.onnxruntime import OnnxRuntimeEngine
+from toplabel.bundle.bundle import embedded_bundle
 from toplabel.image import read_image
+from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
 
 def content(photo: str, variant: str) -> bytes:

@@ -11,9 +11,9 @@ import time
 import numpy as np
 
 import toplabel
-from toplabel.classifier import Classifier
-from toplabel.labels import Labels
-from toplabel.predictor import Predictor
+from toplabel.inference.classifier import Classifier
+from toplabel.inference.predictor import Predictor
+from toplabel.labels.labels import Labels
 from toplabel.preprocess import Preprocess
 
 folder, output = sys.argv[1:]

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from toplabel.entry import Entry
-from toplabel.labels import Labels
-from toplabel.prediction import Candidate, Prediction
+from toplabel.inference.prediction import Candidate, Prediction
+from toplabel.labels.labels import Labels
 from toplabel.runs.additions import find_additions
+from toplabel.runs.commit import Finished, keep
+from toplabel.runs.entry import Entry
 from toplabel.runs.formats import load_format
-from toplabel.runs.keeping import Finished, keep
-from toplabel.runs.looking_back import look_back
 from toplabel.runs.manifest import LARGEST_SHARD, Shard
 from toplabel.runs.outcome import Outcome
 from toplabel.runs.output import Output
+from toplabel.runs.resume import look_back
 from toplabel.runs.state import open_state
 
 folder = Path(sys.argv[1])

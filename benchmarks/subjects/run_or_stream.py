@@ -8,7 +8,7 @@ import sys
 import time
 
 import toplabel
-from toplabel.inputs import expand
+from toplabel.image.paths import expand
 
 how, folder, output = sys.argv[1:]
 with toplabel.load() as model:

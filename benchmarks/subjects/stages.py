@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 
-from toplabel.bundle import embedded_bundle
-from toplabel.engines.onnxruntime import OnnxRuntimeEngine
+from toplabel.bundle.bundle import embedded_bundle
 from toplabel.image import read_image
+from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
 mode, *photos = sys.argv[1:]
 bundle = embedded_bundle()

@@ -7,9 +7,11 @@ from toplabel._version import __version__
 
 TYPE_CHECKING = False  # checkers know it by name; importing `typing` would be most of the cost
 if TYPE_CHECKING:
-    from toplabel.calibrating import calibrate
-    from toplabel.comparison import Comparison, compare
-    from toplabel.diagnosis import Diagnosis, diagnose
+    from toplabel.analysis.calibrate import calibrate
+    from toplabel.analysis.compare import Comparison, compare
+    from toplabel.analysis.doctor import Diagnosis, diagnose
+    from toplabel.analysis.evaluate import Evaluation, evaluate
+    from toplabel.analysis.explain import explain
     from toplabel.errors import (
         BundleError,
         CheckpointError,
@@ -25,13 +27,11 @@ if TYPE_CHECKING:
         ToplabelError,
         UsageError,
     )
-    from toplabel.evaluation import Evaluation, evaluate
-    from toplabel.explaining import explain
     from toplabel.image import ReadOptions
-    from toplabel.labels import Labels
-    from toplabel.loading import label, load, wrap
-    from toplabel.prediction import Prediction
-    from toplabel.predictor import Predictor
+    from toplabel.inference.prediction import Prediction
+    from toplabel.inference.predictor import Predictor
+    from toplabel.labels.labels import Labels
+    from toplabel.models.load import label, load, wrap
     from toplabel.preprocess import Preprocess
     from toplabel.runs import RunSummary, run
 
@@ -71,24 +71,24 @@ __all__ = [
 ]
 
 _HOME = {
-    "label": "toplabel.loading",
-    "load": "toplabel.loading",
-    "wrap": "toplabel.loading",
-    "Prediction": "toplabel.prediction",
-    "Predictor": "toplabel.predictor",
+    "label": "toplabel.models.load",
+    "load": "toplabel.models.load",
+    "wrap": "toplabel.models.load",
+    "Prediction": "toplabel.inference.prediction",
+    "Predictor": "toplabel.inference.predictor",
     "Preprocess": "toplabel.preprocess",
-    "Labels": "toplabel.labels",
+    "Labels": "toplabel.labels.labels",
     "ReadOptions": "toplabel.image",
     "RunSummary": "toplabel.runs",
     "run": "toplabel.runs",
-    "calibrate": "toplabel.calibrating",
-    "Comparison": "toplabel.comparison",
-    "compare": "toplabel.comparison",
-    "Diagnosis": "toplabel.diagnosis",
-    "diagnose": "toplabel.diagnosis",
-    "Evaluation": "toplabel.evaluation",
-    "evaluate": "toplabel.evaluation",
-    "explain": "toplabel.explaining",
+    "calibrate": "toplabel.analysis.calibrate",
+    "Comparison": "toplabel.analysis.compare",
+    "compare": "toplabel.analysis.compare",
+    "Diagnosis": "toplabel.analysis.doctor",
+    "diagnose": "toplabel.analysis.doctor",
+    "Evaluation": "toplabel.analysis.evaluate",
+    "evaluate": "toplabel.analysis.evaluate",
+    "explain": "toplabel.analysis.explain",
 }
 """Where a public name lives; errors, all in one file, are not listed."""
 

@@ -21,7 +21,7 @@ from toplabel.cli.sections import Sectioned
 from toplabel.cli.terminal import Progress, is_terminal, notes_of
 
 if TYPE_CHECKING:
-    from toplabel.calibrating import Calibrated
+    from toplabel.analysis.calibrate import Calibrated
 
 HELP = """Make scores mean something, and say below which a model is unsure.
 
@@ -67,9 +67,9 @@ def calibrate(
     **options: Any,
 ) -> int:
     """Calibrate a model."""
-    from toplabel._optional import require
-    from toplabel.labelled import read_labelled
-    from toplabel.packed import check_target
+    from toplabel._internal.optional import require
+    from toplabel.analysis.data import read_labelled
+    from toplabel.bundle.file import check_target
 
     require("sklearn", extra="evaluate", purpose="toplabel calibrate")
     options["read"] = take_read_options(options)
@@ -77,7 +77,7 @@ def calibrate(
     check_target(output)
     images = read_labelled(data)
     from toplabel import load
-    from toplabel.calibrating import calibrate as calibrate_model
+    from toplabel.analysis.calibrate import calibrate as calibrate_model
 
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
     with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from toplabel.cli.records import Records
 from toplabel.cli.terminal import is_terminal
 from toplabel.cli.text import fit, printable, text_width
-from toplabel.formats import as_line, encode_text
+from toplabel.inference.records import as_line, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,8 +19,8 @@ from toplabel.cli.sections import Sectioned, add_options
 from toplabel.cli.terminal import say
 
 if TYPE_CHECKING:
-    from toplabel.comparison import Comparison, ImageComparison
-    from toplabel.comparison.side import Side
+    from toplabel.analysis.compare import Comparison, ImageComparison
+    from toplabel.analysis.compare.variant import Side
 
 HELP = """Say where two ways to run a model begin to differ.
 
@@ -63,8 +63,8 @@ _SIDES = tuple(
 @debug_option
 def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
     """Compare two ways."""
-    from toplabel.comparison import compare as compare_sides
-    from toplabel.inputs import expand
+    from toplabel.analysis.compare import compare as compare_sides
+    from toplabel.image.paths import expand
 
     read = take_read_options(options)
     sides = {side: _taken(options, side) for side in "ab"}
@@ -84,14 +84,14 @@ def _taken(options: dict[str, Any], side: str) -> dict[str, Any]:
 def _side(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) -> Side:
     """A model as one of the sides, with what is said of checkpoints where it is one."""
     from toplabel import load
-    from toplabel.comparison.side import Side
+    from toplabel.analysis.compare.variant import Side
 
     function, recipe = None, own["preprocess"]
     if recipe is not None and ":" in recipe and not os.path.exists(recipe):
-        from toplabel._optional import require
+        from toplabel._internal.optional import require
 
         require("torch", extra="torch", purpose="your own preprocessing function")
-        from toplabel.fitting.classes import import_function
+        from toplabel.models.fit.classes import import_function
 
         function, recipe = import_function(recipe), None
     checkpoint = os.path.isfile(name) and not name.endswith((".toplabel", ".onnx"))

@@ -13,7 +13,7 @@ from toplabel.cli.sections import Sectioned
 from toplabel.errors import UsageError
 
 if TYPE_CHECKING:
-    from toplabel.diagnosis import Diagnosis
+    from toplabel.analysis.doctor import Diagnosis
 
 HELP = """Say what is the matter with a checkpoint, and how its pictures were preprocessed.
 
@@ -57,7 +57,7 @@ def doctor(
     **options: Any,
 ) -> int:
     """Diagnose one checkpoint."""
-    from toplabel._optional import require
+    from toplabel._internal.optional import require
 
     require("torch", extra="torch", purpose="toplabel doctor")
     require("scipy", extra="evaluate", purpose="toplabel doctor")
@@ -65,7 +65,7 @@ def doctor(
     if said["preprocess"] is not None:
         raise UsageError("got --preprocess, which is what doctor finds out; leave it away")
     _check_output(output)
-    from toplabel.diagnosis import diagnose
+    from toplabel.analysis.doctor import diagnose
 
     found = diagnose(model, images=images, labelled=labelled, size=size, **said)
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
@@ -87,7 +87,7 @@ def _check_output(output: Path | None) -> None:
     if not output.absolute().parent.is_dir():
         raise UsageError(f"got -o {str(output)!r}, in a folder that does not exist")
     if output.suffix == ".toplabel":
-        from toplabel.packed import check_target
+        from toplabel.bundle.file import check_target
 
         check_target(output)
 

@@ -21,7 +21,7 @@ from toplabel.cli.several import take_statements_of_one
 from toplabel.cli.terminal import Progress, is_terminal, notes_of
 
 if TYPE_CHECKING:
-    from toplabel.evaluation import Evaluation, Measure, Pairing
+    from toplabel.analysis.evaluate import Evaluation, Measure, Pairing
 
 HELP = """Say how often a model is right.
 
@@ -60,16 +60,16 @@ def evaluate(
     **options: Any,
 ) -> int:
     """Evaluate one model or several."""
-    from toplabel._optional import require
-    from toplabel.labelled import read_labelled
+    from toplabel._internal.optional import require
+    from toplabel.analysis.data import read_labelled
 
     require("sklearn", extra="evaluate", purpose="toplabel evaluate")
     read = take_read_options(options)
     said = take_statements_of_one(options, max(1, len(models)))
     images = read_labelled(data)
     from toplabel import load
-    from toplabel.evaluation import evaluate as evaluate_model
-    from toplabel.evaluation import pair
+    from toplabel.analysis.evaluate import evaluate as evaluate_model
+    from toplabel.analysis.evaluate import pair
 
     notify = notes_of(quiet=quiet)
     found = []
@@ -80,7 +80,7 @@ def evaluate(
         progress.clear()
     pairings = [pair(found[0].answers.right, other.answers.right) for other in found[1:]]
     if report is not None:
-        from toplabel.evaluation.page import write_page_of
+        from toplabel.analysis.evaluate.page import write_page_of
 
         write_page_of(report, found, pairings)
     _print_json(found, pairings) if as_json else _print_text(found, pairings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel._platform import written_aside
+from toplabel._internal.platform import written_aside
 from toplabel.cli.options import (
     debug_option,
     reading_options,
@@ -22,8 +22,8 @@ from toplabel.cli.terminal import notes_of, say
 from toplabel.errors import ToplabelError, UsageError
 
 if TYPE_CHECKING:
-    from toplabel.explaining.picture import Finding
-    from toplabel.predictor import Predictor
+    from toplabel.analysis.explain.pipeline import Finding
+    from toplabel.inference.predictor import Predictor
 
 HELP = """Show what in a picture spoke for its label.
 
@@ -73,7 +73,7 @@ def explain(
     if output is not None:
         _check_target(output)  # before the model is loaded
     from toplabel import load
-    from toplabel.explaining.picture import find
+    from toplabel.analysis.explain.pipeline import find
 
     options["read"] = take_read_options(options)
     options |= take_statements(options)
@@ -105,8 +105,8 @@ def _label(label: str | None, predictor: Predictor) -> int | str | None:
 
 
 def _write_png(finding: Finding, predictor: Predictor, output: Path) -> None:
-    from toplabel.explaining.overlay import shown_size
-    from toplabel.explaining.rendering import render_png
+    from toplabel.analysis.explain.overlay import shown_size
+    from toplabel.analysis.explain.rendering import render_png
 
     picture = finding.picture.height, finding.picture.width
     if (size := shown_size(*picture)) != picture:
@@ -115,8 +115,8 @@ def _write_png(finding: Finding, predictor: Predictor, output: Path) -> None:
 
 
 def _print_json(finding: Finding, predictor: Predictor, source: str, output: Path | None) -> None:
+    from toplabel.analysis.explain.rendering import facts_of
     from toplabel.cli.records import Records
-    from toplabel.explaining.rendering import facts_of
 
     facts = {"source": source, **facts_of(finding, predictor.classifier)}
     facts["output"] = None if output is None else str(output)
@@ -138,7 +138,7 @@ def _check_target(path: Path) -> None:
     Raises:
         UsageError: There is no such folder, or something stands there that is none of our pictures.
     """
-    from toplabel.explaining.overlay import is_overlay
+    from toplabel.analysis.explain.overlay import is_overlay
 
     if path.suffix.lower() != ".png":
         raise UsageError(f"got {str(path)!r} to write; expected a name that ends in .png")

@@ -13,7 +13,7 @@ from toplabel.cli.terminal import say
 from toplabel.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from toplabel.describing import Description
+    from toplabel.models.inspect import Description
 
 HELP = """Say what a model file is, without running any of it.
 
@@ -34,7 +34,7 @@ FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX
 @debug_option
 def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
     """Describe a model file."""
-    from toplabel.describing import describe, sha256_of
+    from toplabel.models.inspect import describe, sha256_of
 
     description = describe(file, ema=ema)
     if sha256 is not None and (found := sha256_of(file)) != sha256.lower():

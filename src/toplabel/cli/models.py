@@ -14,7 +14,7 @@ from toplabel.errors import ModelNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from toplabel.sources.catalogue import ModelInfo
+    from toplabel.models.sources.catalog import ModelInfo
 
 HEADER = ("NAME", "CLASSES", "INPUT", "TOP-1 %", "PARAMETERS", "SIZE")
 
@@ -40,7 +40,7 @@ def models(pattern: str | None, *, as_json: bool, presets: bool) -> int:
     """List the classifiers that can be named, or the presets."""
     if presets:
         return _list_presets(as_json=as_json)
-    from toplabel.sources.catalogue import list_models  # imports torch where it is installed
+    from toplabel.models.sources.catalog import list_models  # imports torch where it is installed
 
     found = list_models(pattern)
     if not found:

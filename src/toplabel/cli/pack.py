@@ -36,7 +36,7 @@ MODEL is whatever -m takes: a checkpoint, a name, an ONNX file.
 def pack(model: str, *, output: Path, quiet: bool, **options: Any) -> int:
     """Write a bundle."""
     from toplabel import load
-    from toplabel.packed import check_target
+    from toplabel.bundle.file import check_target
 
     check_target(output)  # before the model is loaded and compiled
     with load(model, notify=notes_of(quiet=quiet), **take_statements(options)) as predictor:

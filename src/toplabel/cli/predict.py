@@ -24,7 +24,6 @@ from toplabel.cli.sections import Sectioned
 from toplabel.cli.terminal import Progress, is_terminal
 from toplabel.cli.view import choose_view
 from toplabel.errors import UsageError
-from toplabel.inputs import expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -117,6 +116,8 @@ def _label(
 
 def _sources(inputs: Iterable[str], complaints: list[str]) -> Iterator[str]:
     """The sources that `inputs` name; those that name none leave a line in `complaints`."""
+    from toplabel.image.paths import expand  # numpy, which --help does without
+
     for name in inputs:
         try:
             yield from expand([name])

@@ -10,7 +10,7 @@ from toplabel.cli.terminal import Progress, is_terminal, say
 
 if TYPE_CHECKING:
     from toplabel.cli.view import View
-    from toplabel.prediction import Prediction
+    from toplabel.inference.prediction import Prediction
 
 
 class Report:

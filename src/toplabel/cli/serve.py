@@ -135,7 +135,7 @@ _BATCHING = {"auto": None, "on": True, "off": False}
 @debug_option
 def serve(models: tuple[str, ...], **options: Any) -> int:
     """Serve until told to stop."""
-    from toplabel._optional import require
+    from toplabel._internal.optional import require
 
     for library in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         require(library, extra="serve", purpose="toplabel serve")
@@ -148,7 +148,7 @@ def serve(models: tuple[str, ...], **options: Any) -> int:
 def _serving(models: tuple[str, ...], options: dict[str, Any]) -> Serving:
     """What the options say, for the server."""
     from toplabel import load
-    from toplabel.serve.journal import configure_logging
+    from toplabel.serve.access_log import configure_logging
     from toplabel.serve.listening import is_loopback
     from toplabel.serve.server import Serving
     from toplabel.serve.tokens import read_token

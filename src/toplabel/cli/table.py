@@ -10,7 +10,7 @@ from toplabel.cli.text import fit, printable, text_width
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toplabel.prediction import Candidate, Prediction
+    from toplabel.inference.prediction import Candidate, Prediction
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MAX_LABEL_WIDTH = 30
@@ -92,7 +92,7 @@ def _widths(labels: Sequence[str], layout: Layout) -> tuple[int, int]:
 
 def _best(prediction: Prediction) -> tuple[Candidate, ...]:
     """The best class where none reaches a multi-label model's threshold."""
-    from toplabel.prediction import Candidate
+    from toplabel.inference.prediction import Candidate
 
     if prediction.label is None or prediction.index is None or prediction.score is None:
         return ()

@@ -13,7 +13,7 @@ from toplabel.cli.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toplabel.prediction import Prediction
+    from toplabel.inference.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +45,17 @@ def choose_view(
         quiet: The same.
         top_k: How many classes were asked for; None where nobody did.
     """
-    from toplabel import formats
+    from toplabel.inference import records
 
     if as_json:
-        return View(encode=formats.to_json, tells=True)
+        return View(encode=records.to_json, tells=True)
     if as_csv:
-        header = formats.csv_header()
-        return View(encode=_for_reader(formats.to_csv), header=header, tells=True)
+        header = records.csv_header()
+        return View(encode=_for_reader(records.to_csv), header=header, tells=True)
     if quiet:
-        return View(encode=_for_reader(formats.to_quiet))
+        return View(encode=_for_reader(records.to_quiet))
     if not is_terminal(sys.stdout):
-        return View(encode=formats.to_tsv)
+        return View(encode=records.to_tsv)
     return _table_view(names, top_k)
 
 

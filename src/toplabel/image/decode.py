@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from PIL import Image, _imaging
 
-from toplabel._optional import require
+from toplabel._internal.optional import require
 from toplabel.errors import ImageError, MissingDependency
 from toplabel.image.container import ends_early
 from toplabel.image.failures import cut_short, from_decoder

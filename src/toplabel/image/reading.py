@@ -16,9 +16,9 @@ from toplabel.errors import ImageError
 from toplabel.image.arrays import is_tensor, picture_of_array, picture_of_tensor
 from toplabel.image.fetch import fetch
 from toplabel.image.files import check_bytes, open_file, read_standard_input, read_stream
+from toplabel.image.paths import is_url
 from toplabel.image.picture import Picture, ReadOptions
 from toplabel.image.sniff import HEAD_BYTES, sniff
-from toplabel.inputs import is_url
 
 ResizedSize = Callable[[int, int], tuple[int, int]]
 """(height, width) of an upright picture -> (height, width) that it will be resized to."""

@@ -18,21 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from toplabel._optional import require
-from toplabel._platform import available_cpus
-from toplabel.bundle import Bundle
-from toplabel.chunk import Settings
-from toplabel.entry import Entry
+from toplabel._internal.optional import require
+from toplabel._internal.platform import available_cpus
+from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.file import open_packed, pack
 from toplabel.errors import RunError
-from toplabel.packed import open_packed, pack
-from toplabel.runs.crew import THREADS_OF_PROCESS
+from toplabel.inference.batch import Settings
+from toplabel.runs.commit import Finished
+from toplabel.runs.entry import Entry
 from toplabel.runs.formats import load_format
-from toplabel.runs.isolated import IsolatedLabeller
-from toplabel.runs.job import Job
-from toplabel.runs.keeping import Finished
 from toplabel.runs.labelling import label_shards
 from toplabel.runs.manifest import Manifest, Shard
-from toplabel.runs.mark import Mark
+from toplabel.runs.shard_result import Mark
+from toplabel.runs.subprocess_labeller import IsolatedLabeller
+from toplabel.runs.worker_pool import THREADS_OF_PROCESS
+from toplabel.runs.worker_spec import Job
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception

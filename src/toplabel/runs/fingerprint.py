@@ -12,8 +12,8 @@ from toplabel._version import __version__
 from toplabel.errors import RunError
 
 if TYPE_CHECKING:
-    from toplabel.chunk import Settings
-    from toplabel.classifier import Classifier
+    from toplabel.inference.batch import Settings
+    from toplabel.inference.classifier import Classifier
 
 _IN_WORDS = {
     "program": "weights",

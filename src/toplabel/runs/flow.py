@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
-from toplabel.chunk import Settings
 from toplabel.errors import RunError, ToplabelError, UsageError
-from toplabel.loading import LoadOptions, load
-from toplabel.predictor import Predictor
-from toplabel.readers import list_entries
+from toplabel.inference.batch import Settings
+from toplabel.inference.predictor import Predictor
+from toplabel.models.load import LoadOptions, load
 from toplabel.runs.fingerprint import fingerprint
 from toplabel.runs.formats import load_format
 from toplabel.runs.options import RunKeywords, RunOptions
 from toplabel.runs.output import Output
+from toplabel.runs.readers import list_entries
 from toplabel.runs.state import open_state
 from toplabel.runs.summary import RunSummary
 from toplabel.runs.work import Work

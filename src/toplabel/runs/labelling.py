@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-from toplabel.chunk import Settings
-from toplabel.entry import Entry
-from toplabel.ordered import chunked, ordered_map
-from toplabel.predictor import Predictor
+from toplabel._internal.ordered_map import chunked, ordered_map
+from toplabel.inference.batch import Settings
+from toplabel.inference.predictor import Predictor
+from toplabel.runs.entry import Entry
 from toplabel.runs.manifest import Shard
 from toplabel.runs.outcome import Outcome, label_entries
 

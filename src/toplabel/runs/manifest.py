@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from toplabel import _platform
-from toplabel.entry import Entry
+from toplabel._internal import platform
 from toplabel.errors import RunError
+from toplabel.runs.entry import Entry
 
 _LINES_AT_ONCE = 1000
 SMALLEST_SHARD, LARGEST_SHARD = 256, 10_240
@@ -120,8 +120,8 @@ class Manifest:
         )
         number = len(self.generations)
         np.save(self._offsets(number), _cut(listing, new.shard_size))
-        _platform.fsync_file(self._offsets(number))
-        _platform.replace_file(listing, self._lines(number))
+        platform.fsync_file(self._offsets(number))
+        platform.replace_file(listing, self._lines(number))
         return Manifest(self._folder, (*self.generations, new))
 
     def read_shards(self, numbers: Iterable[int]) -> Iterator[Shard]:

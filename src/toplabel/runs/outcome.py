@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from toplabel.chunk import Numbered
-from toplabel.entry import Entry
 from toplabel.errors import ImageError
-from toplabel.prediction import Prediction
-from toplabel.readers import open_source, stamp
+from toplabel.inference.batch import Numbered
+from toplabel.inference.prediction import Prediction
+from toplabel.runs.entry import Entry
+from toplabel.runs.readers import open_source, stamp
 
 LabelChunk = Callable[[Sequence[Numbered]], list[Prediction]]
 

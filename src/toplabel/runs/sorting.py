@@ -16,11 +16,11 @@ from typing import BinaryIO, Literal, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from toplabel.entry import Entry
 from toplabel.errors import ImageError, UsageError
-from toplabel.inputs import is_url
-from toplabel.labels import Labels
-from toplabel.readers import open_source
+from toplabel.image.paths import is_url
+from toplabel.labels.labels import Labels
+from toplabel.runs.entry import Entry
+from toplabel.runs.readers import open_source
 
 _UNSAFE = frozenset('/\\:*?"<>|')
 _LONGEST_FOLDER, _LONGEST_FILE = 100, 200

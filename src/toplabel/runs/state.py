@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toplabel import _platform
-from toplabel.cache.jsonfile import read_json, save_json
-from toplabel.entry import Entry
+from toplabel._internal import platform
+from toplabel.bundle.cache.jsonfile import read_json, save_json
 from toplabel.errors import RunError, UsageError
 from toplabel.runs.additions import copy_new, find_additions
+from toplabel.runs.entry import Entry
 from toplabel.runs.fingerprint import check_same
 from toplabel.runs.manifest import Generation, Listing, Manifest, write_listing
 from toplabel.runs.output import Output
@@ -148,7 +148,7 @@ def open_state(
     is_ours = not output.parts.exists()
     for folder in ("inputs", "done"):
         (output.state / folder).mkdir(parents=True, exist_ok=True)
-    with _platform.lock_file(output.state / "lock", wait=False) as held:
+    with platform.lock_file(output.state / "lock", wait=False) as held:
         if held is False:
             raise RunError(
                 f"another run is writing to {str(output.path)!r} at this moment; wait for it, or"

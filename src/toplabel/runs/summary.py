@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toplabel.runs.mark import Mark
+from toplabel.runs.shard_result import Mark
 
 if TYPE_CHECKING:
-    from toplabel.labels import Labels
+    from toplabel.labels.labels import Labels
 
 
 @dataclass(frozen=True, slots=True)

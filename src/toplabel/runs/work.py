@@ -6,22 +6,22 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from toplabel.chunk import Settings
 from toplabel.errors import RunError
-from toplabel.predictor import Predictor
-from toplabel.runs.crew import label_with, open_crew
+from toplabel.inference.batch import Settings
+from toplabel.inference.predictor import Predictor
+from toplabel.runs.commit import Finished, behind, keep
 from toplabel.runs.formats import load_format
-from toplabel.runs.joining import is_joined, join_parts, was_changed
-from toplabel.runs.keeping import Finished, behind, keep
-from toplabel.runs.looking_back import look_back
 from toplabel.runs.manifest import Shard
-from toplabel.runs.mark import Mark
+from toplabel.runs.merge import is_joined, join_parts, was_changed
 from toplabel.runs.options import RunOptions
 from toplabel.runs.outcome import Outcome
 from toplabel.runs.progress import Progress
+from toplabel.runs.resume import look_back
+from toplabel.runs.shard_result import Mark
 from toplabel.runs.sorting import Sorting
 from toplabel.runs.state import State
 from toplabel.runs.summary import RunSummary, Tally
+from toplabel.runs.worker_pool import label_with, open_crew
 
 
 class Work:
@@ -100,8 +100,8 @@ class Work:
         """
         if self._options.report is None:
             return
-        from toplabel.report import write_report  # only a run with a page needs it
-        from toplabel.runs.showing import shown_inputs
+        from toplabel.runs.report import write_report  # only a run with a page needs it
+        from toplabel.runs.report_rows import shown_inputs
 
         write_report(
             os.fspath(self._options.report),

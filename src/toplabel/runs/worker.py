@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from toplabel.entry import Entry
+from toplabel.runs.entry import Entry
 from toplabel.runs.messages import Answer, Message, Ready, Refused, Warned
 from toplabel.runs.outcome import label_entries
 
 if TYPE_CHECKING:
-    from toplabel.chunk import Many
-    from toplabel.predictor import Predictor
-    from toplabel.runs.job import Job
+    from toplabel.inference.batch import Many
+    from toplabel.inference.predictor import Predictor
+    from toplabel.runs.worker_spec import Job
 
 
 class _Replies:

@@ -10,16 +10,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from toplabel._version import __version__
+from toplabel.serve.api_docs import reference_routes
+from toplabel.serve.api_error import Refusal
 from toplabel.serve.classify import classify_routes
-from toplabel.serve.edge import CLIENT_GONE
 from toplabel.serve.explain import explain_routes
 from toplabel.serve.health import health_routes
 from toplabel.serve.huggingface import huggingface_routes
 from toplabel.serve.inference_protocol import inference_protocol_routes, is_protocol_path
 from toplabel.serve.labelling import ClientGone
+from toplabel.serve.middleware import CLIENT_GONE
 from toplabel.serve.page import page_routes
-from toplabel.serve.reference import reference_routes
-from toplabel.serve.refusals import Refusal
 from toplabel.serve.service import Service
 from toplabel.serve.tensors import protocol_error
 

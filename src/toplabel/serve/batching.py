@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.engines import Engine, EngineName
+    from toplabel.inference.engines import Engine, EngineName
 
 
 class _Call:

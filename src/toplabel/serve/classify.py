@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
-from toplabel.serve.described import errors, picture_body
+from toplabel.serve.api_error import told
 from toplabel.serve.labelling import Labelled, Wish, refuse_failed
-from toplabel.serve.refusals import told
+from toplabel.serve.openapi import errors, picture_body
 from toplabel.serve.schemas import Classify, ClassifyBody, LabelsBody, ModelsBody
 from toplabel.serve.service import Service, milliseconds, note
 

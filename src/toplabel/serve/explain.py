@@ -7,10 +7,10 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from toplabel.analysis.explain.rendering import explain_upload
 from toplabel.errors import ImageError, UsageError
-from toplabel.explaining.rendering import explain_upload
-from toplabel.serve.described import errors, picture_body
-from toplabel.serve.refusals import Refusal
+from toplabel.serve.api_error import Refusal
+from toplabel.serve.openapi import errors, picture_body
 from toplabel.serve.schemas import Explain, ExplanationBody
 from toplabel.serve.service import Service, note
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from toplabel.serve.api_error import Refusal
 from toplabel.serve.classify import as_json
-from toplabel.serve.described import errors
 from toplabel.serve.metrics import CONTENT_TYPE
-from toplabel.serve.refusals import Refusal
+from toplabel.serve.openapi import errors
 from toplabel.serve.schemas import StateBody
 from toplabel.serve.service import Service
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from toplabel.scoring import probabilities
+from toplabel.inference.scoring import probabilities
+from toplabel.serve.api_error import Refusal
 from toplabel.serve.classify import as_json, facts
-from toplabel.serve.described import HUGGINGFACE_BODY, errors, json_body
 from toplabel.serve.labelling import Wish, refuse_failed
-from toplabel.serve.refusals import Refusal
+from toplabel.serve.openapi import HUGGINGFACE_BODY, errors, json_body
 from toplabel.serve.schemas import ScoreBody
 from toplabel.serve.service import Service, note, parse
 from toplabel.serve.uploads import decode_base64, parse_json
 
 if TYPE_CHECKING:
-    from toplabel.prediction import Activation
+    from toplabel.bundle.model import Activation
     from toplabel.serve.models import Answer, ServedModel
 
 DEFAULT_TOP_K = 5

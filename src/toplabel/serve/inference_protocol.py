@@ -8,8 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from toplabel._version import __version__
+from toplabel.serve.api_error import Refusal, told
 from toplabel.serve.classify import as_json, facts
-from toplabel.serve.described import errors
 from toplabel.serve.health import check_ready
 from toplabel.serve.inference_schemas import (
     INFER_BODY,
@@ -18,7 +18,7 @@ from toplabel.serve.inference_schemas import (
     ServerMetadataBody,
 )
 from toplabel.serve.labelling import Wish
-from toplabel.serve.refusals import Refusal, told
+from toplabel.serve.openapi import errors
 from toplabel.serve.service import Service, note, parse
 from toplabel.serve.tensors import (
     HEADER_LENGTH,

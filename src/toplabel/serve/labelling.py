@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from toplabel.serve.refusals import Refusal, busy
+from toplabel.serve.api_error import Refusal, busy
 from toplabel.serve.work import Job, Workers
 
 if TYPE_CHECKING:

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.chunk import Settings, label_chunk
 from toplabel.errors import UsageError
+from toplabel.inference.batch import Settings, label_chunk
+from toplabel.serve.api_error import Refusal
 from toplabel.serve.batching import BatchingEngine
-from toplabel.serve.refusals import Refusal
 from toplabel.serve.warmup import PICTURE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.engines import Engine, EngineName
     from toplabel.image import ReadOptions
-    from toplabel.prediction import Prediction
-    from toplabel.predictor import Predictor
+    from toplabel.inference.engines import Engine, EngineName
+    from toplabel.inference.prediction import Prediction
+    from toplabel.inference.predictor import Predictor
 
 GPU_BATCH = 64
 CPU_BATCH = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from toplabel.serve.refusals import Refusal
+from toplabel.serve.api_error import Refusal
 from toplabel.serve.uploads import Upload
 
 MAX_FIELDS = 64

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from toplabel.serve.api_error import Refusal, busy
 from toplabel.serve.lingering import LingeringTransport
-from toplabel.serve.refusals import Refusal, busy
 
 if TYPE_CHECKING:
     from uvicorn.config import Config

@@ -20,7 +20,7 @@ from contextlib import closing, suppress
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from toplabel._version import __version__
-from toplabel.serve.refusals import Refusal, busy
+from toplabel.serve.api_error import Refusal, busy
 
 MAX_REDIRECTS = 3
 THREADS = 4

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from toplabel._platform import available_cpus
+from toplabel._internal.platform import available_cpus
 from toplabel.errors import ToplabelError
-from toplabel.serve.edge import Edge, EdgeSettings
 from toplabel.serve.lifecycle import Lifecycle
 from toplabel.serve.limits import Limits
 from toplabel.serve.listening import BACKLOG, allow_descriptors, listen, stop_listening
 from toplabel.serve.metrics import Metrics
+from toplabel.serve.middleware import Edge, EdgeSettings
 from toplabel.serve.page import PATHS
 from toplabel.serve.protocol import guarded
 from toplabel.serve.work import Workers
@@ -201,9 +201,9 @@ class _Running:
         return served
 
     def _service(self, models: list[ServedModel]) -> Service:
-        from toplabel.serve.bodies import Bodies
         from toplabel.serve.labelling import Labelling
         from toplabel.serve.models import ServedModels
+        from toplabel.serve.request_body import Bodies
         from toplabel.serve.service import Service
 
         limits = self._serving.limits

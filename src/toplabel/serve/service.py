@@ -8,20 +8,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from toplabel.serve.api_error import Refusal
 from toplabel.serve.multipart import parse_multipart
-from toplabel.serve.refusals import Refusal
 from toplabel.serve.uploads import Link, Upload, shown_name, uploads_of_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from toplabel.serve.bodies import Bodies
     from toplabel.serve.labelling import Labelling
     from toplabel.serve.lifecycle import Lifecycle
     from toplabel.serve.limits import Limits
     from toplabel.serve.metrics import Metrics
     from toplabel.serve.models import ServedModels
     from toplabel.serve.remote import Remote
+    from toplabel.serve.request_body import Bodies
 
 Parsed = TypeVar("Parsed")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toplabel.serve.refusals import Refusal
+from toplabel.serve.api_error import Refusal
 from toplabel.serve.uploads import decode_base64, parse_json
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from toplabel.errors import UsageError
-from toplabel.serve.refusals import Refusal
+from toplabel.serve.api_error import Refusal
 
 VARIABLE = "TOPLABEL_TOKEN"
 _SHORTEST = 16

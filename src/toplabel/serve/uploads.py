@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from toplabel.serve.refusals import Refusal
+from toplabel.serve.api_error import Refusal
 
 _MAX_NAME = 255
 _DATA_URL = re.compile(r"data:[\w.+/-]*(;[\w=.+-]*)*;base64,", re.ASCII)

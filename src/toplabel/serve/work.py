@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from toplabel.serve.refusals import busy
+from toplabel.serve.api_error import busy
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from toplabel.formats import csv_header, to_csv
+from toplabel.inference.records import csv_header, to_csv
 from toplabel.runs.formats.jsonl import as_floats
 from toplabel.runs.outcome import Outcome
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from toplabel.formats import to_json
+from toplabel.inference.records import to_json
 from toplabel.runs.outcome import Outcome
 
 

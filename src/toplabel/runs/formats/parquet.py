@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toplabel._optional import require
-from toplabel.prediction import Candidate, Prediction
+from toplabel._internal.optional import require
+from toplabel.inference.prediction import Candidate, Prediction
 from toplabel.runs.outcome import Outcome
 
 pa: Any = require("pyarrow", extra="parquet", purpose="writing Parquet")

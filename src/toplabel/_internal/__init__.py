@@ -1,0 +1,1 @@
+"""What the rooms above share: platform, optional imports, ordered threads."""

@@ -1,0 +1,100 @@
+"""Behaviour: a network's answers to pictures in, what is the matter with them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from toplabel.analysis.doctor.finding import Finding
+from toplabel.bundle.reference import are_probabilities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+BATCH = 8
+_SAME = 1e-4
+
+
+def answer(network: nn.Module, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Its outputs, batch after batch: float32 (N, K)."""
+    with torch.no_grad():
+        rows = [
+            network(torch.from_numpy(inputs[start : start + BATCH])).float().numpy()
+            for start in range(0, len(inputs), BATCH)
+        ]
+    return np.concatenate(rows)
+
+
+def look_at(network: nn.Module, inputs: NDArray[np.float32]) -> Iterator[Finding]:
+    """Outputs that are probabilities already, and answers that are not the same twice.
+
+    Args:
+        network: In eval mode.
+        inputs: At least two different ones, float32 (N, C, h, w).
+    """
+    once = answer(network, inputs[:BATCH])
+    yield _outputs(once)
+    again = answer(network, inputs[:BATCH])
+    alone = np.concatenate([answer(network, one[None]) for one in inputs[:2]])
+    yield _repeats(once, again, alone)
+
+
+def _outputs(logits: NDArray[np.float32]) -> Finding:
+    if not np.isfinite(logits).all():
+        return Finding(
+            topic="outputs",
+            state="wrong",
+            text="its outputs for ordinary photos are not all finite numbers",
+            line="take an earlier checkpoint, or another dtype",
+        )
+    if are_probabilities(logits):
+        return Finding(
+            topic="outputs",
+            state="wrong",
+            text="its outputs are probabilities already: a softmax on top would flatten them",
+            evidence=f"all at least 0, each row sums to 1 ({logits.shape[1]} outputs)",
+            line="nothing to do: toplabel adds no second softmax where all rows sum to 1",
+        )
+    low, high = float(logits.min()), float(logits.max())
+    return Finding(
+        topic="outputs",
+        state="fine",
+        text=f"its {logits.shape[1]} outputs are logits",
+        evidence=f"from {low:.3g} to {high:.3g}",
+    )
+
+
+def _repeats(
+    once: NDArray[np.float32], again: NDArray[np.float32], alone: NDArray[np.float32]
+) -> Finding:
+    spread = max(float(np.ptp(once)), 1e-12)
+    twice = float(np.abs(once - again).max()) / spread
+    batch = float(np.abs(once[: len(alone)] - alone).max()) / spread
+    if twice > _SAME:
+        return Finding(
+            topic="repeats",
+            state="wrong",
+            text="it answers differently when asked again: dropout, or another chance, is active in"
+            " eval mode",
+            evidence=f"by up to {twice:.1%} of the spread of its outputs",
+            line="in the network's forward: F.dropout(x, training=self.training)",
+        )
+    if batch > 10 * _SAME:
+        return Finding(
+            topic="repeats",
+            state="wrong",
+            text="its answer for a picture depends on the others of its batch: a batch"
+            " normalisation still uses the batch's own statistics",
+            evidence=f"by up to {batch:.1%} of the spread of its outputs",
+            line="call eval() on the whole network; track_running_stats=True in each BatchNorm",
+        )
+    return Finding(
+        topic="repeats",
+        state="fine",
+        text="it gives the same answer twice, and in a batch",
+        evidence=f"differences below {max(twice, batch):.1e} of the spread of its outputs",
+    )

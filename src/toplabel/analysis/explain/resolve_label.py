@@ -1,0 +1,54 @@
+"""Naming: what the user calls a class in, its index out."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, SupportsIndex
+
+from toplabel.errors import UsageError
+
+if TYPE_CHECKING:
+    from toplabel.labels.labels import Labels
+
+
+def find_label(label: int | str, labels: Labels) -> int:
+    """The index of the class that is meant.
+
+    Args:
+        label: An index; or a name or id of one of the classes, exactly.
+        labels: The model's.
+
+    Raises:
+        UsageError: There is no such class, or there are several of that name: it lists them.
+    """
+    if isinstance(label, str):
+        return _find_name(label, labels)
+    if isinstance(label, bool) or not isinstance(label, SupportsIndex):
+        raise UsageError(f"got the label {label!r}; expected a class's name or index")
+    index = operator.index(label)
+    if not 0 <= index < len(labels):
+        raise UsageError(f"got the class index {index}; the model has 0 to {len(labels) - 1}")
+    return index
+
+
+def _find_name(name: str, labels: Labels) -> int:
+    found = [index for index, known in enumerate(labels) if known == name]
+    found = found or [index for index, known in enumerate(labels.ids or ()) if known == name]
+    if len(found) > 1:
+        raise UsageError(
+            f"got the label {name!r}, which {len(found)} classes are called; give the index of"
+            f" one: {', '.join(map(str, found))}"
+        )
+    if not found:
+        raise UsageError(
+            f"got the label {name!r}; the model has none of that name{_hint(name, labels)}"
+        )
+    return found[0]
+
+
+def _hint(name: str, labels: Labels) -> str:
+    from difflib import get_close_matches  # only for a name that is wrong
+
+    part = [known for known in labels if name.strip() and name.lower() in known.lower()]
+    close = part[:3] or get_close_matches(name, labels.names, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

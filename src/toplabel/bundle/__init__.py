@@ -1,0 +1,1 @@
+"""A compiled model: program, reference outputs, cache, one file (.toplabel), other tools' ONNX."""

@@ -1,0 +1,164 @@
+"""Bundle: all that labelling with one model takes. A checked program, its recipe, its labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from toplabel.bundle import cache
+from toplabel.bundle.calibration import Calibration
+from toplabel.bundle.model import Activation
+from toplabel.bundle.program import Program
+from toplabel.errors import BundleError, ToplabelError
+from toplabel.labels.labels import Labels
+from toplabel.preprocess import Preprocess
+
+MANIFEST_SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+EMBEDDED_NAME = "embedded/efficientnet_lite0"
+DOUBTS = "doubts"
+"""In a provenance: what was assumed or left out when the model was made, a sentence a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A compiled classifier, ready to run without torch.
+
+    Args:
+        name: What it is, in full, with the start of its weights' sha256:
+            `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`.
+        program: Maps a float32 (N, C, H, W) batch to float32 (N, K) outputs.
+        preprocess: The recipe from pixels to that batch.
+        labels: K of them.
+        activation: How outputs become scores.
+        provenance: Source, revision, licence, versions, as text.
+        calibration: What its scores are worth, where that has been measured.
+    """
+
+    name: str
+    program: Program
+    preprocess: Preprocess
+    labels: Labels
+    activation: Activation = "softmax"
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if self.activation not in get_args(Activation):
+            raise BundleError(
+                f"got activation {self.activation!r}; expected {', '.join(get_args(Activation))}"
+            )
+        if self.calibration is not None and self.activation != "softmax":
+            raise BundleError("a calibration belongs to a model of exclusive classes")
+        self.labels.check_count(self.program.outputs)
+        expected = (self.preprocess.num_channels, *self.preprocess.input_size)
+        if self.program.input_shape != expected:
+            raise BundleError(
+                f"{self.name}: the recipe makes tensors of shape {expected}, the program takes"
+                f" {self.program.input_shape}"
+            )
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Everything but the program, as plain data for JSON."""
+        manifest: dict[str, Any] = {
+            "schema": MANIFEST_SCHEMA,
+            "name": self.name,
+            "program": self.program.key,
+            "preprocess": self.preprocess.to_dict(),
+            "activation": self.activation,
+            "labels": {
+                "names": list(self.labels.names),
+                "ids": None if self.labels.ids is None else list(self.labels.ids),
+                "named": self.labels.named,
+            },
+            "provenance": dict(self.provenance),
+        }
+        if self.calibration is not None:
+            manifest["calibration"] = self.calibration.to_dict()
+        return manifest
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any], program: Program) -> Self:
+        """The bundle that `to_manifest` wrote, around its program.
+
+        Raises:
+            BundleError: The manifest is damaged, belongs to a newer toplabel or another program.
+        """
+        if manifest.get("schema") != MANIFEST_SCHEMA:
+            raise BundleError(
+                f"got a bundle of schema {manifest.get('schema')!r}; this version of toplabel"
+                f" reads {MANIFEST_SCHEMA}; upgrade toplabel, or make the bundle again"
+            )
+        if manifest.get("program") != program.key:
+            raise BundleError(f"the manifest belongs to another program than {program.key}")
+        try:
+            labels = manifest["labels"]
+            ids = labels["ids"]
+            return cls(
+                name=_text(manifest["name"]),
+                program=program,
+                preprocess=Preprocess.from_dict(manifest["preprocess"]),
+                labels=Labels(
+                    tuple(map(_text, labels["names"])),
+                    None if ids is None else tuple(map(_text, ids)),
+                    bool(labels["named"]),
+                ),
+                activation=manifest["activation"],
+                provenance={_text(k): _text(v) for k, v in manifest["provenance"].items()},
+                calibration=_calibration(manifest),
+            )
+        except (AttributeError, KeyError, TypeError, ToplabelError) as error:
+            raise BundleError(f"the bundle's manifest is damaged: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        """Put the manifest beside the program's files in `folder`."""
+        text = json.dumps(self.to_manifest(), ensure_ascii=False, indent=1)
+        (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The bundle in `folder`: a manifest and its program side by side.
+
+        Raises:
+            BundleError: There is none, or it is damaged.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"no readable bundle at {folder}: {error}") from error
+        if not isinstance(manifest, dict):
+            raise BundleError(f"no readable bundle at {folder}: its manifest is no object")
+        return cls.from_manifest(manifest, Program.read(folder))
+
+
+def _calibration(manifest: Mapping[str, Any]) -> Calibration | None:
+    said = manifest.get("calibration")
+    return None if said is None else Calibration.from_dict(said)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"got {value!r} where text belongs")
+    return value
+
+
+def cached_bundle(entry: str) -> Bundle | None:
+    """The bundle that an earlier start made; None where it is gone, changed or does not fit."""
+    manifest = cache.find_entry(entry)
+    if manifest is None or "program" not in manifest:
+        return None
+    program = cache.find_program(manifest["program"])
+    if program is None:
+        return None
+    try:
+        return Bundle.from_manifest(manifest, program)
+    except BundleError:  # damaged, or from another version: made again
+        return None
+
+
+def embedded_bundle() -> Bundle:
+    """The model that ships with toplabel: EfficientNet-Lite0, 1000 ImageNet classes."""
+    return Bundle.read(Path(__file__).parents[1] / "data" / "efficientnet_lite0")

@@ -1,0 +1,48 @@
+"""Model: what a source returns. A module in eval mode and all that is needed to label with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toplabel.bundle.cache.file_signature import FileStamp
+    from toplabel.labels.labels import Labels
+    from toplabel.preprocess import Preprocess
+
+Activation = Literal["softmax", "sigmoid", "none"]
+"""How a model's outputs become scores; "none" where they are probabilities already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A classifier as its source gives it, before it is compiled.
+
+    Args:
+        name: What it is, in full and reproducible: `torchvision/resnet50:IMAGENET1K_V2`.
+        module: In eval mode, on the CPU, float32; its forward maps a float32 (N, C, H, W) tensor
+            to a float32 (N, K) tensor.
+        architecture: Identity of the code that computes it (`torchvision/resnet50`; a user's
+            class adds the hash of its file). Together with the weights it is the program's key.
+        preprocess: The recipe that came with the weights.
+        labels: One for each of the K outputs.
+        multi_label: Outputs are independent (sigmoid), not exclusive (softmax).
+        probabilities: Outputs are scores in [0, 1] already: no softmax or sigmoid on top.
+        weights_files: The files that the weights were read from, to notice when they change, or
+            their stamps from before they were read; empty for a live module.
+        provenance: What else is known, as plain text: source, revision, licence, library version.
+    """
+
+    name: str
+    module: nn.Module
+    architecture: str
+    preprocess: Preprocess
+    labels: Labels
+    multi_label: bool = False
+    probabilities: bool = False
+    weights_files: tuple[Path | FileStamp, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,242 @@
+"""ONNX outline: an ONNX file in, what it says of itself out. No engine runs."""
+
+from __future__ import annotations
+
+import mmap
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from toplabel.bundle.protobuf import Fields
+from toplabel.errors import BundleError
+
+_DEEPEST = 32  # an `If` in a `Loop` in an `If` and so on
+
+# Numbers of fields, from onnx.proto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+_MODEL = {2: "producer_name", 3: "producer_version", 7: "graph", 14: "metadata", 25: "function"}
+_GRAPHS_IN_GRAPH = {1: "node", 5: "tensor", 11: "input", 12: "output", 15: "sparse"}
+_TENSOR_TYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
+    8: "string", 9: "bool", 10: "float16", 11: "float64", 16: "bfloat16",
+}  # fmt: skip
+
+Dimension = int | str
+"""A fixed size, or the name of one that is free; "?" where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxInput:
+    """What a program takes. `dimensions` is None where the file does not say."""
+
+    name: str
+    dtype: str
+    dimensions: tuple[Dimension, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxOutline:
+    """What an ONNX file says of itself.
+
+    Args:
+        producer: What wrote it, with its version; "" where it does not say.
+        metadata: Its `metadata_props`.
+        inputs: Without those that have their value in the file.
+        makers: For each output of the graph, the operator that makes it.
+        weights: The files beside it that hold weights, as it names them, sorted.
+    """
+
+    producer: str
+    metadata: Mapping[str, str]
+    inputs: tuple[OnnxInput, ...]
+    makers: Mapping[str, str]
+    weights: tuple[str, ...]
+
+
+def read_onnx_outline(path: Path) -> OnnxOutline:
+    """What the ONNX file says of itself.
+
+    Raises:
+        BundleError: It cannot be read, is no ONNX file, or is damaged.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
+            raise BundleError(f"{str(path)!r} is no ordinary file; expected an ONNX file")
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _Reader().outline(memoryview(data))
+    except OSError as error:
+        raise BundleError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    except ValueError as error:  # an empty file cannot be mapped, either
+        raise BundleError(
+            f"{str(path)!r} is no ONNX file, or a damaged one ({error}); get it again, or export"
+            " the model again"
+        ) from None
+
+
+class _Reader:
+    """Collects from one file."""
+
+    def __init__(self) -> None:
+        self._fields = Fields()
+        self._weights: set[str] = set()
+
+    def outline(self, model: memoryview) -> OnnxOutline:
+        text = {"producer_name": "", "producer_version": ""}
+        metadata: dict[str, str] = {}
+        graphs: list[memoryview] = []
+        for number, value in self._fields.read(model):
+            name = _MODEL.get(number)
+            if name is None:
+                continue
+            message = _bytes(value)
+            if name in text:
+                text[name] = _text(message)
+            elif name == "metadata":
+                key, content = self._pair(message)
+                metadata[key] = content
+            elif name == "graph":
+                graphs.append(message)
+            else:
+                self._visit_function(message)
+        if len(graphs) != 1:
+            raise ValueError(f"it holds {len(graphs)} graphs")
+        inputs, makers = self._graph(graphs[0])
+        return OnnxOutline(
+            producer=" ".join(filter(None, text.values())),
+            metadata=metadata,
+            inputs=inputs,
+            makers=makers,
+            weights=tuple(sorted(self._weights)),
+        )
+
+    def _graph(self, graph: memoryview) -> tuple[tuple[OnnxInput, ...], dict[str, str]]:
+        """The main graph: what it takes, and the operators that make what it gives."""
+        inputs: list[OnnxInput] = []
+        outputs: list[str] = []
+        made: dict[str, str] = {}
+        known: set[str] = set()
+        for number, value in self._fields.read(graph):
+            kind = _GRAPHS_IN_GRAPH.get(number)
+            if kind is None:
+                continue
+            message = _bytes(value)
+            if kind == "node":
+                names, operator = self._node(message, 0)
+                made.update(dict.fromkeys(names, operator))
+            elif kind == "input":
+                inputs.append(self._input(message))
+            elif kind == "output":
+                outputs.append(self._input(message).name)
+            elif kind == "tensor":
+                known.add(self._tensor(message))
+            else:
+                self._sparse(message)
+        return (
+            tuple(one for one in inputs if one.name not in known),
+            {name: made.get(name, "") for name in outputs},
+        )
+
+    def _visit_graph(self, graph: memoryview, depth: int) -> None:
+        """A graph within: only the weights that it names matter."""
+        if depth > _DEEPEST:
+            raise ValueError(f"graphs within graphs, more than {_DEEPEST} deep")
+        for number, value in self._fields.read(graph):
+            kind = _GRAPHS_IN_GRAPH.get(number)
+            if kind == "node":
+                self._node(_bytes(value), depth)
+            elif kind == "tensor":
+                self._tensor(_bytes(value))
+            elif kind == "sparse":
+                self._sparse(_bytes(value))
+
+    def _visit_function(self, function: memoryview) -> None:
+        for number, value in self._fields.read(function):
+            if number == 7:  # its nodes
+                self._node(_bytes(value), 0)
+
+    def _node(self, node: memoryview, depth: int) -> tuple[list[str], str]:
+        outputs: list[str] = []
+        operator = ""
+        for number, value in self._fields.read(node):
+            if number == 2:
+                outputs.append(_text(_bytes(value)))
+            elif number == 4:
+                operator = _text(_bytes(value))
+            elif number == 5:
+                self._attribute(_bytes(value), depth)
+        return outputs, operator
+
+    def _attribute(self, attribute: memoryview, depth: int) -> None:
+        for number, value in self._fields.read(attribute):
+            if number in (5, 10):  # t, tensors
+                self._tensor(_bytes(value))
+            elif number in (6, 11):  # g, graphs
+                self._visit_graph(_bytes(value), depth + 1)
+            elif number in (22, 23):  # sparse_tensor, sparse_tensors
+                self._sparse(_bytes(value))
+
+    def _sparse(self, sparse: memoryview) -> None:
+        for number, value in self._fields.read(sparse):
+            if number in (1, 2):  # values, indices
+                self._tensor(_bytes(value))
+
+    def _tensor(self, tensor: memoryview) -> str:
+        """The tensor's name; the file that holds its values is noted."""
+        name = ""
+        for number, value in self._fields.read(tensor):
+            if number == 8:
+                name = _text(_bytes(value))
+            elif number == 13:  # external_data
+                key, content = self._pair(_bytes(value))
+                if key == "location":
+                    self._weights.add(content)
+        return name
+
+    def _pair(self, entry: memoryview) -> tuple[str, str]:
+        pair = {1: "", 2: ""}
+        for number, value in self._fields.read(entry):
+            if number in pair:
+                pair[number] = _text(_bytes(value))
+        return pair[1], pair[2]
+
+    def _input(self, info: memoryview) -> OnnxInput:
+        name, dtype, dimensions = "", "another type", None
+        for number, value in self._fields.read(info):
+            if number == 1:
+                name = _text(_bytes(value))
+            elif number == 2:
+                for tensor in self._messages(_bytes(value), 1):  # tensor_type
+                    dtype, dimensions = self._tensor_type(tensor)
+        return OnnxInput(name, dtype, dimensions)
+
+    def _tensor_type(self, message: memoryview) -> tuple[str, tuple[Dimension, ...] | None]:
+        dtype, dimensions = "another type", None
+        for number, value in self._fields.read(message):
+            if number == 1 and isinstance(value, int):
+                dtype = _TENSOR_TYPES.get(value, f"type {value}")
+            elif number == 2:
+                shape = self._messages(_bytes(value), 1)
+                dimensions = tuple(self._dimension(one) for one in shape)
+        return dtype, dimensions
+
+    def _dimension(self, message: memoryview) -> Dimension:
+        for number, value in self._fields.read(message):
+            if number == 1 and isinstance(value, int):
+                return value if 0 < value < 2**63 else "?"
+            if number == 2:
+                return _text(_bytes(value)) or "?"
+        return "?"
+
+    def _messages(self, message: memoryview, wanted: int) -> Iterator[memoryview]:
+        return (_bytes(value) for number, value in self._fields.read(message) if number == wanted)
+
+
+def _bytes(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a field holds a number where text or a message belongs")
+    return value
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode("utf-8")  # a UnicodeDecodeError is a ValueError

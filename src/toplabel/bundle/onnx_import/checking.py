@@ -1,0 +1,219 @@
+"""Checking: an ONNX program in, its goldens and what it is out, by running it unoptimised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toplabel._internal.onnxruntime import ort
+from toplabel.bundle.reference import (
+    Agreement,
+    Goldens,
+    are_probabilities,
+    compare,
+    draw_inputs,
+    replay,
+    spread_of,
+    to_inputs,
+    tolerance_for,
+)
+from toplabel.errors import ModelError
+from toplabel.preprocess import Preprocess
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+_BATCH_SIZES = (2, 5)
+_ROUNDING = 1e-5  # of the largest output: what the order of additions may change at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What an ONNX program turned out to be.
+
+    Args:
+        goldens: With the outputs of ONNX Runtime without any optimisation.
+        output_name: The one output that has a row for each image.
+        fixed_batch: It takes one image at a time.
+        probabilities: Its outputs are scores already.
+        agreement: Of ONNX Runtime with its optimisations with that without.
+    """
+
+    goldens: Goldens
+    output_name: str
+    fixed_batch: bool
+    probabilities: bool
+    agreement: Agreement
+
+
+def check_onnx(path: Path, *, name: str, preprocess: Preprocess, one_only: bool) -> Checked:
+    """Run the program on the golden inputs, alone and in batches, with and without optimisations.
+
+    Args:
+        path: The ONNX file, its weights beside it.
+        name: What to call it in errors.
+        preprocess: Its recipe.
+        one_only: The file itself says that it takes one image at a time.
+
+    Raises:
+        ModelError: It cannot be run, is no classifier, or its answers cannot be trusted.
+    """
+    plain = _Session(path, name, optimised=False)
+    pixels = draw_inputs((preprocess.num_channels, *preprocess.input_size))
+    scale, offset = _pixel_scale(preprocess)
+    inputs = to_inputs(pixels, scale=scale, offset=offset)
+    plain.choose_output(inputs[:1])
+    logits = np.concatenate([plain(inputs[i : i + 1]) for i in range(len(inputs))])
+    goldens = Goldens(pixels, scale, offset, logits)
+    usable = compare(logits, logits)
+    if not usable.agrees:
+        raise ModelError(f"{name} cannot be used as a classifier: {usable.reason}")
+    _check_repeats(plain, inputs, logits)
+    fixed_batch = one_only or _check_batches(plain, inputs, logits)
+    optimised = _Session(path, name, optimised=True)
+    optimised.output_name = plain.output_name
+    agreement = replay(goldens, optimised, fixed_batch=fixed_batch)
+    if not agreement.agrees:
+        raise ModelError(
+            f"{name} gives other outputs once onnxruntime {ort.__version__} has optimised it:"
+            f" {agreement.reason}; if it is quantised, take the float32 model it was made from"
+        )
+    return Checked(
+        goldens=goldens,
+        output_name=plain.output_name,
+        fixed_batch=fixed_batch,
+        probabilities=are_probabilities(logits),
+        agreement=agreement,
+    )
+
+
+class _Session:
+    """An ONNX Runtime session of one input and, once chosen, one output."""
+
+    def __init__(self, path: Path, name: str, *, optimised: bool) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors come as exceptions
+        if not optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.name = name
+        self.output_name = ""
+        try:
+            self._session = ort.InferenceSession(
+                str(path),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # to the same provider again, after printing to stdout
+            )
+        except Exception as error:  # the binding raises its own types, all plain Exceptions
+            raise ModelError(
+                f"onnxruntime {ort.__version__} cannot run {name}: {_first_line(error)}; export the"
+                " model again, with standard operators"
+            ) from error
+        self._input_name = self._session.get_inputs()[0].name
+
+    def choose_output(self, one: NDArray[np.float32]) -> None:
+        """Find the one output that has a row of scores for each image.
+
+        Raises:
+            ModelError: There is none, or there are several.
+        """
+        names = [output.name for output in self._session.get_outputs()]
+        outputs = dict(zip(names, self._try(None, one), strict=True))
+        rows = {name: value.shape for name, value in outputs.items() if _is_row(value)}
+        if len(rows) != 1:
+            found = ", ".join(f"{name!r} {_described(value)}" for name, value in outputs.items())
+            how_many = "none" if not rows else "more than one"
+            raise ModelError(
+                f"{self.name} gives {found} for one image; expected one output of shape (N, K), a"
+                f" score for each class, and found {how_many}; export the model with that one alone"
+            )
+        (self.output_name,) = rows
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The outputs (N, K), float32, for a batch (N, C, H, W), float32."""
+        return np.asarray(self._try([self.output_name], batch)[0], np.float32)
+
+    def _try(
+        self, names: list[str] | None, batch: NDArray[np.float32]
+    ) -> list[NDArray[np.float32]]:
+        try:
+            outputs: list[NDArray[np.float32]] = self._session.run(names, {self._input_name: batch})
+        except Exception as error:
+            raise ModelError(
+                f"{self.name} fails on a tensor of shape {batch.shape} ({_first_line(error)});"
+                " state the preprocessing that it was exported for"
+            ) from error
+        return outputs
+
+
+def _is_row(value: object) -> bool:
+    """Whether an output for one image is float (1, K)."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return False
+    return value.ndim == 2 and value.shape[0] == 1 and value.shape[1] > 0
+
+
+def _described(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"a {type(value).__name__}"
+
+
+def _pixel_scale(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The recipe's last step as scale (C,) and offset (C,): tensor = pixels * scale + offset."""
+    ends = np.array([0, 255], np.uint8).reshape(1, 2, 1)  # black beside white
+    tensor = preprocess.normalise(np.repeat(ends, preprocess.num_channels, axis=2))  # (C, 1, 2)
+    offset = tensor[:, 0, 0]
+    return (tensor[:, 0, 1] - offset) / np.float32(255), offset.copy()
+
+
+def _check_repeats(run: _Session, inputs: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
+    for index in range(2):
+        again = run(inputs[index : index + 1])
+        if _difference(logits[index : index + 1], again) > _allowed(logits):
+            raise ModelError(
+                f"{run.name} answers differently when asked again; something random is active, such"
+                " as dropout: export it in eval mode"
+            )
+
+
+def _check_batches(run: _Session, inputs: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
+    """Whether it takes only one image at a time, whatever it says."""
+    for size in _BATCH_SIZES:
+        try:
+            together = run(inputs[:size])
+        except ModelError:
+            return True
+        if together.shape != (size, logits.shape[1]):
+            return True
+        difference = _difference(logits[:size], together)
+        if difference > _allowed(logits):
+            raise ModelError(
+                f"the answer of {run.name} for one image depends on the other images of its batch"
+                f" (it differs by up to {difference:.3g}); export it in eval mode, and without"
+                " dynamic quantisation"
+            )
+    return False
+
+
+def _difference(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    if got.shape != expected.shape:
+        return float("inf")
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(got)):
+        return float("inf")
+    return float(np.abs(expected[finite] - got[finite]).max(initial=0.0))
+
+
+def _allowed(logits: NDArray[np.float32]) -> float:
+    finite = logits[np.isfinite(logits).all(axis=1)]
+    return max(tolerance_for(spread_of(finite)), _ROUNDING * float(np.abs(finite).max()))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

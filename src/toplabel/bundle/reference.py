@@ -1,0 +1,300 @@
+"""Goldens: inputs and the logits that eager PyTorch gave; other logits are compared with them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from toplabel.errors import BundleError
+
+RELATIVE_TOLERANCE = 1e-4
+"""What logits may differ by, for each unit of their spread (or in all, where that is below 1)."""
+
+LEAST_SPREAD = 1e-3
+"""Logits that vary by less over the golden inputs do not depend on the input, as far as we see."""
+
+_PHOTOS = Path(__file__).parents[1] / "data" / "goldens"
+_MAX_SIZE_BYTES = 512 * 2**20
+_ROOM_BYTES = 64 * 2**20  # besides 16 inputs, where their shape is known
+_MAX_COUNT = 64
+_FIELDS = {"pixels": ("u1", 4), "scale": ("f4", 1), "offset": ("f4", 1), "logits": ("f4", 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Goldens:
+    """G inputs, kept as pixels so that they stay small, and the logits that eager PyTorch gave.
+
+    Args:
+        pixels: uint8 (G, C, H, W).
+        scale: float32 (C,); the tensor is pixels * scale + offset, for each channel.
+        offset: float32 (C,).
+        logits: float32 (G, K).
+    """
+
+    pixels: NDArray[np.uint8]
+    scale: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+    def inputs(self) -> NDArray[np.float32]:
+        """The tensors that the model saw: float32 (G, C, H, W)."""
+        return to_inputs(self.pixels, scale=self.scale, offset=self.offset)
+
+    def save(self, path: Path) -> None:
+        """Write them as a compressed `.npz` file."""
+        arrays = {name: getattr(self, name) for name in _FIELDS}
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(
+        cls, path: Path, *, expecting: tuple[tuple[int, int, int], int] | None = None
+    ) -> Goldens:
+        """The goldens that `save` wrote.
+
+        `expecting` is the ((C, H, W), K) of the program: others are refused before unpacking.
+
+        Raises:
+            BundleError: The file is missing, damaged, or holds something else.
+        """
+        try:
+            return cls(**_read_arrays(path, expecting))
+        except Exception as error:  # zipfile, zlib and numpy know a dozen kinds for damaged bytes
+            raise BundleError(
+                f"cannot read the golden inputs {path}: {error}; make the bundle again"
+            ) from error
+
+
+def _read_arrays(
+    path: Path, expecting: tuple[tuple[int, int, int], int] | None
+) -> dict[str, NDArray[Any]]:
+    room = _MAX_SIZE_BYTES if expecting is None else _ROOM_BYTES + 16 * prod(expecting[0])
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        if size > (most := min(room, _MAX_SIZE_BYTES)):
+            raise ValueError(f"{size} bytes unpacked; expected at most {most}")
+        shapes = {name: _read_shape(archive, name) for name in _FIELDS}
+    _check_shapes(shapes)
+    if expecting not in (None, (shapes["pixels"][1:], shapes["logits"][1])):
+        raise ValueError("its golden inputs do not fit its program")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in _FIELDS}
+
+
+def _read_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """What an array's header says; the array itself is not unpacked."""
+    with archive.open(f"{name}.npy") as member:
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"{name} has a header that `save` does not write")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds objects; expected numbers (allow_pickle=False)")
+    if (dtype, len(shape)) != (np.dtype(_FIELDS[name][0]), _FIELDS[name][1]):
+        raise ValueError(f"{name} is {dtype} with {len(shape)} dimensions")
+    return shape
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+    count, channels = shapes["pixels"][:2]
+    others = (shapes["scale"], shapes["offset"], shapes["logits"][:1])
+    if others != ((channels,), (channels,), (count,)) or 0 in shapes["pixels"]:
+        raise ValueError("its arrays do not fit each other")
+    if count > _MAX_COUNT:
+        raise ValueError(f"{count} golden inputs; expected at most {_MAX_COUNT}")
+
+
+def to_inputs(
+    pixels: NDArray[np.uint8], *, scale: NDArray[np.float32], offset: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Pixels (N, C, H, W) as the model sees them: pixels * scale + offset, float32, same shape."""
+    return pixels.astype(np.float32) * scale[:, None, None] + offset[:, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Whether logits are those of eager PyTorch, and by how much they differ.
+
+    Args:
+        agrees: The logits may be used in place of the expected ones.
+        reason: Why they may not, in one line; empty where they may.
+        max_difference: The largest difference of any two logits.
+        tolerance: What was allowed: 1e-4 for each unit of `spread`, and at least 1e-4.
+        spread: How far the expected logits vary with the input: the widest range of one output.
+        same_top1: The best class is the same for every input.
+    """
+
+    agrees: bool
+    reason: str
+    max_difference: float
+    tolerance: float
+    spread: float
+    same_top1: bool
+
+
+def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreement:
+    """Whether `got` (G, K) may stand for `expected` (G, K).
+
+    Rows that are not finite in `expected` must not be finite in `got` either; most must be finite.
+    """
+    if got.shape != expected.shape:
+        reason = f"its outputs have shape {got.shape} instead of {expected.shape}"
+        return Agreement(False, reason, float("inf"), 0.0, 0.0, same_top1=False)
+    finite = np.isfinite(expected).all(axis=1)
+    if 2 * finite.sum() < len(expected):
+        return _no_agreement("its outputs are not finite (NaN or infinite) on most golden inputs")
+    if not np.array_equal(finite, np.isfinite(got).all(axis=1)):
+        return _no_agreement("its outputs are finite on other golden inputs than expected")
+    return _compare_finite(expected[finite].astype(np.float64), got[finite].astype(np.float64))
+
+
+def _no_agreement(reason: str) -> Agreement:
+    return Agreement(False, reason, float("inf"), RELATIVE_TOLERANCE, 0.0, same_top1=False)
+
+
+def _compare_finite(expected: NDArray[np.float64], got: NDArray[np.float64]) -> Agreement:
+    spread = spread_of(expected)
+    tolerance = tolerance_for(spread)
+    difference = float(np.abs(expected - got).max())
+    same_top1 = bool((expected.argmax(axis=1) == got.argmax(axis=1)).all())
+    reason = ""
+    if spread <= LEAST_SPREAD:
+        reason = (
+            "its outputs do not depend on the input (they vary by"
+            f" {spread:.2g} over the golden inputs), so nothing can be compared"
+        )
+    elif difference > tolerance:
+        reason = f"its outputs differ by up to {difference:.3g}; allowed is {tolerance:.3g}"
+    elif not same_top1:
+        reason = "its best class differs on a golden input"
+    return Agreement(not reason, reason, difference, tolerance, spread, same_top1)
+
+
+def spread_of(logits: NDArray[np.floating]) -> float:
+    """How far logits (G, K) vary with the input: the widest range of one output."""
+    return float((logits.max(axis=0) - logits.min(axis=0)).max(initial=0.0))
+
+
+def tolerance_for(spread: float) -> float:
+    """How much two computations of logits of that spread may differ."""
+    return RELATIVE_TOLERANCE * max(1.0, spread)
+
+
+def replay(
+    goldens: Goldens,
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    *,
+    batch_sizes: tuple[int, ...] = (1, 2, 5),
+    fixed_batch: bool = False,
+) -> Agreement:
+    """Whether `run`, batch (N, C, H, W) -> logits (N, K), gives the golden logits in every batch.
+
+    Args:
+        goldens: The inputs and the expected logits.
+        run: What is to be checked.
+        batch_sizes: How many inputs to give at once; each size is checked.
+        fixed_batch: The program takes one input at a time, so only that is checked.
+    """
+    worst = None
+    for batch_size in (1,) if fixed_batch else batch_sizes:
+        agreement = _replay_in_batches(goldens, run, batch_size)
+        if not agreement.agrees:
+            return agreement
+        if worst is None or agreement.max_difference > worst.max_difference:
+            worst = agreement
+    assert worst is not None, "there is at least one batch size"
+    return worst
+
+
+def _replay_in_batches(
+    goldens: Goldens,
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    batch_size: int,
+) -> Agreement:
+    outputs = []
+    for start in range(0, len(goldens.pixels), batch_size):
+        pixels = goldens.pixels[start : start + batch_size]
+        output = run(to_inputs(pixels, scale=goldens.scale, offset=goldens.offset))
+        expected_shape = (len(pixels), goldens.logits.shape[1])
+        if output.shape != expected_shape:
+            return _no_agreement(
+                f"its outputs for {len(pixels)} inputs have shape {output.shape}"
+                f" instead of {expected_shape}"
+            )
+        outputs.append(output)
+    return compare(goldens.logits, np.concatenate(outputs))
+
+
+def replay_once(
+    goldens: Goldens, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> Agreement:
+    """As `replay`, but each golden only once, in batches of 1, 2 and the rest.
+
+    For a program that has agreed before, on another machine or under another version.
+    """
+    inputs = goldens.inputs()
+    got = [run(inputs[:1]), run(inputs[1:3]), run(inputs[3:])]
+    return compare(goldens.logits, np.concatenate(got))
+
+
+def are_probabilities(logits: NDArray[np.float32]) -> bool:
+    """Whether rows (G, K) are probabilities already: none below 0, each summing to 1."""
+    return bool(
+        logits.shape[1] > 1
+        and (logits >= 0).all()
+        and np.allclose(logits.sum(axis=1, dtype=np.float64), 1.0, rtol=0, atol=1e-4)
+    )
+
+
+def draw_inputs(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Eight different pictures for a model that takes (C, H, W): uint8 (8, C, H, W).
+
+    Three photos, coarse and fine noise, a slope of colours, and flat light and dark. The same at
+    every call and on every machine; they pack well.
+    """
+    channels, height, width = shape
+    pictures = [*_photos(height, width), *_noise(height, width), _slope(height, width)]
+    pictures += [np.full((height, width, 3), value, np.uint8) for value in (232, 24)]
+    return np.stack([_with_channels(picture, channels) for picture in pictures])
+
+
+def _photos(height: int, width: int) -> list[NDArray[np.uint8]]:
+    """The three photos, uint8 (H, W, 3) each, squashed to the size."""
+    photos = []
+    for path in sorted(_PHOTOS.glob("*.png")):
+        with Image.open(path) as image:
+            resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        photos.append(np.asarray(resized))
+    assert len(photos) == 3, f"three photos belong into {_PHOTOS}"
+    return photos
+
+
+def _noise(height: int, width: int) -> list[NDArray[np.uint8]]:
+    """Blocks of 8 x 8 pixels of any colour, and single pixels that are either black or white."""
+    generator = np.random.Generator(np.random.PCG64(8))
+    small = ((height + 7) // 8, (width + 7) // 8, 3)
+    blocks = generator.integers(0, 256, small, dtype=np.uint8)
+    blocks = blocks.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    dots = generator.integers(0, 2, (height, width, 1), dtype=np.uint8) * np.uint8(255)
+    return [blocks, dots.repeat(3, axis=2)]
+
+
+def _slope(height: int, width: int) -> NDArray[np.uint8]:
+    """Red grows downwards, green to the right, blue falls to the right."""
+    down = np.linspace(0, 255, height).astype(np.uint8)[:, None].repeat(width, axis=1)
+    right = np.linspace(0, 255, width).astype(np.uint8)[None, :].repeat(height, axis=0)
+    return np.stack([down, right, 255 - right], axis=2)
+
+
+def _with_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """(H, W, 3) -> (C, H, W): the grey value for one channel, else the colours, repeated."""
+    if channels == 1:
+        picture = picture.mean(axis=2, keepdims=True).astype(np.uint8)
+    order = [channel % picture.shape[2] for channel in range(channels)]
+    return np.ascontiguousarray(picture[:, :, order].transpose(2, 0, 1))

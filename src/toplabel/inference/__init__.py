@@ -1,0 +1,1 @@
+"""Tensor -> logits -> prediction: engines, batches, the predictor, its checks."""

@@ -1,0 +1,103 @@
+"""Classifier: what labelling needs to know of a model, whichever engine runs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toplabel.inference.scoring import probabilities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from toplabel.bundle.bundle import Bundle
+    from toplabel.bundle.calibration import Calibration
+    from toplabel.bundle.model import Activation
+    from toplabel.inference.engines import Engine
+    from toplabel.labels.labels import Labels
+    from toplabel.preprocess import Preprocess
+
+
+class Live:
+    """The network that a classifier was made of, loaded when it is first asked for, and kept.
+
+    Args:
+        load: Gives it, in eval mode, on the CPU; may be called from any thread, once.
+    """
+
+    def __init__(self, load: Callable[[], nn.Module]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._module: nn.Module | None = None
+
+    def module(self) -> nn.Module:
+        """The network; what its loading raises, where it cannot be had."""
+        with self._lock:
+            if self._module is None:
+                self._module = self._load()
+            return self._module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """A model's name, recipe and labels, and a way to open an engine for it.
+
+    `open_engine` takes the number of threads that one call of the engine computes with.
+    `parallel`: many images go fastest through an engine of one thread that several threads call
+    at once; else through one that computes with all threads, or on a device, a call at a time.
+    `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
+    `calibration`: What its scores are worth, where that has been measured.
+    `live`: The network itself, where PyTorch can have it; a file without one has none.
+    """
+
+    name: str
+    preprocess: Preprocess
+    labels: Labels
+    activation: Activation
+    open_engine: Callable[[int], Engine]
+    parallel: bool
+    bundle: Bundle | None = None
+    unsaved: str = ""
+    live: Live | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by before they become scores; 1 without a calibration."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
+    @property
+    def threshold(self) -> float | None:
+        """The score below which it is unsure, where nobody asks for another."""
+        return None if self.calibration is None else self.calibration.threshold
+
+    def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Scores in [0, 1], float64, of its logits, of the same shape (..., K)."""
+        return probabilities(logits / np.float32(self.temperature), self.activation)
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> Classifier:
+        """The classifier that runs `bundle` with ONNX Runtime."""
+
+        def open_engine(threads: int) -> Engine:
+            from toplabel.inference.engines.onnxruntime import (
+                OnnxRuntimeEngine,  # 100 ms; only when it runs
+            )
+
+            return OnnxRuntimeEngine(bundle.program, threads=threads)
+
+        return cls(
+            name=bundle.name,
+            preprocess=bundle.preprocess,
+            labels=bundle.labels,
+            activation=bundle.activation,
+            open_engine=open_engine,
+            parallel=True,
+            bundle=bundle,
+            calibration=bundle.calibration,
+        )

@@ -1,0 +1,164 @@
+"""The ONNX Runtime engine: a checked program on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toplabel._internal.onnxruntime import ort
+from toplabel.bundle.cache import optimised_folder
+from toplabel.errors import BundleError, EngineError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from toplabel.bundle.program import Program
+    from toplabel.inference.engines import EngineName
+
+
+class OnnxRuntimeEngine:
+    """Runs a program with ONNX Runtime.
+
+    The first time a program meets this version of ONNX Runtime on this kind of processor, its
+    goldens are replayed; if they agree, ONNX Runtime's optimised copy is kept in the cache and
+    opened from then on, in half the time.
+
+    Args:
+        program: What to run.
+        threads: Threads that one call computes with.
+
+    Raises:
+        BundleError: The program no longer gives the logits it was checked with.
+        EngineError: ONNX Runtime cannot open it.
+    """
+
+    name: EngineName = "onnxruntime"
+    device = "cpu"
+
+    def __init__(self, program: Program, *, threads: int = 1) -> None:
+        self._program = program
+        self._session = _open_copy(program, threads) or self._open_and_check(threads)
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32."""
+        if self._program.fixed_batch and len(batch) != 1:
+            return np.concatenate([self._run(batch[i : i + 1]) for i in range(len(batch))])
+        return self._run(batch)
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            (logits,) = self._session.run(
+                [self._program.output_name], {self._program.input_name: batch}
+            )
+        except Exception as error:  # the binding raises its own types, all plain Exceptions
+            if "alloc" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            raise EngineError(f"onnxruntime failed: {error}") from error
+        return np.asarray(logits, dtype=np.float32)
+
+    def _open_and_check(self, threads: int) -> ort.InferenceSession:
+        """Open the program itself, replay its goldens, and keep the optimised copy."""
+        from toplabel.bundle.reference import (
+            Goldens,
+            replay_once,
+        )  # Pillow and zipfile; only this first time
+
+        copy = _copy_path(self._program)
+        written = None if copy is None else copy.with_suffix(f".{os.getpid()}.tmp")
+        self._session = _open_original(self._program, threads, optimised_copy=written)
+        agreement = replay_once(Goldens.load(self._program.goldens_path), self)
+        if not agreement.agrees:
+            if written is not None:
+                written.unlink(missing_ok=True)
+            raise BundleError(
+                f"with onnxruntime {ort.__version__} on this processor the model no longer gives"
+                f" the logits it was checked with: {agreement.reason}"
+            )
+        if copy is not None and written is not None:
+            _keep_copy(written, copy)
+        return self._session
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions; its log would dirty stderr
+    return options
+
+
+def _open_original(
+    program: Program, threads: int, *, optimised_copy: Path | None
+) -> ort.InferenceSession:
+    options = _options(threads)
+    if optimised_copy is not None:
+        options.optimized_model_filepath = str(optimised_copy)
+    try:
+        return ort.InferenceSession(
+            str(program.path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:
+        if optimised_copy is not None:  # a full disk must not cost the label
+            optimised_copy.unlink(missing_ok=True)
+            return _open_original(program, threads, optimised_copy=None)
+        raise EngineError(f"onnxruntime cannot open {program.path}: {error}") from error
+
+
+def _open_copy(program: Program, threads: int) -> ort.InferenceSession | None:
+    """A session from the optimised copy, or None where there is none that can be trusted."""
+    copy = _copy_path(program)
+    if copy is None:
+        return None
+    try:
+        note = json.loads(copy.with_suffix(".json").read_bytes())
+        status = copy.stat()
+    except (OSError, ValueError):
+        return None
+    if note != {"size": status.st_size, "mtime_ns": status.st_mtime_ns}:
+        return None
+    options = _options(threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(
+            str(copy), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception:  # damaged: the original is opened, checked and copied again
+        return None
+
+
+def _keep_copy(written: Path, copy: Path) -> None:
+    """Move a checked copy to its place; without room for it, go without."""
+    try:
+        status = written.stat()
+        note = copy.with_suffix(f".{os.getpid()}.note")
+        note.write_text(json.dumps({"size": status.st_size, "mtime_ns": status.st_mtime_ns}))
+        os.replace(written, copy)
+        os.replace(note, copy.with_suffix(".json"))
+    except OSError:
+        written.unlink(missing_ok=True)
+
+
+def _copy_path(program: Program) -> Path | None:
+    """Where the optimised copy for this ONNX Runtime and processor lies; None: nowhere to keep."""
+    folder = optimised_folder(program.key)
+    return None if folder is None else folder / f"{ort.__version__}-{_processor()}.onnx"
+
+
+def _processor() -> str:
+    """A short name of this processor's kind: an optimised program fits its vector width."""
+    import zlib
+
+    described = f"{os.uname().machine}\n"
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            lines = file.read(8192).splitlines()  # the first processor's entry
+        described += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        import platform  # elsewhere than Linux
+
+        described += platform.processor()
+    return f"{zlib.crc32(described.encode()):08x}"

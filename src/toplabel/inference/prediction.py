@@ -1,0 +1,101 @@
+"""Predictions: logits and labels in, one record per input out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from toplabel.errors import ErrorCode, ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCORE_DIGITS = 6
+"""Decimals of a score in records: finer than engines agree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One class and its score in [0, 1]."""
+
+    label: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an input has no label."""
+
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one input is, according to one model; or why it could not be told.
+
+    `score` is the softmax (multi-label: sigmoid) of the model's output, in [0, 1]. It is not the
+    chance of being right. `top` holds the best classes, best first. Where `error` is set,
+    `label`, `index`, `score`, `top` and `unsure` are None.
+
+    `width` and `height` are those of the upright picture in pixels, None where it was not read.
+    `scores`, shape (K,), float16, are those of all classes, where they were asked for; `logits`,
+    shape (K,), float32, are the model's outputs as they came.
+    """
+
+    source: str
+    label: str | None
+    index: int | None
+    score: float | None
+    top: tuple[Candidate, ...] | None
+    unsure: bool | None
+    warnings: tuple[str, ...]
+    model: str
+    error: Failure | None = None
+    width: int | None = None
+    height: int | None = None
+    scores: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
+    logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def failed(
+        cls, source: str, model: str, error: ImageError, *, warnings: tuple[str, ...] = ()
+    ) -> Prediction:
+        """The record of an input that could not be labelled."""
+        failure = Failure(error.code, error.message)
+        return cls(source, None, None, None, None, None, warnings, model, failure)
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"error: {self.error.code}"
+        return self.label or ""
+
+    def _repr_html_(self) -> str:
+        from toplabel.inference.notebook import render  # reads the picture again; only in notebooks
+
+        return render(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain data, with the keys of the JSON contract, in its order."""
+        top = None if self.top is None else [_candidate_dict(c) for c in self.top]
+        error = None
+        if self.error is not None:
+            error = {"code": self.error.code, "message": self.error.message}
+        return {
+            "source": self.source,
+            "label": self.label,
+            "index": self.index,
+            "score": None if self.score is None else round(self.score, SCORE_DIGITS),
+            "top": top,
+            "unsure": self.unsure,
+            "warnings": list(self.warnings),
+            "model": self.model,
+            "error": error,
+        }
+
+
+def _candidate_dict(candidate: Candidate) -> dict[str, Any]:
+    score = round(candidate.score, SCORE_DIGITS)
+    return {"label": candidate.label, "index": candidate.index, "score": score}

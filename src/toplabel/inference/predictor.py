@@ -1,0 +1,304 @@
+"""The predictor: images in, predictions out, in order, in bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from toplabel._internal.ordered_map import chunked, ordered_map
+from toplabel._internal.platform import available_cpus
+from toplabel.errors import ImageError, ModelError, UsageError
+from toplabel.image import ReadOptions
+from toplabel.inference.batch import Many, Numbered, Settings, label_chunk
+from toplabel.inference.checks import Suspicion
+from toplabel.inference.engines.shared import OpenedEngines, TakingTurns
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from toplabel.inference.classifier import Classifier
+    from toplabel.inference.engines import Engine
+    from toplabel.inference.prediction import Prediction
+    from toplabel.labels.labels import Labels
+    from toplabel.preprocess import Preprocess
+
+CPU_BATCH_SIZE = 2
+"""Images in one call on a CPU: larger batches gain nothing and take memory: 290 MB at 4."""
+
+GPU_BATCH_SIZE = 64
+
+
+class Predictor:
+    """Labels images with one model.
+
+    Comes from `toplabel.load` or `toplabel.wrap`. May be used from several threads, and in a
+    child process after a fork.
+
+    Args:
+        classifier: The model.
+        threads: How many images are worked on at once; by default one for each processor that
+            this process may use.
+        batch_size: Images in one call of the engine.
+        exact: Never read a large JPEG at a reduced scale first.
+        read: Limits and choices in reading images.
+        compile: Where the model is new: makes the compiled classifier (called once, after the
+            first prediction), or the same again where it has to stay as it is.
+        warn: Called with one line of text for each usual mistake that the first answers show, in
+            the thread that asks for predictions; None: nobody looks for them.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        threads: int | None = None,
+        batch_size: int | None = None,
+        exact: bool = False,
+        read: ReadOptions | None = None,
+        compile: Callable[[], Classifier] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        for name, value in (("threads", threads), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"got {name}={value}; expected at least 1")
+        self._classifier = classifier
+        self._threads = threads or available_cpus()
+        self._batch_size = batch_size
+        self._exact = exact
+        self._read = read or ReadOptions()
+        channels = classifier.preprocess.channels
+        if isinstance(channels, int):  # its arrays are no photos
+            self._read = replace(self._read, channels=channels)
+        self._compile = compile
+        self._warn = warn
+        self._watch = self._new_watch()
+        self._answered = False
+        self._engines = OpenedEngines()
+
+    @property
+    def name(self) -> str:
+        """What the model is, in full: `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`."""
+        return self._classifier.name
+
+    @property
+    def labels(self) -> Labels:
+        """The names of the model's classes, by index."""
+        return self._classifier.labels
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The recipe from pixels to the model's input."""
+        return self._classifier.preprocess
+
+    @property
+    def classifier(self) -> Classifier:
+        """What it runs: the model's recipe and labels, and how its engine is opened."""
+        return self._classifier
+
+    @property
+    def read(self) -> ReadOptions:
+        """Limits and choices in reading images."""
+        return self._read
+
+    @property
+    def exact(self) -> bool:
+        """Whether large JPEGs are never read at a reduced scale first."""
+        return self._exact
+
+    @property
+    def threads(self) -> int:
+        """How many images are worked on at once."""
+        return self._threads
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images in one call of the engine; None: its usual number."""
+        return self._batch_size
+
+    @property
+    def engine(self) -> str:
+        """What runs the model, and where: "onnxruntime on cpu". Opens it where it is not yet."""
+        engine = self.open_engine()
+        return f"{engine.name} on {engine.device}"
+
+    def open_engine(self) -> Engine:
+        """The engine itself, with all threads on each call; opened where it is not yet."""
+        return self._open(threads=self._threads)
+
+    def __repr__(self) -> str:
+        return f"<Predictor {self.name}, {len(self.labels)} classes>"
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a list is an object, too: the first fits first
+        self,
+        source: list[Any] | tuple[Any, ...],
+        *,
+        top_k: int = ...,
+        threshold: float | None = ...,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(
+        self, source: object, *, top_k: int = ..., threshold: float | None = ...
+    ) -> Prediction: ...
+
+    def __call__(
+        self, source: object, *, top_k: int = 5, threshold: float | None = None
+    ) -> Prediction | list[Prediction]:
+        """The prediction for one image; for a list or tuple of images, a list of predictions.
+
+        Args:
+            source: A path, URL, bytes, binary file, PIL image, numpy array (RGB, uint8 (H, W, 3)
+                or float in [0, 1]) or torch tensor (3, H, W); or a list of such.
+            top_k: How many classes to return; more than the model has means all.
+            threshold: In [0, 1]: a best score below it is marked `unsure`.
+
+        Raises:
+            ImageError: The one image could not be labelled; `.code` says why. In a list, it is a
+                prediction whose `error` is set, so that the others are not lost.
+        """
+        if isinstance(source, list | tuple):
+            return list(self.stream(source, top_k=top_k, threshold=threshold))
+        settings = self._settings(top_k, threshold)
+        if self._answered:
+            self.compile()
+        prediction = self._label_one((0, source), settings)
+        if prediction.error is not None:
+            raise ImageError(prediction.error.code, prediction.error.message)
+        return prediction
+
+    def stream(
+        self, sources: Iterable[object], *, top_k: int = 5, threshold: float | None = None
+    ) -> Iterator[Prediction]:
+        """A prediction for each source, in order; an image that fails is one with `error` set.
+
+        Sources are taken only a few batches ahead of what is asked for, so their number does not
+        matter. Arguments as for one image.
+        """
+        settings = self._settings(top_k, threshold)
+        if isinstance(sources, str | bytes | bytearray | os.PathLike):
+            raise UsageError("got one source to stream; expected several: stream([source])")
+        numbered = enumerate(sources)
+        if self._compile is not None and not self._answered:
+            yield from self._label_first(numbered, settings)
+        head = list(itertools.islice(numbered, 2))
+        if len(head) == 1:  # one image: all threads on it
+            yield self._label_one(head[0], settings)
+        if len(head) < 2:
+            return
+        many = self._many(settings)
+        chunks = chunked(itertools.chain(head, numbered), many.chunk_size, singles=many.workers)
+        for predictions in ordered_map(many.label, chunks, workers=many.workers):
+            self.pass_warnings_on()
+            yield from predictions
+
+    def many(self, **options: Any) -> Many:
+        """What labels chunk after chunk, for a caller that keeps the order and the bounds itself.
+
+        Args:
+            options: Of `chunk.Settings`; as for `stream` where they are not given.
+        """
+        given: dict[str, Any] = {"exact": self._exact, "read": self._read}
+        return self._many(Settings(**(given | options)))
+
+    def _many(self, settings: Settings) -> Many:
+        self.compile()
+        engine = self._open_for_many()
+        size = self._batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
+        classifier, watch = self._classifier, self._watch
+        return Many(
+            label=lambda chunk: label_chunk(chunk, engine, classifier, settings, watch=watch),
+            chunk_size=size,
+            workers=self._threads,
+        )
+
+    def compile(self) -> None:
+        """Make the fast program of a model that is new to this machine, now and for later starts.
+
+        Does nothing where there is nothing to do. Called by itself before the second prediction.
+        """
+        compile_, self._compile = self._compile, None
+        if compile_ is None:
+            return
+        before, self._classifier = self._classifier, compile_()
+        if self._classifier.open_engine is not before.open_engine:
+            self._engines = OpenedEngines()
+            self._watch = self._new_watch()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, its labels and its preprocessing into one file: `cats.toplabel`.
+
+        `toplabel.load("cats.toplabel")` opens it, on another machine, too, and without PyTorch. A
+        model that is new to this machine is compiled first. A file that stands there already is
+        replaced at once, or left as it was.
+
+        Raises:
+            ModelError: It can only run in PyTorch; says why.
+            UsageError: There is a folder at `path`, or a file that is no bundle.
+            BundleError: The file cannot be written.
+        """
+        from toplabel.bundle.file import check_target, pack  # not needed to label
+
+        check_target(path)
+        self.compile()
+        if self._classifier.bundle is None:
+            reason = self._classifier.unsaved or "it could not be compiled"
+            raise ModelError(f"{self.name} cannot be saved, as it runs only in PyTorch: {reason}")
+        pack(self._classifier.bundle, path)
+
+    def close(self) -> None:
+        """Give back the engine's memory; the next prediction opens it again."""
+        self._engines = OpenedEngines()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _label_first(
+        self, numbered: Iterator[Numbered], settings: Settings
+    ) -> Iterator[Prediction]:
+        """The first prediction of a new model: from the engine at hand, before it is compiled."""
+        for first in itertools.islice(numbered, 1):
+            yield self._label_one(first, settings)
+
+    def _label_one(self, numbered: Numbered, settings: Settings) -> Prediction:
+        engine = self._open(threads=self._threads)
+        (prediction,) = label_chunk(
+            [numbered], engine, self._classifier, settings, watch=self._watch
+        )
+        self._answered = True
+        self.pass_warnings_on()
+        return prediction
+
+    def _new_watch(self) -> Suspicion | None:
+        return self._warn and Suspicion(self._classifier, bgr=self._read.bgr)
+
+    def pass_warnings_on(self) -> None:
+        """Give what looks like a usual mistake to `warn`; for the caller of `many`."""
+        if self._watch is not None and self._warn is not None:
+            for text in self._watch.take():
+                self._warn(text)
+
+    def _settings(self, top_k: int, threshold: float | None) -> Settings:
+        return Settings(top_k=top_k, threshold=threshold, exact=self._exact, read=self._read)
+
+    def _open_for_many(self) -> Engine:
+        """One engine that all workers share: a thread of arithmetic each, or taking turns."""
+        if self._classifier.parallel:
+            return self._open(threads=1)
+        return TakingTurns(self._open(threads=self._threads))
+
+    def _open(self, *, threads: int) -> Engine:
+        if self._engines.process != os.getpid():  # after a fork, an engine's threads are gone
+            self._engines = OpenedEngines()
+        return self._engines.get(threads, self._classifier.open_engine)

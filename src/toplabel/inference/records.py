@@ -1,0 +1,131 @@
+"""Formats: one prediction in, the bytes of one record out, for programs to read.
+
+Every format gives exactly one record for each input, a failed one too. All are UTF-8; file names
+that are not UTF-8 keep their bytes (in JSON: as surrogate escapes, which `os.fsencode` turns back).
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from toplabel.inference.prediction import Prediction
+
+CSV_COLUMNS = (
+    "source",
+    "label",
+    "index",
+    "score",
+    "top",
+    "unsure",
+    "warnings",
+    "model",
+    "error_code",
+    "error_message",
+)
+"""The keys of the JSON record, in its order; `error` makes two columns, `top` is JSON."""
+
+# A line cannot hold these, so they are written as two characters each.
+_LINE_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+# JSON allows these in text, but many programs that read line by line end a line at them.
+_JSON_ESCAPES = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+# A spreadsheet takes a cell that begins so for a formula; "'" itself, so that it can be undone.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+def to_json(prediction: Prediction, more: Mapping[str, object] = _NOTHING) -> bytes:
+    r"""One line of JSON, as `Prediction.to_dict` with its keys in order, then those of `more`.
+
+    A byte of a file name that is not UTF-8 becomes the surrogate escape `\udcXX`: `json.loads`
+    and then `os.fsencode` give the same bytes back.
+    """
+    return (_json_text({**prediction.to_dict(), **more}) + "\n").encode("utf-8", "backslashreplace")
+
+
+def to_tsv(prediction: Prediction) -> bytes:
+    r"""One line `source<TAB>label<TAB>score`; label and score are empty where the input failed.
+
+    In source and label, backslash, tab, newline and carriage return are written `\\`, `\t`, `\n`
+    and `\r`. The score has four decimals.
+    """
+    score = "" if prediction.score is None else f"{prediction.score:.4f}"
+    return encode_text(
+        f"{as_line(prediction.source)}\t{as_line(prediction.label or '')}\t{score}\n"
+    )
+
+
+def to_quiet(prediction: Prediction) -> bytes:
+    """One line with the label alone, escaped as in `to_tsv`; empty where the input failed."""
+    return encode_text(as_line(prediction.label or "") + "\n")
+
+
+def csv_header(more: Iterable[str] = ()) -> bytes:
+    """The first line of a CSV file; `more` columns stand at its end."""
+    return _csv_row((*CSV_COLUMNS, *more))
+
+
+def to_csv(prediction: Prediction, more: Iterable[object] = ()) -> bytes:
+    """One row of CSV, quoted as Python's and every spreadsheet's reader undoes it.
+
+    Text that a spreadsheet would run as a formula (it begins with `=`, `+`, `-`, `@`, tab or
+    carriage return) gets a `'` in front, and so does text that begins with `'`: taking away one
+    leading `'` gives the text back. What is not known is empty.
+    """
+    record = prediction.to_dict()
+    error = record["error"] or {"code": None, "message": None}
+    cells = (
+        _csv_text(record["source"]),
+        _csv_text(record["label"]),
+        record["index"],
+        record["score"],
+        "" if record["top"] is None else _json_text(record["top"]),
+        "" if record["unsure"] is None else str(record["unsure"]).lower(),
+        _csv_text("; ".join(record["warnings"])),
+        _csv_text(record["model"]),
+        error["code"],
+        _csv_text(error["message"]),
+        *more,
+    )
+    return _csv_row(cells)
+
+
+def as_line(text: str) -> str:
+    r"""`text` without tabs and line ends: they are written `\t`, `\n`, `\r`, and `\` as `\\`."""
+    return text.translate(_LINE_ESCAPES)
+
+
+def _json_text(value: object) -> str:
+    import json  # not needed for people's formats, and takes 2 ms
+
+    return json.dumps(value, ensure_ascii=False).translate(_JSON_ESCAPES)
+
+
+def _csv_text(text: str | None) -> str:
+    if text is None:
+        return ""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _csv_row(cells: Iterable[object]) -> bytes:
+    import csv  # needed for this format only
+    import io
+
+    row = io.StringIO(newline="")
+    csv.writer(row, lineterminator="\r\n").writerow(cells)  # with "\n" it would not quote "\r"
+    return encode_text(row.getvalue().removesuffix("\r\n") + "\n")
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8, in which bytes of file names that are none stay as they are."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, in a label from JSON
+        return text.encode("utf-8", "backslashreplace")

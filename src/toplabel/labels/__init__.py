@@ -1,0 +1,1 @@
+"""Class names, and the files they come in."""

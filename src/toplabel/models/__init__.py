@@ -1,0 +1,1 @@
+"""A name, a file or a module -> a bundle. The room with torch."""

@@ -1,0 +1,137 @@
+"""Building: a source's model in, a classifier that labels at once out, and its compiling later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from toplabel._internal.platform import available_cpus
+from toplabel.bundle import cache
+from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.cache.failed_compiles import find_refusal, remember_refusal
+from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.program import NotCompiled
+from toplabel.bundle.reference import Goldens, replay
+from toplabel.errors import EngineError
+from toplabel.inference.classifier import Classifier, Live
+from toplabel.inference.engines.torch import TorchEngine
+from toplabel.models.compile import compile_model
+from toplabel.models.compile.fingerprint import program_key, weights_sha256
+
+if TYPE_CHECKING:
+    from toplabel.bundle.model import Activation, Model
+    from toplabel.bundle.program import Program
+    from toplabel.inference.engines import Engine
+    from toplabel.inference.options import Running
+
+Compile = Callable[[], Classifier]
+
+
+def build(
+    model: Model, running: Running, *, entry: str | None
+) -> tuple[Classifier, Compile | None]:
+    """A classifier for `model`, and what compiles it later; None where that is done or not wanted.
+
+    Args:
+        model: As its source gave it.
+        running: How it is to be run.
+        entry: Under what name the cache keeps it for later starts; None: not at all.
+
+    Raises:
+        EngineError: The engine or device is not to be had here.
+    """
+    stamps = [f if isinstance(f, FileStamp) else FileStamp.of(f) for f in model.weights_files]
+    model = replace(model, name=f"{model.name}@{weights_sha256(model.module)[:8]}")
+    eager = _eager(model, running)
+    if running.needs_torch:
+        reason = "engine, device or dtype were given that only PyTorch has; load it without them"
+        return replace(eager, unsaved=reason), None
+
+    def compile_() -> Classifier:
+        bundle = _bundle(model, running)
+        if isinstance(bundle, NotCompiled):
+            return replace(eager, unsaved=bundle.reason)
+        classifier = Classifier.of_bundle(bundle)
+        classifier.open_engine(available_cpus())  # checks it and makes the copy later starts open
+        if entry is not None:
+            cache.store_entry(entry, bundle.to_manifest(), weights_files=stamps)
+        return classifier
+
+    return eager, compile_
+
+
+def _eager(model: Model, running: Running) -> Classifier:
+    def open_engine(threads: int) -> Engine:
+        return TorchEngine(model, device=running.device, dtype=running.dtype, threads=threads)
+
+    return Classifier(
+        name=model.name,
+        preprocess=model.preprocess,
+        labels=model.labels,
+        activation=_activation(model),
+        open_engine=open_engine,
+        parallel=False,
+        live=Live(lambda: model.module),
+    )
+
+
+def _bundle(model: Model, running: Running) -> Bundle | NotCompiled:
+    """The model's bundle for ONNX Runtime, or why eager PyTorch must do.
+
+    Raises:
+        ModelError: The model's answers are not to be trusted, compiled or not.
+        EngineError: ONNX Runtime was demanded, and cannot run this model.
+    """
+    program = _program(model, running)
+    if isinstance(program, NotCompiled):
+        if running.engine == "onnxruntime":
+            raise EngineError(f"{model.name} cannot run with onnxruntime: {program.reason}")
+        return program
+    return Bundle(
+        name=model.name,
+        program=program,
+        preprocess=model.preprocess,
+        labels=model.labels,
+        activation=_activation(model),
+        provenance=model.provenance,
+    )
+
+
+def _program(model: Model, running: Running) -> Program | NotCompiled:
+    """The model's program from the cache, or made now; the reason where it cannot be made."""
+    key, exporter = program_key(model), f"torch {torch.__version__}"
+    refusal = find_refusal(key, exporter=exporter)
+    if refusal is not None:  # told when it was found out
+        return NotCompiled(refusal)
+    found = cache.find_program(key)
+    if found is not None and not _still_agrees(found, model) and not cache.forget_program(key):
+        return NotCompiled("the cache holds a program that disagrees, and cannot be written to")
+
+    def compile_into(folder: Path) -> Program | NotCompiled:
+        return compile_model(model, folder, progress=running.notify)
+
+    program = cache.store_program(key, compile_into, note=running.notify)
+    if isinstance(program, NotCompiled):
+        running.notify(f"{model.name} stays in PyTorch: {program.reason}")
+        if program.lasting:
+            remember_refusal(key, program.reason, exporter=exporter)
+    return program
+
+
+def _still_agrees(program: Program, model: Model) -> bool:
+    """Whether eager PyTorch gives today what it gave when the program was made.
+
+    The key covers weights, settings and the code of classes, but not the functions they call.
+    """
+    eager = TorchEngine(model, device="cpu")
+    return replay(Goldens.load(program.goldens_path), eager, batch_sizes=(1,)).agrees
+
+
+def _activation(model: Model) -> Activation:
+    if model.probabilities:
+        return "none"
+    return "sigmoid" if model.multi_label else "softmax"

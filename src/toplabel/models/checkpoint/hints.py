@@ -1,0 +1,183 @@
+"""Hints: a checkpoint's content in, its classes' names, settings and architecture out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from toplabel.errors import LabelsError
+from toplabel.labels.labels import Labels
+from toplabel.models.checkpoint.state_dicts import State
+from toplabel.models.checkpoint.tensors import Opaque
+
+Holder = tuple[str, Mapping[str, Any]]  # dotted path of the keys to it, and what it holds
+
+_SETTINGS = re.compile(
+    "hyper_parameters|hparams|args|opt|train_args|model_args|model_kwargs|kwargs|config|cfg"
+    "|model_config|datamodule_hyper_parameters|params"
+)
+_HOLDERS = re.compile(
+    rf"{_SETTINGS.pattern}|meta|metadata|dataset_meta|dataset|data|info|extras?|dls|model"
+    "|pretrained_cfg"
+)
+_INDEXED = re.compile(
+    "(class|label|idx|index|id)(_to_|2)(class|label|idx|index|id)|classes|class_names|class_labels"
+    "|CLASSES"
+)
+_VAGUE = re.compile("labels|label_names|names|categories|vocab|target_names|class_list|label_map")
+_ARCHITECTURE = ("architecture", "arch", "model_name", "model", "backbone", "net", "network")
+_NAME = re.compile(r"[A-Za-z_][\w./:@-]{1,99}")
+_PLACEHOLDER = re.compile(r"LABEL_\d+")  # what transformers writes where nobody named the classes
+_MAX_DEPTH = 3
+_LONGEST = 1000  # values in a setting that is one, and not data
+
+
+def find_holders(content: object, metadata: Mapping[str, str]) -> list[Holder]:
+    """The mappings in which people leave what they know of a model; the outermost first.
+
+    The state of an `argparse.Namespace`, or a live one, counts as a mapping.
+    """
+    holders: list[Holder] = []
+    waiting: list[tuple[str, object, int]] = [("", content, 0)]
+    if metadata:
+        parsed = {key: _parsed(text) for key, text in metadata.items()}
+        waiting.append(("metadata", parsed, 0))
+    while waiting:
+        where, value, depth = waiting.pop(0)
+        plain = as_mapping(value)
+        if plain is None:
+            continue
+        holders.append((where, plain))
+        if depth < _MAX_DEPTH:
+            waiting += [
+                (f"{where}.{key}" if where else key, inner, depth + 1)
+                for key, inner in plain.items()
+                if isinstance(key, str) and _HOLDERS.fullmatch(key)
+            ]
+    return holders
+
+
+def find_labels(holders: list[Holder], state: State) -> tuple[Labels | None, str]:
+    """The names of the classes, and where they stood.
+
+    Where two places name different classes, nobody knows which the outputs mean: then there are
+    no labels, and the second value says so.
+    """
+    found = list(_named_classes(holders))
+    sizes = {size for tensor in state.values() for size in tensor.shape[:1]}
+    clear = [one for one in found if _INDEXED.fullmatch(one[0].split(".")[-1])]
+    vague = [one for one in found if one not in clear and len(one[1]) in sizes]
+    fitting = [one for one in clear if len(one[1]) in sizes]
+    candidates = fitting or clear or vague
+    if not candidates:
+        return None, ""
+    where, labels = candidates[0]
+    for other, names in candidates[1:]:
+        if names != labels:
+            return None, f"{where} and {other}, which differ"
+    return labels, where
+
+
+def find_architecture(holders: list[Holder]) -> str | None:
+    """The name that it gives its network; what it was called by outranks its class."""
+    said: dict[tuple[bool, int], str] = {}
+    for where, plain in holders:
+        for rank, key in enumerate(_ARCHITECTURE):
+            name = plain.get(key)
+            if isinstance(name, str) and _NAME.fullmatch(name):
+                # timm writes the class as "arch" where no arguments say the model
+                outer = not (key == "model" and where.split(".")[-1] == "args")
+                said.setdefault((outer, rank), name)
+    return said[min(said)] if said else None
+
+
+def find_settings(holders: list[Holder]) -> dict[str, Any]:
+    """Hyper-parameters: plain values only; of two of one name, the outermost."""
+    settings: dict[str, Any] = {}
+    for where, plain in holders:
+        if _SETTINGS.fullmatch(where.split(".")[-1]):
+            for key, value in plain.items():
+                if isinstance(key, str) and _is_plain(value):
+                    settings.setdefault(key, value)
+    return settings
+
+
+def as_mapping(value: object) -> Mapping[str, Any] | None:
+    """The value as a mapping, where it is one or an object that only holds names and values."""
+    if isinstance(value, Opaque):
+        state = value.state
+        if value.kind.startswith("omegaconf.") and isinstance(state, Mapping):
+            content = state.get("_content")
+            return {k: _node(v) for k, v in content.items()} if isinstance(content, dict) else None
+        return state if isinstance(state, Mapping) else None
+    if isinstance(value, Mapping):
+        return value
+    if type(value).__name__ in ("Namespace", "SimpleNamespace"):
+        return vars(value)
+    return None
+
+
+def _node(value: object) -> object:
+    """The value in a node of OmegaConf's."""
+    if isinstance(value, Opaque) and isinstance(value.state, Mapping) and "_val" in value.state:
+        return value.state["_val"]
+    return value
+
+
+def _named_classes(holders: list[Holder]) -> Iterator[tuple[str, Labels]]:
+    for where, plain in holders:
+        for key, value in plain.items():
+            if isinstance(key, str) and (_INDEXED.fullmatch(key) or _VAGUE.fullmatch(key)):
+                labels = _labels(_node(value))
+                if labels is not None:
+                    yield (f"{where}.{key}" if where else key), labels
+
+
+def _labels(value: object) -> Labels | None:
+    """Labels where the value is nothing else than the names of classes."""
+    if isinstance(value, Opaque) and isinstance(value.state, Mapping):  # fastai's vocabulary
+        value = value.state.get("items", value.state.get("_content"))
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+        to_index = all(isinstance(k, str) and type(v) is int for k, v in pairs)
+        to_name = all(_is_index(k) and isinstance(v, str) for k, v in pairs)
+        if not pairs or not (to_index or to_name):
+            return None
+    elif not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+        return None
+    try:
+        labels = Labels.of(value)
+    except LabelsError:
+        return None
+    return None if all(_PLACEHOLDER.fullmatch(name) for name in labels) else labels
+
+
+def _is_index(key: object) -> bool:
+    return type(key) is int or (isinstance(key, str) and key.isdecimal())
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is text, a number, a truth, nothing, or a short nesting of these."""
+    waiting, count = [value], 0
+    while waiting and count <= _LONGEST:
+        item = waiting.pop()
+        count += 1
+        if isinstance(item, list | tuple):
+            waiting += item[: _LONGEST + 1]
+        elif isinstance(item, dict):
+            waiting += list(item.values())[: _LONGEST + 1]
+        elif item is not None and not isinstance(item, str | int | float | bool):
+            return False
+    return count <= _LONGEST
+
+
+def _parsed(text: str) -> object:
+    """What a text of safetensors' metadata means: JSON where it is some, else itself."""
+    if text[:1] in ("{", "["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+    return text

@@ -1,0 +1,301 @@
+"""Inert objects: what a pickle asks to be made in, plain values and stand-ins out; nothing real."""
+
+from __future__ import annotations
+
+import _compat_pickle
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from toplabel.errors import CheckpointError
+from toplabel.models.checkpoint.known import (
+    ALLOWED,
+    CONSTANTS,
+    FROM_TYPE,
+    PARAMETER,
+    PLAIN_TENSORS,
+    UNSUITABLE,
+)
+from toplabel.models.checkpoint.storages import Storage, Storages, tensor_in
+from toplabel.models.checkpoint.tensors import Opaque, TensorInfo
+from toplabel.models.checkpoint.unpickler import Budget
+
+_NAME_LENGTH = 200
+_RECONSTRUCTORS = ("copyreg._reconstructor", "copyreg.__newobj__")
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A class or function that a pickle names; never imported."""
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Thing:
+    """What stands for an object of a class that is not known."""
+
+    kind: str
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+    entries: dict[Any, Any] = field(default_factory=dict)
+    items: list[Any] = field(default_factory=list)
+
+
+class InertMaker:
+    """Makes what one file's pickles ask for, as far as it is plain; a `Maker`.
+
+    Args:
+        budget: What is made is charged to it.
+        storages: Those that were referred to.
+        blocked: The names that torch would refuse, in order of appearance.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.storages = Storages()
+        self.blocked: dict[str, None] = {}
+        self._budget = budget
+
+    def find(self, module: str, name: str) -> Global:
+        """A stand-in for the global."""
+        module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
+        module = _compat_pickle.IMPORT_MAPPING.get(module, module)
+        full = f"{module}.{name}".encode("unicode_escape").decode()[:_NAME_LENGTH]
+        if full not in ALLOWED:
+            self.blocked[full] = None
+        return Global(full)
+
+    def call(self, function: Any, arguments: Any) -> Any:
+        """What the call would give: a plain value, a `TensorInfo`, or a stand-in.
+
+        Raises:
+            CheckpointError: torch would make it, and we do not want it made.
+        """
+        if not isinstance(arguments, tuple):
+            raise TypeError(arguments)
+        self._budget.charge(250)
+        name = function.name if isinstance(function, Global) else _kind_of(function)
+        if name in UNSUITABLE:
+            kind, remedy = UNSUITABLE[name]
+            raise CheckpointError(f"it holds a {kind} tensor; expected plain ones: {remedy}")
+        if name == FROM_TYPE:
+            return self._tensor_of_type(*arguments)
+        if name in _CALLS:
+            return self._charged(_CALLS[name](*arguments))
+        if name in ALLOWED:
+            raise CheckpointError(f"its pickle calls {name}, which no saved checkpoint does")
+        if name in _RECONSTRUCTORS and arguments and isinstance(arguments[0], Global):
+            return Thing(arguments[0].name)
+        return {} if name == "collections.defaultdict" else Thing(name, arguments)
+
+    def _tensor_of_type(self, function: Any, kind: Any, arguments: Any, state: Any) -> Any:
+        made = self.call(function, arguments)
+        if not isinstance(kind, Global) or not isinstance(made, TensorInfo):
+            return made
+        if kind.name in PLAIN_TENSORS:
+            return made
+        return Thing(kind.name)
+
+    def _charged(self, made: Any) -> Any:
+        """`made`, which may be a copy of something large."""
+        if isinstance(made, dict | set | tuple):
+            self._budget.charge(100 * len(made))
+        elif isinstance(made, bytes):
+            self._budget.charge(sys.getsizeof(made))
+        return made
+
+    def build(self, made: Any, state: Any) -> Any:
+        """`made` with its state.
+
+        Raises:
+            CheckpointError: It is something that has none.
+        """
+        if isinstance(made, Thing):
+            made.state = _one_state(state)
+            if made.state is not state:  # a copy of what many objects may share
+                self._budget.charge(100 * len(made.state))
+        elif isinstance(made, TensorInfo):
+            # of a Parameter of old: requires_grad, volatile and hooks
+            plain = isinstance(state, tuple) and len(state) == 3
+            if not plain or any(isinstance(part, Storage | TensorInfo) for part in state):
+                raise CheckpointError("its pickle changes a tensor after it was made")
+        elif not isinstance(made, dict | Opaque):  # an OrderedDict's attributes are left out
+            raise CheckpointError(f"its pickle gives a state to a {type(made).__name__}")
+        return made
+
+    def refer(self, reference: Any) -> Any:
+        """The storage, or the class with its source code beside it, that is referred to."""
+        if not isinstance(reference, tuple) or len(reference) < 2:
+            raise TypeError(reference)
+        self._budget.charge(250)
+        kind, class_, *rest = reference
+        if kind in ("module", b"module"):
+            return class_
+        if kind not in ("storage", b"storage") or not isinstance(class_, Global):
+            raise CheckpointError("its pickle refers to something that is no storage")
+        return self.storages.refer(class_.name, rest)
+
+    def append(self, made: Any, values: Sequence[Any]) -> None:
+        """Add `values` to a list, a set, or what stands for one."""
+        if isinstance(made, set):
+            self._budget.charge(100 * len(values))
+            made.update(_as_key(value, len(made) + i) for i, value in enumerate(values))
+        elif isinstance(made, Thing):
+            made.items.extend(values)
+        elif isinstance(made, list):
+            made.extend(values)
+        else:
+            raise TypeError(made)
+
+    def assign(self, made: Any, pairs: Sequence[Any]) -> None:
+        """Set keys of a dict, or of what stands for one."""
+        entries = made.entries if isinstance(made, Thing) else made
+        if not isinstance(entries, dict) or len(pairs) % 2:
+            raise TypeError(made)
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            entries[_as_key(key, len(entries))] = value
+
+
+def _kind_of(value: Any) -> str:
+    return value.kind if isinstance(value, Thing) else type(value).__name__
+
+
+def _one_state(state: Any) -> Any:
+    """A state that came as attributes and slots, as one dict."""
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
+        attributes = state[0] if isinstance(state[0], dict) else {}
+        return {**attributes, **state[1]}
+    return state
+
+
+def _as_key(key: Any, number: int) -> Any:
+    """`key`, or text for a class or an object.
+
+    Only keys whose hash is quick to make and hard to hit are taken: that of deeply nested tuples
+    ends the process, and tuples of chosen numbers all collide.
+    """
+    if isinstance(key, Global | Thing):
+        return f"<{key.name if isinstance(key, Global) else key.kind} {number}>"
+    if isinstance(key, TensorInfo):
+        return f"<tensor {number}>"
+    small = isinstance(key, tuple) and len(key) <= 8
+    if small and all(_is_plain_key(part, bits=59) for part in key):
+        return key
+    if _is_plain_key(key, bits=64) or isinstance(key, float):
+        return key
+    raise CheckpointError(f"its pickle uses a {type(key).__name__} as a key, or too large a number")
+
+
+def _is_plain_key(key: Any, *, bits: int) -> bool:
+    if isinstance(key, int):
+        return key.bit_length() <= bits
+    return key is None or isinstance(key, str | bytes)
+
+
+def _ordered(*arguments: Any) -> dict[Any, Any]:
+    """An OrderedDict or a Counter."""
+    (source,) = arguments or ({},)
+    pairs = source.items() if isinstance(source, dict) else source
+    return {_as_key(key, number): value for number, (key, value) in enumerate(pairs)}
+
+
+def _set(values: Any = ()) -> set[Any]:
+    return {_as_key(value, number) for number, value in enumerate(values)}
+
+
+def _bytes(*arguments: Any) -> Any:
+    """`bytearray(...)` or `_codecs.encode(text, "latin1")`."""
+    text, *encoding = arguments or (b"",)
+    if isinstance(text, Opaque | bytes):
+        return text
+    if not isinstance(text, str) or encoding not in (["latin1"], ["latin-1"]):
+        raise CheckpointError("its pickle makes bytes in a way that no saved checkpoint does")
+    return text.encode("latin-1")
+
+
+def _size(dimensions: Any) -> tuple[Any, ...]:
+    return tuple(dimensions)
+
+
+def _name_and_number(*arguments: Any) -> str:
+    """A device, "cuda" and 0 or "cuda:0", or a layout."""
+    if len(arguments) > 2 or not all(
+        isinstance(one, int) or (isinstance(one, str) and len(one) <= 40) for one in arguments
+    ):
+        raise TypeError("no device and no layout")
+    return ":".join(map(str, arguments))
+
+
+def _complex(real: Any, imaginary: Any = 0.0) -> complex:
+    return complex(float(real), float(imaginary))
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TensorInfo:
+    """`_rebuild_tensor` and, with requires_grad, hooks and metadata, `_rebuild_tensor_v2`."""
+    _check_no_metadata(rest[2:])
+    return tensor_in(storage, offset, shape, strides)
+
+
+def _tensor_v3(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, *rest: Any
+) -> TensorInfo:
+    dtype, *metadata = rest
+    _check_no_metadata(metadata)
+    if not isinstance(dtype, Global) or dtype.name not in CONSTANTS:
+        raise TypeError(dtype)
+    return tensor_in(storage, offset, shape, strides, dtype=dtype.name.removeprefix("torch."))
+
+
+def _check_no_metadata(metadata: Sequence[Any]) -> None:
+    if any(metadata):
+        raise CheckpointError(
+            "it holds a lazily conjugated or negated tensor; expected plain ones: save it with"
+            " .resolve_conj().resolve_neg()"
+        )
+
+
+def _parameter(tensor: Any, *rest: Any) -> Any:
+    if not isinstance(tensor, TensorInfo | Thing):
+        raise TypeError(tensor)
+    return tensor
+
+
+def _from_cpu(tensor: Any, dtype: Any, *rest: Any) -> TensorInfo:
+    if not isinstance(tensor, TensorInfo) or not isinstance(dtype, Global):
+        raise TypeError(tensor)
+    name = dtype.name.removeprefix("torch.")
+    return tensor_in(Storage("", name, tensor.num_elements), 0, tensor.shape, _steps(tensor.shape))
+
+
+def _steps(shape: Sequence[int]) -> list[int]:
+    """The strides of a contiguous tensor."""
+    strides = [1] * len(shape)
+    for place in range(len(shape) - 1, 0, -1):
+        strides[place - 1] = strides[place] * max(shape[place], 1)
+    return strides
+
+
+def _from_numpy(array: Any, *rest: Any) -> Any:
+    return Thing("torch._utils._rebuild_device_tensor_from_numpy")
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _ordered,
+    "collections.Counter": _ordered,
+    "builtins.set": _set,
+    "builtins.bytearray": _bytes,
+    "builtins.complex": _complex,
+    "_codecs.encode": _bytes,
+    "torch.Size": _size,
+    "torch.device": _name_and_number,
+    "torch.serialization._get_layout": _name_and_number,
+    PARAMETER: _parameter,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _from_cpu,
+    "torch._utils._rebuild_device_tensor_from_numpy": _from_numpy,
+}

@@ -1,0 +1,195 @@
+"""Compile: a model in, a program out that agrees with eager PyTorch, or why there is none."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from toplabel._internal import platform
+from toplabel._internal.onnxruntime import ort
+from toplabel.bundle.model import Model
+from toplabel.bundle.program import GOLDENS_NAME, PROGRAM_NAME, NotCompiled, Program
+from toplabel.bundle.reference import Agreement, Goldens, are_probabilities, compare, replay
+from toplabel.errors import ModelError
+from toplabel.models.compile.child import Failed, Report, describe, run_here, run_in_child
+from toplabel.models.compile.eager import ask, is_no_room
+from toplabel.models.compile.exporting import (
+    INPUT_NAME,
+    OPSET,
+    OUTPUT_NAME,
+    Exporter,
+    export,
+    exporters,
+)
+from toplabel.models.compile.fingerprint import program_key
+
+
+def compile_model(
+    model: Model,
+    folder: Path,
+    *,
+    time_limit_seconds: float = 300,
+    progress: Callable[[str], None] | None = None,
+) -> Program | NotCompiled:
+    """The model's program, written into `folder`, or why there is none.
+
+    The work is done in a child process where that is safe: on Linux, before CUDA is in use. Its
+    memory, prints and crashes stay there, and it ends with the time limit or with this process.
+
+    Args:
+        model: As its source gave it.
+        folder: Empty; on failure it is left so.
+        time_limit_seconds: For all of it, where there is a child process.
+        progress: Called with a line for people now and then.
+
+    Raises:
+        ModelError: The model cannot be trusted: it fails, gives no (N, K) scores, answers
+            differently the second time, or lets the rest of the batch change an answer.
+        OSError: The folder cannot be written to, or its disk is full.
+    """
+    log = folder / "compile.log"
+    key = program_key(model)  # before any forward, which may change the module's attributes
+    try:
+        result = _run(model, folder, log, time_limit_seconds, progress or _ignore)
+        log.unlink(missing_ok=True)
+        if isinstance(result, Program):
+            program = replace(result, key=key)
+            program.write(folder)
+            return program
+    except BaseException:
+        _empty(folder)
+        raise
+    _empty(folder)
+    return NotCompiled(result.reason, result.lasting)
+
+
+def _run(
+    model: Model, folder: Path, log: Path, time_limit_seconds: float, report: Report
+) -> Program | NotCompiled | Failed:
+    deadline = time.monotonic() + time_limit_seconds
+    if not platform.can_fork() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        report(f"compiling {model.name}")
+        module = copy.deepcopy(model.module)  # forward may keep what it saw while traced
+        return run_here(lambda _: _compile(model, module, folder, deadline, _ignore), log=log)
+
+    def work(report: Report) -> Program | NotCompiled:
+        torch.set_num_threads(1)  # the threads of the OpenMP library do not survive a fork
+        report(f"compiling {model.name}")
+        return _compile(model, model.module, folder, deadline, report)
+
+    return run_in_child(work, log=log, time_limit_seconds=time_limit_seconds, report=report)
+
+
+def _compile(
+    model: Model, module: nn.Module, folder: Path, deadline: float, report: Report
+) -> Program | NotCompiled:
+    goldens, fixed_batch = ask(model, module)
+    usable = compare(goldens.logits, goldens.logits)
+    if not usable.agrees:
+        return NotCompiled(usable.reason)
+    goldens.save(folder / GOLDENS_NAME)
+    failures: dict[str, Exporter] = {}  # a reason, and who gave it first
+    for exporter in exporters(fixed_batch=fixed_batch):
+        if failures:
+            report(f"compiling {model.name}: trying another way ({exporter})")
+        made = _try(module, goldens, folder, exporter)
+        if isinstance(made, Agreement) and made.agrees:
+            return _program(folder, goldens, exporter, made)
+        failures.setdefault(made.reason, exporter)
+        if time.monotonic() > deadline:
+            break
+    return NotCompiled("; ".join(f"{exporter}: {reason}" for reason, exporter in failures.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    reason: str
+
+
+def _try(
+    module: nn.Module, goldens: Goldens, folder: Path, exporter: Exporter
+) -> Agreement | _Failure:
+    """Export and check; the program's files are in `folder` where they agree."""
+    aside = folder / "attempt"
+    aside.mkdir()
+    try:
+        example = torch.from_numpy(goldens.inputs()[:2])
+        path = export(module, example, aside, exporter=exporter)
+        agreement = _replay(path, goldens, exporter)
+        if agreement.agrees:
+            for file in aside.iterdir():
+                file.rename(folder / file.name)
+        return agreement
+    except Exception as error:
+        if is_no_room(error):
+            raise
+        return _Failure(str(error) if isinstance(error, ModelError) else describe(error))
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replay(path: Path, goldens: Goldens, exporter: Exporter) -> Agreement:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        (logits,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
+        return np.asarray(logits, np.float32)
+
+    return replay(goldens, run, fixed_batch=exporter.fixed_batch)
+
+
+def _program(folder: Path, goldens: Goldens, exporter: Exporter, agreement: Agreement) -> Program:
+    _, channels, height, width = goldens.pixels.shape
+    in_unit_range = bool(((goldens.logits >= 0) & (goldens.logits <= 1)).all())
+    return Program(
+        path=folder / PROGRAM_NAME,
+        goldens_path=folder / GOLDENS_NAME,
+        key="",  # the parent knows it
+        input_name=INPUT_NAME,
+        output_name=OUTPUT_NAME,
+        input_shape=(channels, height, width),
+        outputs=goldens.logits.shape[1],
+        fixed_batch=exporter.fixed_batch,
+        exporter=f"torch {torch.__version__}, {exporter.name}, opset {OPSET}",
+        agreement={
+            "max_difference": agreement.max_difference,
+            "tolerance": agreement.tolerance,
+            "spread": agreement.spread,
+            "checked_with": f"onnxruntime {ort.__version__}",
+        },
+        probabilities=are_probabilities(goldens.logits)
+        or (in_unit_range and _ends_in_sigmoid(folder / PROGRAM_NAME)),
+    )
+
+
+def _ends_in_sigmoid(path: Path) -> bool:
+    try:
+        import onnx  # the quick exporter works without it
+    except ImportError:
+        return False
+    graph = onnx.load(str(path), load_external_data=False).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    last = makers.get(OUTPUT_NAME)
+    return last is not None and last.op_type == "Sigmoid"
+
+
+def _empty(folder: Path) -> None:
+    with suppress(OSError):
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _ignore(line: str) -> None:
+    pass

@@ -1,0 +1,239 @@
+"""Classes: a class by its name, or in hand, and its arguments in; the network it makes out.
+
+This is where code of the user's runs, because the user named it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from toplabel.errors import ModelError, ToplabelError, UsageError
+from toplabel.models.fit.locating import ClassName, find_module, parse_class
+
+Architecture = str | nn.Module | Callable[..., nn.Module]
+
+
+def build_module(spec: Architecture, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network that a class, or a function, makes of these arguments.
+
+    What the user's code prints goes to standard error.
+
+    Args:
+        spec: `package.module:Class`, found from the working directory too; `nets.py:Class`, which
+            may import its neighbours; a class or function; or a network, which is taken as it is.
+        arguments: By name.
+
+    Raises:
+        UsageError: There is no such file, module or class, or it takes other arguments.
+        ModelError: The code fails, or what it makes is no network.
+    """
+    arguments = dict(arguments or {})
+    with redirect_stdout(sys.stderr):
+        if not isinstance(spec, str):
+            return _made(spec, arguments, name=_called(spec))
+        name = parse_class(spec)
+        with _importable(name):
+            module = _import_file(name) if name.file is not None else _import_module(name)
+            return _made(_attribute(module, name), arguments, name=name.attribute)
+
+
+def import_function(spec: str) -> Callable[..., Any]:
+    """A function of the user's: `mine.py:transform`, or `package.module:transform`.
+
+    Raises:
+        UsageError: There is no such file, module or function.
+        ModelError: Its file fails.
+    """
+    with redirect_stdout(sys.stderr):
+        name = parse_class(spec)
+        with _importable(name):
+            module = _import_file(name) if name.file is not None else _import_module(name)
+            found = _attribute(module, name)
+    if not callable(found):
+        raise UsageError(f"got {spec!r}, which is no function that can be called")
+    return found
+
+
+def _import_module(name: ClassName) -> ModuleType:
+    found = find_module(name.module)
+    if found is None and name.module not in sys.modules:
+        raise UsageError(
+            f"there is no module {name.module!r} in {Path.cwd()} or on Python's path; install its"
+            " package, change to its folder, or name its file: path/to/nets.py:Class"
+        )
+    with _explained(f"importing {name.module}"):
+        return importlib.import_module(name.module)
+
+
+def _import_file(name: ClassName) -> ModuleType:
+    """The module of a file, under a name of its own, so that it hides no other.
+
+    It is compiled from its text each time: nothing is written beside it, nothing stale is used.
+    """
+    assert name.file is not None
+    path = name.file.expanduser().resolve()
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {str(name.file)!r}: {error.strerror}; expected a Python file with the"
+            f" class {name.attribute}"
+        ) from error
+    private = f"_toplabel_{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
+    module = ModuleType(private)
+    module.__file__ = str(path)
+    module.__package__ = ""
+    sys.modules[private] = module  # dataclasses and pickle look there
+    with _explained(f"running {name.file}"):
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+@contextmanager
+def _importable(name: ClassName) -> Iterator[None]:
+    """The class's folder, or the working directory, first on Python's path meanwhile."""
+    folder = Path.cwd() if name.file is None else name.file.expanduser().resolve().parent
+    if name.file is not None:
+        _forget_strangers(folder)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _forget_strangers(folder: Path) -> None:
+    """Drop modules that a file of another folder has imported from beside it.
+
+    Two projects both have their `blocks.py`; the second must not be given the first one's.
+    """
+    beside = {path.stem for path in folder.glob("*.py")} | {
+        p.parent.name for p in folder.glob("*/*.py")
+    }
+    roots = {Path(entry or ".").resolve() for entry in sys.path}
+    for first in beside & set(sys.modules) - set(sys.stdlib_module_names):
+        file = getattr(sys.modules[first], "__file__", None)
+        if file is None:
+            continue
+        at = Path(file).resolve()
+        home = at.parent.parent if at.name == "__init__.py" else at.parent
+        if home not in roots:  # of another folder, or of an earlier call
+            for known in [key for key in sys.modules if key.split(".")[0] == first]:
+                del sys.modules[known]
+
+
+def _attribute(module: ModuleType, name: ClassName) -> object:
+    found: object = module
+    for part in name.attribute.split("."):
+        found = getattr(found, part, None)
+    if found is not None:
+        return found
+    networks = [key for key, value in vars(module).items() if _is_network_class(value, module)]
+    functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+    close = get_close_matches(name.attribute, [*networks, *functions], n=3)
+    known = close or networks or functions
+    has = f"it has {', '.join(known[:6])}" if known else "nor any network's class"
+    raise UsageError(f"there is no {name.attribute!r} in {name.file or name.module}; {has}")
+
+
+def _is_network_class(value: object, module: ModuleType) -> bool:
+    return (
+        isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
+    )
+
+
+def _made(target: object, arguments: dict[str, Any], *, name: str) -> nn.Module:
+    if isinstance(target, nn.Module):
+        if arguments:
+            raise UsageError(
+                f"{name} is a network already, so it takes no arguments; got {', '.join(arguments)}"
+            )
+        return target
+    if not callable(target):
+        raise UsageError(
+            f"{name} is a {type(target).__name__}; expected a class of networks, a function that"
+            " makes one, or a torch.nn.Module"
+        )
+    _check_arguments(target, arguments, name)
+    with _explained(f"making {name}({_written(arguments)})"):
+        made = target(**arguments)
+    if not isinstance(made, nn.Module):
+        raise ModelError(
+            f"{name}({_written(arguments)}) gave a {type(made).__name__}; expected a"
+            " torch.nn.Module: write a function that returns just the network, and name that"
+        )
+    return made
+
+
+def _check_arguments(target: Callable[..., object], arguments: dict[str, Any], name: str) -> None:
+    """Stop at an argument that is missing or unknown, before the code sees it."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # of a class that is not written in Python
+        return
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes = ", ".join(p.name for p in by_name) or "no arguments"
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = [key for key in arguments if key not in {p.name for p in by_name}]
+    if unknown and not anything:
+        raise UsageError(f"{name} takes no argument {unknown[0]!r}; it takes {takes}")
+    missing = [p.name for p in by_name if p.default is p.empty and p.name not in arguments]
+    if missing:
+        ways = " ".join(f"--arch-arg {key}=..." for key in missing)
+        raise UsageError(f"{name} needs {', '.join(missing)}; say {ways}")
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Whatever the user's code raises, as one line that says where."""
+    try:
+        yield
+    except ToplabelError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = str(error).strip().splitlines()
+        said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        raise ModelError(f"{doing} failed: {said}{_place(error)}{_advice(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """The user's file and line that raised it, or that called what did."""
+    if isinstance(error, SyntaxError) or error.__traceback__ is None:
+        return f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if f.filename != __file__ and not f.filename.startswith("<")]
+    theirs = [f for f in theirs if "site-packages" not in Path(f.filename).parts] or theirs
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+
+
+def _advice(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "; put what is no definition under if __name__ == '__main__':"
+    if isinstance(error, ModuleNotFoundError):
+        return "; install it, or put its folder on PYTHONPATH"
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "; name it by its package, from the folder above that: package.module:Class"
+    return ""
+
+
+def _called(spec: object) -> str:
+    return getattr(spec, "__qualname__", None) or type(spec).__name__
+
+
+def _written(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())

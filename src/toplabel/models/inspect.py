@@ -1,0 +1,169 @@
+"""Describing: a model file in, what it is out. Nothing in it is run, and torch is not imported."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toplabel.bundle.file import describe_packed, is_packed
+from toplabel.bundle.onnx_import import describe_onnx
+from toplabel.errors import CheckpointError
+from toplabel.models.architectures import Candidate, identify
+from toplabel.models.checkpoint import Contents, Outline, TensorInfo, find_contents, read_outline
+from toplabel.models.checkpoint.refusing import check_allowed
+
+_SHOWN_CANDIDATES = 5
+_SHOWN_LABELS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a model file is.
+
+    Args:
+        facts: Name -> value, plain data for JSON, in the order to show.
+        missing: What still has to be stated to label with it, as options of the command line.
+        problem: Why it cannot be used as it is; empty where it can.
+    """
+
+    facts: Mapping[str, Any]
+    missing: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def describe(path: Path, *, ema: bool = False) -> Description:
+    """What a model file is: a checkpoint, a packed bundle or an ONNX file.
+
+    Raises:
+        CheckpointError, BundleError, ModelError: It is none of these, or is damaged.
+    """
+    if path.suffix.lower() == ".toplabel" or is_packed(path):
+        facts = describe_packed(path)
+        verified = facts["verified"]
+        return Description(facts=facts, problem="" if verified is True else str(verified))
+    if path.suffix.lower() == ".onnx":
+        return _describe_onnx(path)
+    return describe_checkpoint(path, ema=ema)
+
+
+def _describe_onnx(path: Path) -> Description:
+    facts = describe_onnx(path)
+    missing = {
+        "--labels classes.txt (else labels are indices)": facts["labels"],
+        "--preprocess imagenet-crop-256-224": facts["preprocess"],
+    }
+    return Description(facts=facts, missing=tuple(o for o, found in missing.items() if not found))
+
+
+def describe_checkpoint(path: Path, *, ema: bool = False) -> Description:
+    """What a checkpoint holds: format, keys, classes, channels, architecture, what is missing.
+
+    Raises:
+        CheckpointError: It is none, or is damaged.
+    """
+    outline = read_outline(path)
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "format": outline.format,
+        "size_bytes": outline.size_bytes,
+    }
+    if outline.format in ("torch legacy", "safetensors"):  # nothing in these tells of damage
+        facts["sha256"] = sha256_of(path)
+    if outline.blocked:
+        facts["blocked"] = list(outline.blocked)
+    if outline.whole_module:
+        facts["whole_module"] = outline.whole_module
+    try:
+        contents = find_contents(outline.content, metadata=outline.metadata, ema=ema)
+    except CheckpointError as error:
+        return Description(facts=facts, problem=_problem(outline) or str(error))
+    shapes = {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
+    candidates = identify(shapes)
+    facts |= dict(_content_facts(contents)) | dict(_architecture_facts(contents, candidates))
+    return Description(
+        facts=facts,
+        missing=tuple(_missing(contents, candidates)),
+        problem=_problem(outline),
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _content_facts(contents: Contents) -> Iterator[tuple[str, Any]]:
+    tensors = [tensor for tensor in contents.state.values() if isinstance(tensor, TensorInfo)]
+    yield "state_dict", contents.where or "the file itself"
+    if contents.others:
+        yield "other_state_dicts", list(contents.others)
+    yield "tensors", len(tensors)
+    yield "elements", sum(tensor.num_elements for tensor in tensors)
+    yield "dtypes", sorted({tensor.dtype for tensor in tensors})
+    yield "first_keys", list(contents.state)[:3]
+    if contents.hyper_parameters:
+        yield "hyper_parameters", {k: repr(v)[:80] for k, v in contents.hyper_parameters.items()}
+    if contents.labels is not None:
+        yield "labels", list(contents.labels.names[:_SHOWN_LABELS])
+        yield "labels_from", contents.labels_where
+    yield "preprocess", "stated in the file" if contents.preprocess else "not stated"
+
+
+def _architecture_facts(
+    contents: Contents, candidates: tuple[Candidate, ...]
+) -> Iterator[tuple[str, Any]]:
+    if contents.architecture:
+        yield "architecture_stated", contents.architecture
+    if candidates:
+        yield "architecture", [f"{c.library}/{c.name}" for c in candidates[:_SHOWN_CANDIDATES]]
+        yield "classes", candidates[0].classes
+        yield "input_channels", candidates[0].in_channels
+        return
+    yield "architecture", []
+    classes, channels = _last_matrix(contents.state), _first_kernel(contents.state)
+    if classes:
+        yield "classes", classes[1]
+        yield "classes_from", classes[0]
+    if channels:
+        yield "input_channels", channels[1]
+        yield "input_channels_from", channels[0]
+
+
+def _last_matrix(state: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The last tensor (K, features): mostly the classifier's."""
+    matrices = [(name, tensor.shape[0]) for name, tensor in state.items() if len(tensor.shape) == 2]
+    return matrices[-1] if matrices else None
+
+
+def _first_kernel(state: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The first tensor (out, C, h, w): mostly the first convolution's."""
+    kernels = [(name, tensor.shape[1]) for name, tensor in state.items() if len(tensor.shape) == 4]
+    return kernels[0] if kernels else None
+
+
+def _missing(contents: Contents, candidates: tuple[Candidate, ...]) -> Iterator[str]:
+    if len({candidate.name for candidate in candidates}) > 1 and not contents.architecture:
+        names = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
+        yield f"--arch {candidates[0].name} (several fit, and may compute other things: {names})"
+    if not candidates:
+        yield "--arch nets.py:MyClass (no architecture of torchvision or timm fits every tensor)"
+    if contents.labels and candidates and len(contents.labels) != candidates[0].classes:
+        yield f"--labels (the file names {len(contents.labels)} of {candidates[0].classes} classes)"
+    if contents.labels is None:
+        yield "--labels classes.txt (else labels are indices)"
+    if contents.preprocess is None:
+        assumed = " (else that of the architecture's own weights is assumed)" if candidates else ""
+        yield f"--preprocess imagenet-crop-256-224{assumed}"
+
+
+def _problem(outline: Outline) -> str:
+    """Why it is not read as it is, and what to do."""
+    try:
+        check_allowed(outline, ())
+    except CheckpointError as error:
+        return str(error)
+    return ""

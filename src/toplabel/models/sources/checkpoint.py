@@ -1,0 +1,157 @@
+"""Checkpoint: a file that somebody saved, and what was stated of it, in; a checked Model out.
+
+Nothing is guessed: a network must fit every tensor, and a recipe comes from the file, from the
+user, or visibly from the zoo that the network is one of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from toplabel.bundle.bundle import DOUBTS
+from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.model import Model
+from toplabel.errors import CheckpointError, ModelError, PreprocessError
+from toplabel.labels.files import order_warning
+from toplabel.labels.labels import Labels
+from toplabel.models import transforms
+from toplabel.models.checkpoint import Contents, Outline, find_contents, read_outline
+from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
+from toplabel.models.options import Stated
+from toplabel.models.sources.module import from_module
+from toplabel.models.sources.networks import Network, Notify, Teller, find_network
+from toplabel.models.sources.zoo import zoo_recipe
+from toplabel.models.zoo_import import declare_missing_operators
+from toplabel.preprocess import Preprocess
+
+
+def load(path: Path, *, stated: Stated, notify: Notify) -> Model:
+    """The classifier in a checkpoint file.
+
+    Args:
+        path: A file of torch's or in the safetensors format, or the index of such.
+        stated: What the user says of it.
+        notify: Called with one line for each thing that is assumed or left out.
+
+    Raises:
+        CheckpointError: It cannot be read, would run code, or fits no network.
+        ModelError: The network cannot be used as a classifier.
+        LabelsError: The labels do not fit its outputs.
+        PreprocessError: There is no recipe, or it cannot be expressed.
+        MissingDependency: torch is too old to read such a file safely.
+    """
+    declare_missing_operators()  # for code of the user's that imports torchvision
+    outline = read_outline(path)
+    stamps = [FileStamp.of(file) for file in outline.files]
+    content = read_checkpoint(outline, allow_globals=stated.allow_globals, trust=stated.trust)
+    contents = _contents(content, outline, stated)
+    _check_finite(contents, path)
+    teller = Teller(notify)
+    network = find_network(content, contents, stated, path=path, teller=teller)
+    recipe = _recipe(contents, network, stated, path=path, teller=teller)
+    model = from_module(
+        network.module,
+        preprocess=recipe,
+        labels=None,
+        multi_label=stated.multi_label,
+        name=f"checkpoint/{path.name}",
+    )
+    labels = _labels(contents, stated, outputs=len(model.labels), path=path, teller=teller)
+    if [FileStamp.of(file) for file in outline.files] != stamps:  # tensors are read when used
+        raise CheckpointError(f"{path} changed while it was read; try again")
+    return replace(
+        model,
+        labels=labels,
+        weights_files=(*stamps, *network.code),
+        provenance=_provenance(outline, contents, network, teller),
+    )
+
+
+def _contents(content: Any, outline: Outline, stated: Stated) -> Contents:
+    if isinstance(content, nn.Module):
+        return Contents.of_state(content.state_dict())
+    return find_contents(content, metadata=outline.metadata, ema=stated.ema)
+
+
+def _check_finite(contents: Contents, path: Path) -> None:
+    names = non_finite_names(contents.state)
+    if names:
+        raise ModelError(
+            f"non_finite: {len(names)} tensors of {path} hold NaN or infinity, {names[0]!r} first;"
+            " the training diverged, or the file is damaged: take an earlier checkpoint"
+        )
+
+
+def _recipe(
+    contents: Contents, network: Network, stated: Stated, *, path: Path, teller: Teller
+) -> Preprocess:
+    """The recipe that was stated, that stands in the file, or visibly that of the zoo's entry."""
+    given = stated.read_preprocess()
+    if given is not None:
+        return given
+    if contents.preprocess is not None:
+        return transforms.translate(contents.preprocess)
+    assumed = network.zoo and zoo_recipe(network.zoo)
+    if assumed and assumed.num_channels == _input_channels(network.module):
+        height, width = assumed.input_size
+        teller.doubt(
+            f"assuming that {path.name} was validated with the preprocessing of {network.zoo}'s"
+            f" own weights, {height}x{width} pixels; say --preprocess if it was another"
+        )
+        return assumed
+    raise PreprocessError(
+        f"{path} does not say how its pictures were preprocessed, and a wrong guess gives wrong"
+        " labels without an error; state it: --preprocess imagenet-crop-256-224 (toplabel models"
+        " --preprocess lists the presets) or a JSON file; `toplabel doctor` compares candidates on"
+        " labelled pictures"
+    )
+
+
+def _input_channels(module: nn.Module) -> int | None:
+    """What the first convolution takes."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            return part.in_channels
+    return None
+
+
+def _labels(
+    contents: Contents, stated: Stated, *, outputs: int, path: Path, teller: Teller
+) -> Labels:
+    """The labels that were stated or stand in the file, one for each output; else indices."""
+    labels = stated.read_labels()
+    if labels is None:
+        labels = contents.labels
+    if labels is None:
+        found = f"names classes in {contents.labels_where}" if contents.labels_where else ""
+        teller.doubt(
+            f"{path.name} {found or 'has no class names'}: labels are indices; say --labels for"
+            " names"
+        )
+        return Labels.indices(outputs)
+    labels.check_count(outputs)
+    if warning := order_warning(labels):
+        teller.doubt(warning)
+    return labels
+
+
+def _provenance(
+    outline: Outline, contents: Contents, network: Network, teller: Teller
+) -> dict[str, str]:
+    known: Mapping[str, str | None] = {
+        "source": "checkpoint",
+        "file": outline.path.name,
+        "format": outline.format,
+        "state_dict": contents.where or None,
+        "architecture": network.name,
+        "loaded": f"{network.share:.1%} of the parameters" if network.share < 1 else None,
+        "library": f"torch {torch.__version__}",
+        DOUBTS: "\n".join(teller.doubts),
+    }
+    return {name: value for name, value in known.items() if value}

@@ -1,0 +1,156 @@
+"""Fetch: weights from a URL or the Hugging Face Hub, in the cache that each library keeps itself.
+
+What is in the cache is used without asking the network. Otherwise the network is asked once, with
+a time limit, and says within seconds that it is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+import torch
+
+from toplabel._internal.optional import require
+from toplabel.errors import DownloadError, ModelNotFound, ToplabelError
+
+_TIMEOUT_SECONDS = 20.0
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # resnet50-11ad3fa6.pth
+Notify = Callable[[str], None]
+
+
+def torch_cache_path(url: str) -> Path:
+    """Where torch keeps the file of that URL."""
+    return Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlsplit(url).path))
+
+
+def fetch_url(url: str, *, offline: bool, notify: Notify) -> Path:
+    """The file of that URL in torch's cache, downloaded and its hash checked where it is not there.
+
+    Raises:
+        DownloadError: It is neither there nor to be had.
+    """
+    path = torch_cache_path(url)
+    if path.is_file():
+        return path
+    if offline:
+        raise DownloadError(
+            f"{path.name} is not on this machine, and downloading is off; looked for {path}"
+        )
+    notify(f"downloading {url}")
+    digest = _HASH_IN_NAME.search(path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _socket_timeout(_TIMEOUT_SECONDS):
+            torch.hub.download_url_to_file(
+                url, str(path), digest and digest[1], progress=sys.stderr.isatty()
+            )
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash RuntimeError
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+        raise DownloadError(
+            f"{path.name} is not on this machine (looked for {path}) and could not be fetched"
+            f" from {url}: {_reason(error)}"
+        ) from error
+    return path
+
+
+def cached_snapshot(repository: str, revision: str | None, files: Sequence[str]) -> Path | None:
+    """The folder in the Hub's cache that has one of `files` at that revision; None: there is none.
+
+    Its name is the commit.
+    """
+    hub = require("huggingface_hub", extra="hf", purpose="the Hugging Face Hub")
+    for name in files:
+        found = hub.try_to_load_from_cache(repository, name, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parents[name.count("/")]
+    return None
+
+
+def fetch_from_hub(
+    repository: str,
+    *,
+    revision: str | None,
+    choose: Callable[[list[str]], list[str]],
+    notify: Notify,
+) -> Path:
+    """The folder in the Hub's cache with the chosen files; its name is the commit.
+
+    Args:
+        repository: ORG/NAME.
+        revision: A branch, tag or commit; None is the main branch.
+        choose: Of the names of all files, those to download.
+        notify: Called before the download.
+
+    Raises:
+        ModelNotFound: The Hub has no such repository or revision.
+        DownloadError: The network or the repository cannot be reached.
+    """
+    hub = require("huggingface_hub", extra="hf", purpose="the Hugging Face Hub")
+    shown = repository if revision is None else f"{repository}@{revision}"
+    constants = require("huggingface_hub.constants", extra="hf", purpose="the Hugging Face Hub")
+    looked = f"looked in {constants.HF_HUB_CACHE}"
+    if constants.HF_HUB_OFFLINE:
+        raise DownloadError(
+            f"{shown} is not on this machine ({looked}), and HF_HUB_OFFLINE forbids to download it"
+        )
+    try:
+        # Asked first because it fails at once without a network, where a download tries for 20 s.
+        info = hub.HfApi().repo_info(repository, revision=revision, timeout=_TIMEOUT_SECONDS)
+        names = choose([file.rfilename for file in info.siblings])
+        notify(f"downloading {shown} from the Hugging Face Hub")
+        for name in names:
+            path = hub.hf_hub_download(repository, name, revision=revision)
+    except ToplabelError:  # of `choose`
+        raise
+    except Exception as error:  # the errors of the Hub's HTTP library share no narrower base
+        raise _hub_error(shown, looked, error) from error
+    return Path(path).parents[names[-1].count("/")]
+
+
+def _hub_error(shown: str, looked: str, error: Exception) -> DownloadError | ModelNotFound:
+    """What went wrong with the Hub, and what to do."""
+    hub_errors = require("huggingface_hub.errors", extra="hf", purpose="the Hugging Face Hub")
+    if isinstance(error, hub_errors.GatedRepoError):
+        return DownloadError(
+            f"{shown} asks for consent: accept its terms on the Hugging Face Hub, then log in with"
+            " `hf auth login`"
+        )
+    if isinstance(error, hub_errors.RevisionNotFoundError):
+        return ModelNotFound(f"the Hugging Face Hub has no such revision: {shown}")
+    if isinstance(error, hub_errors.RepositoryNotFoundError):
+        return ModelNotFound(
+            f"the Hugging Face Hub has no repository {shown}, or it is private: then log in with"
+            " `hf auth login`"
+        )
+    return DownloadError(
+        f"{shown} is not on this machine ({looked}) and could not be fetched from the Hugging Face"
+        f" Hub: {_reason(error)}"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The last cause of an error, in one line."""
+    while isinstance(getattr(error, "reason", None), BaseException):  # URLError wraps another
+        error = error.reason  # type: ignore[attr-defined]
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """A limit for connections that are opened without one of their own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

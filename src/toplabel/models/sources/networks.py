@@ -1,0 +1,188 @@
+"""Networks: a checkpoint's contents and what was stated in; the network with these weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.errors import CheckpointError, UsageError
+from toplabel.models.architectures import Candidate, identify
+from toplabel.models.architectures.choosing import build, choose
+from toplabel.models.checkpoint import Contents
+from toplabel.models.fit import build_module, fit, locate_class_file
+from toplabel.models.options import Stated
+from toplabel.models.sources import resolve
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Tells what is found; doubts are kept, too, to be told again at later starts."""
+
+    notify: Notify
+    doubts: list[str] = field(default_factory=list)
+
+    def doubt(self, text: str) -> None:
+        """Tell it, and keep it."""
+        self.doubts.append(text)
+        self.notify(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A network with the checkpoint's weights.
+
+    Args:
+        module: Loaded.
+        name: Of its code, for people: `torchvision/resnet18`, `nets.py:MyCNN`.
+        zoo: It is one of a zoo's, under this name.
+        code: The file of the user's class, as it was before it was run.
+        share: Of its parameters, how much came from the checkpoint.
+    """
+
+    module: nn.Module
+    name: str
+    zoo: str | None = None
+    code: tuple[FileStamp, ...] = ()
+    share: float = 1.0
+
+
+def find_network(
+    content: Any, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+) -> Network:
+    """The network that was stated, that the file holds whole, or that its tensors tell."""
+    if isinstance(stated.arch, str) and ":" not in stated.arch:
+        return _named_network(stated.arch, contents, stated, path=path, teller=teller)
+    if stated.arch is not None:
+        return _own_network(stated.arch, contents, stated, path=path, teller=teller)
+    if isinstance(content, nn.Module):
+        return Network(module=content, name=type(content).__name__)
+    return _identified_network(contents, path=path, teller=teller)
+
+
+def _own_network(
+    arch: Any, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+) -> Network:
+    """The user's own class, function or network."""
+    file = locate_class_file(arch) if isinstance(arch, str) else None
+    code = () if file is None else (FileStamp.of(file),)
+    module = build_module(arch, stated.arch_args)
+    name = arch if isinstance(arch, str) else type(module).__name__
+    if file is not None:
+        teller.notify(
+            f"changes of {file.name} are noticed, changes of files that it imports are not: say"
+            " --recompile after such"
+        )
+    share = _fit(module, contents, stated, path=path, teller=teller)
+    return Network(module=module, name=name, code=code, share=share)
+
+
+def _named_network(
+    arch: str, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+) -> Network:
+    """A zoo's architecture, with as many classes and channels as the tensors tell."""
+    name = resolve(arch)
+    source, _, bare = name.partition("/")
+    if source not in ("torchvision", "timm"):
+        raise CheckpointError(
+            f"got {arch!r} as the architecture of {path}; expected a name of torchvision's or"
+            " timm's, package.module:Class, or nets.py:Class"
+        )
+    library: Literal["torchvision", "timm"] = "timm" if source == "timm" else "torchvision"
+    bare = bare.partition(":" if library == "torchvision" else ".")[0]
+    fitting = _one_function(f"{library}/{bare}", contents, stated, path)
+    said = dict(stated.arch_args)
+    classes = said.pop("num_classes", fitting.classes if fitting else 1000)
+    channels = said.pop("in_chans", said.pop("in_channels", fitting.in_channels if fitting else 3))
+    candidate = Candidate(
+        library=library,
+        name=bare,
+        classes=classes,
+        in_channels=channels,
+        prefix="",
+        unused=(),
+        arguments=dict(fitting.arguments if fitting else {}) | said,
+    )
+    try:
+        module = build(candidate)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{library}/{bare} cannot be made with {said}: {error}") from error
+    share = _fit(module, contents, stated, path=path, teller=teller)
+    return Network(module=module, name=f"{library}/{bare}", zoo=f"{library}/{bare}", share=share)
+
+
+def _one_function(name: str, contents: Contents, stated: Stated, path: Path) -> Candidate | None:
+    """How the zoo's architecture is built to fit every tensor; None where it does in no way.
+
+    Raises:
+        CheckpointError: Several of its settings fit and give different answers.
+    """
+    ways = [c for c in identify(_shapes(contents)) if f"{c.library}/{c.name}" == name]
+    settings = {key for way in ways for key in way.arguments}
+    said = {key: value for key, value in stated.arch_args.items() if key in settings}
+    ways = [w for w in ways if all(w.arguments.get(k, False) == v for k, v in said.items())]
+    if len(ways) > 1 and len(choose(ways, contents.state)) > 1:
+        options = " or ".join(f"--arch-arg {key}=True" for key in sorted(settings))
+        raise CheckpointError(
+            f"{name} fits every tensor of {path} with several settings, which give different"
+            f" answers; say which it was trained with: {options}, or False"
+        )
+    return ways[0] if ways else None
+
+
+def _shapes(contents: Contents) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
+
+
+def _identified_network(contents: Contents, *, path: Path, teller: Teller) -> Network:
+    """The zoos' architecture that fits every tensor; of several, only where they compute alike."""
+    candidates = identify(_shapes(contents))
+    named = (contents.architecture or "").partition(".")[0]
+    said = [c for c in candidates if c.name == named]
+    groups = choose(said or candidates, contents.state)
+    if not groups:
+        raise CheckpointError(
+            f"no architecture of torchvision or timm fits every tensor of {path}; say which"
+            " network it is: --arch nets.py:MyCNN, or --arch NAME with --arch-arg"
+        )
+    tried = [candidate for group in groups for candidate, _ in group]
+    untried = [candidate for candidate in said or candidates if candidate not in tried]
+    if len(groups) > 1 or untried:
+        fitting = [group[0][0] for group in groups] + untried
+        names = ", ".join(_title(candidate) for candidate in fitting)
+        why = "give different answers" if len(groups) > 1 else "not all can be tried here"
+        raise CheckpointError(
+            f"{len(fitting)} architectures fit every tensor of {path}, and {why}: {names}; say"
+            " which one it was trained as: --arch NAME"
+        )
+    candidate, module = groups[0][0]
+    name = f"{candidate.library}/{candidate.name}"
+    channels = "1 channel" if candidate.in_channels == 1 else f"{candidate.in_channels} channels"
+    teller.notify(
+        f"{path.name} is {name} with {candidate.classes} classes and {channels}, by the names and"
+        " shapes of all its tensors"
+    )
+    return Network(module=module, name=name, zoo=name)
+
+
+def _title(candidate: Candidate) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in candidate.arguments.items())
+    return f"{candidate.library}/{candidate.name}" + (f" ({settings})" if settings else "")
+
+
+def _fit(
+    module: nn.Module, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+) -> float:
+    found = fit(module, contents.state, allow_partial=stated.allow_partial, name=str(path))
+    for note in found.notes:
+        if found.share < 1:
+            teller.doubt(note)
+        else:
+            teller.notify(note)
+    return found.share

@@ -1,0 +1,250 @@
+"""timm: the name of a classifier and its tag, or a folder that timm saved, in; the Model out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from toplabel.bundle.model import Model
+from toplabel.errors import CheckpointError, DownloadError, ModelError, ModelNotFound
+from toplabel.labels.labels import Labels
+from toplabel.models.sources import names
+from toplabel.models.sources.fetch import cached_snapshot, fetch_from_hub, fetch_url
+from toplabel.models.sources.imagenet import imagenet_labels
+from toplabel.models.sources.weights import PICKLE, SAFETENSORS, demand_safe_pickles, weights_in
+from toplabel.models.transforms.timm import from_config
+from toplabel.models.zoo_import import import_timm
+from toplabel.preprocess import Preprocess
+
+_EMBEDDING_WIDTHS = {384, 512, 640, 768, 1024, 1152, 1280}
+_EMBEDDING_MARKS = ("clip", "pe_core")  # image towers of text-image models, as timm names them
+
+
+def load(
+    name: str,
+    *,
+    offline: bool,
+    notify: Callable[[str], None],
+    preprocess: Preprocess | None = None,
+) -> Model:
+    """The classifier `NAME[.TAG]`; without a tag, with the weights that timm takes by default.
+
+    Raises:
+        ModelNotFound: There is no such model, or no such tag of it.
+        ModelError: It is no classifier, or has no weights.
+        DownloadError: The weights are not on this machine and cannot be fetched.
+        CheckpointError: The weights cannot be read or do not fit.
+    """
+    timm = import_timm()
+    config = find_config(timm, name)
+    check_classifies(config)
+    recipe = preprocess or read_recipe(timm, config)
+    full_name = _full_name(config)
+    path = _fetch_weights(config, offline=offline, notify=notify)
+    # The weights are given as a file, so that timm asks no network for what is here.
+    overlay = {"file": str(path), "custom_load": False}
+    module = _create(timm, full_name, path, pretrained_cfg_overlay=overlay)
+    return Model(
+        name=f"timm/{full_name}",
+        module=module,
+        architecture=f"timm/{config['architecture']}",
+        preprocess=recipe,
+        labels=read_labels(timm, config, registered=True),
+        weights_files=(path,),
+        provenance=_provenance(timm, config) | _revision(path),
+    )
+
+
+def load_folder(
+    folder: Path,
+    *,
+    name: str,
+    provenance: Mapping[str, str],
+    registered: bool,
+    preprocess: Preprocess | None = None,
+) -> Model:
+    """The classifier in a folder as timm saves it: config.json with `architecture`, and weights.
+
+    Args:
+        folder: On this machine.
+        name: What to call it.
+        provenance: What is known of the folder.
+        registered: It is one of timm's own: class names may be inferred as timm does.
+        preprocess: Instead of the recipe in its config.json.
+
+    Raises:
+        ModelError: It is no classifier, or its architecture is unknown.
+        CheckpointError: The weights are missing, cannot be read or do not fit.
+    """
+    timm = import_timm()
+    files = weights_in(folder)
+    if not files:
+        raise CheckpointError(f"{folder} has no weights; expected {SAFETENSORS}, or {PICKLE}")
+    demand_safe_pickles(files)
+    module = _create(timm, f"local-dir:{folder}", folder)
+    config = dict(module.pretrained_cfg)
+    check_classifies(config)
+    return Model(
+        name=name,
+        module=module,
+        architecture=f"timm/{config['architecture']}",
+        preprocess=preprocess or read_recipe(timm, config),
+        labels=read_labels(timm, config, registered=registered),
+        weights_files=(folder / "config.json", *files),
+        provenance=_provenance(timm, config) | dict(provenance),
+    )
+
+
+def find_config(timm: Any, name: str) -> dict[str, Any]:
+    """What timm knows of a model's weights: its `pretrained_cfg` with all its fields.
+
+    Raises:
+        ModelNotFound: There is no such model, or no weights of that tag.
+        ModelError: timm has no weights for it at all.
+    """
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = names.suggestions(architecture, library="timm")
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ModelNotFound(f"timm has no model {architecture!r}{hint}")
+    current = _current_name(timm, architecture)
+    tags = [n.partition(".")[2] for n in timm.list_pretrained(current)]
+    if not tags:
+        raise ModelError(f"timm has no weights for {architecture!r}, only its architecture")
+    if tag and tag not in tags:
+        known = ", ".join(sorted(filter(None, tags)))
+        raise ModelNotFound(
+            f"got the weights {tag!r} for timm/{architecture}; expected one of {known}"
+        )
+    found = timm.models.get_pretrained_cfg(f"{current}.{tag}" if tag else current)
+    config: dict[str, Any] = found.to_dict(remove_null=False)
+    return config
+
+
+def _current_name(timm: Any, architecture: str) -> str:
+    """A name of old -> what timm calls it today; other names as they are."""
+    deprecated = timm.models._registry._deprecated_models.get(architecture)
+    return str(deprecated) if deprecated else architecture
+
+
+def check_classifies(config: Mapping[str, Any]) -> None:
+    """Stop where the outputs are no classes.
+
+    Args:
+        config: timm's `pretrained_cfg`.
+
+    Raises:
+        ModelError: It has no classifier, or one that makes embeddings to compare with texts.
+    """
+    name, outputs = _full_name(config), config.get("num_classes")
+    if not outputs:
+        raise ModelError(
+            f"timm/{name} has no classifier (num_classes is {outputs}): it gives features; choose"
+            " weights that were trained or fine-tuned on classes"
+        )
+    is_tower = any(mark in name for mark in _EMBEDDING_MARKS)
+    if is_tower and outputs in _EMBEDDING_WIDTHS and not config.get("label_names"):
+        raise ModelError(
+            f"timm/{name} gives embeddings of width {outputs} to compare with texts, no classes;"
+            " choose weights that were fine-tuned on classes"
+        )
+
+
+def read_recipe(timm: Any, config: Mapping[str, Any]) -> Preprocess:
+    """The preprocessing that timm's own validation uses for these weights.
+
+    Raises:
+        PreprocessError: It cannot be expressed.
+    """
+    settings = timm.data.resolve_data_config(pretrained_cfg=dict(config), use_test_size=False)
+    return from_config(settings)
+
+
+def read_labels(timm: Any, config: Mapping[str, Any], *, registered: bool) -> Labels:
+    """The names that stand with the weights, or those of the ImageNet list that timm infers.
+
+    Args:
+        timm: The module.
+        config: Its `pretrained_cfg`.
+        registered: The weights are timm's own. Of others the number of outputs says nothing.
+
+    Raises:
+        LabelsError: There are names, and not one for each output.
+    """
+    outputs = int(config["num_classes"])
+    if stated := config.get("label_names"):
+        labels = Labels.of(stated)
+        labels.check_count(outputs)
+        return labels
+    subset = timm.data.infer_imagenet_subset(dict(config)) if registered else None
+    return imagenet_labels(subset) if subset else Labels.indices(outputs)
+
+
+def _full_name(config: Mapping[str, Any]) -> str:
+    tag = config.get("tag")
+    return f"{config['architecture']}.{tag}" if tag else str(config["architecture"])
+
+
+def _fetch_weights(
+    config: Mapping[str, Any], *, offline: bool, notify: Callable[[str], None]
+) -> Path:
+    """The file with these weights, from where timm would take it."""
+    repository = config.get("hf_hub_id")
+    if not repository:
+        path = fetch_url(config["url"], offline=offline, notify=notify)
+        demand_safe_pickles([path])
+        return path
+    stated = config.get("hf_hub_filename")
+    accepted = [stated] if stated else [SAFETENSORS, PICKLE]
+    repository, _, revision = repository.partition("@")
+    folder = cached_snapshot(repository, revision or None, accepted)
+    if folder is None:
+        if offline:
+            raise DownloadError(
+                f"{repository} is not in the Hugging Face cache, and downloading is off"
+            )
+        folder = fetch_from_hub(
+            repository,
+            revision=revision or None,
+            choose=lambda names: [name for name in accepted if name in names][:1],
+            notify=notify,
+        )
+    path = next(folder / name for name in accepted if (folder / name).is_file())
+    demand_safe_pickles([path])
+    return path
+
+
+def _create(timm: Any, name: str, path: Path, **options: Any) -> Any:
+    """The network with its weights, in eval mode."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names of old, and of torch about timm's own code
+            module = timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # whatever the library's code makes of what stands in the file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        if "Unknown model" in reason[0]:
+            raise ModelError(
+                f"this timm ({timm.__version__}) has no such architecture: {reason[0]}"
+            ) from error
+        raise CheckpointError(f"cannot load {name} from {path}: {reason[0]}") from error
+    return module.eval()
+
+
+def _provenance(timm: Any, config: Mapping[str, Any]) -> dict[str, str]:
+    known = {
+        "source": "timm",
+        "weights": _full_name(config),
+        "url": config.get("url"),
+        "repository": config.get("hf_hub_id"),
+        "licence": config.get("license"),
+        "origin": config.get("origin_url"),
+        "library": f"timm {timm.__version__}",
+    }
+    return {name: str(value) for name, value in known.items() if value}
+
+
+def _revision(path: Path) -> dict[str, str]:
+    """The commit, where the file lies in the Hugging Face cache: .../snapshots/COMMIT/FILE."""
+    return {"revision": path.parent.name} if path.parent.parent.name == "snapshots" else {}

@@ -1,0 +1,143 @@
+"""torchvision: the name of a classifier and its weights in, the Model out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from toplabel.bundle.model import Model
+from toplabel.errors import CheckpointError, ModelError, ModelNotFound
+from toplabel.labels.labels import Labels
+from toplabel.models.sources import names
+from toplabel.models.sources.fetch import fetch_url
+from toplabel.models.sources.imagenet import imagenet_1k_ids
+from toplabel.models.transforms.torchvision import from_transform
+from toplabel.models.zoo_import import import_torchvision
+from toplabel.preprocess import Preprocess
+
+
+def load(
+    name: str,
+    *,
+    offline: bool,
+    notify: Callable[[str], None],
+    preprocess: Preprocess | None = None,
+) -> Model:
+    """The classifier `NAME[:WEIGHTS]`; without weights, those that torchvision calls DEFAULT.
+
+    Raises:
+        ModelNotFound: There is no such model, or no such weights of it.
+        ModelError: It is no image classifier, or these weights are none.
+        DownloadError: The weights are not in torch's cache and cannot be fetched.
+        CheckpointError: The file in torch's cache cannot be read or does not fit.
+    """
+    models = import_torchvision().models
+    architecture, _, weights_name = name.partition(":")
+    weights = find_weights(models, architecture, weights_name or "DEFAULT")
+    labels = read_labels(models, weights)
+    recipe = preprocess or from_transform(weights.transforms())
+    path = fetch_url(weights.url, offline=offline, notify=notify)
+    return Model(
+        name=f"torchvision/{architecture}:{weights.name}",
+        module=_build(models, architecture, weights, path),
+        architecture=f"torchvision/{architecture}",
+        preprocess=recipe,
+        labels=labels,
+        weights_files=(path,),
+        provenance=_provenance(weights),
+    )
+
+
+def find_weights(models: Any, architecture: str, weights_name: str) -> Any:
+    """The entry of torchvision's weights enum.
+
+    Args:
+        models: The module `torchvision.models`.
+        architecture: Name of the model.
+        weights_name: Name of the entry, or "DEFAULT".
+
+    Raises:
+        ModelNotFound: There is no such model, or no such entry.
+        ModelError: The model is no image classifier.
+    """
+    if architecture not in models.list_models(module=models):
+        if architecture in models.list_models() or architecture in names.other_names("torchvision"):
+            raise ModelError(
+                f"got torchvision/{architecture}, which is no image classifier (it detects,"
+                " segments, reads video or is quantised); `toplabel models` lists those that are"
+            )
+        raise ModelNotFound(f"torchvision has no model {architecture!r}")
+    entries = models.get_model_weights(architecture)
+    try:
+        return entries[weights_name]
+    except KeyError:
+        known = ", ".join(entry.name for entry in entries)
+        raise ModelNotFound(
+            f"got the weights {weights_name!r} for torchvision/{architecture}; expected one of"
+            f" {known}"
+        ) from None
+
+
+def read_labels(models: Any, weights: Any) -> Labels:
+    """The categories that stand with the weights, and WordNet's ids where they are ImageNet's.
+
+    Raises:
+        ModelError: There are none: the weights are no classifier's.
+    """
+    categories = weights.meta.get("categories")
+    if not categories:
+        raise ModelError(
+            f"{weights} has no categories: its outputs are features, not classes; choose other"
+            " weights"
+        )
+    imagenet = models.ResNet18_Weights.DEFAULT.meta["categories"]
+    ids = imagenet_1k_ids() if categories == imagenet else None
+    return Labels(tuple(categories), ids=ids if ids and len(ids) == len(categories) else None)
+
+
+def _build(models: Any, architecture: str, weights: Any, path: Path) -> Any:
+    """The network with its weights, by torchvision's own loading code, in eval mode."""
+    try:
+        with warnings.catch_warnings(), _unpickle_only_weights():
+            warnings.simplefilter("ignore")  # torchvision's about itself: no user can act on them
+            module = models.get_model(architecture, weights=weights, progress=False)
+    except Exception as error:  # whatever the library's code makes of what stands in the file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"cannot load torchvision/{architecture} from {path}: {reason[0]}; delete that file to"
+            " have it downloaded again"
+        ) from error
+    return module.eval()
+
+
+@contextmanager
+def _unpickle_only_weights() -> Iterator[None]:
+    """Let torch.load take weights and nothing else: torchvision's call of it allows any pickle."""
+    before = {
+        name: os.environ.pop(name, None)
+        for name in ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+    }
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def _provenance(weights: Any) -> dict[str, str]:
+    accuracy = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    known = {
+        "source": "torchvision",
+        "weights": str(weights),
+        "url": weights.url,
+        "licence": weights.meta.get("license"),
+        "recipe": weights.meta.get("recipe"),
+        "accuracy": accuracy and f"{accuracy} % top-1 on ImageNet-1K, as published",
+        "library": f"torchvision {import_torchvision().__version__}",
+    }
+    return {name: value for name, value in known.items() if value}

@@ -1,0 +1,282 @@
+"""A Hugging Face image processor, or its JSON, in; the recipe of its Pillow backend out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toplabel.errors import PreprocessError
+from toplabel.models.transforms.huggingface_classes import (
+    CLASS_OF_MODEL_TYPE,
+    DEFAULTS,
+    REFUSED,
+    Config,
+)
+from toplabel.models.transforms.verify import verify
+from toplabel.preprocess import Preprocess
+from toplabel.preprocess.normalise import scaled_values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+_FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's numbers
+_WORD = "in the image processor's configuration"
+
+
+def from_config(config: Mapping[str, Any], *, model_type: str | None = None) -> Preprocess:
+    """The recipe that a `preprocessor_config.json` says, without importing transformers.
+
+    The processor's Pillow backend is meant; the torchvision backend, which transformers prefers
+    where it can, resizes tensors and differs from it by a few steps of 255.
+
+    Args:
+        config: The JSON object; for timm's models on the hub, their `config.json`.
+        model_type: Of the model's `config.json`, for old files that do not name their class.
+
+    Raises:
+        PreprocessError: The class is unknown, or does what a recipe cannot say; it is named.
+    """
+    if "pretrained_cfg" in config:
+        timm: Any = import_module("toplabel.models.transforms.timm")
+        recipe: Preprocess = timm.from_config(config["pretrained_cfg"])
+        return recipe
+    name = _class_name(config, model_type)
+    if name not in DEFAULTS:
+        reason = REFUSED.get(name, "it is not known here")
+        raise PreprocessError(
+            f"the image processor {name} has no recipe: {reason}; known are"
+            f" {', '.join(sorted(DEFAULTS))}. State the recipe as JSON instead"
+        )
+    defaults = DEFAULTS[name]
+    said = {key: config[key] for key in defaults if key in config}  # others the class ignores
+    try:
+        return _recipe(name, defaults | said)
+    except PreprocessError:
+        raise
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+        raise PreprocessError(f"cannot make sense of {said!r} {_WORD}: {error}") from error
+
+
+def from_processor(processor: Any) -> Preprocess:
+    """The recipe of a live image processor, compared to the bit with its Pillow backend.
+
+    Args:
+        processor: An image processor, or a processor that has one among other parts.
+
+    Raises:
+        PreprocessError: As `from_config`, or the recipe and the processor disagree.
+    """
+    processor = getattr(processor, "image_processor", processor)
+    timm_transform = getattr(processor, "val_transforms", None)
+    if timm_transform is not None:
+        recipe: Preprocess = import_module("toplabel.models.transforms.torchvision").from_transform(
+            timm_transform
+        )
+        return recipe
+    if type(processor).__module__.split(".")[0] != "transformers":
+        raise PreprocessError(
+            f"the image processor {type(processor).__name__} is not one of transformers itself;"
+            " state the recipe as JSON instead"
+        )
+    config = processor.to_dict()
+    recipe = from_config(config)
+    twin = _with_pillow(processor, config)
+
+    def call(image: Image.Image) -> NDArray[np.float32]:
+        tensor: NDArray[np.float32] = np.asarray(twin(image)["pixel_values"][0], np.float32)
+        return tensor
+
+    return verify(recipe, call, name=type(processor).__name__)
+
+
+def _with_pillow(processor: Any, config: Config) -> Any:
+    """The same processor with the Pillow backend."""
+    if getattr(processor, "backend", "pil") == "pil":
+        return processor
+    twin = getattr(import_module("transformers"), f"{_class_name(config, None)}Pil")
+    return twin.from_dict(config)
+
+
+def _class_name(config: Mapping[str, Any], model_type: str | None) -> str:
+    """The processor's class, without the suffixes of its backends and without its old name."""
+    name = config.get("image_processor_type") or config.get("feature_extractor_type")
+    if name is None:
+        name = CLASS_OF_MODEL_TYPE.get(model_type or "")
+    if not isinstance(name, str):
+        raise PreprocessError(
+            f"got no image_processor_type {_WORD}, and the model type {model_type!r}; expected one"
+            f" of {', '.join(sorted(CLASS_OF_MODEL_TYPE))}"
+        )
+    name = name.replace("FeatureExtractor", "ImageProcessor")
+    return name.removesuffix("Fast").removesuffix("Pil")
+
+
+def _recipe(name: str, config: Config) -> Preprocess:
+    """The recipe of a class that is known, with every default filled in."""
+    if config["do_pad"]:
+        raise PreprocessError(f"the image processor {name} pads (do_pad), which has no recipe")
+    geometry = _geometry(name, config)
+    mean, std, again = _statistics(config)
+    return Preprocess(
+        **geometry,
+        channels="bgr" if config.get("do_flip_channel_order") else "rgb",
+        interpolation=_interpolation(config["resample"]),
+        range=_range(config),
+        mean=mean,
+        std=std,
+        std_again=again,
+        convention="hf",
+    )
+
+
+def _geometry(name: str, config: Config) -> dict[str, Any]:
+    """Resize and crop, with what some classes make of `size`."""
+    crop = _crop_size(config) if config["do_center_crop"] else None
+    if not config["do_resize"]:
+        resize: dict[str, Any] = {"resize_mode": "none"}
+    elif name == "ConvNextImageProcessor":
+        resize, own_crop = _convnext_resize(_size(config), config["crop_pct"])
+        if crop is not None and own_crop not in (None, crop):
+            raise PreprocessError(f"the image processor {name} crops twice, to different sizes")
+        crop = crop or own_crop
+    elif name == "LevitImageProcessor":
+        resize = _resize(_size(config), shortest=lambda edge: int((256 / 224) * edge))
+    elif name == "PoolFormerImageProcessor":
+        resize = _poolformer_resize(_size(config), config["crop_pct"])
+    else:
+        resize = _resize(_size(config))
+    if crop is None and resize["resize_mode"] == "squash":
+        crop = resize["resize_size"]
+    if crop is None:
+        raise PreprocessError(
+            f"the image processor {name} gives tensors of another size for pictures of another"
+            f" shape: got no do_center_crop {_WORD}, and a size without height and width"
+        )
+    return resize | {"input_size": crop}
+
+
+def _size(config: Config) -> dict[str, int]:
+    """The size as a mapping, also where an old file says one number or two."""
+    size = config["size"]
+    if size is None:
+        raise PreprocessError(f"got size null {_WORD}, and do_resize")
+    if isinstance(size, int):
+        return _square(size) if config["default_to_square"] else {"shortest_edge": size}
+    if isinstance(size, list | tuple):
+        return {"height": size[0], "width": size[1]}
+    return {key: side for key, side in dict(size).items() if side}
+
+
+def _square(side: int) -> dict[str, int]:
+    return {"height": side, "width": side}
+
+
+def _crop_size(config: Config) -> tuple[int, int]:
+    size = config["crop_size"]
+    if isinstance(size, int):
+        size = _square(size)
+    elif isinstance(size, list | tuple):
+        size = {"height": size[0], "width": size[1]}
+    size = dict(size or {})
+    if not size.get("height") or not size.get("width"):
+        raise PreprocessError(f"got crop_size {size!r} {_WORD}; expected height and width")
+    return size["height"], size["width"]
+
+
+def _resize(size: dict[str, int], shortest: Any = int) -> dict[str, Any]:
+    """The resize for a size; `shortest` is what the class makes of a shortest edge."""
+    keys = set(size)
+    if keys == {"shortest_edge"}:
+        edge = shortest(size["shortest_edge"])
+        return {"resize_mode": "shortest", "resize_size": (edge, edge)}
+    if keys == {"height", "width"}:
+        return {"resize_mode": "squash", "resize_size": (size["height"], size["width"])}
+    if keys == {"max_height", "max_width"}:
+        return {"resize_mode": "longest", "resize_size": (size["max_height"], size["max_width"])}
+    raise PreprocessError(
+        f"got size {size!r} {_WORD}; expected shortest_edge, or height and width, or max_height"
+        " and max_width"
+    )
+
+
+def _convnext_resize(
+    size: dict[str, int], crop_pct: float | None
+) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """Below 384 shrink to more than the size and crop; from there on squash."""
+    edge = size.get("shortest_edge")
+    if edge is None:
+        raise PreprocessError(f"got size {size!r} {_WORD}; ConvNext expects shortest_edge")
+    if edge >= 384:
+        return _resize(_square(edge)), None
+    if crop_pct is None:
+        raise PreprocessError(f"got crop_pct null {_WORD}; ConvNext expects one below 384 pixels")
+    return _resize({"shortest_edge": int(edge / crop_pct)}), (edge, edge)
+
+
+def _poolformer_resize(size: dict[str, int], crop_pct: float | None) -> dict[str, Any]:
+    """Shrink to more than the size, which a square stands for the shortest edge of."""
+    if crop_pct is None:
+        return _resize(size)
+    if set(size) == {"height", "width"} and size["height"] == size["width"]:
+        size = {"shortest_edge": size["height"]}
+    if set(size) == {"height", "width"}:
+        return _resize({side: int(length / crop_pct) for side, length in size.items()})
+    return _resize(size, shortest=lambda edge: int(edge / crop_pct))
+
+
+def _interpolation(resample: Any) -> Any:
+    """Pillow's name of the filter, from its number or torchvision's name."""
+    name = getattr(resample, "value", resample)
+    if isinstance(name, int) and 0 <= name < len(_FILTERS):
+        return _FILTERS[name]
+    if isinstance(name, str):
+        return "nearest" if name == "nearest-exact" else name
+    raise PreprocessError(f"got resample {resample!r} {_WORD}; expected a number from 0 to 5")
+
+
+def _statistics(
+    config: Config,
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Mean, std, and what is divided by once more."""
+    mean, std = _three(config["image_mean"]), _three(config["image_std"])
+    if "do_flip_channel_order" in config or not config["do_normalize"]:  # MobileViT never does
+        mean, divisors = (0.0, 0.0, 0.0), []
+    else:
+        divisors = [std]
+    if config.get("include_top"):  # EfficientNet divides once more
+        divisors.append(std)
+    first, again, *_ = [*divisors, (), ()] if divisors else [(1.0, 1.0, 1.0), ()]
+    return mean, first, again
+
+
+def _three(numbers: Any) -> tuple[float, ...]:
+    """One number for each channel; transformers takes a single one for all."""
+    if isinstance(numbers, int | float):
+        return (float(numbers),) * 3
+    if not isinstance(numbers, list | tuple):
+        raise PreprocessError(f"got image_mean or image_std {numbers!r} {_WORD}; expected numbers")
+    return tuple(numbers)
+
+
+def _range(config: Config) -> tuple[float, float]:
+    """What 0 and 255 become, such that the steps between are theirs to the last bit."""
+    if not config["do_rescale"]:
+        return 0.0, 255.0
+    factor = config["rescale_factor"]
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
+        raise PreprocessError(f"got rescale_factor {factor!r} {_WORD}; expected a number")
+    low = -1.0 if config.get("rescale_offset") else 0.0
+    theirs = (np.arange(256, dtype=np.float64) * factor).astype(np.float32)
+    if low:
+        theirs = theirs - np.float32(1)
+    high = 255 * factor + low
+    for candidate in (high, math.nextafter(high, -math.inf), math.nextafter(high, math.inf)):
+        limits = (low, float(candidate))
+        if np.array_equal(scaled_values(limits, "multiply64"), theirs):
+            return limits
+    raise PreprocessError(f"got rescale_factor {factor!r} {_WORD}, which no range can express")

@@ -1,6 +1,0 @@
-"""Report: labelled inputs go in, one HTML file comes out that shows them without a network."""
-
-from toplabel.report.shown import Shown
-from toplabel.report.writing import write_report
-
-__all__ = ["Shown", "write_report"]

@@ -1,0 +1,50 @@
+"""Kinds of inputs, told by their names alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from toplabel.image.paths import is_url
+
+ContainerKind = Literal["tar", "zip", "parquet"]
+
+CONTAINERS: dict[str, str] = {
+    "tar": "toplabel.runs.readers.tar",
+    "zip": "toplabel.runs.readers.zip",
+    "parquet": "toplabel.runs.readers.parquet",
+}
+"""Files that hold pictures, and the module that lists them and reads one."""
+
+_SUFFIXES: dict[str, ContainerKind] = {
+    ".tar": "tar",
+    ".tar.gz": "tar",
+    ".tgz": "tar",
+    ".tar.bz2": "tar",
+    ".tbz2": "tar",
+    ".tar.xz": "tar",
+    ".txz": "tar",
+    ".zip": "zip",
+    ".parquet": "parquet",
+}
+_ENDINGS = tuple(_SUFFIXES)
+_LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+def kind_of_container(name: str) -> ContainerKind | None:
+    """What a name's ending says that it holds; None for anything else."""
+    lower = name.partition("::")[0].lower()
+    if not lower.endswith(_ENDINGS):  # most, and quickly
+        return None
+    return next((kind for suffix, kind in _SUFFIXES.items() if lower.endswith(suffix)), None)
+
+
+def is_list(name: str) -> bool:
+    """Whether a name is that of a list of sources."""
+    return name.lower().endswith(_LISTS)
+
+
+def is_remote(name: str) -> bool:
+    """Whether fsspec is needed to open it: a URL that is neither http nor https, or a container."""
+    if is_url(name):
+        return kind_of_container(name.partition("?")[0]) is not None or is_list(name)
+    return "://" in name

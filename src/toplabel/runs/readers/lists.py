@@ -1,0 +1,117 @@
+"""Lists of sources: a line of text, a column of CSV, or a field of JSON lines for each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+from toplabel.errors import ImageError, RunError, UsageError
+from toplabel.runs.entry import Entry
+from toplabel.runs.readers.blob import BlobFile, open_blob
+from toplabel.runs.readers.kinds import is_list
+from toplabel.runs.readers.problems import problem
+
+COLUMNS = ("source", "path", "file", "filename", "file_name", "image", "url")
+"""What a column or field of sources is called, where nobody says: the first of these."""
+
+_BUFFER_BYTES = 1 << 20
+
+
+def read_list(name: str, *, column: str | None = None) -> Iterator[str | Entry]:
+    """The sources that a list names; an entry with a problem for a line that names none.
+
+    Raises:
+        RunError: The list cannot be read.
+        UsageError: It is empty, or has no such column.
+    """
+    try:
+        blob = open_blob(name)
+    except ImageError as error:
+        raise RunError(f"cannot read the list {name!r}: {error.message}") from error
+    file = io.TextIOWrapper(
+        io.BufferedReader(BlobFile(blob), _BUFFER_BYTES),
+        encoding="utf-8-sig",
+        errors="surrogateescape",
+        newline="",
+    )
+    empty = True
+    with file:
+        for number, source in enumerate(_read(name, file, column), start=1):
+            empty = False
+            if isinstance(source, str) and is_list(source):
+                source = problem(
+                    f"{name}#{number}", "unsupported_format", f"it names the list {source!r}"
+                )
+            yield source
+    if empty:
+        raise UsageError(f"the list {name!r} names nothing; expected a source in each line")
+
+
+def _read(name: str, file: IO[str], column: str | None) -> Iterator[str | Entry]:
+    lower = name.lower()
+    if lower.endswith((".csv", ".tsv")):
+        return _read_table(name, file, column, "\t" if lower.endswith(".tsv") else ",")
+    if lower.endswith(".txt"):
+        return _read_lines(file)
+    return _read_objects(name, file, column)
+
+
+def _read_lines(file: IO[str]) -> Iterator[str]:
+    for line in file:
+        if source := line.rstrip("\r\n"):
+            yield source
+
+
+def _read_table(
+    name: str, file: IO[str], column: str | None, delimiter: str
+) -> Iterator[str | Entry]:
+    csv.field_size_limit(sys.maxsize)
+    rows = csv.reader(file, delimiter=delimiter)
+    heading = next(rows, [])
+    place = heading.index(_choose(name, heading, column)) if heading else 0
+    for number, row in enumerate(rows, start=2):
+        if len(row) > place and row[place]:
+            yield row[place]
+        elif row:
+            yield problem(f"{name}#{number}", "not_found", f"row {number} names no source")
+
+
+def _read_objects(name: str, file: IO[str], column: str | None) -> Iterator[str | Entry]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, str) and column is None:
+            yield row
+            continue
+        known = row if isinstance(row, dict) else {}
+        field = column or next((one for one in COLUMNS if one in known), None)
+        source = known.get(field) if field else None
+        if isinstance(source, str) and source:
+            yield source
+        else:
+            text = f"line {number} is no JSON object that names a source ({field or 'source'})"
+            yield problem(f"{name}#{number}", "not_found", text)
+
+
+def _choose(name: str, heading: list[str], column: str | None) -> str:
+    """The column of sources.
+
+    Raises:
+        UsageError: There is none.
+    """
+    wanted = [column] if column else COLUMNS
+    found = next((one for one in wanted if one in heading), None)
+    if found is None:
+        raise UsageError(
+            f"the list {name!r} has no column {' or '.join(map(repr, wanted))}; its columns are"
+            f" {', '.join(map(repr, heading))}; say which with --column"
+        )
+    return found

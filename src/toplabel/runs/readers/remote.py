@@ -1,0 +1,161 @@
+"""Remote files: whatever fsspec opens. URLs, prefixes and patterns in, entries and bytes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from toplabel._internal.optional import require
+from toplabel.errors import ErrorCode, ImageError, UsageError
+from toplabel.image.paths import is_picture
+from toplabel.runs.entry import Entry
+from toplabel.runs.readers.kinds import kind_of_container
+from toplabel.runs.readers.problems import problem_of
+
+fsspec: Any = require("fsspec", extra="remote", purpose="reading URLs other than http")
+fsspec_utils: Any = require("fsspec.utils", extra="remote", purpose="reading URLs")
+
+_BLOCK_BYTES = 1 << 20
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def expand_remote(url: str) -> Iterator[Entry]:
+    """The pictures, and what else is named, at a URL: an object, a prefix or a pattern.
+
+    One folder's listing is held at a time, sorted. Credentials and end points come from the
+    environment, as fsspec takes them.
+
+    Raises:
+        UsageError: There is nothing at it, or nobody knows its protocol.
+    """
+    place = _Place(url)
+    empty = True
+    try:
+        for path in _find(place, url):
+            empty = False
+            yield Entry(place.url_of(path), "remote")
+    except Exception as error:  # of whichever library fsspec uses
+        yield problem_of(url, _as_image_error(error))
+        return
+    if empty:
+        raise UsageError(f"no picture is at {url!r}")
+
+
+def read_member(entry: Entry, size: int) -> bytes:
+    """The bytes of an object, `size` of them at most; all where that is negative.
+
+    Raises:
+        ImageError: It cannot be had.
+    """
+    place = _Place(entry.name)
+    try:
+        with place.fs.open(place.path, "rb", block_size=_BLOCK_BYTES) as file:
+            content: bytes = file.read(size)
+    except Exception as error:
+        raise _as_image_error(error) from error
+    return content
+
+
+class RemoteBlob:
+    """A remote file of which any part can be read."""
+
+    def __init__(self, url: str) -> None:
+        self._place = _Place(url)
+        try:
+            info = self._place.fs.info(self._place.path)
+        except Exception as error:
+            raise _as_image_error(error) from error
+        if info.get("type") == "directory":
+            raise ImageError("not_a_file", "it is a folder; expected a file")
+        self.size = int(info.get("size") or 0)
+        self.mtime_ns = 0  # stores tell it in many ways; the size has to do
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The bytes from `offset`; from several threads at once."""
+        end = min(offset + size, self.size)
+        if offset >= end:
+            return b""
+        try:
+            content: bytes = self._place.fs.cat_file(self._place.path, start=offset, end=end)
+        except Exception as error:
+            raise _as_image_error(error) from error
+        return content
+
+
+class _Place:
+    """A path in a file system of fsspec, and how its paths are written as URLs again."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.fs, self.path = fsspec.core.url_to_fs(url)  # file systems are kept by fsspec
+        except (ValueError, ImportError) as error:  # an unknown protocol, or no library for it
+            raise UsageError(f"cannot open {url!r}: {error}") from error
+        self._chain = "".join(url.partition("::")[1:])
+
+    def url_of(self, path: str) -> str:
+        """The full URL of a path of this file system."""
+        return f"{self.fs.unstrip_protocol(path)}{self._chain}"
+
+
+def _find(place: _Place, url: str) -> Iterator[str]:
+    """The paths that a URL names."""
+    path = place.path
+    if _MAGIC.search(path):
+        return _matches(place, path)
+    if kind_of_container(url) is None and place.fs.isdir(path):
+        return (one for one in _walk(place, path) if is_picture(one))
+    return iter([path])
+
+
+def _matches(place: _Place, pattern: str) -> Iterator[str]:
+    """Files that a pattern matches; only folders that can hold such are listed."""
+    expression = re.compile(fsspec_utils.glob_translate(pattern))
+    parts = pattern.split("/")
+    first = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
+    depth = None if "**" in pattern else len(parts) - first
+    anything = parts[-1].endswith("*")  # then only what can hold a picture is meant
+    for path in _walk(place, "/".join(parts[:first]), depth=depth):
+        wanted = not anything or is_picture(path) or kind_of_container(path) is not None
+        if wanted and expression.match(path):
+            yield path
+
+
+def _walk(place: _Place, folder: str, *, depth: int | None = None) -> Iterator[str]:
+    """Files below a folder, each folder's names sorted, as local folders are listed."""
+    pending = [(f"{folder.rstrip('/')}/", depth)]  # last first; folders end in a slash
+    while pending:
+        path, left = pending.pop()
+        if not path.endswith("/"):
+            yield path
+        elif left != 0:
+            below = None if left is None else left - 1
+            pending.extend((name, below) for name in reversed(_list(place, path)))
+
+
+def _list(place: _Place, folder: str) -> list[str]:
+    names = []
+    for info in place.fs.ls(folder.rstrip("/") or "/", detail=True):
+        name = str(info["name"]).rstrip("/")
+        if info["type"] == "directory":
+            names.append(f"{name}/")
+        elif name != folder.rstrip("/"):  # a mark that says that there is a folder
+            names.append(name)
+    place.fs.invalidate_cache()  # which would grow with every folder
+    return sorted(names)
+
+
+def _as_image_error(error: Exception) -> ImageError:
+    """What went wrong, without the text of the library, which may hold keys."""
+    if isinstance(error, ImageError):
+        return error
+    kinds: tuple[tuple[type[Exception], ErrorCode, str], ...] = (
+        (FileNotFoundError, "not_found", "there is no such object"),
+        (PermissionError, "permission_denied", "it may not be read with these credentials"),
+        (IsADirectoryError, "not_a_file", "it is a folder; expected a file"),
+        (TimeoutError, "timeout", "the store did not answer in time"),
+    )
+    for kind, code, text in kinds:
+        if isinstance(error, kind):
+            return ImageError(code, text)
+    return ImageError("fetch_failed", f"the store failed with {type(error).__name__}")

@@ -1,0 +1,90 @@
+"""Refusals: why a request is not answered as it wished, as a status and a JSON body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toplabel.errors import ErrorCode, ImageError
+    from toplabel.inference.prediction import Failure
+
+RETRY_SECONDS = 1
+"""What `Retry-After` says where the server is busy."""
+
+_STATUS: dict[ErrorCode, int] = {
+    "not_an_image": 415,
+    "unsupported_format": 415,
+    "too_large": 413,
+    "out_of_memory": 503,
+    "internal": 500,
+    "worker_crash": 500,
+}
+_HIDDEN = "the model failed on this image; the server's log says why"
+
+
+class Refusal(Exception):
+    """A request that is not answered as it wished.
+
+    Args:
+        status: HTTP's.
+        code: One word for programs: a code of `ERROR_CODES`, or one of the server's own.
+        message: For people: what was got, what is accepted. Never a path, never a traceback.
+        close: Whether the connection ends with the answer: the rest of the request is not read.
+        headers: More headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        close: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+        if status == 503:
+            self.headers.setdefault("Retry-After", str(RETRY_SECONDS))
+        if close:
+            self.headers["Connection"] = "close"
+
+    @property
+    def body(self) -> bytes:
+        """The answer's body: {"error": {"code", "message"}}."""
+        return error_body(self.code, self.message)
+
+    @classmethod
+    def of_image(cls, error: ImageError | Failure) -> Refusal:
+        """What a request for one image gets where that image has no label."""
+        return cls(_STATUS.get(error.code, 422), error.code, told(error))
+
+
+def told(error: ImageError | Failure) -> str:
+    """What clients are told of an image's failure: what libraries say of themselves stays here."""
+    return _HIDDEN if error.code in ("internal", "worker_crash") else error.message
+
+
+def error_body(code: str, message: str) -> bytes:
+    """The body of every answer that is an error."""
+    return json.dumps({"error": {"code": code, "message": message}}).encode()
+
+
+def busy(what: str) -> Refusal:
+    """The refusal of a server that has too much to do."""
+    return Refusal(503, "busy", f"{what}; try again in a moment")
+
+
+def too_large(max_bytes: int) -> Refusal:
+    """The refusal of a body beyond the limit, the rest of which is not read."""
+    return Refusal(
+        413,
+        "too_large",
+        f"the body has more than {max_bytes:,} bytes, which is the limit; send a smaller picture",
+        close=True,
+    )

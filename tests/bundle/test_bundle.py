@@ -1,0 +1,96 @@
+"""Bundles: the embedded one, reading, damage, and what must fit together."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toplabel.bundle.bundle import Bundle, embedded_bundle
+from toplabel.bundle.reference import Goldens
+from toplabel.errors import BundleError, LabelsError
+from toplabel.labels.labels import Labels
+
+EMBEDDED = embedded_bundle().program.path.parent
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EMBEDDED, tmp_path / "bundle"))
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_embedded_bundle_knows_its_labels_recipe_and_licence() -> None:
+    bundle = embedded_bundle()
+    assert len(bundle.labels) == bundle.program.outputs == 1000
+    assert bundle.labels[281] == "tabby"
+    assert bundle.labels.ids is not None
+    assert bundle.labels.ids[281] == "n02123045"
+    assert bundle.preprocess.input_size == (224, 224)
+    assert bundle.preprocess.interpolation == "bicubic"
+    assert bundle.preprocess.mean == (0.5, 0.5, 0.5)
+    assert bundle.provenance["licence"] == "Apache-2.0"
+    assert bundle.name.startswith("embedded/efficientnet_lite0@")
+
+
+def test_a_bundle_survives_writing_and_reading(copy: Path) -> None:
+    bundle = Bundle.read(copy)
+    bundle.write(copy)
+    assert Bundle.read(copy) == bundle
+
+
+def test_its_goldens_mean_something() -> None:
+    goldens = Goldens.load(embedded_bundle().program.goldens_path)
+    assert len(goldens.pixels) >= 8
+    assert len(set(goldens.logits.argmax(axis=1).tolist())) >= 4
+    assert np.ptp(goldens.logits) > 5
+
+
+def test_a_manifest_that_is_missing_or_no_json_is_named(copy: Path) -> None:
+    (copy / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="no readable bundle at"):
+        Bundle.read(copy)
+    (copy / "manifest.json").write_text("[]")
+    with pytest.raises(BundleError, match="its manifest is no object"):
+        Bundle.read(copy)
+    with pytest.raises(BundleError, match="no readable bundle at"):
+        Bundle.read(copy / "nowhere")
+
+
+def test_a_newer_schema_says_to_upgrade(copy: Path) -> None:
+    edit_manifest(copy, schema=99)
+    with pytest.raises(BundleError, match="schema 99.*upgrade toplabel"):
+        Bundle.read(copy)
+
+
+def test_a_manifest_of_another_program_is_refused(copy: Path) -> None:
+    edit_manifest(copy, program="0" * 64)
+    with pytest.raises(BundleError, match="belongs to another program"):
+        Bundle.read(copy)
+
+
+@pytest.mark.parametrize(
+    "change", [{"labels": None}, {"preprocess": {"mean": 3}}, {"activation": "relu"}]
+)
+def test_a_manifest_with_wrong_content_is_damaged(copy: Path, change: dict[str, object]) -> None:
+    edit_manifest(copy, **change)
+    with pytest.raises(BundleError, match="manifest is damaged"):
+        Bundle.read(copy)
+
+
+def test_labels_that_do_not_fit_the_outputs_are_refused() -> None:
+    with pytest.raises(LabelsError, match="2 labels for a model with 1000 outputs"):
+        replace(embedded_bundle(), labels=Labels(("a", "b")))
+
+
+def test_a_recipe_that_does_not_fit_the_program_is_refused() -> None:
+    bundle = embedded_bundle()
+    other = replace(bundle.preprocess, input_size=(192, 192))
+    with pytest.raises(BundleError, match=r"\(3, 192, 192\), the program takes \(3, 224, 224\)"):
+        replace(bundle, preprocess=other)

@@ -1,0 +1,501 @@
+"""ONNX files from elsewhere: what they say, what they take, what is refused, and how."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.file import open_packed, pack
+from toplabel.bundle.onnx_import import describe_onnx, open_onnx
+from toplabel.errors import BundleError, LabelsError, ModelError, PreprocessError
+from toplabel.inference.classifier import Classifier
+from toplabel.inference.predictor import Predictor
+from toplabel.labels.labels import Labels
+from toplabel.preprocess import Preprocess
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper  # noqa: E402
+
+PICTURE = np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8)
+LABELS = Labels(("cat", "dog", "fox", "owl"))
+
+
+def recipe(size: int = 16, channels: int = 3) -> Preprocess:
+    return Preprocess(
+        input_size=(size, size),
+        resize_mode="squash",
+        resize_size=(size, size),
+        channels="rgb" if channels == 3 else channels,
+        mean=(0.4,) * channels,
+        std=(0.25,) * channels,
+        pad_value=(0,) * channels,
+    )
+
+
+RECIPE = recipe()
+
+
+class Net:
+    """Mean of each channel times a matrix; each part can be put in another way."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.shape: list[Any] | None = ["N", 3, 16, 16]
+        self.axes = [2, 3]
+        self.dtype = TensorProto.FLOAT
+        self.last: list[onnx.NodeProto] = [helper.make_node("Identity", ["product"], ["logits"])]
+        self.outputs = {"logits": ["N", 4]}
+        self.channels = 3
+        self.classes = 4
+        self.metadata: dict[str, str] = {}
+        self.more_inputs: list[onnx.ValueInfoProto] = []
+        for name, value in changes.items():
+            assert hasattr(self, name), name
+            setattr(self, name, value)
+
+    def proto(self) -> onnx.ModelProto:
+        generator = np.random.default_rng(0)
+        matrix = generator.normal(size=(self.channels, self.classes)).astype(np.float32) * 9
+        kind = helper.tensor_dtype_to_np_dtype(self.dtype)
+        nodes = [
+            helper.make_node("ReduceMean", ["image"], ["mean"], axes=self.axes, keepdims=0),
+            helper.make_node("MatMul", ["mean", "matrix"], ["product"]),
+            *self.last,
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "net",
+            [helper.make_tensor_value_info("image", self.dtype, self.shape), *self.more_inputs],
+            [
+                helper.make_tensor_value_info(name, self.dtype, shape)
+                for name, shape in self.outputs.items()
+            ],
+            [onnx.numpy_helper.from_array(matrix.astype(kind), "matrix")],
+        )
+        opsets = [helper.make_opsetid("", 13)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="maker")
+        model.producer_version = "1.2"
+        helper.set_model_props(model, self.metadata)
+        return model
+
+    def save(self, path: Path) -> Path:
+        onnx.save(self.proto(), path)
+        return path
+
+
+def never(line: str) -> None:
+    if "checking" not in line:
+        raise AssertionError(line)
+
+
+def read(path: Path, **options: Any) -> Bundle:
+    options = {"labels": LABELS, "preprocess": RECIPE, "notify": never} | options
+    return open_onnx(path, **options)
+
+
+def logits(bundle: Bundle, pictures: int = 1) -> list[dict[str, float]]:
+    with Predictor(Classifier.of_bundle(bundle), threads=1) as model:
+        return [
+            {top.label: top.score for top in prediction.top}
+            for prediction in model([PICTURE] * pictures)
+        ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return Net().save(tmp_path / "net.onnx")
+
+
+def test_an_onnx_file_becomes_a_bundle_that_gives_its_outputs(path: Path) -> None:
+    bundle = read(path)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (outputs,) = session.run(None, {"image": RECIPE(PICTURE)[None]})
+    expected = np.exp(outputs[0]) / np.exp(outputs[0]).sum()
+    (scores,) = logits(bundle)
+    assert [scores[name] for name in LABELS] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert bundle.name.startswith("net.onnx@")
+    assert bundle.program.exporter == "maker 1.2"
+    assert "no PyTorch was there" in str(bundle.program.agreement["checked_with"])
+    assert bundle.provenance["producer"] == "maker 1.2"
+    assert not bundle.program.fixed_batch
+
+
+def test_the_second_opening_reads_nothing_and_runs_nothing(path: Path) -> None:
+    first = read(path)
+    code = f"""
+import sys
+from toplabel.labels.labels import Labels
+from toplabel.bundle.onnx_import import open_onnx
+from toplabel.preprocess import Preprocess
+recipe = Preprocess.from_json({RECIPE.to_json()!r})
+labels = Labels({LABELS.names!r})
+bundle = open_onnx({str(path)!r}, labels=labels, preprocess=recipe, notify=print)
+print(bundle.name, sorted({{"onnxruntime", "onnx", "torch"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{first.name} []\n"
+
+
+def test_other_labels_use_the_same_program_and_a_changed_file_another(path: Path) -> None:
+    first = read(path)
+    other = read(path, labels=Labels(("w", "x", "y", "z")))
+    assert other.program == first.program
+    assert other.labels.names == ("w", "x", "y", "z")
+    Net(axes=[2, 3], metadata={"a": "b"}).save(path)
+    assert read(path).program.key != first.program.key
+
+
+def test_what_came_from_an_onnx_file_can_be_packed(path: Path, tmp_path: Path) -> None:
+    bundle = read(path)
+    pack(bundle, tmp_path / "net.toplabel")
+    assert logits(open_packed(tmp_path / "net.toplabel", notify=never)) == logits(bundle)
+
+
+def test_labels_and_recipe_come_from_the_metadata(tmp_path: Path) -> None:
+    metadata = {
+        "toplabel.labels": json.dumps(LABELS.names),
+        "toplabel.preprocess": RECIPE.to_json(),
+        "license": "AGPL-3.0",
+    }
+    bundle = read(Net(metadata=metadata).save(tmp_path / "net.onnx"), labels=None, preprocess=None)
+    assert (bundle.labels, bundle.preprocess) == (LABELS, RECIPE)
+    assert bundle.provenance["licence"] == "AGPL-3.0"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("names", "{0: 'cat', 1: 'dog', 2: 'fox', 3: 'owl'}"),  # as Ultralytics writes them
+        ("names", '{"0": "cat", "1": "dog", "2": "fox", "3": "owl"}'),
+        ("classes", "['cat', 'dog', 'fox', 'owl']"),
+        ("id2label", '{"3": "owl", "2": "fox", "1": "dog", "0": "cat"}'),
+        ("labels", '{"cat": 0, "dog": 1, "fox": 2, "owl": 3}'),
+    ],
+)
+def test_labels_of_common_metadata_are_understood(tmp_path: Path, key: str, text: str) -> None:
+    path = Net(metadata={key: text}).save(tmp_path / "net.onnx")
+    assert read(path, labels=None).labels == LABELS
+    assert read(path, labels=Labels(("w", "x", "y", "z"))).labels[0] == "w"
+
+
+@pytest.mark.parametrize("text", ["cat,dog", "__import__('os').getcwd()", "[" * 5000, "7", "[1]"])
+def test_labels_that_are_none_are_refused_and_nothing_is_run(tmp_path: Path, text: str) -> None:
+    path = Net(metadata={"names": text}).save(tmp_path / "net.onnx")
+    with pytest.raises(LabelsError, match="metadata 'names' holds no class names"):
+        read(path, labels=None)
+
+
+def test_labels_of_another_count_are_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="got 2 labels for a model with 4 outputs"):
+        read(path, labels=Labels(("a", "b")))
+    two = Net(metadata={"names": "['a', 'b']"}).save(tmp_path / "two.onnx")
+    with pytest.raises(LabelsError, match="got 2 labels for a model with 4 outputs"):
+        read(two, labels=None)
+
+
+def test_without_labels_answers_are_indices_and_that_is_said_each_time(path: Path) -> None:
+    for _ in range(2):
+        told: list[str] = []
+        bundle = read(path, labels=None, notify=told.append)
+        assert bundle.labels == Labels.indices(4)
+        assert sum("labels are indices" in line for line in told) == 1
+
+
+def test_without_a_recipe_it_says_what_to_state(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(PreprocessError, match=r"takes \(N, 3, 16, 16\): state what .*--preproc"):
+        read(path, preprocess=None)
+    wrong = Net(metadata={"toplabel.preprocess": "{}"}).save(tmp_path / "wrong.onnx")
+    with pytest.raises(PreprocessError, match=r"metadata 'toplabel\.preprocess': no 'input_size'"):
+        read(wrong, preprocess=None)
+
+
+@pytest.mark.parametrize("given", [recipe(32), recipe(16, channels=4)])
+def test_a_recipe_that_does_not_fit_is_refused(path: Path, given: Preprocess) -> None:
+    with pytest.raises(PreprocessError, match=r"net\.onnx takes \(N, 3, 16, 16\)"):
+        read(path, preprocess=given)
+
+
+def test_free_sizes_come_from_the_recipe(tmp_path: Path) -> None:
+    path = Net(shape=["N", 3, "height", None]).save(tmp_path / "net.onnx")
+    assert read(path, preprocess=recipe(24)).program.input_shape == (3, 24, 24)
+    assert read(path, preprocess=recipe(32)).program.input_shape == (3, 32, 32)
+
+
+def test_any_number_of_channels_is_taken(tmp_path: Path) -> None:
+    path = Net(shape=["N", 5, 16, 16], channels=5).save(tmp_path / "net.onnx")
+    assert read(path, preprocess=recipe(16, channels=5)).program.input_shape == (5, 16, 16)
+
+
+def test_a_program_for_one_picture_is_run_one_by_one(tmp_path: Path) -> None:
+    path = Net(shape=[1, 3, 16, 16], outputs={"logits": [1, 4]}).save(tmp_path / "net.onnx")
+    bundle = read(path)
+    assert bundle.program.fixed_batch
+    one, *others = logits(bundle, pictures=3)
+    assert others == [one, one]
+
+
+def test_a_batch_that_is_free_by_name_only_is_found_out(tmp_path: Path) -> None:
+    shape = onnx.numpy_helper.from_array(np.array([1, 4]), "shape")
+    constant = helper.make_node("Constant", [], ["shape"], value=shape)
+    last = [constant, helper.make_node("Reshape", ["product", "shape"], ["logits"])]
+    assert read(Net(last=last).save(tmp_path / "net.onnx")).program.fixed_batch
+
+
+def refused(net: Net, tmp_path: Path, match: str, **options: Any) -> None:
+    with pytest.raises(ModelError, match=match):
+        read(net.save(tmp_path / "net.onnx"), **options)
+
+
+@pytest.mark.parametrize("shape", [["N", 16, 16, 3], ["N", None, None, 3]])
+def test_channels_last_is_refused_by_name(tmp_path: Path, shape: list[Any]) -> None:
+    refused(
+        Net(shape=shape, axes=[1, 2]), tmp_path, r"channels last; expected \(N, C, H, W\).*tf2onnx"
+    )
+
+
+def test_other_kinds_of_input_are_refused_by_name(tmp_path: Path) -> None:
+    refused(Net(dtype=TensorProto.FLOAT16), tmp_path, "takes float16; expected float32")
+    refused(Net(shape=[8, 3, 16, 16]), tmp_path, "takes exactly 8 pictures at once")
+    refused(Net(shape=["N", 3, 16], axes=[2]), tmp_path, r"shape \(N, 3, 16\); expected \(N, C")
+    second = helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1])
+    refused(Net(more_inputs=[second]), tmp_path, r"takes 2 inputs \('image', 'mask'\)")
+
+
+def test_outputs_that_are_no_single_row_of_scores_are_refused_by_name(tmp_path: Path) -> None:
+    twice = [
+        helper.make_node("Identity", ["product"], ["logits"]),
+        helper.make_node("Neg", ["product"], ["other"]),
+    ]
+    both = {"logits": ["N", 4], "other": ["N", 4]}
+    refused(Net(last=twice, outputs=both), tmp_path, "'logits' .*'other' .*found more than one")
+    best = [
+        helper.make_node("ArgMax", ["product"], ["best"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["best"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    refused(Net(last=best, outputs={"logits": ["N"]}), tmp_path, r"'logits' float32 \(1,\).*none")
+
+
+def test_of_several_outputs_the_one_with_scores_is_taken(tmp_path: Path) -> None:
+    last = [
+        helper.make_node("Identity", ["product"], ["logits"]),
+        helper.make_node("Relu", ["image"], ["features"]),
+    ]
+    outputs = {"features": ["N", 3, 16, 16], "logits": ["N", 4]}
+    path = Net(last=last, outputs=outputs).save(tmp_path / "net.onnx")
+    assert read(path).program.output_name == "logits"
+    assert len(logits(read(path), 3)) == 3
+
+
+def test_one_score_needs_multi_label(tmp_path: Path) -> None:
+    net = Net(classes=1, outputs={"logits": ["N", 1]})
+    one = Labels(("cat",))
+    refused(net, tmp_path, "gives one score.*--multi-label", labels=one)
+    bundle = read(tmp_path / "net.onnx", labels=one, multi_label=True)
+    assert bundle.activation == "sigmoid"
+
+
+def test_scores_that_are_probabilities_already_stay_as_they_are(tmp_path: Path) -> None:
+    softmax = Net(last=[helper.make_node("Softmax", ["product"], ["logits"], axis=1)])
+    assert read(softmax.save(tmp_path / "softmax.onnx")).activation == "none"
+    sigmoid = Net(last=[helper.make_node("Sigmoid", ["product"], ["logits"])])
+    bundle = read(sigmoid.save(tmp_path / "sigmoid.onnx"), multi_label=True)
+    assert bundle.activation == "none"
+
+
+def test_answers_that_depend_on_the_batch_or_on_chance_are_refused(tmp_path: Path) -> None:
+    mean = helper.make_node("ReduceMean", ["product"], ["all"], axes=[0], keepdims=1)
+    batch = [mean, helper.make_node("Sub", ["product", "all"], ["logits"])]
+    refused(Net(last=batch), tmp_path, "cannot be used as a classifier|depends on the other")
+    half = helper.make_node("Constant", [], ["half"], value_float=0.5)
+    scaled = [
+        helper.make_node("ReduceMean", ["product"], ["all"], axes=[0], keepdims=1),
+        half,
+        helper.make_node("Mul", ["all", "half"], ["part"]),
+        helper.make_node("Sub", ["product", "part"], ["logits"]),
+    ]
+    refused(Net(last=scaled), tmp_path, "depends on the other images of its batch")
+    noise = helper.make_node("RandomNormalLike", ["product"], ["noise"])
+    random = [noise, helper.make_node("Add", ["product", "noise"], ["logits"])]
+    refused(Net(last=random), tmp_path, "answers differently when asked again")
+
+
+def test_operators_that_onnxruntime_does_not_know_are_named(tmp_path: Path) -> None:
+    mine = Net(last=[helper.make_node("MyOp", ["product"], ["logits"], domain="my.own")])
+    refused(mine, tmp_path, "cannot run net.onnx: .*(MyOp|my.own).*standard operators")
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(99), b"\x08\x07", os.urandom(4096)])
+def test_what_is_no_onnx_file_is_a_bundle_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="is no ONNX file, or a damaged one"):
+        read(path)
+
+
+def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="cannot read '.*nowhere.onnx'"):
+        read(tmp_path / "nowhere.onnx")
+    with pytest.raises(BundleError, match="is no file"):
+        read(tmp_path)
+
+
+def test_a_file_of_a_million_fields_ends_early(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x08\x01" * 1_500_000)
+    with pytest.raises(BundleError, match="more than 1,000,000 fields"):
+        read(path)
+
+
+def test_graphs_within_graphs_end_somewhere(tmp_path: Path) -> None:
+    def wrapped(content: bytes, *numbers: int) -> bytes:
+        for number in numbers:
+            size, length = len(content), bytearray()
+            while size >= 0x80:
+                length.append(size & 0x7F | 0x80)
+                size >>= 7
+            length.append(size)
+            content = bytes([number << 3 | 2]) + bytes(length) + content
+        return content
+
+    graph = b""
+    for _ in range(200):
+        graph = wrapped(graph, 6, 5, 1)  # a graph in an attribute of a node of a graph
+    (tmp_path / "net.onnx").write_bytes(wrapped(graph, 7))
+    with pytest.raises(BundleError, match="graphs within graphs"):
+        read(tmp_path / "net.onnx")
+
+
+def save_with_weights(folder: Path, location: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    model = Net().proto()
+    (tensor,) = model.graph.initializer
+    (folder / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    return folder / "net.onnx"
+
+
+def test_weights_beside_the_file_are_taken_and_watched(tmp_path: Path) -> None:
+    path = save_with_weights(tmp_path / "net", "weights.bin")
+    before = logits(read(path))
+    assert before == logits(read(Net().save(tmp_path / "whole.onnx")))
+    weights = np.fromfile(path.parent / "weights.bin", np.float32)
+    (weights[::-1] * 2).tofile(path.parent / "weights.bin")
+    assert logits(read(path)) != before
+
+
+@pytest.mark.parametrize(
+    "location", ["../weights.bin", "sub/weights.bin", "..", "", "a\\b", "link.bin", "/abs"]
+)
+def test_weights_anywhere_else_are_refused(tmp_path: Path, location: str) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(48))
+    location = str(tmp_path / "weights.bin") if location == "/abs" else location
+    path = save_with_weights(tmp_path / "net", location)
+    (tmp_path / "net" / "sub").mkdir()
+    (tmp_path / "net" / "sub" / "weights.bin").write_bytes(bytes(48))
+    (tmp_path / "net" / "link.bin").symlink_to(tmp_path / "weights.bin")
+    with pytest.raises(BundleError, match="takes its weights from .*; expected a file beside it"):
+        read(path)
+
+
+def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
+    path = save_with_weights(tmp_path / "net", "gone.bin")
+    with pytest.raises(BundleError, match=r"cannot read .*gone\.bin' No such file"):
+        read(path)
+
+
+def test_links_into_one_folder_of_blobs_are_followed(tmp_path: Path) -> None:
+    path = save_with_weights(tmp_path / "blobs", "weights.bin")  # as Hugging Face's cache has it
+    (tmp_path / "snapshot").mkdir()
+    for name in ("net.onnx", "weights.bin"):
+        (tmp_path / "snapshot" / name).symlink_to(tmp_path / "blobs" / name)
+    assert logits(read(tmp_path / "snapshot" / "net.onnx")) == logits(read(path))
+
+
+def test_weights_under_a_name_that_a_program_needs_are_refused(tmp_path: Path) -> None:
+    path = save_with_weights(tmp_path / "net", "goldens.npz")
+    (tmp_path / "net" / "goldens.npz").write_bytes(bytes(48))
+    with pytest.raises(BundleError, match="a name that toplabel needs itself"):
+        read(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damage_is_an_error_or_an_answer_and_never_a_crash(
+    path: Path, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = path.read_bytes()
+    generator = np.random.default_rng(5)
+    messages: list[str] = []
+    for step in range(5, 100, 5) if damage == "cut" else range(60):
+        content = bytearray(whole)
+        if damage == "cut":
+            content = content[: len(whole) * step // 100]
+        else:
+            content[int(generator.integers(len(whole)))] ^= 1 << int(generator.integers(8))
+        path.write_bytes(content)
+        try:
+            read(path)
+        except (BundleError, ModelError, PreprocessError) as error:
+            messages.append(str(error))
+    assert messages
+    assert not any("\n" in message for message in messages)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_that_are_no_text_are_refused_and_nothing_is_printed(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path.write_bytes(path.read_bytes().replace(b"logits", b"log\xe5ts"))
+    with pytest.raises((BundleError, ModelError)):
+        read(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_onnx_file_is_described(tmp_path: Path) -> None:
+    net = Net(metadata={"names": "{0: 'cat', 1: 'dog', 2: 'fox', 3: 'owl'}", "license": "MIT"})
+    found = describe_onnx(net.save(tmp_path / "net.onnx"))
+    assert found["input"] == "image float32 (N, 3, 16, 16)"
+    assert (found["classes"], found["labels"]) == (4, list(LABELS))
+    assert (found["outputs"], found["producer"], found["licence"]) == (
+        ["logits"],
+        "maker 1.2",
+        "MIT",
+    )
+    assert found["preprocess"] is None
+    json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a git-LFS pointer"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"", "empty"),
+    ],
+)
+def test_what_is_no_onnx_file_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    for use in (read, describe_onnx):
+        with pytest.raises(BundleError, match=f"is {kind}"):
+            use(path)
+
+
+def test_weights_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    proto = Net().proto()
+    onnx.external_data_helper.convert_model_to_external_data(
+        proto, location="weights.bin", size_threshold=0
+    )
+    onnx.save(proto, tmp_path / "net.onnx")
+    (tmp_path / "weights.bin").unlink()
+    os.mkfifo(tmp_path / "weights.bin")
+    with pytest.raises(BundleError, match="which is no file"):
+        describe_onnx(tmp_path / "net.onnx")

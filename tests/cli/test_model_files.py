@@ -1,0 +1,201 @@
+"""`toplabel inspect`, `pack` and the presets, through real processes."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from own_networks import GreyNet
+from toplabel.models.zoo_import import import_torchvision
+
+NETS = Path(__file__).parents[1] / "own_networks.py"
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "toplabel", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def facts(path: Path, *more: str) -> dict:
+    return json.loads(run("inspect", path, "--json", *more).stdout)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A ResNet-18 of torchvision's with 37 classes and one input channel."""
+    module = import_torchvision().models.resnet18(num_classes=37)
+    module.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    torch.save({"epoch": 3, "model_state_dict": module.state_dict()}, tmp_path / "best.pth")
+    return tmp_path / "best.pth"
+
+
+def test_inspect_tells_format_keys_classes_channels_and_architecture(checkpoint):
+    found = facts(checkpoint)
+    assert found["format"] == "torch zip"
+    assert found["state_dict"] == "model_state_dict"
+    assert (found["classes"], found["input_channels"]) == (37, 1)
+    assert "torchvision/resnet18" in found["architecture"]
+    assert (found["tensors"], found["preprocess"]) == (122, "not stated")
+    assert any("--labels" in line for line in found["missing"])
+    assert not found["problem"]
+
+
+def test_inspect_prints_lines_for_people_and_says_what_to_state(checkpoint):
+    done = run("inspect", checkpoint)
+    assert done.returncode == 0
+    assert "input channels\t1\n" in done.stdout
+    assert "to state: --labels classes.txt" in done.stderr
+
+
+def test_inspect_of_an_unknown_network_gives_what_its_tensors_tell(tmp_path):
+    torch.save(GreyNet(9).state_dict(), tmp_path / "net.pth")
+    found = facts(tmp_path / "net.pth")
+    assert (found["architecture"], found["classes"], found["input_channels"]) == ([], 9, 1)
+    assert (found["classes_from"], found["input_channels_from"]) == (
+        "head.weight",
+        "features.0.weight",
+    )
+    assert "--arch nets.py:MyClass" in found["missing"][0]
+
+
+def test_inspect_of_a_whole_network_names_its_class_and_runs_nothing(tmp_path):
+    torch.save(GreyNet(9), tmp_path / "whole.pth")
+    done = run("inspect", tmp_path / "whole.pth")
+    assert done.returncode == 2
+    assert "a whole pickled network of class own_networks.GreyNet" in done.stderr
+    assert "torch.save(model.state_dict()" in done.stderr
+
+
+def test_inspect_imports_no_torch_and_reads_no_weights(tmp_path):
+    big = {f"layer{index}.weight": torch.zeros(5_000, 5_000) for index in range(2)}
+    torch.save(big, tmp_path / "big.pth")
+    script = (
+        "import sys; sys.modules['torch'] = None; from toplabel.cli import run;"
+        f"status = run(['inspect', {str(tmp_path / 'big.pth')!r}]);"
+        "peak = next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1];"
+        "sys.exit(status if int(peak) < 100_000 else 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "200.0 MB" in done.stdout
+
+
+def test_inspect_prints_and_checks_the_sha256_of_what_has_no_checksum(tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save(GreyNet(3).state_dict(), path, _use_new_zipfile_serialization=False)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert facts(path)["sha256"] == digest
+    assert run("inspect", path, "--sha256", digest.upper()).returncode == 0
+    other = run("inspect", path, "--sha256", "0" * 64)
+    assert other.returncode == 2
+    assert "expected 000" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-LFS pointer"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "it is an image"),
+        (b"nothing in particular, for sure", "no kind of file"),
+    ],
+)
+def test_inspect_says_what_a_file_is_that_is_no_checkpoint(tmp_path, content, reason):
+    (tmp_path / "best.pth").write_bytes(content)
+    done = run("inspect", tmp_path / "best.pth")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert reason in line
+
+
+def test_inspect_of_no_file_says_so():
+    done = run("inspect", "nowhere.pth")
+    assert done.returncode == 2
+    assert "no such file" in done.stderr
+
+
+def test_pack_then_label_and_inspect(tmp_path):
+    torch.save(GreyNet(3).state_dict(), tmp_path / "best.pth")
+    grey = {"channels": "grey", "mean": [0.5], "std": [0.5], "input_size": [28, 28]}
+    (tmp_path / "p.json").write_text(json.dumps({"schema": 1, "resize_size": [28, 28], **grey}))
+    (tmp_path / "classes.csv").write_text("index,name\n0,ant\n1,bee\n2,cat\n")
+    packed = tmp_path / "cats.toplabel"
+    done = run(
+        "pack", tmp_path / "best.pth", "--arch", f"{NETS}:GreyNet", "--arch-arg", "num_classes=3",
+        "--labels", tmp_path / "classes.csv", "--preprocess", tmp_path / "p.json", "-o", packed,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 classes" in done.stderr
+    labelled = run("examples/cat.jpg", "-m", packed, "-q")
+    assert labelled.stdout.strip() in ("ant", "bee", "cat")
+    assert labelled.stderr == ""
+    found = facts(packed)
+    assert (found["labels"], found["verified"]) == (["ant", "bee", "cat"], True)
+    assert found["preprocess"]["channels"] == "grey"
+    assert found["provenance"]["source"] == "checkpoint"
+
+
+def test_options_of_checkpoints_are_refused_for_other_models():
+    done = run("examples/cat.jpg", "--arch", "resnet18")
+    assert done.returncode == 2
+    assert "got arch for the embedded model" in done.stderr
+
+
+def test_an_argument_that_is_no_pair_is_refused(checkpoint):
+    done = run("examples/cat.jpg", "-m", checkpoint, "--arch-arg", "num_classes")
+    assert done.returncode == 2
+    assert "NAME=VALUE" in done.stderr
+
+
+def test_models_lists_the_presets():
+    done = run("models", "--preprocess")
+    assert done.returncode == 0
+    assert "imagenet-crop-256-224\t" in done.stdout
+    (first, *_) = run("models", "--preprocess", "--json").stdout.splitlines()
+    assert json.loads(first)["input_size"]
+
+
+@pytest.mark.parametrize("name", ["pipe.pth", "pipe.onnx", "pipe.toplabel", "pipe"])
+def test_inspect_of_a_pipe_does_not_wait_for_a_writer(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "toplabel", "inspect", tmp_path / name],
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert b"file" in done.stderr
+
+
+def test_inspect_prints_names_that_no_encoding_has(tmp_path):
+    torch.save({"k\ud800conv.weight": torch.ones(2, 2)}, tmp_path / "odd.pth")
+    done = run("inspect", tmp_path / "odd.pth")
+    assert done.returncode == 0, done.stderr
+    assert r"k\ud800conv.weight" in done.stdout
+
+
+def test_pack_overwrites_nothing_but_bundles(tmp_path):
+    torch.save(GreyNet(3).state_dict(), tmp_path / "best.pth")
+    before = (tmp_path / "best.pth").read_bytes()
+    for target in ("best.pth", "nowhere/cats.toplabel"):
+        done = run("pack", tmp_path / "best.pth", "-o", tmp_path / target)
+        assert done.returncode == 2
+        assert "to write" in done.stderr
+    assert (tmp_path / "best.pth").read_bytes() == before
+
+
+def test_models_lists_what_there_is_without_torch():
+    script = (
+        "import sys; sys.modules.update(torch=None, torchvision=None, timm=None);"
+        "from toplabel.cli import run; sys.exit(run(['models']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("embedded/efficientnet_lite0")

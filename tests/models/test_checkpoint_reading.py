@@ -1,0 +1,303 @@
+"""Reading a checkpoint: the same nesting with plain tensors, or one line that says why not."""
+
+import argparse
+import collections
+import random
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+import checkpoints as made  # noqa: E402
+from toplabel.errors import CheckpointError, MissingDependency  # noqa: E402
+from toplabel.models.checkpoint import read_outline  # noqa: E402
+from toplabel.models.checkpoint.reading import (  # noqa: E402
+    demand_safe_pickles,
+    non_finite_names,
+    read_checkpoint,
+)
+
+SAVERS = {"zip": made.save_zip, "legacy": made.save_legacy}
+FUZZER = Path(__file__).parents[2] / "scripts" / "fuzz_checkpoints.py"
+
+
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("container", SAVERS)
+@pytest.mark.parametrize("name", ["best", "model.pth.tar", "x.safetensors", "model.th"])
+def test_content_is_read_as_it_was_saved_under_any_name(
+    container: str, name: str, tmp_path: Path
+) -> None:
+    content = made.training_content()
+    read = read_checkpoint(read_outline(SAVERS[container](tmp_path / name, content)))
+    assert equal(read, content)
+
+
+def test_tensors_come_plain_and_detached_with_the_metadata_of_their_modules(
+    tmp_path: Path,
+) -> None:
+    state = made.small_network().state_dict(keep_vars=True)
+    read = read_checkpoint(read_outline(made.save_zip(tmp_path / "x", state)))
+    assert all(type(tensor) is torch.Tensor for tensor in read.values())
+    assert not any(tensor.requires_grad for tensor in read.values())
+    assert read._metadata == state._metadata
+    assert made.small_network().load_state_dict(read).missing_keys == []
+
+
+def test_attributes_of_tensors_and_dicts_are_left_behind(tmp_path: Path) -> None:
+    tensor = torch.ones(2)
+    tensor.float = 5
+    read = read_checkpoint(read_outline(made.save_zip(tmp_path / "x", {"a": tensor})))
+    assert read["a"].float().tolist() == [1, 1]
+    attributes = b"}" + made.text("items") + made.number(5) + b"sb"
+    body = made.named("collections.OrderedDict") + b")R" + made.text("a") + b"Ns" + attributes
+    path = made.zip_around(tmp_path / "y", made.whole(body))
+    assert list(read_checkpoint(read_outline(path)).items()) == [("a", None)]
+
+
+@pytest.mark.parametrize("container", SAVERS)
+def test_files_saved_on_cuda_are_read_on_a_cpu(container: str, tmp_path: Path) -> None:
+    stored = np.arange(4, dtype=np.float32).tobytes()
+    place = made.text("cuda:1")
+    if container == "zip":
+        body = made.tensor(made.storage("0", 4).replace(made.text("cpu"), place), (4,), (1,))
+        path = made.zip_around(tmp_path / "x", made.state_of(body), {"0": stored})
+    else:
+        storage = made.legacy_storage("0", 4, "torch.cuda.FloatStorage")
+        body = made.tensor(storage.replace(made.text("cpu"), place), (4,), (1,))
+        path = made.legacy_around(tmp_path / "x", made.state_of(body), {"0": (4, stored)})
+    read = read_checkpoint(read_outline(path))
+    assert read["weight"].device.type == "cpu"
+    assert read["weight"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_safetensors_are_read_whole_and_sharded(sharded: bool, tmp_path: Path) -> None:
+    state = made.small_network().state_dict()
+    path = (
+        made.save_sharded(tmp_path, state)
+        if sharded
+        else made.save_safetensors(tmp_path / "x", state)
+    )
+    outline = read_outline(path)
+    read = read_checkpoint(outline)
+    assert list(read) == list(outline.content)
+    assert equal(read, dict(state))
+
+
+@pytest.mark.parametrize("container", SAVERS)
+def test_what_was_outlined_is_what_is_read(container: str, tmp_path: Path) -> None:
+    outline = read_outline(SAVERS[container](tmp_path / "x", made.training_content()))
+    read = read_checkpoint(outline)
+    for name, info in outline.content["state_dict"].items():
+        tensor = read["state_dict"][name]
+        assert (str(tensor.dtype), tuple(tensor.shape)) == (f"torch.{info.dtype}", info.shape)
+
+
+@pytest.mark.parametrize("container", SAVERS)
+def test_blocked_globals_are_read_when_they_are_allowed(container: str, tmp_path: Path) -> None:
+    content = {
+        "args": argparse.Namespace(model="resnet18"),
+        "count": collections.defaultdict(int, cat=2),
+        "accuracy": np.float64(0.5),
+        "array": np.arange(3),
+        "weight": torch.ones(2),
+    }
+    outline = read_outline(SAVERS[container](tmp_path / "x", content))
+    with pytest.raises(CheckpointError, match="--allow-global argparse.Namespace"):
+        read_checkpoint(outline)
+    with pytest.raises(CheckpointError, match="--allow-global numpy") as caught:
+        read_checkpoint(outline, allow_globals=["argparse.Namespace"])
+    assert "Namespace" not in str(caught.value)
+    read = read_checkpoint(outline, allow_globals=outline.blocked)
+    assert read["args"].model == "resnet18"
+    assert read["count"] == {"cat": 2}
+    assert read["accuracy"] == 0.5
+    assert read["array"].tolist() == [0, 1, 2]
+    assert read["weight"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("os.system", "cannot allow 'os.system'; expected a harmless"),
+        ("posix.system", "cannot allow 'posix.system'"),
+        ("argparse.Absent", "no such class or function"),
+        ("absent_package.Net", "no such class or function"),
+        ("Net", "expected a harmless 'module.name'"),
+    ],
+)
+def test_only_importable_harmless_names_are_allowed(name: str, reason: str, tmp_path: Path) -> None:
+    outline = read_outline(made.save_zip(tmp_path / "x", {"a": 1}))
+    with pytest.raises(CheckpointError, match=reason):
+        read_checkpoint(outline, allow_globals=[name])
+
+
+@pytest.mark.parametrize("container", SAVERS)
+def test_whole_modules_are_read_only_with_trust(container: str, tmp_path: Path) -> None:
+    network = made.small_network().eval()
+    outline = read_outline(SAVERS[container](tmp_path / "x", network))
+    with pytest.raises(CheckpointError, match="whole pickled network of class torch.nn"):
+        read_checkpoint(outline)
+    read = read_checkpoint(outline, trust=True)
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(read(images), network(images))
+
+
+def test_a_trusted_module_whose_class_is_absent_says_so(tmp_path: Path) -> None:
+    body = made.named("absent_nets.Net") + b")\x81}b"
+    outline = read_outline(made.zip_around(tmp_path / "x", made.whole(body)))
+    with pytest.raises(CheckpointError, match="cannot be imported here: No module named 'absent"):
+        read_checkpoint(outline, trust=True)
+
+
+def test_programs_are_run_only_with_trust(tmp_path: Path) -> None:
+    network, images = made.small_network().eval(), torch.rand(2, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(network, images).save(tmp_path / "script.pt")
+        torch.export.save(torch.export.export(network, (images,)), tmp_path / "program.pt2")
+    for name, kind in (("script.pt", "TorchScript"), ("program.pt2", "an exported program")):
+        outline = read_outline(tmp_path / name)
+        with pytest.raises(CheckpointError, match=f"{kind}.*torch.save.*--trust"):
+            read_checkpoint(outline)
+        read = read_checkpoint(outline, trust=True)
+        torch.testing.assert_close(read(images), network(images))
+
+
+def test_other_pickle_protocols_are_explained(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "x", pickle_protocol=4)
+    outline = read_outline(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="pickle_protocol other than 2"):
+        read_checkpoint(outline)
+    assert read_checkpoint(outline, trust=True)["weight"].tolist() == [1, 1]
+
+
+def test_old_torch_is_not_given_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    demand_safe_pickles(Path("best.pth"))
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(MissingDependency, match=r"best.pth is a pickled file.*torch>=2\.10"):
+        demand_safe_pickles(Path("best.pth"))
+
+
+def test_safetensors_are_read_with_old_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outline = read_outline(made.save_safetensors(tmp_path / "x", {"a": torch.ones(2)}))
+    monkeypatch.setattr(torch, "__version__", "2.4.0")
+    assert read_checkpoint(outline)["a"].tolist() == [1, 1]
+
+
+def test_a_file_that_changed_since_is_told(tmp_path: Path) -> None:
+    path = made.save_zip(tmp_path / "x", {"a": torch.ones(2)})
+    outline = read_outline(path)
+    made.save_zip(path, {"a": torch.ones(2000)})
+    with pytest.raises(CheckpointError, match="it changed while"):
+        read_checkpoint(outline)
+    path.unlink()
+    with pytest.raises(CheckpointError, match="No such file"):
+        read_checkpoint(outline)
+
+
+def test_parameters_of_old_files_are_tensors(tmp_path: Path) -> None:
+    inner = made.tensor(made.legacy_storage("0", 2), (2,), (1,))
+    hooks = made.named("collections.OrderedDict") + b")R"
+    body = made.named("torch.nn.parameter.Parameter") + inner + b"\x85R(\x88\x89" + hooks + b"tb"
+    stored = {"0": (2, np.ones(2, np.float32).tobytes())}
+    outline = read_outline(made.legacy_around(tmp_path / "x", made.state_of(body), stored))
+    assert outline.content["weight"].shape == (2,)
+    assert read_checkpoint(outline)["weight"].tolist() == [1, 1]
+
+
+def test_tensors_that_hold_no_numbers_are_named() -> None:
+    state = {
+        "fine": torch.tensor([1.0, 2.0]),
+        "large": torch.full((4,), 3e38),
+        "nan": torch.tensor([1.0, float("nan")]),
+        "both": torch.tensor([float("inf"), -float("inf")]),
+        "half": torch.tensor([float("inf")], dtype=torch.float16),
+        "eighth": torch.tensor([float("nan")]).to(torch.float8_e4m3fn),
+        "count": torch.tensor(3),
+        "empty": torch.ones(0),
+    }
+    assert non_finite_names(state) == ("nan", "both", "half", "eighth")
+
+
+def damaged(body: bytes, *, flips: int) -> list[bytes]:
+    """Cut at each 5 %, and with single bits flipped."""
+    chance = random.Random(0)
+    pieces = [body[: len(body) * percent // 100] for percent in range(0, 100, 5)]
+    for _ in range(flips):
+        changed = bytearray(body)
+        changed[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
+        pieces.append(bytes(changed))
+    return pieces
+
+
+def check_damage(save: Callable[[Path, Any], Path], folder: Path, *, flips: int) -> None:
+    state = dict(made.small_network().state_dict())
+    body = save(folder / "whole", state).read_bytes()
+    read = 0
+    for number, piece in enumerate(damaged(body, flips=flips)):
+        path = folder / "piece"
+        path.write_bytes(piece)
+        try:
+            content = read_checkpoint(read_outline(path))
+        except CheckpointError:
+            continue
+        read += 1
+        assert number >= 20, "a file that was cut was read"
+        if save is made.save_zip:
+            assert equal(content, state)
+    assert read < flips or save is not made.save_zip
+
+
+@pytest.mark.parametrize("save", [made.save_zip, made.save_legacy, made.save_safetensors])
+def test_damage_is_found_or_harmless(save: Callable[[Path, Any], Path], tmp_path: Path) -> None:
+    check_damage(save, tmp_path, flips=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save", [made.save_zip, made.save_legacy, made.save_safetensors])
+def test_much_damage_is_found_or_harmless(
+    save: Callable[[Path, Any], Path], tmp_path: Path
+) -> None:
+    check_damage(save, tmp_path, flips=2000)
+
+
+def test_300_damaged_files_end_without_a_crash_or_a_hang() -> None:
+    answer = subprocess.run(
+        [sys.executable, str(FUZZER), "--files", "300", "--seed", "7"],
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "300 files: no crash, no hang, no foreign exception" in answer.stdout
+
+
+@pytest.mark.shared_data
+def test_a_real_checkpoint_of_2018_is_read(shared_data: Path) -> None:
+    outline = read_outline(shared_data / "checkpoints" / "resnet20-12fca82f.th")
+    read = read_checkpoint(outline)
+    assert read["state_dict"].keys() == outline.content["state_dict"].keys()
+    assert sum(tensor.numel() for tensor in read["state_dict"].values()) > 269_000
+    assert non_finite_names(read["state_dict"]) == ()

@@ -1,0 +1,264 @@
+"""The door: names and networks in; answers from eager first, then compiled, then the cache."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toplabel
+from toplabel.errors import EngineError, ModelError, ModelNotFound, UsageError
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+from torch import nn  # noqa: E402
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RECIPE = toplabel.Preprocess(
+    input_size=(32, 32), resize_mode="squash", resize_size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        yield
+
+
+class SmallCNN(nn.Module):
+    """A network as users write them: convolutions, batch norm, one linear layer."""
+
+    def __init__(self, classes: int = 4, *, last: nn.Module | None = None) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
+        )
+        self.head = nn.Linear(32, classes)
+        nn.init.normal_(self.head.weight)
+        self.last = last or nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.head(self.features(x).flatten(1)))
+
+
+class CannotBeExported(SmallCNN):
+    """Leaves PyTorch in its forward."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = [super(CannotBeExported, self).forward(row[None]) for row in x]
+        sizes = np.array([float(row.abs().sum()) for row in rows])
+        return torch.cat(rows) + torch.from_numpy(np.sin(sizes).astype(np.float32))[:, None]
+
+
+PHOTOS = [EXAMPLES / "cat.jpg", EXAMPLES / "coffee.jpg", EXAMPLES / "rocket.jpg"]
+
+
+def eager_index(module: nn.Module, photo: Path) -> int:
+    from PIL import Image
+
+    tensor = torch.from_numpy(RECIPE(np.asarray(Image.open(photo).convert("RGB"))))
+    with torch.no_grad():
+        return int(module.eval()(tensor[None]).argmax())
+
+
+def test_a_network_is_answered_by_pytorch_first_and_by_onnxruntime_then() -> None:
+    module = SmallCNN()
+    model = toplabel.wrap(module, labels=["a", "b", "c", "d"], preprocess=RECIPE)
+    first = model(PHOTOS[0])
+    assert model.engine == "torch on cpu"
+    second = model(PHOTOS[0])
+    assert model.engine == "onnxruntime on cpu"
+    assert first.index == second.index == eager_index(module, PHOTOS[0])
+    assert first.score == pytest.approx(second.score, abs=1e-5)
+    assert first.model == second.model
+    assert first.model.startswith("SmallCNN@")
+
+
+def test_streaming_a_new_network_gives_the_same_labels_as_eager_pytorch() -> None:
+    module = SmallCNN()
+    model = toplabel.wrap(module, labels=["a", "b", "c", "d"], preprocess=RECIPE)
+    indices = [prediction.index for prediction in model.stream(PHOTOS * 3)]
+    assert indices == [eager_index(module, photo) for photo in PHOTOS] * 3
+
+
+def test_a_network_compiled_before_is_found_and_not_compiled_again() -> None:
+    told: list[str] = []
+    module = SmallCNN()
+    toplabel.wrap(module, preprocess=RECIPE, notify=told.append).compile()
+    assert any("compiling" in line for line in told)
+    told.clear()
+    again = toplabel.wrap(
+        module, preprocess=RECIPE, labels=["w", "x", "y", "z"], notify=told.append
+    )
+    again.compile()
+    assert told == []
+    assert again(PHOTOS[0]).label in "wxyz"
+
+
+def test_a_network_changed_in_place_is_not_answered_by_the_old_program() -> None:
+    module = SmallCNN()
+    toplabel.wrap(module, preprocess=RECIPE).compile()
+    with torch.no_grad():
+        module.head.weight.neg_()
+    model = toplabel.wrap(module, preprocess=RECIPE)
+    model.compile()
+    assert model(PHOTOS[0]).index == eager_index(module, PHOTOS[0])
+
+
+def test_what_cannot_be_exported_stays_in_pytorch_and_is_told_once() -> None:
+    told: list[str] = []
+    module = CannotBeExported()
+    model = toplabel.wrap(module, preprocess=RECIPE, notify=told.append)
+    indices = [prediction.index for prediction in model.stream(PHOTOS)]
+    assert indices == [eager_index(module, photo) for photo in PHOTOS]
+    assert model.engine == "torch on cpu"
+    assert sum("stays in PyTorch" in line for line in told) == 1
+    told.clear()
+    again = toplabel.wrap(module, preprocess=RECIPE, notify=told.append)
+    again.compile()
+    assert told == []
+
+
+def test_demanding_onnxruntime_for_what_cannot_be_exported_is_an_error() -> None:
+    model = toplabel.wrap(CannotBeExported(), preprocess=RECIPE, engine="onnxruntime")
+    with pytest.raises(EngineError, match="cannot run with onnxruntime"):
+        model.compile()
+
+
+def test_outputs_that_are_probabilities_are_not_softmaxed_twice() -> None:
+    module = SmallCNN(last=nn.Softmax(dim=1))
+    model = toplabel.wrap(module, preprocess=RECIPE)
+    prediction = model(PHOTOS[0], top_k=4)
+    assert prediction.top is not None
+    assert sum(candidate.score for candidate in prediction.top) == pytest.approx(1, abs=1e-5)
+    logits = toplabel.wrap(
+        nn.Sequential(module.features, nn.Flatten(), module.head), preprocess=RECIPE
+    )
+    assert prediction.score == pytest.approx(logits(PHOTOS[0]).score, abs=1e-5)
+    model.compile()
+    assert model(PHOTOS[0]).score == pytest.approx(prediction.score, abs=1e-5)
+
+
+def test_multi_label_networks_give_all_labels_above_the_threshold() -> None:
+    model = toplabel.wrap(SmallCNN(), preprocess=RECIPE, multi_label=True)
+    prediction = model(PHOTOS[0])
+    assert prediction.top is not None
+    assert all(candidate.score >= 0.5 for candidate in prediction.top)
+
+
+def test_multi_label_outputs_that_are_scores_get_no_second_sigmoid() -> None:
+    prediction = toplabel.wrap(SmallCNN(last=nn.Sigmoid()), preprocess=RECIPE, multi_label=True)(
+        PHOTOS[0]
+    )
+    torch.manual_seed(7)
+    logits = toplabel.wrap(SmallCNN(), preprocess=RECIPE, multi_label=True)(PHOTOS[0])
+    assert prediction.score == pytest.approx(logits.score, abs=1e-6)
+
+
+def test_without_names_the_answer_is_an_index() -> None:
+    prediction = toplabel.wrap(SmallCNN(), preprocess=RECIPE)(PHOTOS[0])
+    assert prediction.label == str(prediction.index)
+
+
+def test_a_network_with_dropout_left_on_is_refused() -> None:
+    class Dropping(SmallCNN):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.dropout(super().forward(x), 0.5)
+
+    with pytest.raises(ModelError, match="differently each time"):
+        toplabel.wrap(Dropping(), preprocess=RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "tensorrt"}, "got engine 'tensorrt'; expected one of auto, onnxruntime, torch"),
+        ({"dtype": "int8"}, "got dtype 'int8'"),
+        ({"engine": "onnxruntime", "device": "cuda"}, "use engine 'torch'"),
+        ({"engine": "torch"}, "the embedded model runs with onnxruntime"),
+        ({"threads": 0}, "threads=0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        toplabel.load(**options)  # type: ignore[arg-type]
+
+
+def test_an_unknown_name_says_what_was_meant() -> None:
+    with pytest.raises(ModelNotFound, match="resnet50"):
+        toplabel.load("resnet5O")
+
+
+ZOO = """
+import sys, toplabel
+told = []
+model = toplabel.load("resnet18", notify=told.append)
+prediction = model(sys.argv[1])
+torch_first = "torch" in sys.modules
+model.compile()
+print(prediction.index, model(sys.argv[1]).index, torch_first, prediction.model)
+print(told, file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """torchvision's cache with random weights where resnet18's would lie."""
+    from toplabel.models import zoo_import
+
+    models = zoo_import.import_torchvision().models
+    home = tmp_path_factory.mktemp("torch")
+    file = home / "hub/checkpoints" / Path(models.ResNet18_Weights.DEFAULT.url).name
+    file.parent.mkdir(parents=True)
+    torch.manual_seed(3)
+    torch.save(models.resnet18().state_dict(), file)
+    return home
+
+
+def start(torch_home: Path, cache: Path) -> list[str]:
+    environment = {
+        "TORCH_HOME": str(torch_home),
+        "TOPLABEL_CACHE": str(cache),
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(Path(toplabel.__file__).parents[1]),
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", ZOO, str(PHOTOS[0])],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_the_second_start_of_a_zoo_model_needs_no_torch(torch_home: Path, tmp_path: Path) -> None:
+    first = start(torch_home, tmp_path / "cache")
+    second = start(torch_home, tmp_path / "cache")
+    assert first[2] == "True"
+    assert second[2] == "False"
+    assert {first[0], first[1]} == {second[0], second[1]}
+    assert first[3] == second[3]
+    assert first[3].startswith("torchvision/resnet18:IMAGENET1K_V1@")
+
+
+def test_the_embedded_model_has_a_name() -> None:
+    assert toplabel.load("embedded/efficientnet_lite0").name == toplabel.load().name
+    assert toplabel.load(toplabel.load().name).name == toplabel.load().name
+    with pytest.raises(ModelNotFound, match="this version of toplabel has"):
+        toplabel.load("embedded/efficientnet_lite0@00000000")
+
+
+def test_a_folder_called_like_a_model_is_not_taken_for_it(tmp_path, monkeypatch) -> None:
+    from toplabel.models.open import entry_name
+    from toplabel.models.options import Stated
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet18").mkdir()
+    assert entry_name("resnet18", Stated()) == "resnet18"
+    assert entry_name("./resnet18", Stated()) == str(tmp_path / "resnet18")

@@ -1,0 +1,538 @@
+"""Checkpoints, end to end: a file that somebody saved in, the labels of eager PyTorch out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import toplabel
+from own_networks import GreyNet, ResNet20
+from toplabel.errors import CheckpointError, LabelsError, ModelError, PreprocessError, UsageError
+from toplabel.models.zoo_import import import_timm, import_torchvision
+
+NETS = Path(__file__).parents[1] / "own_networks.py"
+CIFAR = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+AS_CIFAR = {
+    "schema": 1,
+    "input_size": [32, 32],
+    "resize_mode": "none",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+
+
+def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with weights that make its logits differ from picture to picture."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 1.5 / parameter[0].numel() ** 0.5, generator=generator)
+            else:
+                parameter.uniform_(0.5, 1.0, generator=generator)
+    return module.eval()
+
+
+def eager_index(module: nn.Module, model: toplabel.Predictor, picture: np.ndarray) -> int:
+    with torch.no_grad():
+        return int(module(torch.from_numpy(model.preprocess(picture))[None]).argmax())
+
+
+def notes(path: Path, **options) -> tuple[toplabel.Predictor, list[str]]:
+    said: list[str] = []
+    return toplabel.load(path, notify=said.append, **options), said
+
+
+def test_a_class_in_a_file_with_arguments(tmp_path, picture):
+    module = seeded(GreyNet(5))
+    torch.save({"epoch": 3, "model_state_dict": module.state_dict()}, tmp_path / "best.pth")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
+    model, said = notes(
+        tmp_path / "best.pth",
+        arch=f"{NETS}:GreyNet",
+        arch_args={"num_classes": 5},
+        labels=tmp_path / "classes.txt",
+        preprocess={
+            "schema": 1,
+            "input_size": [28, 28],
+            "resize_size": [28, 28],
+            "channels": "grey",
+            "mean": [0.5],
+            "std": [0.5],
+        },
+    )
+    assert model(picture).label == "abcde"[eager_index(module, model, picture)]
+    assert any("--recompile" in line for line in said)
+    assert model.name.startswith("checkpoint/best.pth@")
+
+
+def test_the_second_start_needs_no_torch_and_does_not_import_the_class(tmp_path, picture):
+    module = seeded(GreyNet(4))
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    recipe = tmp_path / "p.json"
+    grey = {"channels": "grey", "mean": [0.5], "std": [0.5], "input_size": [28, 28]}
+    recipe.write_text(json.dumps({"schema": 1, "resize_size": [28, 28], **grey}))
+    (tmp_path / "nets.py").write_text(NETS.read_text())
+    options = {
+        "arch": f"{tmp_path / 'nets.py'}:GreyNet",
+        "arch_args": {"num_classes": 4},
+        "labels": ["a", "b", "c", "d"],
+        "preprocess": str(recipe),
+    }
+    model = toplabel.load(tmp_path / "best.pth", **options)
+    first = model(picture)
+    model.compile()
+    script = f"""
+import sys
+sys.modules["torch"] = None
+import numpy, toplabel
+picture = numpy.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=numpy.uint8)
+print(toplabel.load({str(tmp_path / "best.pth")!r}, **{options!r})(picture))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == first.label
+    (tmp_path / "nets.py").write_text(NETS.read_text() + "\n")  # the class's file has changed
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "MissingDependency" in run.stderr
+
+
+def test_a_class_from_python_with_a_live_transform(tmp_path, picture):
+    transforms = import_torchvision().transforms
+    module = seeded(ResNet20(7))
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in module.state_dict().items()}}, tmp_path / "x"
+    )
+    steps = [transforms.Resize(32), transforms.CenterCrop(32), transforms.ToTensor()]
+    model = toplabel.load(
+        tmp_path / "x",
+        arch=ResNet20,
+        arch_args={"num_classes": 7},
+        labels=list("abcdefg"),
+        preprocess=transforms.Compose(steps),
+    )
+    assert model(picture).index == eager_index(module, model, picture)
+
+
+def test_an_architecture_of_torchvisions_is_identified(tmp_path, picture):
+    module = import_torchvision().models.mobilenet_v3_small(num_classes=6)
+    module.features[0][0] = nn.Conv2d(1, 16, 3, 2, 1, bias=False)
+    seeded(module)
+    torch.save(module.state_dict(), tmp_path / "grey.pt")
+    model, said = notes(tmp_path / "grey.pt", labels=list("uvwxyz"), preprocess=grey_recipe())
+    assert model(picture).index == eager_index(module, model, picture)
+    wanted = "torchvision/mobilenet_v3_small with 6 classes and 1 channel"
+    assert any(wanted in line for line in said)
+
+
+def test_shapes_are_not_identity(tmp_path, picture):
+    """resnetblur18 has a ResNet-18's tensors and other strides."""
+    module = seeded(import_torchvision().models.resnet18(num_classes=6))
+    torch.save(module.state_dict(), tmp_path / "best.pt")
+    options = {"labels": list("uvwxyz"), "preprocess": "imagenet-squash-64"}
+    with pytest.raises(CheckpointError, match=r"torchvision/resnet18, timm/resnetblur18; say"):
+        toplabel.load(tmp_path / "best.pt", **options)
+    model = toplabel.load(tmp_path / "best.pt", arch="resnet18", **options)
+    assert model(picture).index == eager_index(module, model, picture)
+
+
+def grey_recipe() -> toplabel.Preprocess:
+    return toplabel.Preprocess(
+        input_size=(64, 64), resize_size=(64, 64), channels="grey", mean=(0.5,), std=(0.25,)
+    )
+
+
+def test_the_zoos_own_preprocessing_is_assumed_only_visibly(tmp_path, picture):
+    module = seeded(import_torchvision().models.resnet18(num_classes=3))
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    model, said = notes(tmp_path / "best.pth", arch="resnet18")
+    assert any(line.startswith("assuming that best.pth was validated") for line in said)
+    assert any("labels are indices" in line for line in said)
+    prediction = model(picture)
+    assert prediction.label == str(prediction.index)
+
+
+def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, picture):
+    timm = import_timm()
+    usual, averaged = (
+        seeded(timm.create_model("resnet10t", num_classes=3, pretrained=False), seed)
+        for seed in (1, 2)
+    )
+    torch.save(
+        {
+            "arch": "resnet10t",
+            "state_dict": usual.state_dict(),
+            "state_dict_ema": averaged.state_dict(),
+        },
+        tmp_path / "last.pth.tar",
+    )
+    options = {"labels": ["a", "b", "c"], "preprocess": "imagenet-squash-64"}
+    for module, ema in ((usual, False), (averaged, True)):
+        model = toplabel.load(tmp_path / "last.pth.tar", ema=ema, **options)
+        with torch.no_grad():
+            expected = module(torch.from_numpy(model.preprocess(picture))[None]).softmax(1).max()
+        assert model(picture).score == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_what_a_lightning_checkpoint_says_of_itself_is_used(tmp_path, picture):
+    module = seeded(GreyNet(3))
+    torch.save(
+        {
+            "pytorch-lightning_version": "2.5.0",
+            "state_dict": {f"model.{k}": v for k, v in module.state_dict().items()},
+            "hyper_parameters": {"lr": 0.1, "class_to_idx": {"ant": 0, "bee": 1, "cat": 2}},
+        },
+        tmp_path / "epoch=3.ckpt",
+    )
+    model = toplabel.load(
+        tmp_path / "epoch=3.ckpt",
+        arch=lambda: GreyNet(3),
+        preprocess=grey_recipe_28(),
+    )
+    assert model.labels.names == ("ant", "bee", "cat")
+    assert model(picture).label == model.labels[eager_index(module, model, picture)]
+
+
+def grey_recipe_28() -> toplabel.Preprocess:
+    return toplabel.Preprocess(
+        input_size=(28, 28), resize_size=(28, 28), channels="grey", mean=(0.5,), std=(0.5,)
+    )
+
+
+def test_safetensors_need_no_pickle(tmp_path, picture):
+    from safetensors.torch import save_file
+
+    module = seeded(GreyNet(3))
+    save_file(module.state_dict(), tmp_path / "best.safetensors")
+    model = toplabel.load(
+        tmp_path / "best.safetensors",
+        arch=GreyNet,
+        arch_args={"num_classes": 3},
+        preprocess=grey_recipe_28(),
+        labels=["a", "b", "c"],
+    )
+    assert model(picture).index == eager_index(module, model, picture)
+
+
+def test_arrays_of_other_channel_counts_reach_a_network_for_them(tmp_path):
+    """Four channels are not taken for alpha where the recipe says that they are channels."""
+    module = seeded(
+        nn.Sequential(
+            nn.Conv2d(4, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 3)
+        )
+    )
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    recipe = toplabel.Preprocess(
+        input_size=(24, 32),
+        resize_mode="squash",
+        resize_size=(24, 32),
+        channels=4,
+        mean=(0.5,) * 4,
+        std=(0.5,) * 4,
+    )
+    model = toplabel.load(
+        tmp_path / "best.pth", arch=module, preprocess=recipe, labels=["a", "b", "c"]
+    )
+    for seed in range(5):
+        array = np.random.default_rng(seed).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+        assert model(array).index == eager_index(module, model, array)
+        assert model(torch.from_numpy(array).permute(2, 0, 1)).index == model(array).index
+
+
+def test_a_part_is_loaded_only_when_that_is_allowed_and_says_its_share(tmp_path):
+    state = seeded(GreyNet(3)).state_dict()
+    del state["head.bias"]
+    torch.save(state, tmp_path / "best.pth")
+    options = {"arch": lambda: GreyNet(3), "preprocess": grey_recipe_28()}
+    with pytest.raises(CheckpointError, match=r"head\.bias"):
+        toplabel.load(tmp_path / "best.pth", **options)
+    _, said = notes(tmp_path / "best.pth", allow_partial=True, **options)
+    assert any("%" in line and "head.bias" in line for line in said)
+
+
+def test_nothing_is_guessed(tmp_path):
+    torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
+    path = tmp_path / "best.pth"
+    with pytest.raises(CheckpointError, match="no architecture of torchvision or timm fits"):
+        toplabel.load(path)
+    arch = {"arch": GreyNet, "arch_args": {"num_classes": 3}}
+    with pytest.raises(PreprocessError, match="--preprocess imagenet-crop-256-224"):
+        toplabel.load(path, **arch)
+    with pytest.raises(LabelsError, match="got 2 labels for a model with 3 outputs"):
+        toplabel.load(path, **arch, preprocess=grey_recipe_28(), labels=["a", "b"])
+    with pytest.raises(CheckpointError, match="head.weight"):
+        toplabel.load(path, arch=GreyNet, arch_args={"num_classes": 4}, preprocess=grey_recipe_28())
+
+
+def test_weights_that_are_not_finite_are_an_error(tmp_path):
+    module = seeded(GreyNet(3))
+    with torch.no_grad():
+        module.head.weight[0, 0] = torch.nan
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    with pytest.raises(ModelError, match="non_finite: 1 tensors .* 'head.weight' first"):
+        toplabel.load(tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_recipe_28())
+
+
+def test_a_whole_pickled_network_is_refused_and_may_be_trusted(tmp_path, picture):
+    module = seeded(GreyNet(3))
+    torch.save(module, tmp_path / "whole.pth")
+    options = {"preprocess": grey_recipe_28(), "labels": ["a", "b", "c"]}
+    with pytest.raises(
+        CheckpointError, match=r"own_networks\.GreyNet.*state_dict.*--allow-global.*--trust"
+    ):
+        toplabel.load(tmp_path / "whole.pth", **options)
+    model = toplabel.load(tmp_path / "whole.pth", trust=True, **options)
+    assert model(picture).index == eager_index(module, model, picture)
+
+
+def test_a_live_predictor_does_not_follow_its_file(tmp_path, picture):
+    module = seeded(import_torchvision().models.mobilenet_v3_small(num_classes=4))
+    path = tmp_path / "best.pth"
+    torch.save(module.state_dict(), path)
+    options = {"labels": list("abcd"), "preprocess": "imagenet-squash-64"}
+    model = toplabel.load(path, engine="torch", **options)
+    before = model(picture).score
+    with path.open("r+b") as file:  # as another training run may
+        file.seek(2000)
+        file.write(bytes(len(path.read_bytes()) - 4000))
+    assert model(picture).score == before
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
+    from toplabel.models.sources import checkpoint
+
+    torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
+    read = checkpoint.read_checkpoint
+
+    def read_then_replace(*arguments, **options):
+        content = read(*arguments, **options)
+        torch.save(seeded(GreyNet(3), 1).state_dict(), tmp_path / "new.pth")
+        (tmp_path / "new.pth").replace(tmp_path / "best.pth")
+        return content
+
+    monkeypatch.setattr(checkpoint, "read_checkpoint", read_then_replace)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        toplabel.load(tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_recipe_28())
+
+
+@pytest.mark.slow
+def test_settings_that_no_tensor_shows_have_to_be_stated(tmp_path):
+    models = import_torchvision().models
+    module = models.inception_v3(
+        num_classes=3, aux_logits=True, transform_input=True, init_weights=False
+    )
+    torch.save(seeded(module).state_dict(), tmp_path / "best.pth")
+    options = {"labels": ["a", "b", "c"], "preprocess": "imagenet-squash-299"}
+    with pytest.raises(CheckpointError, match="--arch-arg transform_input=True"):
+        toplabel.load(tmp_path / "best.pth", arch="inception_v3", **options)
+    for setting in (True, False):
+        model = toplabel.load(
+            tmp_path / "best.pth",
+            arch="inception_v3",
+            arch_args={"aux_logits": True, "transform_input": setting},
+            **options,
+        )
+        module.transform_input = setting
+        picture = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+        with torch.no_grad():
+            logits = module(torch.from_numpy(model.preprocess(picture))[None])
+        assert model(picture).score == pytest.approx(float(logits.softmax(1).max()), abs=1e-3)
+
+
+def test_arguments_of_a_zoos_architecture_may_be_stated(tmp_path, picture):
+    module = seeded(import_torchvision().models.mobilenet_v3_small(num_classes=4))
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    options = {"preprocess": "imagenet-squash-64", "labels": list("abcd")}
+    arch = "torchvision/mobilenet_v3_small"
+    model = toplabel.load(tmp_path / "best.pth", arch=arch, arch_args={"num_classes": 4}, **options)
+    assert model(picture).index == eager_index(module, model, picture)
+    with pytest.raises(CheckpointError, match="num_classes=4"):
+        toplabel.load(tmp_path / "best.pth", arch=arch, arch_args={"num_classes": 5}, **options)
+    with pytest.raises(UsageError, match="cannot be made with {'bogus': 6}"):
+        toplabel.load(tmp_path / "best.pth", arch="resnet34", arch_args={"bogus": 6}, **options)
+
+
+def test_code_that_was_loaded_before_it_changed_is_not_remembered(tmp_path, picture, monkeypatch):
+    """In this process the old class goes on; the next one must not be given it."""
+    (tmp_path / "mynets.py").write_text(
+        NETS.read_text() + "\n\nclass Mine(GreyNet):\n    sign = 1\n\n"
+        "    def forward(self, x):\n        return self.sign * super().forward(x)\n"
+    )
+    module = seeded(GreyNet(3))
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    recipe = tmp_path / "p.json"
+    recipe.write_text(grey_recipe_28().to_json())
+    monkeypatch.chdir(tmp_path)
+    options = {
+        "arch": "mynets:Mine",
+        "arch_args": {"num_classes": 3},
+        "labels": ["a", "b", "c"],
+        "preprocess": str(recipe),
+    }
+    script = f"""
+import numpy, toplabel
+picture = numpy.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=numpy.uint8)
+print(toplabel.load("./best.pth", **{options!r})(picture))
+"""
+    toplabel.load("./best.pth", **options).compile()
+    changed = (tmp_path / "mynets.py").read_text().replace("sign = 1", "sign = -1")
+    (tmp_path / "mynets.py").write_text(changed)
+    toplabel.load("./best.pth", **options).compile()
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    logits = module(torch.from_numpy(grey_recipe_28()(picture))[None])
+    assert run.stdout.strip() == "abc"[int((-logits).argmax())], run.stderr
+
+
+def test_names_in_the_order_of_text_are_told_for_any_model(tmp_path):
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    recipe = toplabel.Preprocess(
+        input_size=(8, 8), resize_size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    said = []
+    toplabel.wrap(module, labels=["1", "10", "2", "3"], preprocess=recipe, notify=said.append)
+    assert any("ImageFolder" in line for line in said)
+    said.clear()
+    toplabel.wrap(module, labels=list("abcd"), preprocess=recipe).save(tmp_path / "m.toplabel")
+    _, said = notes(tmp_path / "m.toplabel", labels=["1", "10", "2", "3"])
+    assert any("ImageFolder" in line for line in said)
+
+
+def test_doubts_are_told_at_every_start(tmp_path, picture):
+    torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
+    recipe = tmp_path / "p.json"
+    recipe.write_text(grey_recipe_28().to_json())
+    options = {"arch": f"{NETS}:GreyNet", "arch_args": {"num_classes": 3}}
+    for _ in range(2):
+        model, said = notes(tmp_path / "best.pth", preprocess=str(recipe), **options)
+        model(picture)
+        model.compile()
+        assert "best.pth has no class names: labels are indices; say --labels for names" in said
+
+
+def test_label_follows_the_folder_and_takes_lists(tmp_path, monkeypatch):
+    for name, answers in (("one", ["a", "a"]), ("two", ["b", "b"])):
+        module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        with torch.no_grad():
+            module[2].weight.normal_(0, 5, generator=torch.Generator().manual_seed(0))
+        recipe = toplabel.Preprocess(
+            input_size=(8, 8), resize_size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3
+        )
+        (tmp_path / name).mkdir()
+        toplabel.wrap(module, labels=answers, preprocess=recipe).save(
+            tmp_path / name / "m.toplabel"
+        )
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    found = []
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        found.append(toplabel.label(picture, model="m.toplabel"))
+    assert found == ["a", "b"]
+    assert toplabel.label(picture, model="m.toplabel", labels=["x", "x"]) == "x"
+
+
+def test_what_only_checkpoints_need_is_refused_elsewhere():
+    with pytest.raises(UsageError, match="got arch for the embedded model"):
+        toplabel.load(arch="resnet18")
+
+
+def test_labels_may_be_stated_for_any_model(picture):
+    names = [f"class {index}" for index in range(1000)]
+    assert toplabel.load(labels=names)(picture).label.startswith("class ")
+    with pytest.raises(LabelsError, match="got 2 labels"):
+        toplabel.load(labels=["a", "b"])
+
+
+@pytest.fixture(scope="module")
+def resnet20(tmp_path_factory) -> dict:
+    recipe = tmp_path_factory.mktemp("recipe") / "p.json"
+    recipe.write_text(json.dumps(AS_CIFAR))
+    return {"arch": f"{NETS}:ResNet20", "preprocess": str(recipe)}
+
+
+@pytest.mark.shared_data
+def test_a_real_checkpoint_gives_the_indices_of_eager_pytorch(shared_data, tmp_path, resnet20):
+    """In the library, and from a packed bundle in a process without torch."""
+    reference = json.loads((shared_data / "reference" / "resnet20_cifar10.json").read_text())
+    path = shared_data / "checkpoints" / "resnet20-12fca82f.th"
+    paths = [str(shared_data / "cifar10-test" / name) for name in reference["index"]]
+    expected = list(reference["index"].values())
+    model = toplabel.load(path, labels=shared_data / "cifar10-test", **resnet20)
+    assert model.labels.names == CIFAR
+    found = list(model.stream(paths, top_k=1))
+    assert [one.index for one in found] == expected
+    for batch_size in (1, 7, 64):
+        other = toplabel.load(
+            path, labels=shared_data / "cifar10-test", batch_size=batch_size, **resnet20
+        )
+        scores = [one.score for one in other.stream(paths, top_k=1)]
+        assert np.allclose(scores, [one.score for one in found], rtol=0, atol=1e-4)
+    right = sum(Path(path).parent.name == one.label for path, one in zip(paths, found, strict=True))
+    assert right == reference["correct"] == 795
+    model.save(tmp_path / "cifar.toplabel")
+    script = f"""
+import sys, json
+sys.modules["torch"] = None
+import toplabel
+model = toplabel.load({str(tmp_path / "cifar.toplabel")!r})
+print(json.dumps([one.index for one in model.stream(json.load(sys.stdin), top_k=1)]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(paths),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(run.stdout) == expected
+
+
+@pytest.mark.shared_data
+def test_the_command_line_gives_the_same_and_packs_it(shared_data, tmp_path, resnet20):
+    reference = json.loads((shared_data / "reference" / "resnet20_cifar10.json").read_text())
+    folder = shared_data / "cifar10-test"
+    stated = [
+        "--arch", resnet20["arch"], "--arch-arg", "num_classes=10",
+        "--preprocess", resnet20["preprocess"], "--labels", folder,
+    ]  # fmt: skip
+    checkpoint = shared_data / "checkpoints" / "resnet20-12fca82f.th"
+    packed = tmp_path / "cifar.toplabel"
+    for arguments in (
+        [folder, "--json", "-m", checkpoint, *stated],
+        ["pack", checkpoint, *stated, "-o", packed],
+        [folder, "--json", "-m", packed],
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "toplabel", *map(str, arguments)], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        records = [json.loads(line) for line in run.stdout.splitlines()]
+        if arguments[0] != "pack":
+            found = {str(Path(r["source"]).relative_to(folder)): r["index"] for r in records}
+            assert found == reference["index"]
+
+
+def test_the_wrong_class_stops_with_the_names_that_differ(shared_data, tmp_path):
+    path = shared_data / "checkpoints" / "resnet20-12fca82f.th"
+    with pytest.raises(CheckpointError, match=r"linear\.weight: the file has"):
+        toplabel.load(
+            path, arch=ResNet20, arch_args={"num_classes": 100}, preprocess="imagenet-squash-32"
+        )
+
+
+def test_an_image_file_is_no_checkpoint(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.png")
+    with pytest.raises(CheckpointError, match="it is an image"):
+        toplabel.load(tmp_path / "cat.png")

@@ -1,0 +1,123 @@
+"""Weights come from the caches of torch and the Hub, else from the network, else not at all."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from toplabel.errors import DownloadError
+
+pytestmark = pytest.mark.torch
+pytest.importorskip("torch")
+
+CONTENT = b"weights" * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
+NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server with one good and one damaged file."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / f"good-{DIGEST}.pth").write_bytes(CONTENT)
+    (folder / "damaged-00000000.pth").write_bytes(CONTENT)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder)) as running:
+        thread = Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+        thread.join()
+
+
+def test_downloads_once_into_the_cache_of_torch(torch_home: Path, server: str) -> None:
+    from toplabel.models.sources.fetch import fetch_url
+
+    told: list[str] = []
+    url = f"{server}/good-{DIGEST}.pth"
+    path = fetch_url(url, offline=False, notify=told.append)
+    assert path == torch_home / f"good-{DIGEST}.pth"
+    assert path.read_bytes() == CONTENT
+    assert told == [f"downloading {url}"]
+    assert fetch_url(url, offline=True, notify=told.append) == path
+    assert len(told) == 1
+
+
+def test_nothing_goes_to_standard_output(
+    torch_home: Path, server: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from toplabel.models.sources.fetch import fetch_url
+
+    fetch_url(f"{server}/good-{DIGEST}.pth", offline=False, notify=lambda text: None)
+    assert capfd.readouterr().out == ""
+
+
+def test_refuses_a_download_whose_hash_is_wrong(torch_home: Path, server: str) -> None:
+    from toplabel.models.sources.fetch import fetch_url
+
+    with pytest.raises(DownloadError, match="invalid hash value"):
+        fetch_url(f"{server}/damaged-00000000.pth", offline=False, notify=lambda text: None)
+    assert not list(torch_home.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("missing-00000000.pth", "404"), ("good-00000000.pth", "refused")]
+)
+def test_says_what_is_missing_where_and_why(
+    torch_home: Path, server: str, name: str, reason: str
+) -> None:
+    from toplabel.models.sources.fetch import fetch_url
+
+    address = server if reason == "404" else NOBODY
+    with pytest.raises(DownloadError, match=reason) as caught:
+        fetch_url(f"{address}/{name}", offline=False, notify=lambda text: None)
+    assert str(torch_home / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_offline_never_asks_the_network(torch_home: Path) -> None:
+    from toplabel.models.sources.fetch import fetch_url
+
+    with pytest.raises(DownloadError, match=r"x-00000000.pth is not on this machine, and down"):
+        fetch_url(f"{NOBODY}/x-00000000.pth", offline=True, notify=lambda text: None)
+
+
+def test_a_hub_that_is_not_there_is_noticed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    from toplabel.models.sources.fetch import fetch_from_hub
+
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    start = time.monotonic()
+    with pytest.raises(
+        DownloadError, match=f"org/name is not on this machine .looked in {tmp_path}"
+    ):
+        fetch_from_hub("org/name", revision=None, choose=lambda n: n, notify=lambda text: None)
+    assert time.monotonic() - start < 3
+
+
+def test_hf_hub_offline_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    from toplabel.models.sources.fetch import fetch_from_hub
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE forbids"):
+        fetch_from_hub("org/name", revision=None, choose=lambda n: n, notify=lambda text: None)

@@ -1,0 +1,264 @@
+"""Image classifiers of transformers load from folders and from the Hub's cache."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.torch
+
+import torch  # noqa: E402
+
+from toplabel.errors import (  # noqa: E402
+    CheckpointError,
+    DownloadError,
+    LabelsError,
+    ModelError,
+    PreprocessError,
+)
+from toplabel.models.sources import load_model  # noqa: E402
+from toplabel.models.zoo_import import import_torchvision  # noqa: E402
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+RECIPE = {
+    "image_processor_type": "ViTImageProcessor",
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.25, 0.25, 0.25],
+    "resample": 2,
+    "rescale_factor": 1 / 255,
+    "size": {"height": 32, "width": 32},
+}
+
+
+def write_folder(folder: Path, *, kind: str = "ViTForImageClassification", **changes: Any) -> Any:
+    """A folder as `save_pretrained` writes it; returns the network."""
+    import_torchvision()
+    import transformers
+
+    names = {"id2label": {0: "cat", 1: "dog", 2: "owl"}, "num_labels": 3} | changes
+    config = transformers.ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        **names,
+    )
+    torch.manual_seed(0)
+    network = getattr(transformers, kind)(config)
+    folder.mkdir(exist_ok=True, parents=True)
+    network.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(RECIPE))
+    return network.eval()
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def to_pickle(folder: Path) -> None:
+    """Store the folder's weights as a pickle instead of safetensors."""
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def test_loads_a_folder_with_its_names_and_recipe(tmp_path: Path) -> None:
+    network = write_folder(tmp_path)
+    model = load_model(tmp_path, offline=True)
+    assert model.name == str(tmp_path)
+    assert model.architecture == "transformers/vit"
+    assert tuple(model.labels) == ("cat", "dog", "owl")
+    assert model.preprocess.input_size == (32, 32)
+    assert model.preprocess.std == (0.25, 0.25, 0.25)
+    assert not model.multi_label
+    assert not model.module.training
+    assert [path.name for path in model.weights_files] == [
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+    ]
+    batch = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model.module(batch), network(batch).logits)
+
+
+def test_loads_quietly(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path)
+    capfd.readouterr()
+    load_model(tmp_path, offline=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
+    write_folder(tmp_path).half().save_pretrained(tmp_path)
+    model = load_model(tmp_path, offline=True)
+    assert {parameter.dtype for parameter in model.module.parameters()} == {torch.float32}
+
+
+def test_loads_from_the_cache_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--owls"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    write_folder(repository / "snapshots" / COMMIT)
+    (repository / "snapshots" / COMMIT / "README.md").write_text("---\nlicense: mit\n---\n# Owls\n")
+    for name in ("hf/org/owls", f"hf-hub:org/owls@{COMMIT}"):
+        model = load_model(name, offline=True)
+        assert model.name == f"hf/org/owls@{COMMIT}"
+        assert model.provenance["revision"] == COMMIT
+        assert model.provenance["licence"] == "mit"
+
+
+def test_says_what_is_missing_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DownloadError, match="org/owls is not in the Hugging Face cache"):
+        load_model("hf/org/owls", offline=True)
+
+
+def test_placeholders_are_no_names(tmp_path: Path) -> None:
+    write_folder(tmp_path, id2label={0: "LABEL_0", 1: "LABEL_1"}, num_labels=2)
+    labels = load_model(tmp_path, offline=True).labels
+    assert not labels.named
+    assert tuple(labels) == ("0", "1")
+
+
+def test_a_config_without_names_gives_indices(tmp_path: Path) -> None:
+    write_folder(tmp_path, id2label={0: "a", 1: "b"}, num_labels=2)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["id2label"], config["label2id"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not load_model(tmp_path, offline=True).labels.named
+
+
+def test_refuses_names_with_a_gap(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    change_config(tmp_path, id2label={"0": "cat", "1": "dog", "3": "owl"})
+    with pytest.raises(LabelsError, match="without one for index 2"):
+        load_model(tmp_path, offline=True)
+
+
+def test_knows_multi_label_models(tmp_path: Path) -> None:
+    write_folder(tmp_path, problem_type="multi_label_classification")
+    assert load_model(tmp_path, offline=True).multi_label
+
+
+@pytest.mark.parametrize("kind", ["ViTModel", "ViTForMaskedImageModeling"])
+def test_refuses_what_is_no_image_classifier(tmp_path: Path, kind: str) -> None:
+    write_folder(tmp_path, kind=kind)
+    with pytest.raises(ModelError, match=f"holds {kind}, which is no image classifier"):
+        load_model(tmp_path, offline=True)
+
+
+def test_refuses_a_head_that_was_never_trained(tmp_path: Path) -> None:
+    write_folder(tmp_path, kind="ViTModel")
+    change_config(tmp_path, architectures=["ViTForImageClassification"])
+    with pytest.raises(CheckpointError, match=r"untrained, among them classifier\.bias"):
+        load_model(tmp_path, offline=True)
+
+
+def test_refuses_a_head_of_another_size(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    change_config(tmp_path, id2label={"0": "cat", "1": "dog"})
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path, offline=True)
+
+
+def test_never_runs_code_of_a_repository(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    auto_map = {"AutoModelForImageClassification": "mine.MineForImageClassification"}
+    change_config(
+        tmp_path,
+        model_type="mine",
+        architectures=["MineForImageClassification"],
+        auto_map=auto_map,
+    )
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
+    with pytest.raises(ModelError, match="code of its own, which is never run"):
+        load_model(tmp_path, offline=True)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_refuses_to_guess_the_preprocessing(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    with pytest.raises(PreprocessError, match=r"has no preprocessor_config\.json"):
+        load_model(tmp_path, offline=True)
+
+
+def test_takes_a_stated_preprocessing(tmp_path: Path) -> None:
+    from toplabel.preprocess import Preprocess
+
+    write_folder(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    recipe = Preprocess(input_size=(32, 32), resize_size=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert load_model(tmp_path, offline=True, preprocess=recipe).preprocess == recipe
+
+
+def test_reads_pickled_weights_without_running_code(tmp_path: Path) -> None:
+    network = write_folder(tmp_path / "good")
+    to_pickle(tmp_path / "good")
+    batch = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        answer = load_model(tmp_path / "good", offline=True).module(batch)
+        assert torch.equal(answer, network(batch).logits)
+    torch.save({"code": Trap(tmp_path / "sprung")}, tmp_path / "good" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="cannot load"):
+        load_model(tmp_path / "good", offline=True)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_an_old_torch_reads_no_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    from toplabel.errors import MissingDependency
+    from toplabel.models.sources.weights import demand_safe_pickles
+
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    demand_safe_pickles([Path("model.safetensors")])
+    with pytest.raises(MissingDependency, match="CVE-2026-24747"):
+        demand_safe_pickles([Path("pytorch_model.bin")])
+
+
+def test_notices_missing_shards(tmp_path: Path) -> None:
+    network = write_folder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path, max_shard_size="40KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert set(shards) < set(load_model(tmp_path, offline=True).weights_files)
+    shards[0].unlink()
+    with pytest.raises(CheckpointError, match="not all of them"):
+        load_model(tmp_path, offline=True)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+def test_refuses_a_damaged_config(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"cannot read .*config\.json"):
+        load_model(tmp_path, offline=True)
+
+
+def test_refuses_a_config_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"editor": "vim"}')
+    with pytest.raises(ModelError, match="neither a model_type"):
+        load_model(tmp_path, offline=True)
+
+
+class Trap:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)

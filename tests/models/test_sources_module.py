@@ -1,0 +1,262 @@
+"""A live network becomes a Model, unless its answers are not those of a classifier."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from toplabel.errors import LabelsError, ModelError, PreprocessError  # noqa: E402
+from toplabel.models.sources.module import check_module, from_module, logits_module  # noqa: E402
+from toplabel.preprocess import Preprocess  # noqa: E402
+
+RECIPE = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+class TinyNet(nn.Module):
+    """Three classes; `finish` makes its output of the scores."""
+
+    def __init__(self, finish: Callable[[torch.Tensor], Any] = lambda scores: scores) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 3)
+        self.finish = finish
+
+    def forward(self, batch: torch.Tensor) -> Any:
+        return self.finish(self.head(self.dropout(self.features(batch))))
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+
+
+def test_uses_the_network_itself_in_eval_mode() -> None:
+    network = TinyNet()
+    model = from_module(network, preprocess=RECIPE, labels=["cat", "dog", "owl"])
+    assert not network.training
+    assert model.module.network is network
+    assert model.name == "TinyNet"
+    assert tuple(model.labels) == ("cat", "dog", "owl")
+    assert model.preprocess is RECIPE
+    batch = torch.rand(2, 3, 16, 16)
+    assert torch.equal(model.module(batch), network(batch))
+
+
+def test_takes_class_to_idx_and_a_name() -> None:
+    model = from_module(TinyNet(), preprocess=RECIPE, labels={"b": 1, "a": 0, "c": 2}, name="abc")
+    assert tuple(model.labels) == ("a", "b", "c")
+    assert model.name == "abc"
+
+
+def test_without_labels_answers_are_indices() -> None:
+    labels = from_module(TinyNet(), preprocess=RECIPE).labels
+    assert tuple(labels) == ("0", "1", "2")
+    assert not labels.named
+
+
+def test_takes_a_torchvision_transform() -> None:
+    from toplabel.models.zoo_import import import_torchvision
+
+    transforms = import_torchvision().transforms
+    transform = transforms.Compose(
+        [
+            transforms.Resize(20),
+            transforms.CenterCrop(16),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.25,) * 3),
+        ]
+    )
+    recipe = from_module(TinyNet(), preprocess=transform).preprocess
+    assert recipe.resize_size == (20, 20)
+    assert recipe.std == (0.25,) * 3
+
+
+def test_refuses_a_transform_that_nobody_knows() -> None:
+    with pytest.raises(PreprocessError):
+        from_module(TinyNet(), preprocess=object())
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [
+        lambda scores: scores[:, :, None, None],
+        Output,
+        lambda scores: {"logits": scores},
+        lambda scores: {"out": scores, "aux": scores},
+        lambda scores: (scores,),
+        lambda scores: scores.double(),
+    ],
+)
+def test_finds_the_scores_in_many_forms(finish: Callable[[torch.Tensor], Any]) -> None:
+    network = TinyNet(finish).eval()
+    scores = logits_module(network)(torch.rand(2, 3, 16, 16))
+    assert scores.shape == (2, 3)
+    assert scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("finish", "described"),
+    [
+        (lambda scores: (scores, scores), "a tuple of 2"),
+        (lambda scores: {"boxes": scores}, "a dict with boxes"),
+        (lambda scores: scores[:, :, None], r"shape \(1, 3, 1\)"),
+        (lambda scores: scores.argmax(1), r"torch.int64 tensor of shape \(1,\)"),
+        (lambda scores: "cat", "a str"),
+    ],
+)
+def test_says_what_came_back_instead_of_scores(
+    finish: Callable[[torch.Tensor], Any], described: str
+) -> None:
+    with pytest.raises(ModelError, match=f"the network gave .*{described}"):
+        from_module(TinyNet(finish), preprocess=RECIPE)
+
+
+def test_refuses_dropout_that_is_left_on() -> None:
+    def finish(scores: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(scores, 0.5, training=True)
+
+    with pytest.raises(ModelError, match="differently each time.*dropout"):
+        from_module(TinyNet(finish), preprocess=RECIPE)
+
+
+def test_refuses_noise_in_the_forward() -> None:
+    with pytest.raises(ModelError, match="differently each time"):
+        from_module(TinyNet(lambda s: s + 1e-3 * torch.randn_like(s)), preprocess=RECIPE)
+
+
+def test_refuses_a_softmax_over_the_batch() -> None:
+    with pytest.raises(ModelError, match=r"depends on the other pictures.*dim=0"):
+        from_module(TinyNet(lambda scores: scores.softmax(0)), preprocess=RECIPE)
+
+
+def test_refuses_batch_normalisation_without_running_statistics() -> None:
+    network = TinyNet()
+    network.features[1] = nn.BatchNorm2d(8, track_running_stats=False)
+    with pytest.raises(ModelError, match="depends on the other pictures"):
+        from_module(network, preprocess=RECIPE)
+
+
+def test_refuses_a_part_that_stays_in_training_mode() -> None:
+    class Stubborn(nn.BatchNorm2d):
+        def train(self, mode: bool = True) -> "Stubborn":
+            return super().train(True)
+
+    network = TinyNet()
+    network.features[1] = Stubborn(8)
+    with pytest.raises(ModelError, match=r"stays in training mode.*features\.1"):
+        from_module(network, preprocess=RECIPE)
+
+
+def test_refuses_scores_that_are_not_finite() -> None:
+    network = TinyNet()
+    network.head.weight.data.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        from_module(network, preprocess=RECIPE)
+
+
+def test_a_single_output_is_for_multi_label_models() -> None:
+    def first(scores: torch.Tensor) -> torch.Tensor:
+        return scores[:, :1]
+
+    with pytest.raises(ModelError, match="multi_label=True"):
+        from_module(TinyNet(first), preprocess=RECIPE)
+    model = from_module(TinyNet(first), preprocess=RECIPE, labels=["cat"], multi_label=True)
+    assert model.multi_label
+
+
+def test_refuses_labels_that_do_not_fit() -> None:
+    with pytest.raises(LabelsError, match="got 2 labels for TinyNet, which has 3 outputs"):
+        from_module(TinyNet(), preprocess=RECIPE, labels=["cat", "dog"])
+
+
+def test_says_the_shape_that_the_network_does_not_take() -> None:
+    grey = Preprocess(
+        input_size=(16, 16), resize_size=(16, 16), channels="grey", mean=(0.5,), std=(0.5,)
+    )
+    with pytest.raises(ModelError, match=r"fails on a batch of shape \(1, 1, 16, 16\)"):
+        from_module(TinyNet(), preprocess=grey)
+
+
+def test_accepts_a_network_that_takes_one_image_at_a_time() -> None:
+    def finish(scores: torch.Tensor) -> torch.Tensor:
+        return scores.view(1, 3)
+
+    assert len(from_module(TinyNet(finish), preprocess=RECIPE).labels) == 3
+
+
+def test_leaves_buffers_and_random_state_as_they_were() -> None:
+    class Counting(TinyNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, batch: torch.Tensor) -> Any:
+            self.calls += 1
+            torch.rand(1)
+            return super().forward(batch)
+
+    network = Counting()
+    state = torch.random.get_rng_state()
+    from_module(network, preprocess=RECIPE)
+    assert network.calls == 0
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_copies_a_network_of_another_dtype() -> None:
+    network = TinyNet().half()
+    model = from_module(network, preprocess=RECIPE)
+    assert network.head.weight.dtype == torch.float16
+    assert model.module.network.head.weight.dtype == torch.float32
+
+
+def test_unpacks_data_parallel() -> None:
+    network = TinyNet()
+    model = from_module(nn.DataParallel(network), preprocess=RECIPE)
+    assert model.module.network is network
+    assert model.name == "TinyNet"
+
+
+@pytest.mark.parametrize("given", [{"weight": torch.zeros(1)}, "model.pth", None])
+def test_refuses_what_is_no_network(given: Any) -> None:
+    with pytest.raises(ModelError, match=r"expected a torch\.nn\.Module"):
+        from_module(given, preprocess=RECIPE)
+
+
+def test_refuses_networks_without_weights() -> None:
+    with pytest.raises(ModelError, match="lazy layers"):
+        from_module(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), preprocess=RECIPE)
+    with torch.device("meta"):
+        network = TinyNet()
+    with pytest.raises(ModelError, match="device 'meta'"):
+        from_module(network, preprocess=RECIPE)
+
+
+def test_the_architecture_names_class_and_file() -> None:
+    architecture = from_module(TinyNet(), preprocess=RECIPE).architecture
+    name, _, digest = architecture.partition("@")
+    assert name.endswith("test_sources_module.TinyNet")
+    assert len(digest) == 16
+
+
+def test_models_of_sources_pass_the_check_too() -> None:
+    model = from_module(TinyNet(), preprocess=RECIPE)
+    check_module(model)
+    wrong = dataclasses.replace(model, module=TinyNet(lambda scores: scores.softmax(0)).eval())
+    with pytest.raises(ModelError, match="depends on the other pictures"):
+        check_module(wrong)

@@ -1,0 +1,121 @@
+"""Sorting: a folder for each label, whatever the labels are called."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import toplabel
+from run_material import colour_bytes, draw_colours, local_predictor
+from toplabel.errors import UsageError
+from toplabel.labels.labels import Labels
+from toplabel.runs.entry import Entry
+from toplabel.runs.sorting import Sorting, folder_names
+
+
+def test_labels_that_share_a_name_get_folders_of_their_own() -> None:
+    labels = Labels(("crane", "cat", "Cat", "crane", "dog/cat", "..", "CON", "a:b", "dog_cat"))
+    assert folder_names(labels) == (
+        "crane-0",
+        "cat-1",
+        "Cat-2",
+        "crane-3",
+        "dog_cat-4",
+        "class-5",
+        "CON_",
+        "a_b",
+        "dog_cat-8",
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=20))
+def test_folders_are_all_different_and_stay_in_their_place(names: list[str]) -> None:
+    found = folder_names(Labels(tuple(names)))
+    assert len({name.casefold() for name in found}) == len(names)
+    for name in found:
+        assert name not in ("", ".", "..")
+        assert "/" not in name
+        assert "\0" not in name
+        assert len(os.fsencode(name.encode("utf-8", "replace"))) < 200
+
+
+def test_a_name_that_looks_like_anothers_index_takes_nobodys_folder() -> None:
+    found = folder_names(Labels(("a", "A", "a-0", "A-1")))
+    assert len({name.casefold() for name in found}) == 4
+
+
+@pytest.mark.parametrize("how", ["copy_to", "link_to"])
+def test_images_go_to_their_labels_folder(tmp_path: Path, how: str) -> None:
+    draw_colours(tmp_path / "photos", 6)
+    draw_colours(tmp_path / "photos" / "more", 3, first=3)
+    (tmp_path / "photos" / "bad.png").write_bytes(b"?")
+    (tmp_path / "photos" / "more" / "00003.png").write_bytes(colour_bytes(6))
+    sort = {how: tmp_path / "sorted"}
+    toplabel.run(tmp_path / "photos", tmp_path / "a.csv", model=local_predictor(), **sort)
+    found = {
+        folder: sorted(os.listdir(tmp_path / "sorted" / folder))
+        for folder in os.listdir(tmp_path / "sorted")
+    }
+    assert sorted(found) == ["blue", "green", "red"]
+    assert len(found["red"]) == 3  # 0, 3 and the other 3
+    assert {"00000.png", "00003.png"} < set(found["red"])
+    for folder, names in found.items():
+        for name in names:
+            path = tmp_path / "sorted" / folder / name
+            assert path.is_symlink() == (how == "link_to")
+            assert path.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["copy", "link"])
+def test_placing_twice_changes_nothing(tmp_path: Path, how: str) -> None:
+    paths = draw_colours(tmp_path / "photos", 3)
+    sorting = Sorting(folder=tmp_path / "sorted", how=how, names=("red", "green", "blue"))  # type: ignore[arg-type]
+    entries, classes = [Entry(path) for path in paths], np.array([0, 0, -1], np.int32)
+    for _ in range(2):
+        sorting.place(entries, classes)
+        assert sorted(os.listdir(tmp_path / "sorted" / "red")) == ["00000.png", "00001.png"]
+
+
+def test_a_folder_for_copies_within_the_inputs_is_refused(tmp_path: Path) -> None:
+    draw_colours(tmp_path / "photos", 2)
+    with pytest.raises(UsageError, match="within the input"):
+        toplabel.run(
+            tmp_path / "photos",
+            tmp_path / "a.csv",
+            model=local_predictor(),
+            copy_to=tmp_path / "photos" / "sorted",
+        )
+
+
+def test_links_need_files(tmp_path: Path) -> None:
+    sorting = Sorting(folder=tmp_path, how="link", names=("red",))
+    with pytest.raises(UsageError, match="use --copy-to"):
+        sorting.check([Entry("a.tar#1.jpg", "tar", "a.tar", (0, 1))])
+    with pytest.raises(UsageError, match="use --copy-to"):
+        sorting.check([Entry("https://example.org/1.jpg")])
+
+
+def test_images_of_a_finished_run_are_sorted_when_that_is_asked_for_later(tmp_path: Path) -> None:
+    draw_colours(tmp_path / "photos", 3)
+    toplabel.run(tmp_path / "photos", tmp_path / "a.csv", model=local_predictor())
+    for _ in range(2):
+        summary = toplabel.run(
+            tmp_path / "photos",
+            tmp_path / "a.csv",
+            model=local_predictor(),
+            copy_to=tmp_path / "sorted",
+        )
+        assert summary.new == 0
+        assert sorted(os.listdir(tmp_path / "sorted")) == ["blue", "green", "red"]
+    draw_colours(tmp_path / "photos", 1, first=30)
+    toplabel.run(
+        tmp_path / "photos",
+        tmp_path / "a.csv",
+        model=local_predictor(),
+        copy_to=tmp_path / "sorted",
+    )
+    assert len(os.listdir(tmp_path / "sorted" / "red")) == 2

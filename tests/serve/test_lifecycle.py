@@ -1,0 +1,382 @@
+"""From the start of a server to its end, and what the command line says on the way."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import pytest
+
+import toplabel
+from serving import CAT, ROOT, Server, head, read_all, serving, wait_until
+from toplabel.errors import UsageError
+from toplabel.serve.tokens import read_token
+
+SLOW = """
+import time
+from toplabel.serve import models
+answer = models.ServedModel.answer
+def slowly(self, content, **kwargs):
+    time.sleep({seconds} if content != models.PICTURE else 0)
+    return answer(self, content, **kwargs)
+models.ServedModel.answer = slowly
+from toplabel.cli import main
+main()
+"""
+TOKEN = "a-token-of-sixteen-or-more"
+
+
+def refused(*arguments: str) -> tuple[int, list[str]]:
+    """The exit status and the lines on standard error of a start that fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "toplabel", "serve", "--port", "0", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_what_is_in_flight_is_finished_and_new_requests_see_that_it_is_not_ready():
+    with serving("--lame-duck", "1", code=SLOW.format(seconds=1.5)) as server:
+        statuses: list[int] = []
+        clients = [
+            threading.Thread(target=lambda: statuses.append(server.classify(CAT).status))
+            for _ in range(2)
+        ]
+        for client in clients:
+            client.start()
+        assert wait_until(lambda: server.metric("toplabel_requests_in_flight") == 3)
+        server.process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: server.ask("GET", "/health/ready").status == 503, seconds=0.9)
+        assert server.ask("GET", "/health/live").status == 200
+        assert server.ask("GET", "/health/live").headers["connection"] == "close"
+        for client in clients:
+            client.join()
+        assert statuses == [200, 200]
+        assert server.process.wait(10) == 0
+
+
+def test_a_second_signal_ends_it_at_once():
+    with serving(code=SLOW.format(seconds=20)) as server:
+        threading.Thread(target=lambda: _ignore_errors(server), daemon=True).start()
+        assert wait_until(lambda: server.metric("toplabel_requests_in_flight") == 2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        started = time.monotonic()
+        assert server.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+        assert time.monotonic() - started < 1
+
+
+@pytest.mark.slow
+def test_what_is_not_finished_in_time_is_cut_off_and_the_status_says_so():
+    with serving("--drain-timeout", "0.5", code=SLOW.format(seconds=20)) as server:
+        threading.Thread(target=lambda: _ignore_errors(server), daemon=True).start()
+        assert wait_until(lambda: server.metric("toplabel_requests_in_flight") == 2)
+        assert server.stop(timeout=5) == 1
+
+
+def _ignore_errors(server: Server) -> None:
+    try:
+        server.classify(CAT)
+    except OSError:
+        return
+
+
+def test_while_models_are_loaded_it_is_live_and_not_ready(tmp_path: Path):
+    code = """
+import toplabel, time, sys, threading
+load = toplabel.load
+def slow_load(*args, **kwargs):
+    time.sleep(2)
+    return load(*args, **kwargs)
+import toplabel.models.load
+toplabel.load = slow_load
+from toplabel.cli import main
+main()
+"""
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "serve", "--port", str(port)],
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    server = Server(process, port)  # type: ignore[arg-type]
+    try:
+        assert wait_until(lambda: _status(server, "/health/live") == 200)
+        ready = server.ask("GET", "/health/ready")
+        assert (ready.status, ready.code) == (503, "not_ready")
+        early = server.classify(CAT)
+        assert (early.status, early.code) == (503, "not_ready")
+        assert early.headers["retry-after"] == "1"
+        assert wait_until(lambda: _status(server, "/health/ready") == 200, seconds=10)
+        assert server.classify(CAT).status == 200
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _status(server: Server, path: str) -> int:
+    try:
+        return server.ask("GET", path).status
+    except ConnectionRefusedError:
+        return 0
+
+
+def test_a_slow_request_is_answered_with_503_when_its_time_is_up():
+    with serving("--request-timeout", "0.5", code=SLOW.format(seconds=5)) as server:
+        started = time.monotonic()
+        reply = server.classify(CAT)
+        assert (reply.status, reply.code) == (503, "busy")
+        assert time.monotonic() - started < 2
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_start_with_one_line(tmp_path: Path):
+    bad = tmp_path / "bad.toplabel"
+    bad.write_bytes(b"no bundle")
+    for model in (str(bad), str(tmp_path / "missing.toplabel")):
+        status, lines = refused("-m", model)
+        assert status == 2
+        assert len(lines) == 1
+        assert model in lines[0]
+
+
+@pytest.mark.slow
+def test_an_address_that_is_taken_stops_the_start_with_one_line():
+    with serving() as server:
+        status, lines = refused("--port", str(server.port))
+    assert (status, len(lines)) == (2, 1)
+    assert "choose another --port" in lines[0]
+
+
+@pytest.mark.slow
+def test_statements_about_a_model_are_for_one_model(tmp_path: Path):
+    status, lines = refused("-m", "a", "-m", "b", "--labels", "x.txt")
+    assert (status, len(lines)) == (2, 1)
+    assert "--labels" in lines[0]
+
+
+@pytest.mark.slow
+def test_a_server_for_all_addresses_without_a_token_warns_in_one_line():
+    with serving("--host", "0.0.0.0") as server:
+        warnings = [line for line in server.lines if "warning" in line]
+        assert len(warnings) == 1
+        assert "--token-file" in warnings[0]
+    with serving("--host", "0.0.0.0", environment={"TOPLABEL_TOKEN": TOKEN}) as server:
+        assert not [line for line in server.lines if "warning" in line]
+
+
+@pytest.mark.slow
+def test_it_listens_at_127_0_0_1_only():
+    with serving() as server:
+        rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        listening = [row.split()[1] for row in rows if row.split()[3] == "0A"]
+        assert f"0100007F:{server.port:04X}" in listening
+        assert f"00000000:{server.port:04X}" not in listening
+
+
+def test_a_token_is_asked_for_by_all_but_health_and_the_page(tmp_path: Path):
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    with serving("--token-file", str(file)) as server:
+        for path in ("/health/live", "/health/ready", "/v2/health/live", "/docs"):
+            assert server.ask("GET", path).status == 200
+        for method, path in (
+            ("POST", "/v1/classify"),
+            ("GET", "/v1/models"),
+            ("GET", "/metrics"),
+            ("POST", "/v2/models/efficientnet_lite0/infer"),
+            ("POST", "/models/efficientnet_lite0"),
+            ("GET", "/nowhere"),
+        ):
+            reply = server.ask(method, path, b"" if method == "POST" else None)
+            assert reply.status == 401
+            assert reply.headers["www-authenticate"] == "Bearer"
+        for wrong in ("Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xe9", TOKEN):
+            headers = {"Authorization": wrong}
+            assert server.ask("POST", "/v1/classify", CAT, headers).status == 401
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert server.ask("POST", "/v1/classify", CAT, headers).status == 200
+        assert TOKEN not in "\n".join(server.lines)
+
+
+@pytest.mark.parametrize("text", ["", "short", "spaces in the long token", "ümläüts-are-no-header"])
+def test_a_token_that_is_none_stops_the_start(tmp_path: Path, text: str):
+    file = tmp_path / "token"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="token"):
+        read_token(file)
+
+
+@pytest.mark.slow
+def test_several_models_are_served_by_name(tmp_path: Path):
+    packed = tmp_path / "cats.toplabel"
+    toplabel.load().save(packed)
+    with serving("-m", str(packed), "-m", "mine=embedded/efficientnet_lite0") as server:
+        models = server.ask("GET", "/v1/models").json["models"]
+        assert [m["name"] for m in models] == [toplabel.load().name, "mine"]
+        assert [m["default"] for m in models] == [True, False]
+        for name in ("cats", "mine", toplabel.load().name):
+            reply = server.classify(CAT, f"?model={name}")
+            assert reply.json["predictions"][0]["label"] == "tiger cat"
+    status, lines = refused("-m", str(packed), "-m", "embedded/efficientnet_lite0")
+    assert (status, len(lines)) == (2, 1)
+    assert "-m one=A.toplabel" in lines[0]
+
+
+def test_each_request_is_one_line_of_json_without_content():
+    with serving() as server:
+        server.ask("POST", "/v1/classify?top_k=2", CAT, {"X-Request-ID": "trace-7"})
+        server.classify(CAT[:500])
+        assert wait_until(lambda: len(server.requests) == 2)
+        good, bad = server.requests
+        assert good["request_id"] == "trace-7"
+        assert (good["method"], good["path"], good["status"]) == ("POST", "/v1/classify", 200)
+        assert good["images"] == 1
+        assert good["milliseconds"] > 0
+        assert bad["errors"] == ["truncated"]
+        assert all(len(json.dumps(line)) < 1000 for line in server.requests)
+        assert "tiger" not in json.dumps(server.requests)
+
+
+def test_metrics_count_what_was_asked():
+    with serving("--no-access-log") as server:
+        for content in (CAT, CAT, CAT[:500]):
+            server.classify(content)
+        server.ask("GET", "/nowhere")
+        text = server.ask("GET", "/metrics").body.decode()
+        route = 'method="POST",route="/v1/classify"'
+        assert f'toplabel_requests_total{{code="200",{route}}} 2.0' in text
+        assert f'toplabel_requests_total{{code="422",{route}}} 1.0' in text
+        assert 'toplabel_requests_total{code="404",method="GET",route="(none)"} 1.0' in text
+        for stage in ("queue", "read", "model"):
+            assert f'toplabel_stage_seconds_count{{stage="{stage}"}} 3.0' in text
+        assert "toplabel_queue_depth 0.0" in text
+        assert server.metric("toplabel_batch_images_count") >= 2
+        assert "process_resident_memory_bytes" in text
+
+
+@pytest.mark.slow
+def test_the_server_imports_no_torch():
+    code = """
+import sys, threading, toplabel.cli
+threading.Thread(target=lambda: None).start()
+from toplabel.serve import server
+end = server.serve
+def checked(serving):
+    status = end(serving)
+    print("torch" in sys.modules, "timm" in sys.modules, file=sys.stderr)
+    return status
+server.serve = checked
+toplabel.cli.main()
+"""
+    with serving(code=code) as server:
+        assert server.classify(CAT).status == 200
+        server.stop()
+        assert wait_until(lambda: server.lines[-1] == "False False")
+
+
+def test_without_the_extra_the_command_says_what_to_install():
+    code = """
+import sys
+sys.modules["fastapi"] = None
+from toplabel.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert "pip install 'toplabel[serve]'" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_accepted_request_is_dropped_in_fifty_restarts_under_load():
+    port = _free_port()
+    answered, dropped = [0], []
+    stop = threading.Event()
+
+    def ask_on_and_on() -> None:
+        while not stop.is_set():
+            connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            try:
+                connection.connect()
+            except OSError:
+                time.sleep(0.005)
+                continue
+            try:  # on one connection, until the server says it is the last answer on it
+                for _ in range(20):
+                    connection.request("POST", "/v1/classify", CAT)
+                    response = connection.getresponse()
+                    response.read()
+                    if response.status not in (200, 503):
+                        dropped.append(response.status)
+                    answered[0] += response.status == 200
+                    if response.getheader("connection") == "close":
+                        break
+            except (OSError, HTTPException) as error:
+                dropped.append(repr(error))
+            finally:
+                connection.close()
+
+    clients = [threading.Thread(target=ask_on_and_on) for _ in range(8)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(50):
+            with serving("--port", str(port), "--lame-duck", "0.2", "--no-access-log") as server:
+                time.sleep(0.3)
+                assert server.stop(timeout=35) == 0
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+    assert dropped == []
+    assert answered[0] > 50
+
+
+def test_a_request_that_was_being_sent_when_the_server_was_stopped_is_answered():
+    with serving("--lame-duck", "0") as server:
+        with server.socket() as sock:
+            sock.sendall(head(length=len(CAT)) + CAT[:1000])
+            time.sleep(0.1)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            sock.sendall(CAT[1000:])
+            answer = read_all(sock)
+        assert b"200 OK" in answer
+        assert b"connection: close" in answer.lower()
+        assert server.process.wait(5) == 0
+
+
+@pytest.mark.slow
+def test_threads_respect_what_the_process_may_use():
+    code = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from toplabel.serve import work
+begin = work.Workers.__init__
+def told(self, threads, **kwargs):
+    print("threads", threads, file=sys.stderr)
+    begin(self, threads, **kwargs)
+work.Workers.__init__ = told
+from toplabel.cli import main
+main()
+"""
+    with serving(code=code) as server:
+        assert "threads 1" in server.lines
