@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from toplabel.errors import ImageError
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 import toplabel
 from toplabel.bundle.bundle import embedded_bundle
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
 

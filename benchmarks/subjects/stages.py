@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from toplabel.bundle.bundle import embedded_bundle
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
 mode, *photos = sys.argv[1:]

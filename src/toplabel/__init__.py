@@ -27,13 +27,14 @@ if TYPE_CHECKING:
         ToplabelError,
         UsageError,
     )
-    from toplabel.image import ReadOptions
+    from toplabel.image.options import ReadOptions
     from toplabel.inference.prediction import Prediction
     from toplabel.inference.predictor import Predictor
     from toplabel.labels.labels import Labels
     from toplabel.models.load import label, load, wrap
     from toplabel.preprocess import Preprocess
-    from toplabel.runs import RunSummary, run
+    from toplabel.runs.flow import run
+    from toplabel.runs.summary import RunSummary
 
 __all__ = [
     "BundleError",
@@ -78,9 +79,9 @@ _HOME = {
     "Predictor": "toplabel.inference.predictor",
     "Preprocess": "toplabel.preprocess",
     "Labels": "toplabel.labels.labels",
-    "ReadOptions": "toplabel.image",
-    "RunSummary": "toplabel.runs",
-    "run": "toplabel.runs",
+    "ReadOptions": "toplabel.image.options",
+    "RunSummary": "toplabel.runs.summary",
+    "run": "toplabel.runs.flow",
     "calibrate": "toplabel.analysis.calibrate",
     "Comparison": "toplabel.analysis.compare",
     "compare": "toplabel.analysis.compare",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from toplabel.errors import ImageError
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (6, 9, 3), dtype=np.uint8)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from pictures import FORMATS, code_of, encoded, mean_colour, noisy, scene
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 TRUNCATED = ReadOptions(allow_truncated=True)
 

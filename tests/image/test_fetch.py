@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from toplabel.errors import ImageError
-from toplabel.image import ReadOptions, read_image
 from toplabel.image.fetch import fetch
+from toplabel.image.options import ReadOptions
 from toplabel.image.paths import is_url
+from toplabel.image.reading import read_image
 
 
 def png() -> bytes:

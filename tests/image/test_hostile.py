@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from toplabel.errors import ERROR_CODES, ImageError
-from toplabel.image import Picture, ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.picture import Picture
+from toplabel.image.reading import read_image
 
 # Reads each file named on standard input; prints one outcome a line, then the peak memory in kB.
 READER = """
 import json, sys, time
 from toplabel.errors import ImageError
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 for path in sys.stdin.read().split("\\0"):
     start = time.process_time()
     try:

@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from pictures import code_of, encoded, noisy, scene, turned
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 
 ORIENTATION = 0x0112
 

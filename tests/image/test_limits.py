@@ -10,7 +10,8 @@ from PIL import Image
 
 from pictures import FORMATS, code_of, encoded, scene
 from toplabel.errors import ImageError
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 
 def bomb_png(width: int, height: int) -> bytes:
@@ -57,7 +58,7 @@ def bombs() -> dict[str, bytes]:
 def test_pixel_bombs_are_refused_by_the_header(name: str) -> None:
     program = (
         "import sys, time\n"
-        "from toplabel.image import read_image\n"
+        "from toplabel.image.reading import read_image\n"
         "from toplabel.errors import ImageError\n"
         "import PIL.Image, toplabel.image.decode, toplabel.image.jpeg\n"
         "def peak():\n"

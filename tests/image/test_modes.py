@@ -9,7 +9,8 @@ from PIL import Image, ImageCms
 
 from pictures import code_of, encoded, mean_colour, scene
 from toplabel.errors import ImageError
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 
 def test_grey_and_bilevel_pictures_become_grey_rgb() -> None:

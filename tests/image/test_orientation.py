@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pictures import encoded, scene, turned
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 
 ORIENTATION = 0x0112
 

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from toplabel.errors import ERROR_CODES, ImageError
-from toplabel.image import Picture, ReadOptions, read_image, source_name
+from toplabel.image.options import ReadOptions
+from toplabel.image.picture import Picture
+from toplabel.image.reading import read_image, source_name
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
@@ -81,7 +83,7 @@ def test_a_pillow_image_that_cannot_be_loaded_is_an_image_error() -> None:
 
 def test_standard_input_is_read() -> None:
     program = (
-        "from toplabel.image import read_image\n"
+        "from toplabel.image.reading import read_image\n"
         "try: print(read_image('-').pixels.shape)\n"
         "except ValueError as error: print(error.code)"
     )
@@ -262,11 +264,11 @@ def test_importing_and_reading_a_jpeg_imports_no_more_than_it_needs(tmp_path: Pa
     path.write_bytes(encoded("JPEG"))
     program = (
         "import sys\n"
-        "import toplabel.image\n"
+        "from toplabel.image.reading import read_image\n"
         "heavy = {'PIL', 'simplejpeg', 'urllib.request', 'http', 'email', 'asyncio', 'torch',"
         " 'importlib.metadata', 'glob'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
-        f"toplabel.image.read_image({str(path)!r})\n"
+        f"read_image({str(path)!r})\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

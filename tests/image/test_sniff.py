@@ -8,7 +8,7 @@ import pytest
 
 from pictures import code_of
 from toplabel.errors import ImageError
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_eps_starts_no_other_program(tmp_path: Path) -> None:
         "    if event in ('subprocess.Popen', 'os.fork', 'os.posix_spawn', 'os.system'):\n"
         "        print('STARTED', event)\n"
         "sys.addaudithook(audit)\n"
-        "from toplabel.image import read_image\n"
+        "from toplabel.image.reading import read_image\n"
         f"try: read_image({str(path)!r})\n"
         "except ValueError as error: print(error.code)"
     )
@@ -78,7 +78,7 @@ def test_reads_heic_with_the_extra_and_names_it_without(tmp_path: Path) -> None:
     assert code_of(head + bytes(40)) in ("corrupt", "truncated")
     program = (
         "import sys; sys.modules['pi_heif'] = None\n"
-        "from toplabel.image import read_image\n"
+        "from toplabel.image.reading import read_image\n"
         "from toplabel.errors import ImageError\n"
         f"try: read_image({head!r} + bytes(40))\n"
         "except ImageError as error: print(error.code, error.message)"

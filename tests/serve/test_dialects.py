@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 import toplabel
 from serving import CAT, ROOT, Server, serving
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 
 COFFEE = (ROOT / "examples" / "coffee.jpg").read_bytes()
 NAME = "efficientnet_lite0"

@@ -11,7 +11,7 @@ import click
 from toplabel.cli.sections import add_options
 
 if TYPE_CHECKING:
-    from toplabel.image import ReadOptions
+    from toplabel.image.options import ReadOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -171,7 +171,7 @@ def take_read_options(options: dict[str, Any]) -> ReadOptions:
     Raises:
         click.UsageError: The timeout is no time.
     """
-    from toplabel.image import ReadOptions
+    from toplabel.image.options import ReadOptions
 
     timeout = options.pop("timeout")
     if timeout is not None and not 0 < timeout < math.inf:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from toplabel.errors import ImageError
 from toplabel.image.failures import from_decoder
 from toplabel.image.limits import check_pixels
-from toplabel.image.picture import Picture, Pixels, ReadOptions
+from toplabel.image.options import ReadOptions
+from toplabel.image.picture import Picture, Pixels
 
 _SHAPES = "(H, W, 3), (H, W), (H, W, 1) or (H, W, 4)"
 

@@ -20,8 +20,9 @@ from toplabel.image.container import ends_early
 from toplabel.image.failures import cut_short, from_decoder
 from toplabel.image.limits import USUAL_BYTES, check_pixels, turn
 from toplabel.image.modes import rgb_pixels
+from toplabel.image.options import ReadOptions
 from toplabel.image.orientation import exif_orientation, upright
-from toplabel.image.picture import Picture, Pixels, ReadOptions
+from toplabel.image.picture import Picture, Pixels
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),

@@ -10,8 +10,9 @@ import simplejpeg
 from toplabel.errors import ImageError
 from toplabel.image.failures import cut_short, from_decoder
 from toplabel.image.limits import USUAL_BYTES, check_pixels, turn
+from toplabel.image.options import ReadOptions
 from toplabel.image.orientation import exif_orientation, is_sideways, upright
-from toplabel.image.picture import Picture, Pixels, ReadOptions
+from toplabel.image.picture import Picture, Pixels
 
 ResizedSize = Callable[[int, int], tuple[int, int]]
 """(height, width) of an upright picture -> (height, width) that it will be resized to."""

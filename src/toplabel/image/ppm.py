@@ -12,7 +12,8 @@ import numpy as np
 from toplabel.errors import ImageError
 from toplabel.image.failures import cut_short, from_decoder
 from toplabel.image.limits import check_pixels
-from toplabel.image.picture import Picture, Pixels, ReadOptions
+from toplabel.image.options import ReadOptions
+from toplabel.image.picture import Picture, Pixels
 
 _GAP = rb"(?:[\s]|#[^\r\n]*[\r\n])+"
 _HEADER = re.compile(rb"P([456])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})")

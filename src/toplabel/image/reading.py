@@ -16,8 +16,9 @@ from toplabel.errors import ImageError
 from toplabel.image.arrays import is_tensor, picture_of_array, picture_of_tensor
 from toplabel.image.fetch import fetch
 from toplabel.image.files import check_bytes, open_file, read_standard_input, read_stream
+from toplabel.image.options import ReadOptions
 from toplabel.image.paths import is_url
-from toplabel.image.picture import Picture, ReadOptions
+from toplabel.image.picture import Picture
 from toplabel.image.sniff import HEAD_BYTES, sniff
 
 ResizedSize = Callable[[int, int], tuple[int, int]]

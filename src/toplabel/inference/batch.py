@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 
 from toplabel.errors import ErrorCode, ImageError, UsageError
-from toplabel.image import Picture, ReadOptions, read_image, source_name
 from toplabel.image.arrays import is_tensor
+from toplabel.image.options import ReadOptions
+from toplabel.image.picture import Picture
+from toplabel.image.reading import read_image, source_name
 from toplabel.inference.prediction import Prediction
 from toplabel.inference.rescan import is_close
 from toplabel.inference.scoring import rank

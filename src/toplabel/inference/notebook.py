@@ -8,7 +8,8 @@ import io
 from typing import TYPE_CHECKING
 
 from toplabel.errors import ImageError
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 if TYPE_CHECKING:
     from toplabel.inference.prediction import Candidate, Prediction

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypedDict, get_args
 
 from toplabel.errors import UsageError
-from toplabel.image import ReadOptions
+from toplabel.image.options import ReadOptions
 
 EngineChoice = Literal["auto", "onnxruntime", "torch"]
 Dtype = Literal["float32", "bfloat16", "float16"]

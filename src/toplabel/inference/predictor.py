@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from toplabel._internal.ordered_map import chunked, ordered_map
 from toplabel._internal.platform import available_cpus
 from toplabel.errors import ImageError, ModelError, UsageError
-from toplabel.image import ReadOptions
+from toplabel.image.options import ReadOptions
 from toplabel.inference.batch import Many, Numbered, Settings, label_chunk
 from toplabel.inference.checks import Suspicion
 from toplabel.inference.engines.shared import OpenedEngines, TakingTurns

@@ -20,7 +20,7 @@ from toplabel.serve.warmup import PICTURE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.image import ReadOptions
+    from toplabel.image.options import ReadOptions
     from toplabel.inference.engines import Engine, EngineName
     from toplabel.inference.prediction import Prediction
     from toplabel.inference.predictor import Predictor

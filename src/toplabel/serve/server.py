@@ -27,7 +27,7 @@ from toplabel.serve.protocol import guarded
 from toplabel.serve.work import Workers
 
 if TYPE_CHECKING:
-    from toplabel.image import ReadOptions
+    from toplabel.image.options import ReadOptions
     from toplabel.serve.models import ServedModel
     from toplabel.serve.remote import Remote
     from toplabel.serve.service import Service

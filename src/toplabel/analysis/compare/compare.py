@@ -11,7 +11,7 @@ from typing import Any, Literal
 from toplabel.analysis.compare.difference import Difference, of_logits, of_pixels, of_tensors
 from toplabel.analysis.compare.variant import Side, Stages
 from toplabel.errors import ImageError, UsageError
-from toplabel.image import source_name
+from toplabel.image.reading import source_name
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
 

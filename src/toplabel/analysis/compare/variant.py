@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toplabel.errors import ImageError, UsageError
-from toplabel.image import read_image
+from toplabel.image.reading import read_image
 from toplabel.inference.batch import Settings, label_chunk
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from toplabel.analysis.doctor.search import (
     within_errors,
 )
 from toplabel.errors import ImageError
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 if TYPE_CHECKING:
     from toplabel.analysis.doctor.target import Subject

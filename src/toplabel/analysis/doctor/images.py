@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toplabel.errors import ImageError, UsageError
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,7 +16,9 @@ from toplabel.analysis.explain.occlusion import cell_size, occlusion_heat
 from toplabel.analysis.explain.resolve_label import find_label
 from toplabel.analysis.explain.upsample import place
 from toplabel.errors import ModelError
-from toplabel.image import Picture, ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.picture import Picture
+from toplabel.image.reading import read_image
 from toplabel.inference.scoring import rank
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from toplabel.analysis.explain.pipeline import Finding, find
 from toplabel.analysis.explain.upsample import place
 
 if TYPE_CHECKING:
-    from toplabel.image import ReadOptions
+    from toplabel.image.options import ReadOptions
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
 

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from toplabel._internal.ordered_map import chunked, ordered_map
-from toplabel.image import ReadOptions, read_image
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
 from toplabel.runs.report.shown import Shown
 
 if TYPE_CHECKING:
