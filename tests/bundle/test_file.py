@@ -17,7 +17,7 @@ import pytest
 
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.cache import cache_dir
-from toplabel.bundle.file import describe_packed, is_packed, open_packed, pack
+from toplabel.bundle.file import describe_packed, is_bundle, open_packed, pack
 from toplabel.bundle.file.contents import content_key, sealed
 from toplabel.bundle.program import Program
 from toplabel.bundle.reference import Goldens, draw_inputs
@@ -154,7 +154,7 @@ def _rehashed(members: dict[str, bytes], manifest: dict[str, Any]) -> bytes:
 
 
 def test_a_bundle_comes_back_as_it_was_packed(bundle: Bundle, packed: Path) -> None:
-    assert is_packed(packed)
+    assert is_bundle(packed)
     opened = read(packed)
     assert (opened.name, opened.labels, opened.preprocess) == (
         bundle.name,
@@ -447,7 +447,7 @@ def test_a_manifest_with_wrong_content_is_damaged(packed: Path, change: dict[str
 def test_what_is_no_bundle_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
     path = tmp_path / "cats.toplabel"
     path.write_bytes(content)
-    assert not is_packed(path)
+    assert not is_bundle(path)
     for use in (read, describe_packed):
         with pytest.raises(BundleError, match=f"is no packed bundle, but {kind}"):
             use(path)

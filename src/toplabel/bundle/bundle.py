@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, Self, get_args
 from toplabel.bundle import cache
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.model import Activation
-from toplabel.bundle.program import Program
+from toplabel.bundle.program import DESCRIPTION_NAME, GOLDENS_NAME, PROGRAM_NAME, Program
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
 from toplabel.preprocess import Preprocess
@@ -19,6 +21,8 @@ from toplabel.preprocess import Preprocess
 MANIFEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 EMBEDDED_NAME = "embedded/efficientnet_lite0"
+ZIP_START = b"PK\x03\x04"
+_NAME_AT = 30  # where a zip file's first member is named
 DOUBTS = "doubts"
 """In a provenance: what was assumed or left out when the model was made, a sentence a line."""
 
@@ -143,6 +147,24 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"got {value!r} where text belongs")
     return value
+
+
+def is_bundle(path: str | os.PathLike[str]) -> bool:
+    """Whether the file begins as a packed bundle does, whatever its name; it may be damaged.
+
+    False, too, for what cannot be read. Only the first bytes are looked at.
+    """
+    members = (MANIFEST_NAME, GOLDENS_NAME, PROGRAM_NAME, DESCRIPTION_NAME)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            return False
+        with open(path, "rb") as file:
+            start = file.read(_NAME_AT + len(MANIFEST_NAME))
+    except (OSError, ValueError):  # a name with a NUL in it is a ValueError
+        return False
+    return start.startswith(ZIP_START) and start[_NAME_AT:].startswith(
+        tuple(name.encode() for name in members)
+    )
 
 
 def cached_bundle(entry: str) -> Bundle | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import mmap
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from toplabel.bundle.protobuf import Fields
 from toplabel.errors import BundleError
 
+MAX_FIELDS = 1_000_000
+"""In one file. EfficientNet-Lite0 has 3,400; a hostile file could be read for minutes."""
+
+_FIXED_SIZES = {1: 8, 5: 4}  # wire type -> bytes
+_START_BYTES = 4096
+_LATEST_VERSION = 1000  # of the format; it is 13 in 2026
 _DEEPEST = 32  # an `If` in a `Loop` in an `If` and so on
 
 # Numbers of fields, from onnx.proto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
@@ -51,6 +57,46 @@ class OnnxOutline:
     inputs: tuple[OnnxInput, ...]
     makers: Mapping[str, str]
     weights: tuple[str, ...]
+
+
+def is_onnx(path: str | os.PathLike[str]) -> bool:
+    """Whether the file begins as an ONNX file does, whatever its name; it may be damaged.
+
+    False, too, for what cannot be read. Only the first bytes are looked at.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            return False
+        with open(path, "rb") as file:
+            return _starts_a_model(memoryview(file.read(_START_BYTES)))
+    except (OSError, ValueError):
+        return False
+
+
+def _starts_a_model(start: memoryview) -> bool:
+    """Whether fields of a ModelProto come first: the IR version, texts, then graph or opset."""
+    version = position = 0
+    while position < len(start):
+        tag, position = _varint(start, position)
+        number, wire_type = tag >> 3, tag & 7
+        if (number == 1) != (version == 0):  # the version is first, and there is one
+            return False
+        if wire_type == 0 and number in (1, 5):  # ir_version, model_version
+            value, position = _varint(start, position)
+            version = version or value
+            if number == 1 and not 0 < value < _LATEST_VERSION:
+                return False
+        elif wire_type == 2 and number in (7, 8):  # graph, opset_import
+            return True
+        elif wire_type == 2 and number in (2, 3, 4, 6):  # producer, its version, domain, doc
+            size, position = _varint(start, position)
+            if size > len(start) - position:
+                return number == 6  # only a description is that long
+            _text(start[position : position + size])
+            position += size
+        else:
+            return False
+    return False
 
 
 def read_onnx_outline(path: Path) -> OnnxOutline:
@@ -240,3 +286,53 @@ def _bytes(value: int | memoryview) -> memoryview:
 
 def _text(value: memoryview) -> str:
     return bytes(value).decode("utf-8")  # a UnicodeDecodeError is a ValueError
+
+
+class Fields:
+    """Reads messages of one file, and counts, so that a hostile file ends early."""
+
+    def __init__(self) -> None:
+        self._left = MAX_FIELDS
+
+    def read(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+        """Each field of a message: its number, and an int or the bytes it holds.
+
+        Raises:
+            ValueError: These are not the bytes of a message, or there are too many fields.
+        """
+        position, end = 0, len(message)
+        while position < end:
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError(f"more than {MAX_FIELDS:,} fields")
+            tag, position = _varint(message, position)
+            number, wire_type = tag >> 3, tag & 7
+            if number == 0:
+                raise ValueError("a field has the number 0")
+            if wire_type == 0:
+                value, position = _varint(message, position)
+                yield number, value
+                continue
+            if wire_type == 2:
+                size, position = _varint(message, position)
+            elif wire_type in _FIXED_SIZES:
+                size = _FIXED_SIZES[wire_type]
+            else:
+                raise ValueError(f"a field has the wire type {wire_type}")
+            if size > end - position:
+                raise ValueError("it ends in the middle of a field")
+            yield number, message[position : position + size]
+            position += size
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """The number that starts at `position`, and where it ends."""
+    value = shift = 0
+    while position < len(message) and shift < 64:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise ValueError("a number does not end")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toplabel.bundle.file import describe_packed, is_packed
+from toplabel.bundle.bundle import is_bundle
+from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError
 from toplabel.models.architectures import Candidate, identify
@@ -40,7 +41,7 @@ def describe(path: Path, *, ema: bool = False) -> Description:
     Raises:
         CheckpointError, BundleError, ModelError: It is none of these, or is damaged.
     """
-    if path.suffix.lower() == ".toplabel" or is_packed(path):
+    if path.suffix.lower() == ".toplabel" or is_bundle(path):
         facts = describe_packed(path)
         verified = facts["verified"]
         return Description(facts=facts, problem="" if verified is True else str(verified))

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toplabel._internal.optional import require
-from toplabel.bundle.bundle import DOUBTS, EMBEDDED_NAME, Bundle, cached_bundle, embedded_bundle
+from toplabel.bundle.bundle import (
+    DOUBTS,
+    EMBEDDED_NAME,
+    Bundle,
+    cached_bundle,
+    embedded_bundle,
+    is_bundle,
+)
 from toplabel.errors import ModelNotFound, UsageError
 from toplabel.inference.classifier import Classifier, Live
 from toplabel.models.options import Stated
@@ -46,9 +53,7 @@ def _kind(name: str) -> str:
     suffix = os.path.splitext(name)[1].lower()
     if suffix in _KINDS:
         return _KINDS[suffix]
-    from toplabel.bundle.file import is_packed
-
-    return "bundle" if is_packed(name) else "checkpoint"
+    return "bundle" if is_bundle(name) else "checkpoint"
 
 
 _KINDS = {".toplabel": "bundle", ".onnx": "onnx"}

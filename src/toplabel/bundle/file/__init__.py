@@ -8,9 +8,10 @@ program.json     what is known of the program
 manifest.json    name, recipe, labels, provenance; sha256 of every other member and of itself
 """
 
-from toplabel.bundle.file.archive import FORMAT, is_packed
+from toplabel.bundle.bundle import is_bundle
+from toplabel.bundle.file.archive import FORMAT
 from toplabel.bundle.file.describing import describe_packed
 from toplabel.bundle.file.opening import open_packed
 from toplabel.bundle.file.packing import check_target, pack
 
-__all__ = ["FORMAT", "describe_packed", "check_target", "is_packed", "open_packed", "pack"]
+__all__ = ["FORMAT", "describe_packed", "check_target", "is_bundle", "open_packed", "pack"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from toplabel.bundle.bundle import MANIFEST_NAME
+from toplabel.bundle.bundle import MANIFEST_NAME, ZIP_START, is_bundle
 from toplabel.bundle.file.contents import SEAL, is_plain_name, sealed
 from toplabel.bundle.program import DESCRIPTION_NAME, GOLDENS_NAME, PROGRAM_NAME
 from toplabel.errors import BundleError
@@ -22,22 +22,7 @@ CHUNK_BYTES = 1 << 20
 
 _REQUIRED = (GOLDENS_NAME, PROGRAM_NAME, DESCRIPTION_NAME)
 _MAX_JSON_BYTES = 8 << 20  # 21,000 labels take one
-_ZIP_START = b"PK\x03\x04"
-_NAME_AT = 30  # where a zip file's first member is named
 _ADVICE = "get the file again, or pack the model again"
-
-
-def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether the file begins as a packed bundle does; it may still be damaged."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
-            return False
-        with open(path, "rb") as file:
-            start = file.read(_NAME_AT + len(MANIFEST_NAME))
-    except OSError:
-        return False
-    names = tuple(name.encode() for name in (MANIFEST_NAME, *_REQUIRED))
-    return start.startswith(_ZIP_START) and start[_NAME_AT:].startswith(names)
 
 
 class Archive:
@@ -145,7 +130,7 @@ class Archive:
 
     def _read_manifest(self) -> dict[str, Any]:
         if MANIFEST_NAME not in self.sizes:
-            if is_packed(self.path):  # zipfile has found the list of the zip file goldens.npz
+            if is_bundle(self.path):  # zipfile has found the list of the zip file goldens.npz
                 raise _truncated(self.path)
             raise BundleError(
                 f"{self.path!r} is no packed bundle, but {_kind_of_zip(self.sizes)}; expected a"
@@ -212,7 +197,7 @@ def _open_zip(file: IO[bytes], path: str) -> zipfile.ZipFile:
     except Exception:  # zipfile knows half a dozen kinds for damaged bytes
         file.seek(0)
         start = file.read(512)
-        if start.startswith(_ZIP_START):
+        if start.startswith(ZIP_START):
             raise _truncated(path) from None
         raise BundleError(
             f"{path!r} is no packed bundle, but {_kind(start)}; expected a file that"

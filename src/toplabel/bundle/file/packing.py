@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from toplabel._internal import platform
 from toplabel._version import __version__
-from toplabel.bundle.bundle import MANIFEST_NAME, Bundle
-from toplabel.bundle.file.archive import CHUNK_BYTES, FORMAT, is_packed
+from toplabel.bundle.bundle import MANIFEST_NAME, Bundle, is_bundle
+from toplabel.bundle.file.archive import CHUNK_BYTES, FORMAT
 from toplabel.bundle.file.contents import content_key, is_plain_name, sealed
 from toplabel.bundle.onnx_header import read_onnx_outline
 from toplabel.bundle.program import DESCRIPTION_NAME, GOLDENS_NAME
@@ -55,7 +55,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise UsageError(f"got {name!r} to write; there is no folder {str(target.parent)!r}")
     if target.exists() and not target.is_file():
         raise UsageError(f"got {name!r}, which is no file; expected a file to write")
-    if target.exists() and target.stat().st_size and not is_packed(target):
+    if target.exists() and target.stat().st_size and not is_bundle(target):
         raise UsageError(f"got {name!r} to write, which exists and is no bundle; name another")
 
 
