@@ -44,7 +44,9 @@ def test_beginnings_that_exporters_write_are_known(start: bytes, tmp_path: Path)
         pytest.param(b"PK\x03\x04" + bytes(40), id="a zip file"),
         pytest.param(struct.pack("<Q", 0x108) + b'{"w":{"dtype"', id="safetensors"),
         pytest.param(struct.pack("<Q", 0x308) + b'{"w":{"dtype"', id="other safetensors"),
-        pytest.param(b"\x08\x01\x12\x90\x4e\x0a\x80\x10" + bytes(300), id="a TensorFlow SavedModel"),
+        pytest.param(
+            b"\x08\x01\x12\x90\x4e\x0a\x80\x10" + bytes(300), id="a TensorFlow SavedModel"
+        ),
         pytest.param(b"\x89PNG\r\n\x1a\n", id="an image"),
     ],
 )
