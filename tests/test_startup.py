@@ -44,7 +44,7 @@ def test_public_names_are_those_that_are_promised():
     promised |= {"Comparison", "Diagnosis", "Evaluation", "ReadOptions", "RunSummary"}
     promised |= {"calibrate", "compare", "diagnose", "evaluate", "explain", "run", "__version__"}
     promised |= {n for n in vars(errors) if n.endswith("Error") or n == "ModelNotFound"}
-    promised |= {"MissingDependency"}
+    promised |= {"MissingDependency", "ToplabelWarning"}
     assert set(toplabel.__all__) == promised
     assert promised <= set(dir(toplabel))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         PreprocessError,
         RunError,
         ToplabelError,
+        ToplabelWarning,
         UsageError,
     )
     from toplabel.image.options import ReadOptions
@@ -58,6 +59,7 @@ __all__ = [
     "RunError",
     "RunSummary",
     "ToplabelError",
+    "ToplabelWarning",
     "UsageError",
     "__version__",
     "calibrate",

@@ -13,6 +13,8 @@ ToplabelError
 ├── RunError(RuntimeError)          a run that cannot begin or go on; what is done is kept
 ├── UsageError(ValueError)          arguments that make no sense together
 └── MissingDependency(ImportError)  an optional library is not installed; names the extra
+
+ToplabelWarning(UserWarning)        something assumed or noticed that may make a label wrong
 """
 
 from typing import Literal, get_args
@@ -101,6 +103,10 @@ class RunError(ToplabelError, RuntimeError):
 
 class UsageError(ToplabelError, ValueError):
     """Arguments that make no sense, alone or together."""
+
+
+class ToplabelWarning(UserWarning):
+    """Something that was assumed or noticed and may make a label wrong; records name it, too."""
 
 
 class MissingDependency(ToplabelError, ImportError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -64,6 +64,18 @@ class Bundle:
                 f"{self.name}: the recipe makes tensors of shape {expected}, the program takes"
                 f" {self.program.input_shape}"
             )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was assumed or noticed when it was made; each of its records has them."""
+        return tuple(self.provenance.get(DOUBTS, "").splitlines())
+
+    def with_warnings(self, texts: Sequence[str]) -> Self:
+        """The same bundle with these, a sentence each, instead of its own."""
+        provenance = {name: text for name, text in self.provenance.items() if name != DOUBTS}
+        if texts:
+            provenance[DOUBTS] = "\n".join(" ".join(text.split()) for text in texts)
+        return replace(self, provenance=provenance)
 
     def to_manifest(self) -> dict[str, Any]:
         """Everything but the program, as plain data for JSON."""

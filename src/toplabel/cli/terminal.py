@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from toplabel.cli.text import fit, printable
+from toplabel.errors import ToplabelWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _DEFAULT_WIDTH = 80
 _REDRAW_SECONDS = 0.1
@@ -55,18 +56,48 @@ def has_blocks() -> bool:
 
 
 def say(text: str) -> None:
-    """Print one line on standard error."""
+    """Print one line on standard error, above a line that redraws itself."""
+    clear_line()
     _to_stderr(f"toplabel: {printable(text)}\n")
 
 
-def notes_of(*, quiet: bool) -> Callable[[str], None]:
-    """Where the notes of loading a model go: to the user, or to nobody."""
-    return (lambda text: None) if quiet else say
+def show_notices(*, shown: bool) -> None:
+    """Print what toplabel logs and warns of, a line each, from now on; or none of it.
+
+    A warning is printed once, however often it comes. Those of other libraries about odd files are
+    left out: what matters of them is a record's warning or error.
+    """
+    import logging  # numpy and Pillow load it anyway; --help does without
+    import warnings
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    logger = logging.getLogger("toplabel")
+    logger.handlers = [Lines()] if shown else [logging.NullHandler()]
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    others, told = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if not issubclass(category, ToplabelWarning):
+            others(message, category, *rest, **more)
+        elif shown and (text := str(message)) not in told:
+            told.add(text)
+            say(f"warning: {text}")
+
+    warnings.showwarning = show
+    warnings.filterwarnings("always", category=ToplabelWarning)
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def say_more(lines: Iterable[str]) -> None:
     """Print what belongs to the line said before, a line each, on standard error."""
     _to_stderr("".join(f"{printable(line)}\n" for line in lines))
+
+
+_line_is_drawn = False
 
 
 class Progress:
@@ -80,34 +111,30 @@ class Progress:
         self._shown = shown
         self._started = monotonic()
         self._drawn = self._started
-        self._visible = False
 
     def update(self, done: int, failed: int) -> None:
         """Show the counts, ten times a second at most."""
         now = monotonic()
         if not self._shown or now - self._drawn < _REDRAW_SECONDS:
             return
-        self._drawn, self._visible = now, True
+        self._drawn = now
         failures = f", {failed:,} failed" if failed else ""
         rate = done / (now - self._started)
         draw_line(f"{done:,} images{failures}, {rate:.3g} a second")
 
-    def clear(self) -> None:
-        """Take the line away, before another is printed and at the end."""
-        if self._visible:
-            self._visible = False
-            clear_line()
-
-
 def draw_line(text: str) -> None:
     """Write a line of standard error over itself, cut to the terminal's width."""
-    columns = _stderr_width()
+    global _line_is_drawn
+    columns, _line_is_drawn = _stderr_width(), True
     _to_stderr(f"{_CLEAR_LINE}{fit(text, columns - 1).rstrip()}")
 
 
 def clear_line() -> None:
-    """Take away the line that `draw_line` has written."""
-    _to_stderr(_CLEAR_LINE)
+    """Take away the line that `draw_line` has written, if there is one."""
+    global _line_is_drawn
+    if _line_is_drawn:
+        _line_is_drawn = False
+        _to_stderr(_CLEAR_LINE)
 
 
 def _stderr_width() -> int:

@@ -180,8 +180,9 @@ def _threshold(classifier: Classifier, settings: Settings) -> float | None:
 
 
 def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Prediction:
+    warnings = (*classifier.warnings, *item.warnings)
     if item.error is not None:
-        return Prediction.failed(item.name, classifier.name, item.error, warnings=item.warnings)
+        return Prediction.failed(item.name, classifier.name, item.error, warnings=warnings)
     assert item.logits is not None
     try:
         ranking = rank(
@@ -193,7 +194,7 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
             temperature=classifier.temperature,
         )
     except ImageError as error:
-        return Prediction.failed(item.name, classifier.name, error, warnings=item.warnings)
+        return Prediction.failed(item.name, classifier.name, error, warnings=warnings)
     height, width = item.size or (None, None)
     return Prediction(
         source=item.name,
@@ -202,7 +203,7 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
         score=ranking.best.score,
         top=ranking.top,
         unsure=ranking.unsure,
-        warnings=item.warnings,
+        warnings=warnings,
         model=classifier.name,
         width=width,
         height=height,

@@ -52,6 +52,7 @@ class Classifier:
     at once; else through one that computes with all threads, or on a device, a call at a time.
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
     `calibration`: What its scores are worth, where that has been measured.
+    `warnings`: What was assumed or noticed when it was made; each of its records has them.
     `live`: The network itself, where PyTorch can have it; a file without one has none.
     """
 
@@ -65,6 +66,7 @@ class Classifier:
     unsaved: str = ""
     live: Live | None = None
     calibration: Calibration | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def temperature(self) -> float:
@@ -100,4 +102,5 @@ class Classifier:
             parallel=True,
             bundle=bundle,
             calibration=bundle.calibration,
+            warnings=bundle.warnings,
         )

@@ -1,0 +1,85 @@
+"""What is assumed or noticed: one sentence in, a Python warning and a line of the records out.
+
+Progress and plain facts (compiling, downloading, what a short name became) go to `logging` instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from toplabel.errors import ToplabelWarning
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OWN = (_PACKAGE, os.path.dirname(os.path.abspath(os.__file__)) + os.sep + "contextlib.py")
+
+_collectors: ContextVar[tuple[list[str], ...]] = ContextVar("collectors", default=())
+
+
+def warn(text: str) -> None:
+    """Warn of something that may make a label wrong; it points at the line that called toplabel.
+
+    Whoever collects warnings at this moment gets the text as well: a model that is being loaded
+    keeps it for all its records.
+    """
+    for texts in _collectors.get():
+        if text not in texts:
+            texts.append(text)
+    warnings.warn(text, ToplabelWarning, stacklevel=_first_frame_outside())
+
+
+@contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """The texts of all warnings of the body, each once, in a list that fills as they come."""
+    texts: list[str] = []
+    token = _collectors.set((*_collectors.get(), texts))
+    try:
+        yield texts
+    finally:
+        _collectors.reset(token)
+
+
+@contextmanager
+def forwarded_to(notify: Callable[[str], None] | None) -> Iterator[None]:
+    """Call `notify`, the deprecated argument of public functions, with what the body tells."""
+    if notify is None:
+        yield
+        return
+    import logging  # only for callers of old
+
+    warnings.warn(
+        "notify= is deprecated; use the logger 'toplabel' and Python's warnings instead",
+        DeprecationWarning,
+        stacklevel=_first_frame_outside(),
+    )
+
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notify(record.getMessage())
+
+    logger, handler = logging.getLogger("toplabel"), Forward()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with collect_warnings() as texts:
+            try:
+                yield
+            finally:
+                for text in texts:
+                    notify(text)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _first_frame_outside() -> int:
+    """The stack level of the first caller outside this package, as `warnings.warn` counts."""
+    frame, level = sys._getframe(1), 1  # the function that calls warnings.warn
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,159 @@
+"""Options: dataclasses with a help text in each field in, Python signatures and docstrings out.
+
+The command line makes its flags from the same fields (`cli/options.py`), and so does the stub file
+that editors read: an option is written down once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, field, fields
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from toplabel._internal.notices import forwarded_to
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_NOTIFY = "notify"
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    help: str,
+    python: str = "",
+    factory: Any = MISSING,
+    flags: tuple[str, ...] = (),
+    metavar: str | None = None,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    shell: bool = True,
+) -> Any:
+    """A dataclass field that is an option of functions and commands.
+
+    Args:
+        default: Its default; or `factory` makes one.
+        help: What it does, for both faces.
+        python: What only Python takes, said after that in docstrings.
+        factory: Makes the default.
+        flags: How the command line spells it; by default --its-name.
+        metavar: What stands for its value in help texts.
+        choices: The texts it may be.
+        minimum: Of a number.
+        maximum: The same.
+        shell: Whether the command line has it.
+    """
+    metadata = {
+        "help": help,
+        "python": python,
+        "flags": flags,
+        "metavar": metavar,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "shell": shell,
+    }
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def takes_options(*groups: type) -> Callable[[Function], Function]:
+    """Let a function be called with the fields of `groups`, and get one instance of each.
+
+    A parameter `model_options` of the function becomes the fields of the group `ModelOptions`:
+    in its signature, its docstring and its refusal of unknown names.
+
+    Args:
+        groups: Dataclasses made of `option`s.
+    """
+    parameters = {_parameter(group): group for group in groups}
+
+    def decorate(function: Function) -> Function:
+        own = inspect.signature(function)
+        kept = [p for p in own.parameters.values() if p.name not in parameters]
+        names = {field.name: group for group in groups for field in fields(group)}
+        accepted = [p.name for p in kept] + list(names)
+
+        @functools.wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            notify = given.pop(_NOTIFY, None)
+            _check_names(function.__name__, given, accepted)
+            taken = {name: given.pop(name) for name in names if name in given}
+            with forwarded_to(notify):
+                instances = {
+                    parameter: group(**{n: v for n, v in taken.items() if names[n] is group})
+                    for parameter, group in parameters.items()
+                }
+                return function(*args, **given, **instances)
+
+        call.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[
+                *(p.replace(annotation=_Shown(p.annotation)) for p in kept),
+                *(_keyword(field) for group in groups for field in fields(group)),
+            ],
+            return_annotation=_Shown(own.return_annotation),
+        )
+        del call.__wrapped__  # inspect would look there for annotations
+        call.__doc__ = _document(function.__doc__ or "", groups)
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+class _Shown(str):
+    """An annotation as it is written, which `help()` shows without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _parameter(group: type) -> str:
+    """ModelOptions -> model_options."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", group.__name__).lower()
+
+
+def _keyword(one: Field[Any]) -> inspect.Parameter:
+    default = one.default if one.default_factory is MISSING else one.default_factory()
+    return inspect.Parameter(
+        one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_Shown(one.type)
+    )
+
+
+def _check_names(function: str, given: dict[str, Any], accepted: list[str]) -> None:
+    """Stop at a name that nobody knows.
+
+    Raises:
+        TypeError: It says what may be meant.
+    """
+    for name in given:
+        if name not in accepted:
+            close = get_close_matches(name, accepted, n=1) or [
+                known for known in accepted if known.startswith(name)
+            ]
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{function}() got an unexpected argument {name!r}{hint}")
+
+
+def _document(text: str, groups: tuple[type, ...]) -> str:
+    """The docstring with the options at the end of its Args."""
+    head, args, rest = text.partition("    Args:\n")
+    if not args:
+        return text
+    own, gap, rest = rest.partition("\n\n")
+    return head + args + own + "\n" + "\n".join(_lines(groups)) + gap + rest
+
+
+def _lines(groups: tuple[type, ...]) -> Iterator[str]:
+    for group in groups:
+        for one in fields(group):
+            said = f"{one.name}: {one.metadata['help']} {one.metadata['python']}".rstrip()
+            yield from textwrap.wrap(
+                said, 99, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False
+            )

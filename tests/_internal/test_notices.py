@@ -1,0 +1,48 @@
+"""Notices: whom a warning reaches, and where it points."""
+
+import logging
+import warnings
+
+import pytest
+
+from toplabel import ToplabelWarning
+from toplabel._internal.notices import collect_warnings, forwarded_to, warn
+
+
+def test_a_warning_points_at_the_line_that_called_toplabel() -> None:
+    with pytest.warns(ToplabelWarning, match="no class names") as found:
+        warn("no class names")
+    assert [one.filename for one in found] == [__file__]
+
+
+def test_a_collector_gets_each_text_once() -> None:
+    with warnings.catch_warnings(), collect_warnings() as texts:
+        warnings.simplefilter("ignore")
+        warn("a")
+        with collect_warnings() as inner:
+            warn("b")
+            warn("b")
+        warn("a")
+    assert (texts, inner) == (["a", "b"], ["b"])
+
+
+def test_nothing_is_collected_outside() -> None:
+    with collect_warnings() as texts:
+        pass
+    with pytest.warns(ToplabelWarning):
+        warn("late")
+    assert texts == []
+
+
+def test_the_deprecated_notify_still_gets_everything() -> None:
+    lines: list[str] = []
+
+    def body() -> None:
+        with forwarded_to(lines.append):
+            logging.getLogger("toplabel.models").info("compiling %s", "resnet18")
+            warn("no class names")
+
+    with pytest.warns(DeprecationWarning, match="notify="), pytest.warns(ToplabelWarning):
+        body()
+    assert lines == ["compiling resnet18", "no class names"]
+    assert logging.getLogger("toplabel").handlers == []
