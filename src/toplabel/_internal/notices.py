@@ -57,11 +57,13 @@ def forwarded_to(notify: Callable[[str], None] | None) -> Iterator[None]:
         stacklevel=_first_frame_outside(),
     )
 
-    class Forward(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            notify(record.getMessage())
+    logger, handler = logging.getLogger("toplabel"), logging.Handler()
+    tell = notify
 
-    logger, handler = logging.getLogger("toplabel"), Forward()
+    def emit(record: logging.LogRecord) -> None:
+        tell(record.getMessage())
+
+    handler.emit = emit  # type: ignore[method-assign]
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -71,7 +73,7 @@ def forwarded_to(notify: Callable[[str], None] | None) -> Iterator[None]:
                 yield
             finally:
                 for text in texts:
-                    notify(text)
+                    tell(text)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

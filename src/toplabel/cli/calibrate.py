@@ -18,7 +18,7 @@ from toplabel.cli.options import (
     take_statements,
 )
 from toplabel.cli.sections import Sectioned
-from toplabel.cli.terminal import Progress, is_terminal, notes_of
+from toplabel.cli.terminal import Progress, clear_line, is_terminal, notes_of
 
 if TYPE_CHECKING:
     from toplabel.analysis.calibrate import Calibrated
@@ -82,7 +82,7 @@ def calibrate(
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
     with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:
         found = calibrate_model(predictor, images, precision=precision, progress=progress.update)
-    progress.clear()
+    clear_line()
     found.save(output)
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found, output)))
     return 0

@@ -18,7 +18,7 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.sections import Sectioned
 from toplabel.cli.several import take_statements_of_one
-from toplabel.cli.terminal import Progress, is_terminal, notes_of
+from toplabel.cli.terminal import Progress, clear_line, is_terminal, notes_of
 
 if TYPE_CHECKING:
     from toplabel.analysis.evaluate import Evaluation, Measure, Pairing
@@ -77,7 +77,7 @@ def evaluate(
         progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
         with load(name, notify=notify, read=read, **options, **said) as predictor:
             found.append(evaluate_model(predictor, images, progress=progress.update))
-        progress.clear()
+        clear_line()
     pairings = [pair(found[0].answers.right, other.answers.right) for other in found[1:]]
     if report is not None:
         from toplabel.analysis.evaluate.page import write_page_of

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from toplabel.cli.records import Records
-from toplabel.cli.terminal import Progress, is_terminal, say
+from toplabel.cli.terminal import Progress, clear_line, is_terminal, say
 
 if TYPE_CHECKING:
     from toplabel.cli.view import View
@@ -67,7 +67,7 @@ class Report:
 
     def close(self) -> None:
         """Take the progress away, and sum up what only the records have told."""
-        self._progress.clear()
+        clear_line()
         if self._failed and self._view.tells:
             say(f"{self._failed:,} of {self._done:,} inputs failed; their records say why")
 
@@ -80,5 +80,4 @@ class Report:
             self._say(message if named else f"{prediction.source}: {message}")
 
     def _say(self, text: str) -> None:
-        self._progress.clear()
         say(text)

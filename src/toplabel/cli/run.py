@@ -19,7 +19,7 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.run_report import RunProgress, tell_summary
 from toplabel.cli.sections import Sectioned, add_options
-from toplabel.cli.terminal import say
+from toplabel.cli.terminal import clear_line, notes_of, say
 
 if TYPE_CHECKING:
     pass
@@ -157,14 +157,14 @@ def run_inputs(
         summary = toplabel.run(
             list(inputs),
             output,
-            notify=progress.ignore if quiet else progress.note,
+            notify=notes_of(quiet=quiet),
             progress=progress.update,
             **({} if top_k is None else {"top_k": top_k}),
             **said,
             **options,
         )
     finally:
-        progress.clear()
+        clear_line()
     if not quiet:
         tell_summary(summary)
         if said["report"] is not None:

@@ -6,7 +6,7 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from toplabel.cli.terminal import clear_line, draw_line, is_terminal, say
+from toplabel.cli.terminal import draw_line, is_terminal, say
 
 if TYPE_CHECKING:
     from toplabel.runs.progress import Progress
@@ -28,7 +28,6 @@ class RunProgress:
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
         self._drawn_at = monotonic()
-        self._visible = False
         self._last: Progress | None = None
 
     @property
@@ -39,7 +38,7 @@ class RunProgress:
     def update(self, progress: Progress) -> None:
         """Show it, ten times a second at most."""
         if self._last is None and progress.before and self._shown:
-            self.note(f"{progress.before:,} of {progress.inputs:,} are done; going on")
+            say(f"{progress.before:,} of {progress.inputs:,} are done; going on")
         self._last = progress
         now, bar = monotonic(), is_terminal(sys.stderr)
         wait = _REDRAW_SECONDS if bar else _LINE_SECONDS
@@ -48,23 +47,8 @@ class RunProgress:
         self._drawn_at = now
         if bar:
             draw_line(f"{_bar(progress)} {_words(progress)}")
-            self._visible = True
         else:
             say(_words(progress))
-
-    def clear(self) -> None:
-        """Take the bar away."""
-        if self._visible:
-            clear_line()
-            self._visible = False
-
-    def note(self, text: str) -> None:
-        """Print one line above it."""
-        self.clear()
-        say(text)
-
-    def ignore(self, text: str) -> None:
-        """Tell nobody."""
 
 
 def tell_summary(summary: RunSummary) -> None:

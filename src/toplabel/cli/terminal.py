@@ -11,7 +11,7 @@ from toplabel.cli.text import fit, printable
 from toplabel.errors import ToplabelWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _DEFAULT_WIDTH = 80
 _REDRAW_SECONDS = 0.1
@@ -59,6 +59,11 @@ def say(text: str) -> None:
     """Print one line on standard error, above a line that redraws itself."""
     clear_line()
     _to_stderr(f"toplabel: {printable(text)}\n")
+
+
+def notes_of(*, quiet: bool) -> Callable[[str], None]:
+    """Where the notes of loading a model go: to the user, or to nobody."""
+    return (lambda text: None) if quiet else say
 
 
 def show_notices(*, shown: bool) -> None:
@@ -121,6 +126,7 @@ class Progress:
         failures = f", {failed:,} failed" if failed else ""
         rate = done / (now - self._started)
         draw_line(f"{done:,} images{failures}, {rate:.3g} a second")
+
 
 def draw_line(text: str) -> None:
     """Write a line of standard error over itself, cut to the terminal's width."""
