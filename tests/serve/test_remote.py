@@ -183,7 +183,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
         connected.append(address)
         raise OSError("not in a test")
 
-    monkeypatch.setattr("toplabel.serve.remote.socket.create_connection", connect)
+    monkeypatch.setattr("toplabel._internal.http.socket.create_connection", connect)
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])
     made, _ = remote(site, accepts=is_public, resolve=lambda host, port: next(answers))
     assert refusal(made, url(site, "/cat.jpg")).code == "fetch_failed"

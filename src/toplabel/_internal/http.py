@@ -29,13 +29,19 @@ class HttpError(Exception):
     Args:
         problem: What went wrong; "status" for an answer other than 2xx.
         message: For people.
+        status: Of that answer.
     """
 
     def __init__(
-        self, problem: Literal["timeout", "too_large", "status", "failed"], message: str
+        self,
+        problem: Literal["timeout", "too_large", "status", "failed"],
+        message: str,
+        *,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.problem = problem
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +102,8 @@ def open_url(url: str, options: FetchOptions) -> Iterator[Body]:
         connection, response = _follow(_encoded(url), options, left)
     try:
         if not 200 <= response.status < 300:
-            raise HttpError("status", f"the server answered {response.status} {response.reason}")
+            message = f"the server answered {response.status} {response.reason}"
+            raise HttpError("status", message, status=response.status)
         _check_size(response.length, options)
         yield Body(response.length, _blocks(response, options, left))
     finally:
