@@ -297,7 +297,7 @@ def overlapping(path: Path) -> Path:
 
 
 def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="not where its table|lies over another"):
+    with pytest.raises(CheckpointError, match="not where its directory|lies over another"):
         read_outline(overlapping(tmp_path / "x"))
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from toplabel._internal.zip_directory import Extent
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint import legacy, pickles, safetensors
-from toplabel.models.checkpoint.archive import Extent, check_structure, read_archive
+from toplabel.models.checkpoint.archive import check_structure, read_archive
 from toplabel.models.checkpoint.kinds import REFUSALS, Kind, kind_of
 from toplabel.models.checkpoint.literals import ByteSource
 from toplabel.models.checkpoint.oldtar import find_member

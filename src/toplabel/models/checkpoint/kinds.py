@@ -129,7 +129,7 @@ def _kind_of_content(file: BinaryIO, size: int) -> Kind:
         return "safetensors"
     kind = next((kind for magic, kind in _MAGIC if start.startswith(magic)), None)
     if kind == "zip":
-        return kind_of_members([member.name for member in read_archive(file, size).members])
+        return kind_of_members(read_archive(file, size).names)
     kind = kind or _kind_of_start(start)
     return "pickle" if kind == "unknown" and _is_pickle(file, size) else kind
 
