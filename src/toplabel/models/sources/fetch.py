@@ -6,18 +6,18 @@ a time limit, and says within seconds that it is not there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 import torch
 
+from toplabel._internal.http import FetchOptions, HttpError, open_url
 from toplabel._internal.optional import require
 from toplabel.errors import DownloadError, ModelNotFound, ToplabelError
 
@@ -48,18 +48,41 @@ def fetch_url(url: str, *, offline: bool, notify: Notify) -> Path:
     digest = _HASH_IN_NAME.search(path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _socket_timeout(_TIMEOUT_SECONDS):
-            torch.hub.download_url_to_file(
-                url, str(path), digest and digest[1], progress=sys.stderr.isatty()
-            )
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash RuntimeError
-        if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
+        _download(url, path, digest[1] if digest else "")
+    except (OSError, HttpError) as error:
         raise DownloadError(
             f"{path.name} is not on this machine (looked for {path}) and could not be fetched"
             f" from {url}: {_reason(error)}"
         ) from error
     return path
+
+
+def _download(url: str, path: Path, digest: str) -> None:
+    """Write the file of that URL, all of it or nothing; with a bar of progress on a terminal.
+
+    Raises:
+        HttpError: It cannot be fetched, or its SHA-256 does not begin with `digest`.
+        OSError: It cannot be written.
+    """
+    tqdm = require("tqdm", extra="torch", purpose="downloading weights").tqdm
+    checksum = hashlib.sha256()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+        partial = Path(folder, path.name)
+        with (
+            open_url(url, FetchOptions(stall_seconds=_TIMEOUT_SECONDS)) as body,
+            open(partial, "wb") as file,  # with the usual permissions
+            tqdm(
+                total=body.length, disable=not sys.stderr.isatty(), unit="B", unit_scale=True
+            ) as bar,
+        ):
+            for block in body:
+                file.write(block)
+                checksum.update(block)
+                bar.update(len(block))
+        if not checksum.hexdigest().startswith(digest):
+            found = checksum.hexdigest()[: len(digest)]
+            raise HttpError("failed", f"invalid hash value (expected {digest}, got {found})")
+        os.replace(partial, path)
 
 
 def cached_snapshot(repository: str, revision: str | None, files: Sequence[str]) -> Path | None:
@@ -143,14 +166,3 @@ def _reason(error: BaseException) -> str:
         error = error.reason  # type: ignore[attr-defined]
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """A limit for connections that are opened without one of their own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
