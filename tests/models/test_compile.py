@@ -21,11 +21,10 @@ from small_networks import Small, as_model, small  # noqa: E402
 from toplabel._internal import platform  # noqa: E402
 from toplabel.bundle import cache  # noqa: E402
 from toplabel.bundle.program import NotCompiled, Program  # noqa: E402
-from toplabel.bundle.reference import Goldens, replay  # noqa: E402
+from toplabel.bundle.reference import Goldens, pixel_scale, replay  # noqa: E402
 from toplabel.errors import ModelError  # noqa: E402
 from toplabel.models import zoo_import  # noqa: E402
 from toplabel.models.compile import compile_model, program_key  # noqa: E402
-from toplabel.models.compile.eager import pixel_scale  # noqa: E402
 from toplabel.preprocess import Preprocess  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from toplabel.errors import BundleError
+
+if TYPE_CHECKING:
+    from toplabel.preprocess import Preprocess
 
 RELATIVE_TOLERANCE = 1e-4
 """What logits may differ by, for each unit of their spread (or in all, where that is below 1)."""
@@ -115,6 +118,14 @@ def to_inputs(
 ) -> NDArray[np.float32]:
     """Pixels (N, C, H, W) as the model sees them: pixels * scale + offset, float32, same shape."""
     return pixels.astype(np.float32) * scale[:, None, None] + offset[:, None, None]
+
+
+def pixel_scale(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Preprocessing's last step as scale (C,) and offset (C,): tensor = pixels * scale + offset."""
+    ends = np.array([0, 255], np.uint8).reshape(1, 2, 1)  # black beside white
+    tensor = preprocess.normalise(np.repeat(ends, preprocess.num_channels, axis=2))  # (C, 1, 2)
+    offset = tensor[:, 0, 0]
+    return (tensor[:, 0, 1] - offset) / np.float32(255), offset.copy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Behaviour: a network's answers to pictures in, what is the matter with them out."""
+"""Behaviour: a network's answers to images in, what is the matter with them out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from toplabel.analysis.doctor.finding import Finding
 from toplabel.bundle.reference import are_probabilities
+from toplabel.bundle.trust import Repeatability, measure_repeatability
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,11 +37,14 @@ def look_at(network: nn.Module, inputs: NDArray[np.float32]) -> Iterator[Finding
         network: In eval mode.
         inputs: At least two different ones, float32 (N, C, h, w).
     """
-    once = answer(network, inputs[:BATCH])
-    yield _outputs(once)
-    again = answer(network, inputs[:BATCH])
-    alone = np.concatenate([answer(network, one[None]) for one in inputs[:2]])
-    yield _repeats(once, again, alone)
+    inputs = inputs[:BATCH]
+    alone = np.concatenate([answer(network, one[None]) for one in inputs])
+    yield _outputs(alone)
+    yield _repeats(
+        measure_repeatability(
+            lambda batch: answer(network, batch), inputs, alone, batch_sizes=(len(inputs),)
+        )
+    )
 
 
 def _outputs(logits: NDArray[np.float32]) -> Finding:
@@ -68,33 +72,29 @@ def _outputs(logits: NDArray[np.float32]) -> Finding:
     )
 
 
-def _repeats(
-    once: NDArray[np.float32], again: NDArray[np.float32], alone: NDArray[np.float32]
-) -> Finding:
-    spread = max(float(np.ptp(once)), 1e-12)
-    twice = float(np.abs(once - again).max()) / spread
-    batch = float(np.abs(once[: len(alone)] - alone).max()) / spread
-    if twice > _SAME:
+def _repeats(found: Repeatability) -> Finding:
+    evidence = f"by up to {{:.3g}}, where rounding explains {found.tolerance:.1e}"
+    if not found.repeats:
         return Finding(
             topic="repeats",
             state="wrong",
             text="it answers differently when asked again: dropout, or another chance, is active in"
             " eval mode",
-            evidence=f"by up to {twice:.1%} of the spread of its outputs",
+            evidence=evidence.format(found.repeated),
             line="in the network's forward: F.dropout(x, training=self.training)",
         )
-    if batch > 10 * _SAME:
+    if not found.ignores_batch:
         return Finding(
             topic="repeats",
             state="wrong",
-            text="its answer for a picture depends on the others of its batch: a batch"
+            text="its answer for an image depends on the others of its batch: a batch"
             " normalisation still uses the batch's own statistics",
-            evidence=f"by up to {batch:.1%} of the spread of its outputs",
+            evidence=evidence.format(found.batched),
             line="call eval() on the whole network; track_running_stats=True in each BatchNorm",
         )
     return Finding(
         topic="repeats",
         state="fine",
         text="it gives the same answer twice, and in a batch",
-        evidence=f"differences below {max(twice, batch):.1e} of the spread of its outputs",
+        evidence=f"differences of at most {max(found.repeated, found.batched):.1e}",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +15,13 @@ from toplabel.bundle.reference import (
     are_probabilities,
     compare,
     draw_inputs,
+    pixel_scale,
     replay,
-    spread_of,
     to_inputs,
-    tolerance_for,
 )
+from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
 from toplabel.preprocess import Preprocess
-
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-_BATCH_SIZES = (2, 5)
-_ROUNDING = 1e-5  # of the largest output: what the order of additions may change at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +57,7 @@ def check_onnx(path: Path, *, name: str, preprocess: Preprocess, one_only: bool)
     """
     plain = _Session(path, name, optimised=False)
     pixels = draw_inputs((preprocess.num_channels, *preprocess.input_size))
-    scale, offset = _pixel_scale(preprocess)
+    scale, offset = pixel_scale(preprocess)
     inputs = to_inputs(pixels, scale=scale, offset=offset)
     plain.choose_output(inputs[:1])
     logits = np.concatenate([plain(inputs[i : i + 1]) for i in range(len(inputs))])
@@ -71,8 +65,16 @@ def check_onnx(path: Path, *, name: str, preprocess: Preprocess, one_only: bool)
     usable = compare(logits, logits)
     if not usable.agrees:
         raise ModelError(f"{name} cannot be used as a classifier: {usable.reason}")
-    _check_repeats(plain, inputs, logits)
-    fixed_batch = one_only or _check_batches(plain, inputs, logits)
+    one_at_a_time = check_repeatability(
+        plain,
+        inputs,
+        logits,
+        name=name,
+        if_random="export it in eval mode",
+        if_batch="export it in eval mode, and without dynamic quantisation",
+        batch_sizes=() if one_only else (2, 5),
+    )
+    fixed_batch = one_only or one_at_a_time
     optimised = _Session(path, name, optimised=True)
     optimised.output_name = plain.output_name
     agreement = replay(goldens, optimised, fixed_batch=fixed_batch)
@@ -161,57 +163,6 @@ def _described(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     return f"a {type(value).__name__}"
-
-
-def _pixel_scale(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The recipe's last step as scale (C,) and offset (C,): tensor = pixels * scale + offset."""
-    ends = np.array([0, 255], np.uint8).reshape(1, 2, 1)  # black beside white
-    tensor = preprocess.normalise(np.repeat(ends, preprocess.num_channels, axis=2))  # (C, 1, 2)
-    offset = tensor[:, 0, 0]
-    return (tensor[:, 0, 1] - offset) / np.float32(255), offset.copy()
-
-
-def _check_repeats(run: _Session, inputs: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
-    for index in range(2):
-        again = run(inputs[index : index + 1])
-        if _difference(logits[index : index + 1], again) > _allowed(logits):
-            raise ModelError(
-                f"{run.name} answers differently when asked again; something random is active, such"
-                " as dropout: export it in eval mode"
-            )
-
-
-def _check_batches(run: _Session, inputs: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
-    """Whether it takes only one image at a time, whatever it says."""
-    for size in _BATCH_SIZES:
-        try:
-            together = run(inputs[:size])
-        except ModelError:
-            return True
-        if together.shape != (size, logits.shape[1]):
-            return True
-        difference = _difference(logits[:size], together)
-        if difference > _allowed(logits):
-            raise ModelError(
-                f"the answer of {run.name} for one image depends on the other images of its batch"
-                f" (it differs by up to {difference:.3g}); export it in eval mode, and without"
-                " dynamic quantisation"
-            )
-    return False
-
-
-def _difference(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    if got.shape != expected.shape:
-        return float("inf")
-    finite = np.isfinite(expected)
-    if not np.array_equal(finite, np.isfinite(got)):
-        return float("inf")
-    return float(np.abs(expected[finite] - got[finite]).max(initial=0.0))
-
-
-def _allowed(logits: NDArray[np.float32]) -> float:
-    finite = logits[np.isfinite(logits).all(axis=1)]
-    return max(tolerance_for(spread_of(finite)), _ROUNDING * float(np.abs(finite).max()))
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,31 +5,33 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from toplabel.bundle.model import Model
+from toplabel.bundle.reference import are_probabilities
+from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import LabelsError, ModelError
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
+from toplabel.models.options import LabelsLike
 from toplabel.preprocess import Preprocess
 
-_SAME = 1e-6  # of the largest output: two runs of one computation on one machine
-_ROUNDING = 1e-3  # of it: the same image alone and in a batch, whose kernels may differ
 _SEED = 20
-_ENOUGH_OUTPUTS = 6  # two classes and three pictures
+_ENOUGH_OUTPUTS = 6  # two classes and three images
 
 
 def from_module(
     module: nn.Module,
     *,
     preprocess: object,
-    labels: Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str] | None = None,
+    labels: LabelsLike | None = None,
     multi_label: bool = False,
     name: str | None = None,
 ) -> Model:
@@ -55,22 +57,27 @@ def from_module(
         raise ModelError(
             f"got a {type(module).__name__}; expected a torch.nn.Module with its weights loaded"
         )
-    recipe = preprocess if isinstance(preprocess, Preprocess) else transforms.translate(preprocess)
+    if not isinstance(preprocess, Preprocess):
+        preprocess = transforms.translate(preprocess)
     inner = module.module if isinstance(module, nn.DataParallel) else module
+    name = name or type(inner).__name__
     adapted = logits_module(_on_cpu(inner)).eval()
-    outputs = _outputs(adapted, recipe)  # (3, K)
-    model = Model(
-        name=name or type(inner).__name__,
+    outputs = _checked_outputs(adapted, preprocess, name)
+    if outputs.shape[1] < 2 and not multi_label:
+        raise ModelError(
+            f"{name} has a single output, so one label is always right; for a yes-or-no model pass"
+            " multi_label=True"
+        )
+    return Model(
+        name=name,
         module=adapted,
         architecture=_architecture(type(inner)),
-        preprocess=recipe,
-        labels=Labels.indices(outputs.shape[1]) if labels is None else Labels.of(labels),
+        preprocess=preprocess,
+        labels=_labels(labels, outputs.shape[1], name),
         multi_label=multi_label,
         probabilities=_are_scores(outputs, multi_label=multi_label),
-        provenance={"source": "module", "class": f"{_class_name(type(inner))}"},
+        provenance={"source": "module", "class": _class_name(type(inner))},
     )
-    check_module(model)
-    return model
 
 
 def logits_module(module: nn.Module) -> nn.Module:
@@ -93,107 +100,80 @@ class LogitsOnly(nn.Module):
         return _to_logits(self.network(batch))
 
 
-def check_module(model: Model) -> None:
-    """Stop where a model's answers are not those of a classifier, by a few small forwards.
+def _checked_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> NDArray[np.float32]:
+    """What the module gives for three images, one at a time: float32 (3, K), finite.
 
     Raises:
-        ModelError: Two forwards of one input differ; the answer for an image depends on the rest
-            of its batch; outputs are no finite (N, K) with K >= 2 (1 for multi-label models).
-        LabelsError: There is not one label for each output.
+        ModelError: It fails, gives no row of finite scores for an image, answers differently when
+            asked again, or lets the other images of a batch change an answer.
     """
-    training = [name for name, part in model.module.named_modules() if part.training]
+    training = [part_name for part_name, part in module.named_modules() if part.training]
     if training:
         raise ModelError(
-            f"{model.name} stays in training mode after eval(), in {training[0] or 'its root'!r}:"
-            " its answers would change from call to call; let its train() accept False"
-        )
-    with _undisturbed(model.module):
-        images = _draw_images(model.preprocess, count=3)
-        alone = _forward(model.module, images[:1], model.name)
-        _check_outputs(model, alone)
-        _check_repeats(model, images, alone)
-        _check_batches(model, images, alone)
-
-
-def _check_outputs(model: Model, outputs: torch.Tensor) -> None:
-    rows, count = outputs.shape
-    if rows != 1:
-        raise ModelError(f"{model.name} gave {rows} rows of scores for one image; expected one")
-    if count < 2 and not model.multi_label:
-        raise ModelError(
-            f"{model.name} has a single output, so one label is always right; for a yes-or-no"
-            " model say multi_label=True"
-        )
-    if not bool(outputs.isfinite().all()):
-        raise ModelError(
-            f"{model.name} gave scores that are not finite for an ordinary picture; its weights"
-            " are damaged, or mean and std are not those of its training"
-        )
-    if count != len(model.labels):
-        raise LabelsError(
-            f"got {len(model.labels)} labels for {model.name}, which has {count} outputs; give"
-            " exactly one name per output, in the order of training"
+            f"{name} stays in training mode after eval(), in {training[0] or 'its root'!r}: its"
+            " answers would change from call to call; let its train() accept False"
         )
 
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _forward(module, batch, name)
 
-def _check_repeats(model: Model, images: torch.Tensor, alone: torch.Tensor) -> None:
-    again = _forward(model.module, images[:1], model.name)
-    if not _close(alone, again, _SAME):
-        raise ModelError(
-            f"{model.name} answers the same picture differently each time: something random is"
-            " still on, such as F.dropout without training=self.training"
-        )
-
-
-def _check_batches(model: Model, images: torch.Tensor, alone: torch.Tensor) -> None:
-    """Compare the first image's answer alone, beside the second, and beside the third."""
-    try:
-        beside_second = model.module(images[:2])
-        beside_third = model.module(images[[0, 2]])
-    except Exception:
-        return  # it takes one image at a time, as `alone` has shown
-    if len(beside_second) != 2 or len(beside_third) != 2:
-        return
-    same = _close(beside_second[:1], beside_third[:1], _SAME)
-    if not same or not _close(alone, beside_second[:1], _ROUNDING):
-        raise ModelError(
-            f"the answer of {model.name} for a picture depends on the other pictures of its batch:"
-            " a batch normalisation still uses the batch's statistics, or a softmax runs over the"
-            " batch (dim=0); such a model has no label for a picture"
-        )
-
-
-def _outputs(module: nn.Module, recipe: Preprocess) -> torch.Tensor:
-    """What the module gives for three different pictures, one at a time: (3, K)."""
+    images = _draw_images(preprocess)
     with _undisturbed(module):
-        images = _draw_images(recipe, count=3)
-        return torch.cat([_forward(module, image[None], "the module") for image in images])
+        outputs = np.concatenate([run(images[i : i + 1]) for i in range(len(images))])
+        if not np.isfinite(outputs).all():
+            raise ModelError(
+                f"{name} gave scores that are not finite for an ordinary image; its weights are"
+                " damaged, or mean and std are not those of its training"
+            )
+        check_repeatability(
+            run,
+            images,
+            outputs,
+            name=name,
+            if_random="F.dropout needs training=self.training",
+            if_batch="a batch normalisation still uses the batch's statistics, or a softmax runs"
+            " over the batch (dim=0); such a model has no label for an image",
+            batch_sizes=(len(images),),
+        )
+    return outputs
 
 
-def _are_scores(outputs: torch.Tensor, *, multi_label: bool) -> bool:
-    """Whether outputs (N, K) are in [0, 1] already, so that no softmax or sigmoid belongs on top.
-
-    Exclusive classes: each row sums to 1. Independent ones: every value lies in [0, 1], which
-    logits of several pictures and classes do not do by chance.
-    """
-    within = bool(((outputs >= 0) & (outputs <= 1)).all())
-    if multi_label:
-        return within and outputs.numel() >= _ENOUGH_OUTPUTS
-    return within and bool((outputs.sum(dim=1) - 1).abs().max() <= 1e-4)
-
-
-def _forward(module: nn.Module, batch: torch.Tensor, name: str) -> torch.Tensor:
+def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     try:
-        outputs: torch.Tensor = module(batch)
+        outputs: NDArray[np.float32] = module(torch.from_numpy(batch)).numpy()
     except (ModelError, MemoryError):
         raise
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"{name} fails on a batch of shape {tuple(batch.shape)}: {lines[0]}; is the"
-            " preprocessing that of its training?"
+            f"{name} fails on a batch of shape {batch.shape}: {lines[0]}; is the preprocessing that"
+            " of its training?"
         ) from error
+    if len(outputs) != len(batch):
+        raise ModelError(f"{name} gave {len(outputs)} rows of scores for {len(batch)} images")
     return outputs
+
+
+def _labels(given: LabelsLike | None, outputs: int, name: str) -> Labels:
+    labels = Labels.indices(outputs) if given is None else Labels.of(given)
+    if len(labels) != outputs:
+        raise LabelsError(
+            f"got {len(labels)} labels for {name}, which has {outputs} outputs; give exactly one"
+            " name per output, in the order of training"
+        )
+    return labels
+
+
+def _are_scores(outputs: NDArray[np.float32], *, multi_label: bool) -> bool:
+    """Whether outputs (N, K) are in [0, 1] already, so that no softmax or sigmoid belongs on top.
+
+    Exclusive classes: each row sums to 1. Independent ones: every value lies in [0, 1], which
+    logits of several images and classes do not do by chance.
+    """
+    if not multi_label:
+        return are_probabilities(outputs)
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return within and outputs.size >= _ENOUGH_OUTPUTS
 
 
 def _to_logits(outputs: object) -> torch.Tensor:
@@ -224,25 +204,16 @@ def _describe(outputs: object) -> str:
     return f"a {type(outputs).__name__}"
 
 
-def _close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
-    if a.shape != b.shape:
-        return False
-    largest = max(float(a.abs().max()), float(b.abs().max()))
-    return math.isfinite(largest) and float((a - b).abs().max()) <= tolerance * largest
-
-
-def _draw_images(recipe: Preprocess, *, count: int) -> torch.Tensor:
-    """Noise over the whole range of pixels, normalised: float32 (count, C, H, W)."""
-    channels = recipe.num_channels
-    low, high = recipe.range
-    generator = torch.Generator().manual_seed(_SEED)
-    noise = torch.rand(count, channels, *recipe.input_size, generator=generator)
-    mean, std = (
-        torch.tensor(v, dtype=torch.float32).reshape(-1, 1, 1) for v in (recipe.mean, recipe.std)
-    )
-    # Each picture has its own brightness, so that a batch's statistics depend on its members.
-    brightness = torch.linspace(0.4, 1.0, count).reshape(-1, 1, 1, 1)
-    return (noise * brightness * (high - low) + low - mean) / std
+def _draw_images(preprocess: Preprocess) -> NDArray[np.float32]:
+    """Noise over the whole range of pixels, normalised: float32 (3, C, H, W)."""
+    low, high = preprocess.range
+    shape = (3, preprocess.num_channels, *preprocess.input_size)
+    noise = np.random.default_rng(_SEED).random(shape, np.float32)
+    mean, std = (np.reshape(v, (-1, 1, 1)) for v in (preprocess.mean, preprocess.std))
+    # Each image has its own brightness, so that a batch's statistics depend on its members.
+    brightness = np.array([0.4, 0.7, 1.0]).reshape(-1, 1, 1, 1)
+    images: NDArray[np.float64] = (noise * brightness * (high - low) + low - mean) / std
+    return images.astype(np.float32)
 
 
 @contextmanager
