@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from toplabel.analysis.compare import Comparison, compare
     from toplabel.analysis.doctor import Diagnosis, diagnose
     from toplabel.analysis.evaluate import Evaluation, evaluate
-    from toplabel.analysis.explain import explain
+    from toplabel.analysis.explain.explain import explain
     from toplabel.errors import (
         BundleError,
         CheckpointError,
@@ -91,7 +91,7 @@ _HOME = {
     "diagnose": "toplabel.analysis.doctor",
     "Evaluation": "toplabel.analysis.evaluate",
     "evaluate": "toplabel.analysis.evaluate",
-    "explain": "toplabel.analysis.explain",
+    "explain": "toplabel.analysis.explain.explain",
 }
 """Where a public name lives; errors, all in one file, are not listed."""
 

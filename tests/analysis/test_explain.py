@@ -23,12 +23,11 @@ from explaining_material import (
     turned_jpeg,
     wrapped,
 )
-from toplabel.analysis.explain import explain_picture
-from toplabel.analysis.explain.features import Grid, find_grid
-from toplabel.analysis.explain.gradcam import grad_cam
-from toplabel.analysis.explain.occlusion import PATCHES_PER_SIDE, occlusion_heat
-from toplabel.analysis.explain.rendering import explain_upload
-from toplabel.analysis.explain.upsample import place
+from toplabel.analysis.explain.explain import explain_image
+from toplabel.analysis.explain.gradcam import Grid, find_grid, grad_cam
+from toplabel.analysis.explain.perturbation import PATCHES_PER_SIDE, occlusion_heat
+from toplabel.analysis.explain.rendering import colour_table, explain_upload
+from toplabel.analysis.explain.upsample import over_image
 from toplabel.errors import ImageError, ModelError, UsageError
 
 METHODS = ("gradcam", "occlusion")
@@ -40,7 +39,7 @@ def colours() -> toplabel.Predictor:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_heat_is_over_the_picture_at_its_own_size(colours, method):
+def test_the_heat_is_over_the_image_at_its_own_size(colours, method):
     pixels = picture()
     heat = toplabel.explain(colours, pixels, method=method)
     assert heat.shape == (96, 160)
@@ -67,7 +66,7 @@ def test_another_label_has_its_own_heat(colours, method, label):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_that_lies_on_its_side_is_explained_upright(colours, method):
+def test_an_image_that_lies_on_its_side_is_explained_upright(colours, method):
     pixels = picture()
     turned = toplabel.explain(colours, turned_jpeg(pixels), method=method)
     upright = toplabel.explain(colours, pixels, method=method)
@@ -83,9 +82,9 @@ def test_what_was_cropped_off_has_no_heat(colours, method):
     assert heat[40:64, 34:60].mean() > 0.5
 
 
-def test_tokens_are_laid_out_as_the_picture_is():
+def test_tokens_are_laid_out_as_the_image_is():
     predictor = wrapped(Tokens())
-    found = explain_picture(predictor, picture(), method="gradcam")
+    found = explain_image(predictor, picture(), method="gradcam")
     assert found.layer.endswith("mix")
     assert centre_of(found.heat) == pytest.approx((52, 75), abs=6)
 
@@ -138,7 +137,7 @@ def test_occlusion_asks_no_more_than_it_says():
             Counting(), np.ones((3, *size), np.float32), index=0, activation="softmax", batch_size=4
         )
         assert asked <= PATCHES_PER_SIDE**2 + 1
-        assert heat.ndim == 2
+        assert heat.shape == size
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,7 @@ def test_a_layers_output_is_recognised_by_its_shape(shape, size, grid):
 
 
 def test_faithfulness_is_high_for_the_true_part_and_low_for_others(colours):
-    found = explain_picture(colours, picture(), method="gradcam")
+    found = explain_image(colours, picture(), method="gradcam")
     assert (found.label, found.index) == ("red", 0)
     assert found.faithfulness > 0.3
     assert found.faithfulness > 3 * max(found.random_faithfulness, 0.01)
@@ -167,27 +166,27 @@ def test_faithfulness_is_high_for_the_true_part_and_low_for_others(colours):
 
 def test_a_model_without_a_network_falls_back_to_occlusion_and_says_so():
     cat = "examples/cat.jpg"
-    found = explain_picture(None, cat)
+    found = explain_image(None, cat)
     assert (found.method, found.layer) == ("occlusion", "")
     with pytest.raises(ModelError, match="use method 'occlusion'"):
-        explain_picture(None, cat, method="gradcam")
+        explain_image(None, cat, method="gradcam")
 
 
 def test_a_network_without_a_map_is_explained_by_occlusion():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 3))
-    found = explain_picture(wrapped(module), picture())
+    found = explain_image(wrapped(module), picture())
     assert found.method == "occlusion"
     with pytest.raises(ModelError, match="no layer of this network gives a map"):
-        explain_picture(wrapped(module), picture(), method="gradcam")
+        explain_image(wrapped(module), picture(), method="gradcam")
 
 
-def test_wrong_labels_methods_and_pictures_are_named(colours):
-    with pytest.raises(UsageError, match="the model has 0 to 2"):
+def test_wrong_labels_methods_and_images_are_refused(colours):
+    with pytest.raises(UsageError, match="expected 0 to 2"):
         toplabel.explain(colours, picture(), 3)
     with pytest.raises(UsageError, match="did you mean 'red'"):
         toplabel.explain(colours, picture(), "rede")
-    with pytest.raises(UsageError, match="gradcam, occlusion"):
+    with pytest.raises(UsageError, match="unknown method .* auto, gradcam, occlusion"):
         toplabel.explain(colours, picture(), method="shap")
     with pytest.raises(ImageError, match="the content is text"):
         toplabel.explain(colours, b"not a picture")
@@ -206,11 +205,11 @@ def test_heat_is_placed_where_a_squashed_or_padded_input_came_from():
     heat = np.zeros((8, 8), np.float32)
     heat[0, 0] = 1
     squash = replace(RECIPE, input_size=(32, 32), resize_mode="squash", resize_size=(32, 32))
-    placed = place(heat, squash, picture=(40, 200))
+    placed = over_image(heat, squash, image_size=(40, 200))
     assert placed.shape == (40, 200)
     assert np.unravel_index(placed.argmax(), placed.shape) < (3, 13)
     padded = replace(RECIPE, resize_mode="none", resize_size=None)
-    assert not place(heat, padded, picture=(20, 20)).any()  # the corner is padding
+    assert not over_image(heat, padded, image_size=(20, 20)).any()  # the corner is padding
 
 
 @pytest.mark.parametrize("format", ["png", "json"])
@@ -228,9 +227,37 @@ def test_an_upload_is_rendered_with_its_facts(colours, format):
     assert rendered.content.startswith(b"\x89PNG" if format == "png" else b"{")
 
 
+def test_the_colours_are_a_path_through_oklab_of_even_lightness():
+    """Within 1/255 of the path that the table abridges (https://bottosson.github.io/posts/oklab)."""
+    to_cones = np.array(
+        [
+            [1.0, 0.3963377774, 0.2158037573],
+            [1.0, -0.1055613458, -0.0638541728],
+            [1.0, -0.0894841775, -1.2914855480],
+        ]
+    )
+    to_linear = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    chroma = np.interp(np.linspace(0, 4, 256), range(5), (0.10, 0.19, 0.20, 0.17, 0.10))
+    hue = np.radians(np.interp(np.linspace(0, 4, 256), range(5), (-65, -10, 30, 65, 100)))
+    lab = np.stack(
+        [np.linspace(0.22, 0.96, 256), chroma * np.cos(hue), chroma * np.sin(hue)], axis=1
+    )
+    linear = np.clip((lab @ to_cones.T) ** 3 @ to_linear.T, 0, 1)
+    bright = 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+    expected = np.rint(255 * np.where(linear <= 0.0031308, 12.92 * linear, bright))
+    assert colour_table().shape == (256, 3)
+    assert np.abs(colour_table() - expected).max() <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.shared_data
-def test_both_methods_find_what_the_embedded_models_label_hangs_on(shared_data):
+def test_both_methods_find_what_the_built_in_models_label_hangs_on(shared_data):
     """Over real photos the score falls far more without the hottest tenth than without others."""
     script = Path(__file__).parents[2] / "scripts" / "build_embedded_bundle.py"
     built = runpy.run_path(str(script))["build_model"]()
@@ -238,7 +265,7 @@ def test_both_methods_find_what_the_embedded_models_label_hangs_on(shared_data):
     photos = sorted((shared_data / "imagenet").glob("*.JPEG"))[::8][:24]
     for method in METHODS:
         model = live if method == "gradcam" else None  # the same weights, a faster engine
-        found = [explain_picture(model, photo, method=method) for photo in photos]
+        found = [explain_image(model, photo, method=method) for photo in photos]
         hottest = np.mean([one.faithfulness for one in found])
         others = np.mean([one.random_faithfulness for one in found])
         print(method, hottest, others)

@@ -26,7 +26,7 @@ def test_the_picture_is_written_at_its_own_size_and_one_sentence_says_what_it_sh
     assert done.returncode == 0, done.stderr
     assert done.stdout == b""
     assert done.stderr.count(b"\n") == 1
-    assert b"tiger cat 0.371, by occlusion; without the hottest tenth" in done.stderr
+    assert b"tiger cat 0.371, by occlusion; the score drops by" in done.stderr
     with Image.open(target) as shown, Image.open(CAT) as given:
         assert shown.size == given.size
         assert shown.text["Title"] == "tiger cat"
@@ -53,7 +53,7 @@ def test_json_goes_to_standard_output_and_standard_input_is_read():
         ((CAT, "-o", "why.jpg"), 2, "a name that ends in .png"),
         ((CAT, "-o", "nowhere/why.png"), 2, "there is no folder"),
         ((CAT, "--json", "--label", "tabbby"), 2, "did you mean 'tabby'"),
-        ((CAT, "--json", "--label", "1000"), 2, "the model has 0 to 999"),
+        ((CAT, "--json", "--label", "1000"), 2, "expected 0 to 999"),
         ((CAT, "--json", "--method", "gradcam"), 2, "use method 'occlusion'"),
         (("nothing.jpg", "--json"), 1, "nothing.jpg"),
         ((ROOT / "README.md", "--json"), 1, "the content is text"),
@@ -74,5 +74,5 @@ def test_a_picture_that_is_not_ours_is_never_overwritten(tmp_path):
     before = photo.read_bytes()
     done = run(CAT, "-o", photo)
     assert done.returncode == 2
-    assert b"was not made by toplabel explain" in done.stderr
+    assert b"was not written by toplabel explain" in done.stderr
     assert photo.read_bytes() == before

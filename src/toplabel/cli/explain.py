@@ -1,4 +1,4 @@
-"""`toplabel explain`: what in a picture spoke for its label, as a picture."""
+"""`toplabel explain`: the evidence in an image for its label, as a heat map."""
 
 from __future__ import annotations
 
@@ -22,34 +22,38 @@ from toplabel.cli.terminal import notes_of, say
 from toplabel.errors import ToplabelError, UsageError
 
 if TYPE_CHECKING:
-    from toplabel.analysis.explain.pipeline import Finding
+    from toplabel.analysis.explain.pipeline import Explanation
     from toplabel.inference.predictor import Predictor
 
-HELP = """Show what in a picture spoke for its label.
+HELP = """Show the evidence in an image for its label.
 
 \b
-toplabel explain cat.jpg -o why.png              a heat map over the picture
-toplabel explain cat.jpg -m resnet50 -o why.png  by the network's gradients (toplabel[explain])
-toplabel explain cat.jpg --label lynx -o why.png what speaks for another label
-toplabel explain cat.jpg --json                  how it was made, and how far to trust it
+toplabel explain cat.jpg -o why.png              a heat map over the image
+toplabel explain cat.jpg -m resnet50 -o why.png  from the network's gradients (toplabel[explain])
+toplabel explain cat.jpg --label lynx -o why.png the evidence for another label
+toplabel explain cat.jpg --json                  how it was made, and how faithful it is
 
-INPUT is an image file, a URL, or - for standard input. The picture is upright and of its own size,
-or 2048 pixels long where it is larger. Two figures say whether the map is true: what the score
-loses without the hottest tenth of the picture, and without a random tenth.
+INPUT is an image file, a URL, or - for standard input. The map lies over the upright image at its
+own size, or at 2048 pixels where it is larger. Two figures show whether the map is faithful: the
+drop in score without the hottest tenth of the image, and without a random tenth.
 """
 
 
-@click.command(help=HELP, short_help="Show what spoke for a label.")
+@click.command(help=HELP, short_help="Show the evidence for a label.")
 @click.argument("source", metavar="INPUT")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The PNG to write."
 )
-@click.option("--label", metavar="LABEL", help="The class: its name, id or index.  [default: best]")
+@click.option(
+    "--label",
+    metavar="LABEL",
+    help="The class: its name, id or index.  [default: the predicted one]",
+)
 @click.option(
     "--method",
     type=click.Choice(["auto", "gradcam", "occlusion"]),
     default="auto",
-    help="By gradients, or by what the score loses under a patch; auto: whichever can be had.",
+    help="From gradients, or from the drop in score under a patch; auto: what is available.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no notes.")
@@ -67,18 +71,18 @@ def explain(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Explain one picture."""
+    """Explain one image."""
     if output is None and not as_json:
         raise click.UsageError("got no -o; expected the PNG to write, -o why.png, or --json")
     if output is not None:
         _check_target(output)  # before the model is loaded
     from toplabel import load
-    from toplabel.analysis.explain.pipeline import find
+    from toplabel.analysis.explain.pipeline import explain_with
 
     options["read"] = take_read_options(options)
     options |= take_statements(options)
     with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:
-        finding = find(
+        found = explain_with(
             predictor.classifier,
             predictor.open_engine(),
             source,
@@ -88,11 +92,11 @@ def explain(
             batch_size=predictor.batch_size,
         )
         if output is not None:
-            _write_png(finding, predictor, output)
+            _write_png(found, output)
         if as_json:
-            _print_json(finding, predictor, source, output)
+            _print_json(found, source, output)
         elif not quiet:
-            say(_sentence(finding, predictor, output))
+            say(_sentence(found, output))
     return 0
 
 
@@ -104,53 +108,51 @@ def _label(label: str | None, predictor: Predictor) -> int | str | None:
     return label
 
 
-def _write_png(finding: Finding, predictor: Predictor, output: Path) -> None:
-    from toplabel.analysis.explain.overlay import shown_size
-    from toplabel.analysis.explain.rendering import render_png
+def _write_png(found: Explanation, output: Path) -> None:
+    from toplabel.analysis.explain.rendering import render_png, shown_size
 
-    picture = finding.picture.height, finding.picture.width
-    if (size := shown_size(*picture)) != picture:
-        say(f"{output} is {size[1]}x{size[0]}; the picture is {picture[1]}x{picture[0]}")
-    _replace(output, render_png(finding, predictor.classifier))
+    own = found.image.height, found.image.width
+    if (size := shown_size(*own)) != own:
+        say(f"{output} is {size[1]}x{size[0]}; the image is {own[1]}x{own[0]}")
+    _replace(output, render_png(found))
 
 
-def _print_json(finding: Finding, predictor: Predictor, source: str, output: Path | None) -> None:
-    from toplabel.analysis.explain.rendering import facts_of
+def _print_json(found: Explanation, source: str, output: Path | None) -> None:
     from toplabel.cli.records import Records
 
-    facts = {"source": source, **facts_of(finding, predictor.classifier)}
+    facts = {"source": source, **found.to_dict()}
     facts["output"] = None if output is None else str(output)
     Records().write((json.dumps(facts) + "\n").encode())
 
 
-def _sentence(finding: Finding, predictor: Predictor, output: Path | None) -> str:
-    hottest, random = finding.faithfulness
-    method = f"Grad-CAM at {finding.layer}" if finding.method == "gradcam" else "occlusion"
+def _sentence(found: Explanation, output: Path | None) -> str:
+    method = f"Grad-CAM at {found.layer}" if found.method == "gradcam" else "occlusion"
     return (
-        f"{output}: {predictor.labels[finding.index]} {finding.score:.3f}, by {method}; without the"
-        f" hottest tenth the score is {hottest:.3f} lower, without a random one {random:.3f}"
+        f"{output}: {found.label} {found.score:.3f}, by {method}; the score drops by"
+        f" {found.faithfulness:.3f} without the hottest tenth, by {found.random_faithfulness:.3f}"
+        " without a random one"
     )
 
 
 def _check_target(path: Path) -> None:
-    """Stop where the picture could not, or should not, be written.
+    """Stop where the PNG could not, or should not, be written.
 
     Raises:
-        UsageError: There is no such folder, or something stands there that is none of our pictures.
+        UsageError: There is no such folder, or a file stands there that explain did not write.
     """
-    from toplabel.analysis.explain.overlay import is_overlay
+    from toplabel.analysis.explain.rendering import is_overlay
 
     if path.suffix.lower() != ".png":
-        raise UsageError(f"got {str(path)!r} to write; expected a name that ends in .png")
+        raise UsageError(f"got -o {str(path)!r}; expected a name that ends in .png")
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise UsageError(f"got {str(path)!r} to write; there is no folder {str(target.parent)!r}")
+        raise UsageError(f"got -o {str(path)!r}; there is no folder {str(target.parent)!r}")
     if not target.exists():
         return
     if not target.is_file() or not is_overlay(target.read_bytes()[:1024]):
         raise UsageError(
-            f"got {str(path)!r} to write, which exists and was not made by toplabel explain; name"
-            " another"
+            f"got -o {str(path)!r}, which exists and was not written by toplabel explain; choose"
+            " another name"
         )
 
 

@@ -1,4 +1,4 @@
-"""`/v1/explain`: what in a picture spoke for a label."""
+"""`/v1/explain`: the evidence in an image for a label."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def explain_routes(service: Service) -> APIRouter:
         openapi_extra=picture_body(many=False),
     )
     async def explain(request: Request, query: Explain) -> Response:
-        """The picture with a heat map of what spoke for a label, or the map in numbers.
+        """The image under a heat map of the evidence for a label, or the map in numbers.
 
-        By gradients where the server has PyTorch, captum and the network (`toplabel[explain]`), by
-        occlusion else: a hundred answers of the model instead of one.
+        From gradients where the server has PyTorch, captum and the network (`toplabel[explain]`),
+        else by occlusion: a hundred forward passes instead of one.
         """
         model = service.models.find(query.model)
         async with service.uploads(request) as uploads:
             if len(uploads) != 1:
                 raise Refusal(
-                    422, "too_many_images", f"got {len(uploads)} pictures; expected one to explain"
+                    422, "too_many_images", f"got {len(uploads)} images; expected one to explain"
                 )
             work = partial(
                 explain_upload,
@@ -62,7 +62,7 @@ def explain_routes(service: Service) -> APIRouter:
         return Response(
             rendered.content,
             media_type=_MEDIA_TYPES[query.format],
-            headers={"X-Explanation": json.dumps(rendered.facts)},  # beside the picture, too
+            headers={"X-Explanation": json.dumps(rendered.facts)},  # beside the image, too
         )
 
     return router

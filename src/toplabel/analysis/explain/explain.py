@@ -1,11 +1,11 @@
-"""Explaining: a predictor, or a model's name, and an image in, a heat map out."""
+"""Explain: a predictor, or a model's name, and an image in, a heat map out."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from toplabel.analysis.explain.pipeline import explanation_of, find
+from toplabel.analysis.explain.pipeline import explain_with
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from toplabel.analysis.explain.explanation import Explanation, MethodChoice
+    from toplabel.analysis.explain.pipeline import Explanation, MethodChoice
 
 
 def explain(
@@ -23,42 +23,42 @@ def explain(
     *,
     method: MethodChoice = "auto",
 ) -> NDArray[np.float32]:
-    """What in a picture spoke for a label: float32 (H, W) in [0, 1].
+    """A heat map of the evidence for a label: float32 (H, W) in [0, 1].
 
-    (H, W) is the upright picture's own size; 1 is where most spoke for the label, 0 where nothing
-    did, and outside of the part that the model saw.
+    (H, W) is the size of the upright image; 1 marks the strongest evidence for the label, 0 none,
+    and everything that the model does not see.
 
     >>> import toplabel
     >>> toplabel.explain(toplabel.load(), "examples/coffee.jpg").shape
     (400, 600)
 
     Args:
-        model: A predictor, or what `load` takes.
-        source: As a predictor takes it: a path, URL, bytes, picture or array.
-        label: The class: its index, name or id; None: the one that the model says it is.
-        method: "gradcam": by the network's gradients, in PyTorch, with captum. "occlusion": by
-            what the score loses under a patch, with any model. "auto": Grad-CAM where it can be
-            had and gives a map, else occlusion.
+        model: A predictor, or what `load` accepts.
+        source: As a predictor takes it: a path, URL, bytes, PIL image or array.
+        label: The class: its index, name or id; None: the predicted one.
+        method: "gradcam": from the network's gradients, with PyTorch and captum. "occlusion": from
+            the drop in score under a moving patch, for any model. "auto": Grad-CAM where it is
+            available and gives a map, else occlusion.
 
     Raises:
-        ImageError: The picture cannot be read.
-        UsageError: There is no such label, or several classes of that name: it lists them.
-        ModelError: Grad-CAM was demanded, and this model gives none.
-        MissingDependency: Grad-CAM was demanded, and `toplabel[explain]` is not installed.
+        ImageError: The image cannot be read.
+        UsageError: There is no such label, or several classes share that name: it lists them.
+        ModelError: Grad-CAM was requested, and this model does not support it.
+        MissingDependency: Grad-CAM was requested, and `toplabel[explain]` is not installed.
     """
-    return explain_picture(model, source, label, method=method).heat
+    return explain_image(model, source, label, method=method).heat
 
 
-def explain_picture(
+def explain_image(
     model: Predictor | str | os.PathLike[str] | None,
     source: object,
     label: int | str | None = None,
     *,
     method: MethodChoice = "auto",
 ) -> Explanation:
-    """As `explain`, with the label, how the map was made, and how far it can be trusted."""
+    """As `explain`, with the label, the method, and how faithful the map is."""
     predictor = model if isinstance(model, Predictor) else shared_predictor({"model": model})
-    finding = find(
+    return explain_with(
         predictor.classifier,
         predictor.open_engine(),
         source,
@@ -67,4 +67,3 @@ def explain_picture(
         read=predictor.read,
         batch_size=predictor.batch_size,
     )
-    return explanation_of(finding, predictor.classifier)

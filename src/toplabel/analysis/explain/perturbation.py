@@ -1,18 +1,109 @@
-"""Masking: an input and parts to paint over in, the model's answers without these parts out."""
+"""Perturbation: a model's input with parts masked in, the evidence and score lost by it out.
+
+Needs no gradients: any model that an engine runs can be explained this way, without torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from toplabel.analysis.explain.upsample import over_input
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.bundle.model import Activation
     from toplabel.inference.engines import Engine
+
+PATCHES_PER_SIDE = 11
+"""Positions of the patch along each side: with the two of a row that stick out, 121 at most."""
+
+PATCH_STEPS = 2
+"""A patch is so many steps wide, so that each position lies under several."""
+
+SHARE = 0.1
+"""How much of the input is masked to measure how faithful a map is."""
+
+RANDOM_PARTS = 8
+
+_SEED = 0
+
+
+def occlusion_heat(
+    engine: Engine,
+    tensor: NDArray[np.float32],
+    *,
+    index: int,
+    activation: Activation,
+    batch_size: int,
+) -> NDArray[np.float32]:
+    """The evidence for a class that is lost under a moving patch: float32 (h, w) in [0, 1].
+
+    The engine is asked for `PATCHES_PER_SIDE` squared outputs at most, and one more.
+
+    Args:
+        engine: Runs the model.
+        tensor: Its input, float32 (C, h, w).
+        index: Of the class.
+        activation: What makes scores of the model's outputs.
+        batch_size: Inputs in one call of the engine.
+    """
+    size = tensor.shape[1], tensor.shape[2]
+    steps = _step(size[0]), _step(size[1])
+    patches = [
+        (row, column) for row in _spans(size[0], steps[0]) for column in _spans(size[1], steps[1])
+    ]
+    masks = (_mask(patch, size) for patch in patches)
+    masked = masked_logits(engine, tensor, masks, batch_size=batch_size)
+    whole = evidence(engine(tensor[None]), index, activation)
+    lost, times = np.zeros(size), np.zeros(size)
+    for patch, loss in zip(patches, whole - evidence(masked, index, activation), strict=True):
+        lost[patch] += loss
+        times[patch] += 1
+    cells = np.maximum(lost / times, 0).astype(np.float32)[:: steps[0], :: steps[1]]
+    return over_input(cells, size, cell=steps)
+
+
+def faithfulness(
+    engine: Engine,
+    tensor: NDArray[np.float32],
+    heat: NDArray[np.float32],
+    *,
+    index: int,
+    score: float,
+    scores: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+    batch_size: int,
+) -> tuple[float, float]:
+    """The drop in score without the hottest tenth, and without a random one.
+
+    The random tenths have the shape of the hottest, moved round the input by a fixed series of
+    random steps: what comes of the shape itself, its size and its edges, is the same for all.
+
+    Args:
+        engine: Runs the model.
+        tensor: Its input, float32 (C, h, w).
+        heat: Over that input, float32 (h, w).
+        index: Of the class.
+        score: Of that class, with all of the input.
+        scores: Makes scores of the model's outputs.
+        batch_size: Inputs in one call of the engine.
+    """
+    if not heat.any():  # no part is hotter than another
+        return 0.0, 0.0
+    hottest = np.zeros(heat.size, np.bool_)
+    count = max(1, round(heat.size * SHARE))
+    hottest[np.argsort(-heat, axis=None, kind="stable")[:count]] = True
+    mask = hottest.reshape(heat.shape)
+    moves = np.random.default_rng(_SEED).integers(0, heat.shape, (RANDOM_PARTS, 2))
+    moved = (np.roll(mask, move, axis=(0, 1)) for move in moves)
+    logits = masked_logits(engine, tensor, [mask, *moved], batch_size=batch_size)
+    lost = score - np.nan_to_num(scores(logits)[:, index])
+    return float(lost[0]), float(lost[1:].mean())
 
 
 def masked_logits(
@@ -22,7 +113,7 @@ def masked_logits(
     *,
     batch_size: int,
 ) -> NDArray[np.float32]:
-    """The model's answers where each mask in turn is painted over: float32 (M, K).
+    """The model's outputs under each mask in turn: float32 (M, K).
 
     Args:
         engine: Runs the model.
@@ -31,26 +122,20 @@ def masked_logits(
         batch_size: Inputs in one call of the engine; no more are held at once.
     """
     mean = tensor.mean(axis=(1, 2), keepdims=True)  # (C, 1, 1)
-    answers = [
-        engine(np.stack([np.where(mask, mean, tensor) for mask in chunk]))
-        for chunk in _chunks(masks, batch_size)
-    ]
-    return np.concatenate(answers)
-
-
-def _chunks(masks: Iterable[NDArray[np.bool_]], size: int) -> Iterator[list[NDArray[np.bool_]]]:
     rest = iter(masks)
-    while chunk := list(islice(rest, size)):
-        yield chunk
+    outputs = []
+    while batch := list(islice(rest, batch_size)):
+        outputs.append(engine(np.stack([np.where(mask, mean, tensor) for mask in batch])))
+    return np.concatenate(outputs)
 
 
 def evidence(
     logits: NDArray[np.float32], index: int, activation: Activation
 ) -> NDArray[np.float64]:
-    """What speaks for a class, against all others, on a scale without ends: float64 (M,).
+    """The evidence for a class, against all others, on an unbounded scale: float64 (M,).
 
-    For exclusive classes the logarithm of p / (1 - p): a score that is 0.9999 with and without a
-    part of the picture still tells the two apart. NaN and infinity say nothing: 0.
+    For exclusive classes the log odds, log(p / (1 - p)): a score that is 0.9999 with and without a
+    part of the image still tells the two apart. NaN and infinity count as 0.
 
     Args:
         logits: float32 (M, K).
@@ -64,3 +149,19 @@ def evidence(
         most = others.max(axis=1, keepdims=True)
         own = own - (most[:, 0] + np.log(np.exp(others - most).sum(axis=1)))
     return np.nan_to_num(own, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _step(length: int) -> int:
+    return max(1, math.ceil(length / (PATCHES_PER_SIDE - PATCH_STEPS + 1)))
+
+
+def _spans(length: int, step: int) -> Iterator[slice]:
+    """The patch's positions along one side; the first and last stick out, and are cut off."""
+    for start in range(-step * (PATCH_STEPS - 1), length, step):
+        yield slice(max(start, 0), min(start + step * PATCH_STEPS, length))
+
+
+def _mask(patch: tuple[slice, slice], size: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros(size, np.bool_)
+    mask[patch] = True
+    return mask

@@ -1,23 +1,20 @@
-"""Picture: a model and an image in, the explanation of a label out."""
+"""Pipeline: a model that is ready to run and an image in, the evidence for a label out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from toplabel._internal.optional import require
-from toplabel.analysis.explain.explanation import Explanation, Method, MethodChoice, check_method
-from toplabel.analysis.explain.faithfulness import faithfulness
-from toplabel.analysis.explain.occlusion import cell_size, occlusion_heat
-from toplabel.analysis.explain.resolve_label import find_label
-from toplabel.analysis.explain.upsample import place
-from toplabel.errors import ModelError
+from toplabel.analysis.explain.perturbation import faithfulness, occlusion_heat
+from toplabel.analysis.explain.resolve_label import resolve_label
+from toplabel.analysis.explain.upsample import over_image, over_input
+from toplabel.errors import ModelError, UsageError
 from toplabel.image.options import ReadOptions
-from toplabel.image.picture import Picture
 from toplabel.image.reading import read_image
 from toplabel.inference.scoring import rank
 
@@ -25,8 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.analysis.explain.gradcam import GradCam
+    from toplabel.image.picture import Picture
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
+    from toplabel.preprocess import Preprocess
+
+Method = Literal["gradcam", "occlusion"]
+MethodChoice = Literal["auto", "gradcam", "occlusion"]
 
 CPU_BATCH_SIZE = 2
 GPU_BATCH_SIZE = 64
@@ -35,25 +37,60 @@ _AGREES = 0.05
 """How far a network's logits may be from the engine's, of their spread, to be the same model."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Finding:
-    """What was found out over the model's input; `place` brings it over the picture.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """The evidence in an image for a label.
 
     Args:
-        picture: The whole upright picture.
+        label: The name of the class.
+        index: Its index.
+        score: The model's score for it, as in a prediction.
+        method: "gradcam", or "occlusion": a patch of the mean colour moved over the image.
+        layer: Grad-CAM's layer, by its name in the network; "" for occlusion.
+        model: The model, in full.
+        faithfulness: The drop in score when the hottest tenth of the model's input is replaced by
+            the mean colour.
+        random_faithfulness: The mean drop for random tenths of the same shape. A faithful map has
+            a `faithfulness` well above it.
+        image: The whole upright image.
         input_heat: float32 (h, w) in [0, 1], over the model's input.
+        preprocess: What made the input from the image.
     """
 
-    picture: Picture
-    input_heat: NDArray[np.float32]
+    label: str
     index: int
     score: float
     method: Method
     layer: str
-    faithfulness: tuple[float, float]
+    model: str
+    faithfulness: float
+    random_faithfulness: float
+    image: Picture
+    input_heat: NDArray[np.float32]
+    preprocess: Preprocess
+
+    @cached_property
+    def heat(self) -> NDArray[np.float32]:
+        """float32 (H, W) in [0, 1], of the upright image's own size.
+
+        1 marks the strongest evidence for the label, 0 none, and what the model does not see.
+        """
+        return self.heat_at((self.image.height, self.image.width))
+
+    def heat_at(self, size: tuple[int, int]) -> NDArray[np.float32]:
+        """The same where the image is shown at another (height, width)."""
+        image_size = self.image.height, self.image.width
+        return over_image(self.input_heat, self.preprocess, image_size=image_size, size=size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the heat: plain data for JSON."""
+        names = ("label", "index", "score", "method", "layer")
+        more = ("faithfulness", "random_faithfulness", "model")
+        facts = {name: getattr(self, name) for name in (*names, *more)}
+        return {**facts, "width": self.image.width, "height": self.image.height}
 
 
-def find(
+def explain_with(
     classifier: Classifier,
     engine: Engine,
     source: object,
@@ -62,138 +99,109 @@ def find(
     method: MethodChoice = "auto",
     read: ReadOptions | None = None,
     batch_size: int | None = None,
-) -> Finding:
-    """What in a picture spoke for a label, over the model's input.
+) -> Explanation:
+    """The evidence in an image for a label.
 
     Args:
         classifier: The model.
         engine: Runs it.
         source: As `read_image` takes it.
-        label: The class to explain: an index, a name or an id; None: the best one.
+        label: The class to explain: an index, a name or an id; None: the predicted one.
         method: "gradcam", "occlusion"; "auto": Grad-CAM where it gives a map, else occlusion.
         read: Limits and choices in reading the image.
         batch_size: Inputs in one call of the engine.
 
     Raises:
-        ImageError: The picture cannot be read, or the model's answer is no number.
-        UsageError: There is no such label, or several.
-        ModelError: Grad-CAM was demanded, and this model gives none.
-        MissingDependency: Grad-CAM was demanded, and torch or captum is missing.
+        ImageError: The image cannot be read, or the model's output for it is not finite.
+        UsageError: There is no such method or label, or several classes share the name.
+        ModelError: Grad-CAM was requested, and this model does not support it.
+        MissingDependency: Grad-CAM was requested, and torch or captum is missing.
     """
-    check_method(method)
-    index = None if label is None else find_label(label, classifier.labels)
+    if method not in get_args(MethodChoice):
+        accepted = ", ".join(get_args(MethodChoice))
+        raise UsageError(f"unknown method {method!r}; expected one of {accepted}")
+    index = None if label is None else resolve_label(label, classifier.labels)
     read = read or ReadOptions()
-    picture = read_image(source, options=read)
-    tensor = classifier.preprocess(picture.pixels, max_pixels=read.max_pixels)  # (C, h, w)
+    image = read_image(source, options=read)
+    tensor = classifier.preprocess(image.pixels, max_pixels=read.max_pixels)  # (C, h, w)
     (logits,) = engine(tensor[None])
     ranking = rank(logits, classifier.labels, activation=classifier.activation, top_k=1)
     index = ranking.best.index if index is None else index
     score = float(classifier.scores(logits)[index])
-    asked = _Asked(classifier, engine, tensor, logits, index, batch_size or _batch_size(engine))
-    heat, used, layer = _heat(asked, method)
-    proof = faithfulness(
+    batch_size = batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
+    found = _grad_cam(classifier, tensor, logits, index, method)
+    if found is None:
+        heat = occlusion_heat(
+            engine, tensor, index=index, activation=classifier.activation, batch_size=batch_size
+        )
+    else:
+        heat = over_input(found.heat, (tensor.shape[1], tensor.shape[2]))
+    hottest, random = faithfulness(
         engine,
         tensor,
         heat,
         index=index,
         score=score,
         scores=classifier.scores,
-        batch_size=asked.batch_size,
+        batch_size=batch_size,
     )
-    return Finding(picture, heat, index, score, used, layer, proof)
-
-
-def explanation_of(finding: Finding, classifier: Classifier) -> Explanation:
-    """The finding over the picture, at its own size."""
-    picture = finding.picture
-    heat = place(finding.input_heat, classifier.preprocess, picture=(picture.height, picture.width))
     return Explanation(
-        heat=heat,
-        label=classifier.labels[finding.index],
-        index=finding.index,
-        score=finding.score,
-        method=finding.method,
-        layer=finding.layer,
+        label=classifier.labels[index],
+        index=index,
+        score=score,
+        method="occlusion" if found is None else "gradcam",
+        layer="" if found is None else found.layer,
         model=classifier.name,
-        faithfulness=finding.faithfulness[0],
-        random_faithfulness=finding.faithfulness[1],
+        faithfulness=hottest,
+        random_faithfulness=random,
+        image=image,
+        input_heat=heat,
+        preprocess=classifier.preprocess,
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """One question: why this class, for this input."""
-
-    classifier: Classifier
-    engine: Engine
-    tensor: NDArray[np.float32]  # (C, h, w)
-    logits: NDArray[np.float32]  # (K,)
-    index: int
-    batch_size: int
-
-
-def _heat(asked: _Asked, method: MethodChoice) -> tuple[NDArray[np.float32], Method, str]:
-    """The heat over the input in [0, 1], how it was made, and Grad-CAM's layer."""
-    size = asked.tensor.shape[1], asked.tensor.shape[2]
-    if method != "occlusion":
-        try:
-            found = _grad_cam(asked, demanded=method == "gradcam")
-        except ModelError:
-            if method == "gradcam":
-                raise
-        else:
-            if found is not None:
-                return _scaled(_enlarged(found.heat, size)), "gradcam", found.layer
-    cells = occlusion_heat(
-        asked.engine,
-        asked.tensor,
-        index=asked.index,
-        activation=asked.classifier.activation,
-        batch_size=asked.batch_size,
-    )
-    down, across = cell_size(size)
-    whole = _enlarged(cells, (cells.shape[0] * down, cells.shape[1] * across))
-    return _scaled(whole[: size[0], : size[1]]), "occlusion", ""
-
-
-def _grad_cam(asked: _Asked, *, demanded: bool) -> GradCam | None:
-    """Grad-CAM's map; None where it cannot be had here and nobody insists.
+def _grad_cam(
+    classifier: Classifier,
+    tensor: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    index: int,
+    method: MethodChoice,
+) -> GradCam | None:
+    """Grad-CAM's map; None where occlusion is requested, or has to do.
 
     Raises:
-        ModelError: It cannot be had of this model.
-        MissingDependency: It is demanded, and something is not installed.
+        ModelError: It is requested, and this model does not support it.
+        MissingDependency: It is requested, and something is not installed.
     """
-    live = asked.classifier.live
-    if live is None:
-        raise ModelError(
-            f"{asked.classifier.name} is a compiled program, without the network that Grad-CAM"
-            " needs; use method 'occlusion', or name the checkpoint it was made of"
-        )
-    if not demanded and not (find_spec("torch") and find_spec("captum")):
+    if method == "gradcam":
+        return _requested_grad_cam(classifier, tensor, logits, index)
+    available = classifier.live is not None and find_spec("torch") and find_spec("captum")
+    if method == "occlusion" or not available:
         return None
+    try:
+        return _requested_grad_cam(classifier, tensor, logits, index)
+    except ModelError:
+        return None
+
+
+def _requested_grad_cam(
+    classifier: Classifier, tensor: NDArray[np.float32], logits: NDArray[np.float32], index: int
+) -> GradCam:
+    if classifier.live is None:
+        raise ModelError(
+            f"{classifier.name} is a compiled program, without the network that Grad-CAM needs;"
+            " use method 'occlusion', or name the checkpoint it was compiled from"
+        )
     for module in ("torch", "captum"):
         require(module, extra="explain", purpose="Grad-CAM")
     from toplabel.analysis.explain.gradcam import grad_cam
 
-    found = grad_cam(live.module(), asked.tensor, asked.index)
-    spread = float(np.ptp(asked.logits)) or 1.0
-    if np.abs(found.logits - asked.logits).max() > _AGREES * spread:
-        raise ModelError(f"the network that {asked.classifier.name} was made of has changed since")
+    found = grad_cam(classifier.live.module(), tensor, index)
+    spread = float(np.ptp(logits)) or 1.0
+    if np.abs(found.logits - logits).max() > _AGREES * spread:
+        raise ModelError(
+            f"the network that {classifier.name} was compiled from has changed since; load it again"
+        )
     if not found.heat.any():
         raise ModelError(f"Grad-CAM gives a flat map at {found.layer}; use method 'occlusion'")
     return found
-
-
-def _enlarged(heat: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """The map over the input, linear between the centres of its cells."""
-    image = Image.fromarray(heat)
-    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-
-def _scaled(heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    highest = float(heat.max())
-    return np.clip(heat / highest, 0, 1) if highest > 0 else np.zeros_like(heat)
-
-
-def _batch_size(engine: Engine) -> int:
-    return CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE

@@ -1,29 +1,64 @@
-"""Rendering: what was found out in, a picture for people or numbers for programs out."""
+"""Render an explanation: the evidence in an image in, a PNG or JSON out."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from toplabel.analysis.explain.overlay import LONGEST_SIDE, overlay, shown_size
-from toplabel.analysis.explain.pipeline import Finding, find
-from toplabel.analysis.explain.upsample import place
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from toplabel._version import __version__
+from toplabel.analysis.explain.pipeline import Explanation, explain_with
+from toplabel.errors import ImageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from toplabel.image.options import ReadOptions
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
 
 Format = Literal["png", "json"]
 
-_SIDES = {"png": 1024, "json": 128}
-"""The longest side of what goes over a network."""
+LONGEST_SIDE = 2048
+"""Larger images are shown at this size: nobody looks at heat of seven cells any closer."""
+
+_UPLOADED_SIDES = {"png": 1024, "json": 128}
+"""The longest side of what is sent over a network."""
+
+_SOFTWARE = "toplabel explain"
+"""How our PNGs are recognised: the first words of their text called Software."""
+
+_STRONGEST = 0.72
+"""How much of the image the colour covers where the heat is 1."""
+
+_RISE = 0.8
+"""Below 1, faint heat shows more than in proportion."""
+
+_COLD_LIGHT = 0.72
+"""What is left of the image's light where the heat is 0: what is hot stands out."""
+
+# fmt: off
+_COLOURS = {
+    0: "200943", 24: "430657", 39: "5d005c", 56: "7c005b", 69: "920055", 92: "b1014b",
+    104: "c01943", 123: "d63430", 132: "de4225", 157: "ef690c", 167: "f47802", 177: "f98602",
+    188: "fd960f", 192: "fe9c17", 200: "ffa92f", 233: "ffd877", 255: "fff4a5",
+}
+# fmt: on
+"""sRGB colours of heat in 255ths, linear between them: dark violet, red, orange, pale yellow.
+
+A path through OKLab (Ottosson 2020) whose lightness grows evenly: its colours are told apart in
+grey print, too, and by people who see fewer colours.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer's bytes, and what they show: plain data for JSON."""
+    """A response's bytes, and what they show: plain data for JSON."""
 
     content: bytes
     facts: dict[str, Any]
@@ -38,55 +73,92 @@ def explain_upload(
     format: Format,
     read: ReadOptions,
 ) -> Rendered:
-    """A PNG of an uploaded picture with the heat over it, or a JSON object with the heat in rows.
+    """A PNG of an uploaded image under its heat map, or a JSON object with the heat in rows.
 
     Args:
         classifier: The model.
         engine: Runs it.
-        content: The picture file.
-        label: The index of the class; None: the best.
+        content: The image file.
+        label: The index of the class; None: the predicted one.
         format: "png" or "json".
         read: Limits in reading it.
 
     Raises:
-        ImageError: The picture cannot be read.
+        ImageError: The image cannot be read.
         UsageError: There is no such class.
     """
-    finding = find(classifier, engine, bytes(content), label=label, read=read)
-    facts = facts_of(finding, classifier)
+    found = explain_with(classifier, engine, bytes(content), label=label, read=read)
+    longest, facts = _UPLOADED_SIDES[format], found.to_dict()
     if format == "png":
-        return Rendered(render_png(finding, classifier, longest=_SIDES["png"]), facts)
-    picture = finding.picture.height, finding.picture.width
-    size = shown_size(*picture, longest=_SIDES["json"])
-    heat = place(finding.input_heat, classifier.preprocess, picture=picture, size=size)
+        return Rendered(render_png(found, longest=longest), facts)
+    heat = found.heat_at(shown_size(found.image.height, found.image.width, longest=longest))
     rows = [[round(float(value), 3) for value in row] for row in heat]
     return Rendered(json.dumps(facts | {"heat": rows}).encode(), facts)
 
 
-def render_png(finding: Finding, classifier: Classifier, *, longest: int = LONGEST_SIDE) -> bytes:
-    """A PNG of the upright picture with the heat over it; a larger one is made this large."""
-    picture = finding.picture.height, finding.picture.width
-    size = shown_size(*picture, longest=longest)
-    heat = place(finding.input_heat, classifier.preprocess, picture=picture, size=size)
-    name = classifier.labels[finding.index]
-    texts = {
-        "Title": name,
-        "Description": f"{name} {finding.score:.4f} by {classifier.name}, {finding.method}",
-    }
-    return overlay(finding.picture.pixels, heat, texts=texts)
+def render_png(found: Explanation, *, longest: int = LONGEST_SIDE) -> bytes:
+    """A PNG of the upright image under its heat map, shrunk to `longest` where it is larger."""
+    size = shown_size(found.image.height, found.image.width, longest=longest)
+    about = f"{found.label} {found.score:.4f} by {found.model}, {found.method}"
+    texts = {"Title": found.label, "Description": about}
+    return overlay(found.image.pixels, found.heat_at(size), texts=texts)
 
 
-def facts_of(finding: Finding, classifier: Classifier) -> dict[str, Any]:
-    """What was found out, without the heat itself: plain data for JSON."""
-    return {
-        "label": classifier.labels[finding.index],
-        "index": finding.index,
-        "score": finding.score,
-        "method": finding.method,
-        "layer": finding.layer,
-        "faithfulness": finding.faithfulness[0],
-        "random_faithfulness": finding.faithfulness[1],
-        "model": classifier.name,
-        "width": finding.picture.width,
-        "height": finding.picture.height,
-    }
+def shown_size(height: int, width: int, *, longest: int = LONGEST_SIDE) -> tuple[int, int]:
+    """The (height, width) at which an image of this size is shown."""
+    scale = min(1.0, longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def overlay(
+    pixels: NDArray[np.uint8], heat: NDArray[np.float32], *, texts: dict[str, str]
+) -> bytes:
+    """A PNG of the image with its heat over it, of the heat's size.
+
+    Args:
+        pixels: uint8 (H, W, 3), upright RGB.
+        heat: float32 (h, w) in [0, 1], over all of the image.
+        texts: What to write into the file beside, by keyword.
+
+    Raises:
+        ImageError: `wrong_size`: the pixels are not RGB.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(
+            "wrong_size", f"got pixels of shape {pixels.shape}; expected RGB, (height, width, 3)"
+        )
+    height, width = heat.shape
+    image = Image.fromarray(pixels)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", f"{_SOFTWARE} {__version__}")
+    for keyword, text in texts.items():
+        info.add_itxt(keyword, text)
+    file = io.BytesIO()
+    blended = Image.fromarray(_blend(np.asarray(image), heat))
+    blended.save(file, "PNG", pnginfo=info, compress_level=4)
+    return file.getvalue()
+
+
+def is_overlay(content: bytes) -> bool:
+    """Whether this is the beginning of a file that `overlay` made."""
+    return content.startswith(b"\x89PNG") and f"Software\0{_SOFTWARE} ".encode() in content[:1024]
+
+
+@cache
+def colour_table() -> NDArray[np.uint8]:
+    """The colours of heat 0, 1/255, ... 1: uint8 (256, 3), sRGB."""
+    stops = np.array([[*bytes.fromhex(colour)] for colour in _COLOURS.values()])  # (S, 3)
+    channels = [np.interp(np.arange(256), [*_COLOURS], channel) for channel in stops.T]
+    table: NDArray[np.uint8] = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+    return table
+
+
+def _blend(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The image, darker where it is cold and coloured where it is hot: uint8 (h, w, 3)."""
+    colours = colour_table()[np.rint(heat * 255).astype(np.uint8)]
+    share = (_STRONGEST * heat**_RISE)[..., None]
+    light = _COLD_LIGHT + (1 - _COLD_LIGHT) * heat[..., None]
+    blended = pixels * (light * (1 - share)) + colours * share
+    return np.rint(blended).astype(np.uint8)

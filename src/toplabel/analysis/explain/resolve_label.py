@@ -1,4 +1,4 @@
-"""Naming: what the user calls a class in, its index out."""
+"""Resolve a label: an index, name or id from the user in, the index of the class out."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from toplabel.labels.labels import Labels
 
 
-def find_label(label: int | str, labels: Labels) -> int:
+def resolve_label(label: int | str, labels: Labels) -> int:
     """The index of the class that is meant.
 
     Args:
-        label: An index; or a name or id of one of the classes, exactly.
+        label: An index; or exactly the name or id of one of the classes.
         labels: The model's.
 
     Raises:
-        UsageError: There is no such class, or there are several of that name: it lists them.
+        UsageError: There is no such class, or several share the name: it lists them.
     """
     if isinstance(label, str):
         return _find_name(label, labels)
     if isinstance(label, bool) or not isinstance(label, SupportsIndex):
-        raise UsageError(f"got the label {label!r}; expected a class's name or index")
+        raise UsageError(f"got label {label!r}; expected the name or index of a class")
     index = operator.index(label)
     if not 0 <= index < len(labels):
-        raise UsageError(f"got the class index {index}; the model has 0 to {len(labels) - 1}")
+        raise UsageError(f"got class index {index}; expected 0 to {len(labels) - 1}")
     return index
 
 
@@ -36,13 +36,11 @@ def _find_name(name: str, labels: Labels) -> int:
     found = found or [index for index, known in enumerate(labels.ids or ()) if known == name]
     if len(found) > 1:
         raise UsageError(
-            f"got the label {name!r}, which {len(found)} classes are called; give the index of"
+            f"label {name!r} is ambiguous: {len(found)} classes have that name; give the index of"
             f" one: {', '.join(map(str, found))}"
         )
     if not found:
-        raise UsageError(
-            f"got the label {name!r}; the model has none of that name{_hint(name, labels)}"
-        )
+        raise UsageError(f"unknown label {name!r}{_hint(name, labels)}")
     return found[0]
 
 
