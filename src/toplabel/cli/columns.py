@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from toplabel._internal.text import fit, printable, text_width
 from toplabel.cli.records import Records
 from toplabel.cli.terminal import is_terminal
-from toplabel.cli.text import fit, printable, text_width
 from toplabel.inference.records import as_line, encode_text
 
 if TYPE_CHECKING:

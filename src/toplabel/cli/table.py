@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toplabel.cli.text import fit, printable, text_width
+from toplabel._internal.text import fit, printable, text_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
-from toplabel.cli.text import fit, printable
+from toplabel._internal.text import fit, printable
 from toplabel.errors import ToplabelWarning
 
 if TYPE_CHECKING:

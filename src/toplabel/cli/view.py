@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from toplabel._internal.text import printable
 from toplabel.cli.terminal import has_blocks, has_color, is_terminal, width
-from toplabel.cli.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from toplabel._internal.text import printable
 from toplabel.serve.api_error import Refusal
 
 _MAX_NAME = 255
@@ -106,9 +107,8 @@ def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | Link]:
 
 
 def shown_name(name: str, place: int) -> str:
-    """What a record calls a picture: its file's name without control characters, or its place."""
-    clean = "".join(char for char in name if char.isprintable())[:_MAX_NAME]
-    return clean or f"<image {place}>"
+    """What a record calls a picture: its file's name, made printable, or its place."""
+    return printable(name)[:_MAX_NAME] or f"<image {place}>"
 
 
 def _link(value: object) -> Link:

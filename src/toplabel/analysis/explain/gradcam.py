@@ -17,6 +17,7 @@ import torch
 from captum.attr import LayerGradCam
 from torch import nn
 
+from toplabel._internal.text import first_line
 from toplabel.errors import ModelError
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def grad_cam(module: nn.Module, tensor: NDArray[np.float32], index: int) -> Grad
     except ModelError:
         raise
     except Exception as error:  # networks are other people's code
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ModelError(f"gradients cannot be computed for this network: {reason}") from error
+        raise ModelError(
+            f"gradients cannot be computed for this network: {first_line(error)}"
+        ) from error
 
 
 def _grad_cam(network: nn.Module, tensor: NDArray[np.float32], index: int) -> GradCam:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toplabel._internal.onnxruntime import ort
+from toplabel._internal.text import first_line
 from toplabel.bundle.reference import (
     Agreement,
     Goldens,
@@ -112,7 +113,7 @@ class _Session:
             )
         except Exception as error:  # the binding raises its own types, all plain Exceptions
             raise ModelError(
-                f"onnxruntime {ort.__version__} cannot run {name}: {_first_line(error)}; export the"
+                f"onnxruntime {ort.__version__} cannot run {name}: {first_line(error)}; export the"
                 " model again, with standard operators"
             ) from error
         self._input_name = self._session.get_inputs()[0].name
@@ -146,7 +147,7 @@ class _Session:
             outputs: list[NDArray[np.float32]] = self._session.run(names, {self._input_name: batch})
         except Exception as error:
             raise ModelError(
-                f"{self.name} fails on a tensor of shape {batch.shape} ({_first_line(error)});"
+                f"{self.name} fails on a tensor of shape {batch.shape} ({first_line(error)});"
                 " state the preprocessing that it was exported for"
             ) from error
         return outputs
@@ -163,8 +164,3 @@ def _described(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     return f"a {type(value).__name__}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

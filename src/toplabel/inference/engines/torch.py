@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from toplabel._internal.text import first_line
 from toplabel.errors import EngineError, ToplabelError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class TorchEngine:
                 raise
             except Exception as error:
                 if not _is_out_of_memory(error):
-                    raise EngineError(f"torch failed: {_first_line(error)}") from error
+                    raise EngineError(f"torch failed: {first_line(error)}") from error
                 if size == 1:
                     raise MemoryError(f"no room for one image on {self.device}: {error}") from error
             if self._device.type == "cuda":
@@ -146,7 +147,7 @@ def _place(module: nn.Module, device: torch.device) -> nn.Module:
     try:
         placed = copy.deepcopy(module).to(device)
     except (RuntimeError, MemoryError) as error:
-        raise EngineError(f"cannot put the model on {device}: {_first_line(error)}") from error
+        raise EngineError(f"cannot put the model on {device}: {first_line(error)}") from error
     return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -156,11 +157,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
         mark in text for mark in marks
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

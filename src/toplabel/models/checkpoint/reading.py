@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from toplabel._internal.optional import require
+from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, MissingDependency
 from toplabel.models.checkpoint.archive import check_contents, check_structure, read_archive
 from toplabel.models.checkpoint.header import Outline
@@ -212,8 +213,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ImportError | AttributeError):
         return f"what it was made with cannot be imported here: {text}"[:_REASON_LENGTH]
     text = text.partition("WeightsUnpickler error: ")[2] or text
-    line = next((line for line in text.splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {line.strip()}"[:_REASON_LENGTH]
+    return f"{type(error).__name__}: {first_line(text)}"[:_REASON_LENGTH]
 
 
 def _plain(content: Any) -> Any:

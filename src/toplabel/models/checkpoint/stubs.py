@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from toplabel._internal.text import printable
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.known import (
     ALLOWED,
@@ -61,7 +62,7 @@ class InertMaker:
         """A stand-in for the global."""
         module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
         module = _compat_pickle.IMPORT_MAPPING.get(module, module)
-        full = f"{module}.{name}".encode("unicode_escape").decode()[:_NAME_LENGTH]
+        full = printable(f"{module}.{name}")[:_NAME_LENGTH]
         if full not in ALLOWED:
             self.blocked[full] = None
         return Global(full)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from toplabel._internal import platform
+from toplabel._internal.text import first_line
 from toplabel.errors import ToplabelError
 
 Result = TypeVar("Result")
@@ -102,9 +103,7 @@ def describe(error: BaseException) -> str:
     """What went wrong first, as one line of limited length."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = _COLOURS.sub("", str(error)).strip()
-    first = text.splitlines()[0].strip() if text else ""
-    line = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    line = _COLOURS.sub("", first_line(error, named=True))
     return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 3] + "..."
 
 

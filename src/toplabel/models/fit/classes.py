@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import nn
 
+from toplabel._internal.text import first_line
 from toplabel.errors import ModelError, ToplabelError, UsageError
 from toplabel.models.fit.locating import ClassName, find_module, parse_class
 
@@ -206,9 +207,8 @@ def _explained(doing: str) -> Iterator[None]:
     except ToplabelError:
         raise
     except (Exception, SystemExit) as error:
-        lines = str(error).strip().splitlines()
-        said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        raise ModelError(f"{doing} failed: {said}{_place(error)}{_advice(error)}") from error
+        reason = first_line(error, named=True)
+        raise ModelError(f"{doing} failed: {reason}{_place(error)}{_advice(error)}") from error
 
 
 def _place(error: BaseException) -> str:

@@ -19,6 +19,7 @@ import torch
 
 from toplabel._internal.http import FetchOptions, HttpError, open_url
 from toplabel._internal.optional import require
+from toplabel._internal.text import first_line
 from toplabel.errors import DownloadError, ModelNotFound, ToplabelError
 
 _TIMEOUT_SECONDS = 20.0
@@ -164,5 +165,4 @@ def _reason(error: BaseException) -> str:
     """The last cause of an error, in one line."""
     while isinstance(getattr(error, "reason", None), BaseException):  # URLError wraps another
         error = error.reason  # type: ignore[attr-defined]
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    return first_line(error)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
 from toplabel.bundle.reference import are_probabilities
 from toplabel.bundle.trust import check_repeatability
@@ -144,10 +145,9 @@ def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArra
     except (ModelError, MemoryError):
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"{name} fails on a batch of shape {batch.shape}: {lines[0]}; is the preprocessing that"
-            " of its training?"
+            f"{name} fails on a batch of shape {batch.shape}: {first_line(error)}; is the"
+            " preprocessing that of its training?"
         ) from error
     if len(outputs) != len(batch):
         raise ModelError(f"{name} gave {len(outputs)} rows of scores for {len(batch)} images")

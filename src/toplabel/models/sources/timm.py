@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, DownloadError, ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
@@ -223,12 +224,12 @@ def _create(timm: Any, name: str, path: Path, **options: Any) -> Any:
             warnings.simplefilter("ignore")  # of names of old, and of torch about timm's own code
             module = timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # whatever the library's code makes of what stands in the file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        if "Unknown model" in reason[0]:
+        reason = first_line(error)
+        if "Unknown model" in reason:
             raise ModelError(
-                f"this timm ({timm.__version__}) has no such architecture: {reason[0]}"
+                f"this timm ({timm.__version__}) has no such architecture: {reason}"
             ) from error
-        raise CheckpointError(f"cannot load {name} from {path}: {reason[0]}") from error
+        raise CheckpointError(f"cannot load {name} from {path}: {reason}") from error
     return module.eval()
 
 

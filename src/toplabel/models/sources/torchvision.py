@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
@@ -106,10 +107,9 @@ def _build(models: Any, architecture: str, weights: Any, path: Path) -> Any:
             warnings.simplefilter("ignore")  # torchvision's about itself: no user can act on them
             module = models.get_model(architecture, weights=weights, progress=False)
     except Exception as error:  # whatever the library's code makes of what stands in the file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
-            f"cannot load torchvision/{architecture} from {path}: {reason[0]}; delete that file to"
-            " have it downloaded again"
+            f"cannot load torchvision/{architecture} from {path}: {first_line(error)}; delete"
+            " that file to download it again"
         ) from error
     return module.eval()
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from toplabel._internal.optional import require
+from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, ModelError
 from toplabel.models.zoo_import import import_torchvision
 
@@ -68,8 +69,7 @@ def load_module(folder: Path, *, name: str) -> tuple[nn.Module, Mapping[int, str
                 output_loading_info=True,
             )
     except Exception as error:  # whatever the library's code makes of what stands in the file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(f"cannot load {name} from {folder}: {reason[0]}") from error
+        raise CheckpointError(f"cannot load {name} from {folder}: {first_line(error)}") from error
     untrained = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if untrained:
         raise CheckpointError(

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from toplabel._internal.optional import require
+from toplabel._internal.text import first_line
 from toplabel.errors import ImageError, UsageError
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.blob import Blob, BlobFile, known_blob, open_blob
@@ -45,7 +46,7 @@ def list_members(name: str, *, column: str | None = None) -> Iterator[Entry]:
     except ImageError as error:
         yield problem_of(name, error)
     except _DAMAGES as error:
-        yield problem(name, "corrupt", f"it is no whole Parquet file: {_first_line(error)}")
+        yield problem(name, "corrupt", f"it is no whole Parquet file: {first_line(error)}")
 
 
 def read_member(entry: Entry, size: int) -> bytes:
@@ -63,7 +64,7 @@ def read_member(entry: Entry, size: int) -> bytes:
     except ImageError:
         raise
     except _DAMAGES as error:
-        raise ImageError("corrupt", f"the table is damaged: {_first_line(error)}") from error
+        raise ImageError("corrupt", f"the table is damaged: {first_line(error)}") from error
     path = value.get("path") if isinstance(value, dict) else None
     content = value.get("bytes") if isinstance(value, dict) else value
     if content is None and path and not is_remote(entry.container):
@@ -155,7 +156,3 @@ def _read_file(path: str, size: int) -> bytes:
         raise ImageError("unsupported_format", "the row names a URL and has no bytes")
     blob = open_blob(path)
     return blob.read_at(0, blob.size if size < 0 else min(size, blob.size))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

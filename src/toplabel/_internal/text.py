@@ -1,4 +1,16 @@
-"""Text, as a terminal shows it: without control characters, and in how many columns."""
+"""Text for people: on one line, without control characters, and in how many columns."""
+
+
+def first_line(error: BaseException | str, *, named: bool = False) -> str:
+    """The first line of an exception's message; the name of its class where it has none.
+
+    Args:
+        error: The exception, or its message alone.
+        named: Put the name of its class before the line.
+    """
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    name = "" if isinstance(error, str) else type(error).__name__
+    return f"{name}: {line}" if named and line else line or name
 
 
 def printable(text: str) -> str:
