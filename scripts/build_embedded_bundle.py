@@ -20,9 +20,11 @@ from torch import nn
 
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.model import Model
+from toplabel.bundle.program import NotCompiled
 from toplabel.labels.labels import Labels
 from toplabel.models import zoo_import
-from toplabel.models.compile import NotCompiled, compile_model, weights_sha256
+from toplabel.models.compile.compile import compile_model
+from toplabel.models.compile.fingerprint import weights_sha256
 from toplabel.models.transforms.timm import from_config
 
 DESTINATION = Path(__file__).parents[1] / "src/toplabel/data/efficientnet_lite0"

@@ -24,7 +24,8 @@ from toplabel.bundle.program import NotCompiled, Program  # noqa: E402
 from toplabel.bundle.reference import Goldens, pixel_scale, replay  # noqa: E402
 from toplabel.errors import ModelError  # noqa: E402
 from toplabel.models import zoo_import  # noqa: E402
-from toplabel.models.compile import compile_model, program_key  # noqa: E402
+from toplabel.models.compile.compile import compile_model  # noqa: E402
+from toplabel.models.compile.fingerprint import program_key  # noqa: E402
 from toplabel.preprocess import Preprocess  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -156,18 +157,20 @@ def test_a_network_with_a_baked_batch_size_gets_a_fixed_batch(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_what_the_quick_exporter_cannot_do_the_other_one_does(tmp_path: Path) -> None:
+def test_what_the_quick_exporter_cannot_do_the_other_one_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="toplabel.models")
+
     def forward(self: Small, x: torch.Tensor) -> torch.Tensor:
         x = functional.relu(self.norm(self.conv(x[:, :, 1:, 1:])))  # 15 does not divide by 2
         return self.head(functional.adaptive_avg_pool2d(x, 2).flatten(1)) * 5
 
-    lines: list[str] = []
     module = small(forward)
-    program = compile_model(as_model(module), tmp_path, progress=lines.append)
-    assert isinstance(program, Program)
+    program = compiled(module, tmp_path)
     assert "dynamo" in program.exporter
     assert difference_from_eager(program, module, 3) < 1e-5
-    assert lines == [
+    assert caplog.messages == [
         "compiling tests/model",
         "compiling tests/model: trying another way (dynamo)",
     ]
@@ -252,12 +255,10 @@ def test_a_crash_while_exporting_is_a_reason(tmp_path: Path) -> None:
 def test_the_time_limit_is_kept(tmp_path: Path) -> None:
     def forward(self: Small, x: torch.Tensor) -> torch.Tensor:
         if torch.jit.is_tracing():
-            time.sleep(60)
+            time.sleep(3600)
         return self.head(self.features(x)) * 5
 
-    started = time.monotonic()
     assert "longer than 1 s" in not_compiled(small(forward), tmp_path, time_limit_seconds=1).reason
-    assert time.monotonic() - started < 3
 
 
 # Models that are refused
@@ -348,18 +349,22 @@ def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_without_a_fork_it_compiles_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="toplabel.models")
+
     def forward(self: Small, x: torch.Tensor) -> torch.Tensor:
         print("hello")
         self.last = x
         return self.head(self.features(x)) * 5
 
     monkeypatch.setattr(platform, "can_fork", lambda: False)
-    module, threads, lines = small(forward), torch.get_num_threads(), []
-    program = compile_model(as_model(module), tmp_path, progress=lines.append)
-    assert isinstance(program, Program)
-    assert lines == ["compiling tests/model"]
+    module, threads = small(forward), torch.get_num_threads()
+    program = compiled(module, tmp_path)
+    assert caplog.messages == ["compiling tests/model"]
     assert capfd.readouterr() == ("", "")
     assert torch.get_num_threads() == threads
     assert not hasattr(module, "last")
@@ -374,7 +379,8 @@ def test_two_processes_that_compile_one_model_at_once_share_the_work(own_cache: 
     code += """
 from small_networks import as_model, small
 from toplabel.bundle import cache
-from toplabel.models.compile import compile_model, program_key
+from toplabel.models.compile.compile import compile_model
+from toplabel.models.compile.fingerprint import program_key
 model = as_model(small())
 def build(folder):
     print("built")

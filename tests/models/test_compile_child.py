@@ -1,6 +1,7 @@
 """Children: what happens in there stays in there, and nothing is left behind."""
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,14 @@ import pytest
 
 from toplabel._internal.platform import can_fork
 from toplabel.errors import ModelError
-from toplabel.models.compile.child import Failed, Report, describe, run_here, run_in_child
+from toplabel.models.compile.child import (
+    Failed,
+    Report,
+    can_have_children,
+    describe,
+    run_here,
+    run_in_child,
+)
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="forking is not safe on this system")
 
@@ -25,7 +33,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until_dead(pid: int, seconds: float = 3) -> bool:
+def wait_until_dead(pid: int, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -141,15 +149,13 @@ def test_the_time_limit_ends_the_child_and_its_own_children(tmp_path: Path) -> N
     def work(report: Report) -> None:
         grandchild = os.fork()
         if grandchild == 0:
-            time.sleep(60)
+            time.sleep(3600)
             os._exit(0)
         report(f"{os.getpid()} {grandchild}")
-        time.sleep(60)
+        time.sleep(3600)
 
-    started = time.monotonic()
     result = run(work, tmp_path, seconds=0.5, report=pids.append)
     assert result == Failed("it took longer than 0.5 s")
-    assert time.monotonic() - started < 3
     assert all(wait_until_dead(int(pid)) for pid in pids[0].split())
 
 
@@ -158,7 +164,7 @@ def test_an_error_while_reporting_ends_the_child(tmp_path: Path) -> None:
 
     def work(report: Report) -> None:
         report(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(3600)
 
     def interrupt(line: str) -> None:
         pids.append(int(line))
@@ -175,7 +181,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, number: signal.Signals) 
         """
 def work(report):
     report(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(3600)
 run_in_child(work, log=log, time_limit_seconds=60, report=lambda line: print(line, flush=True))
 """,
         tmp_path,
@@ -183,7 +189,7 @@ run_in_child(work, log=log, time_limit_seconds=60, report=lambda line: print(lin
     child = int(parent.stdout.readline())
     assert is_alive(child)
     parent.send_signal(number)
-    parent.communicate(timeout=5)
+    parent.communicate(timeout=60)
     assert wait_until_dead(child)
 
 
@@ -198,7 +204,7 @@ print(result)
 """,
         tmp_path,
     )
-    output, _ = parent.communicate(timeout=20)
+    output, _ = parent.communicate(timeout=60)
     assert output == "not yet written 5\ngoodbye\n"
 
 
@@ -233,3 +239,9 @@ def test_errors_are_described_in_one_line_by_their_first_cause() -> None:
     assert describe(outer) == "ValueError: coloured"
     assert describe(ValueError()) == "ValueError"
     assert len(describe(ValueError("x" * 1000))) == 200
+
+
+def test_a_worker_of_a_pool_may_have_no_children() -> None:
+    assert can_have_children()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert not pool.apply(can_have_children)

@@ -34,7 +34,7 @@ def test_equal_models_have_one_key_in_every_process() -> None:
     code = (
         f"import sys; sys.path.append({str(Path(__file__).parents[1])!r});"
         "from small_networks import as_model, small;"
-        "from toplabel.models.compile import program_key;"
+        "from toplabel.models.compile.fingerprint import program_key;"
         "print(program_key(as_model(small())))"
     )
     run = subprocess.run(

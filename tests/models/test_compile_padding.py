@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from toplabel.models.compile.padding import fix_padding
+from toplabel.models.compile.export import fix_padding
 
 
 class SamePadding(nn.Module):

@@ -19,7 +19,7 @@ from toplabel.bundle.reference import Goldens, replay
 from toplabel.errors import EngineError
 from toplabel.inference.classifier import Classifier, Live
 from toplabel.inference.engines.torch import TorchEngine
-from toplabel.models.compile import compile_model
+from toplabel.models.compile.compile import compile_model
 from toplabel.models.compile.fingerprint import program_key, weights_sha256
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _program(model: Model, running: Running) -> Program | NotCompiled:
         return NotCompiled("the cache holds a program that disagrees, and cannot be written to")
 
     def compile_into(folder: Path) -> Program | NotCompiled:
-        return compile_model(model, folder, progress=running.notify)
+        return compile_model(model, folder)
 
     program = cache.store_program(key, compile_into, note=running.notify)
     if isinstance(program, NotCompiled):

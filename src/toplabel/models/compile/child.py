@@ -1,9 +1,10 @@
-"""Child: run a function in a forked process, so that its memory, prints and crashes stay there."""
+"""Child process: a function in, its result out, and its memory, prints and crashes left behind."""
 
 from __future__ import annotations
 
 import faulthandler
 import gc
+import multiprocessing
 import os
 import re
 import signal
@@ -14,10 +15,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from toplabel._internal import platform
 from toplabel._internal.text import first_line
@@ -26,8 +27,8 @@ from toplabel.errors import ToplabelError
 Result = TypeVar("Result")
 Report = Callable[[str], None]
 
-_POLL_SECONDS = 0.1
 _REASON_LENGTH = 200
+_GRACE_SECONDS = 5.0  # between the last thing it does and its end
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -40,6 +41,11 @@ class Failed:
 
     reason: str
     lasting: bool = True
+
+
+def can_have_children() -> bool:
+    """Whether `run_in_child` works on this system, and in this process of its."""
+    return platform.can_fork() and not multiprocessing.current_process().daemon
 
 
 def run_in_child(
@@ -64,16 +70,21 @@ def run_in_child(
         ToplabelError: `work` raised it.
         OSError: `work` raised it (a full disk), or no process could be made.
     """
-    receiver, sender = Pipe(duplex=False)
-    pid = _fork(work, sender, receiver, log)
-    sender.close()
-    try:
-        result: Result | Failed
-        result = _receive(receiver, pid, log, time_limit_seconds, report or _ignore)
-        return result
-    finally:
-        receiver.close()
-        _end(pid)
+    forking = multiprocessing.get_context("fork")
+    receiver, sender = forking.Pipe(duplex=False)
+    child = forking.Process(target=_be_child, args=(work, sender, log, os.getpid()))
+    with receiver:
+        with sender, warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside threads: a lock that another thread holds stays
+            # locked in the child. The child touches few, and a hanging one meets its time limit.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child.start()
+        try:
+            result: Result | Failed
+            result = _receive(receiver, child, log, time_limit_seconds, report or _ignore)
+            return result
+        finally:
+            _end(child)
 
 
 def run_here(work: Callable[[Report], Result], *, log: Path) -> Result | Failed:
@@ -111,25 +122,7 @@ def _ignore(line: str) -> None:
     pass
 
 
-def _fork(
-    work: Callable[[Report], Any], sender: Connection, receiver: Connection, log: Path
-) -> int:
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any fork beside threads: a lock that another thread holds stays
-        # locked in the child. The child touches few, and a hanging one meets its time limit.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        receiver.close()
-        _be_child(work, sender, log, parent)
-    return pid
-
-
-def _be_child(
-    work: Callable[[Report], Any], sender: Connection, log: Path, parent: int
-) -> NoReturn:
-    """Run in the child: never returns into the parent's code, never runs its exit handlers."""
+def _be_child(work: Callable[[Report], Any], sender: Connection, log: Path, parent: int) -> None:
     try:
         os.setpgid(0, 0)  # Ctrl-C at the terminal goes to the parent, which ends this group
         platform.die_with_parent(parent)
@@ -141,7 +134,7 @@ def _be_child(
         with _output_to(log):
             _send_outcome(work, sender)
     finally:
-        os._exit(0)  # drops what the parent had not written out yet; it writes that itself
+        os._exit(0)  # without waiting for threads of the model's code
 
 
 def _send_outcome(work: Callable[[Report], Any], sender: Connection) -> None:
@@ -160,61 +153,45 @@ def _send_outcome(work: Callable[[Report], Any], sender: Connection) -> None:
 
 
 def _receive(
-    receiver: Connection, pid: int, log: Path, time_limit_seconds: float, report: Report
+    receiver: Connection, child: BaseProcess, log: Path, time_limit_seconds: float, report: Report
 ) -> Any:
     deadline = time.monotonic() + time_limit_seconds
-    while True:
-        dead = _has_ended(pid)  # asked before the pipe, so that no last word is missed
-        if receiver.poll(0 if dead else _POLL_SECONDS):
+    while (left := deadline - time.monotonic()) > 0:
+        ready = wait([receiver, child.sentinel], timeout=left)
+        if receiver.poll():  # asked after the sentinel, so that no last word is missed
             try:
                 kind, value = receiver.recv()
             except EOFError:
-                return _obituary(pid, log)
+                return _why_it_ended(child, log)
             if kind in ("result", "failed"):
                 return value
             if kind == "raise":
                 raise value
             report(value)
-        elif dead:
-            return _obituary(pid, log)
-        if time.monotonic() > deadline:
-            return Failed(f"it took longer than {time_limit_seconds:g} s")
+        elif ready:
+            return _why_it_ended(child, log)
+    return Failed(f"it took longer than {time_limit_seconds:g} s")
 
 
-def _has_ended(pid: int) -> bool:
-    # WNOWAIT leaves the child to be collected, so that its number cannot go to another process
-    flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
-    try:
-        return os.waitid(os.P_PID, pid, flags) is not None
-    except ChildProcessError:  # somebody else collected it
-        return True
-
-
-def _end(pid: int) -> None:
+def _end(child: BaseProcess) -> None:
     """Kill the child's whole group and collect the child."""
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-    except ChildProcessError:
-        return
-    for kill in (os.killpg, os.kill):  # it has no group of its own in its first moments
-        with suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+    assert child.pid is not None, "it was started"
+    with suppress(ProcessLookupError, PermissionError):  # it has no group in its first moments
+        os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
+    child.join()
 
 
-def _obituary(pid: int, log: Path) -> Failed:
-    try:
-        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    except ChildProcessError:  # somebody else collected it
-        end = None
-    if end is None:
+def _why_it_ended(child: BaseProcess, log: Path) -> Failed:
+    child.join(_GRACE_SECONDS)
+    if child.exitcode is None:  # somebody else collected it
         return Failed(f"its process ended early{_last_words(log)}", lasting=False)
-    if end.si_code == os.CLD_EXITED:
-        return Failed(f"its process ended early with status {end.si_status}{_last_words(log)}")
-    if end.si_status == signal.SIGKILL:
+    if child.exitcode >= 0:
+        return Failed(f"its process ended early with status {child.exitcode}{_last_words(log)}")
+    if child.exitcode == -signal.SIGKILL:
         return Failed("its process was killed, perhaps for want of memory", lasting=False)
-    return Failed(f"its process crashed ({signal.Signals(end.si_status).name}){_last_words(log)}")
+    name = signal.Signals(-child.exitcode).name
+    return Failed(f"its process crashed ({name}){_last_words(log)}")
 
 
 def _last_words(log: Path) -> str:

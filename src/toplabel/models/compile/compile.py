@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import errno
+import logging
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +16,47 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from toplabel._internal import platform
 from toplabel._internal.onnxruntime import ort
 from toplabel.bundle.model import Model
 from toplabel.bundle.program import GOLDENS_NAME, PROGRAM_NAME, NotCompiled, Program
-from toplabel.bundle.reference import Agreement, Goldens, are_probabilities, compare, replay
+from toplabel.bundle.reference import (
+    Agreement,
+    Goldens,
+    are_probabilities,
+    compare,
+    draw_inputs,
+    pixel_scale,
+    replay,
+    to_inputs,
+)
+from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
-from toplabel.models.compile.child import Failed, Report, describe, run_here, run_in_child
-from toplabel.models.compile.eager import ask, is_no_room
-from toplabel.models.compile.exporting import (
+from toplabel.models.compile.child import (
+    Failed,
+    Report,
+    can_have_children,
+    describe,
+    run_here,
+    run_in_child,
+)
+from toplabel.models.compile.export import (
     INPUT_NAME,
     OPSET,
     OUTPUT_NAME,
     Exporter,
+    ends_in_sigmoid,
     export,
     exporters,
 )
 from toplabel.models.compile.fingerprint import program_key
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+logger = logging.getLogger(__name__)
+
 
 def compile_model(
-    model: Model,
-    folder: Path,
-    *,
-    time_limit_seconds: float = 300,
-    progress: Callable[[str], None] | None = None,
+    model: Model, folder: Path, *, time_limit_seconds: float = 300
 ) -> Program | NotCompiled:
     """The model's program, written into `folder`, or why there is none.
 
@@ -50,7 +67,6 @@ def compile_model(
         model: As its source gave it.
         folder: Empty; on failure it is left so.
         time_limit_seconds: For all of it, where there is a child process.
-        progress: Called with a line for people now and then.
 
     Raises:
         ModelError: The model cannot be trusted: it fails, gives no (N, K) scores, answers
@@ -60,7 +76,7 @@ def compile_model(
     log = folder / "compile.log"
     key = program_key(model)  # before any forward, which may change the module's attributes
     try:
-        result = _run(model, folder, log, time_limit_seconds, progress or _ignore)
+        result = _run(model, folder, log, time_limit_seconds)
         log.unlink(missing_ok=True)
         if isinstance(result, Program):
             program = replace(result, key=key)
@@ -74,51 +90,102 @@ def compile_model(
 
 
 def _run(
-    model: Model, folder: Path, log: Path, time_limit_seconds: float, report: Report
+    model: Model, folder: Path, log: Path, time_limit_seconds: float
 ) -> Program | NotCompiled | Failed:
     deadline = time.monotonic() + time_limit_seconds
-    if not platform.can_fork() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        report(f"compiling {model.name}")
+    logger.info("compiling %s", model.name)
+    if not can_have_children() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         module = copy.deepcopy(model.module)  # forward may keep what it saw while traced
-        return run_here(lambda _: _compile(model, module, folder, deadline, _ignore), log=log)
+        return run_here(lambda report: _compile(model, module, folder, deadline, report), log=log)
 
     def work(report: Report) -> Program | NotCompiled:
         torch.set_num_threads(1)  # the threads of the OpenMP library do not survive a fork
-        report(f"compiling {model.name}")
         return _compile(model, model.module, folder, deadline, report)
 
-    return run_in_child(work, log=log, time_limit_seconds=time_limit_seconds, report=report)
+    return run_in_child(work, log=log, time_limit_seconds=time_limit_seconds, report=logger.info)
 
 
 def _compile(
     model: Model, module: nn.Module, folder: Path, deadline: float, report: Report
 ) -> Program | NotCompiled:
-    goldens, fixed_batch = ask(model, module)
+    goldens, fixed_batch = _reference(model, module)
     usable = compare(goldens.logits, goldens.logits)
     if not usable.agrees:
         return NotCompiled(usable.reason)
     goldens.save(folder / GOLDENS_NAME)
-    failures: dict[str, Exporter] = {}  # a reason, and who gave it first
+    failures: dict[str, Exporter] = {}  # each reason, and who gave it first
     for exporter in exporters(fixed_batch=fixed_batch):
         if failures:
             report(f"compiling {model.name}: trying another way ({exporter})")
-        made = _try(module, goldens, folder, exporter)
-        if isinstance(made, Agreement) and made.agrees:
-            return _program(folder, goldens, exporter, made)
-        failures.setdefault(made.reason, exporter)
+        agreement = _try(module, goldens, folder, exporter)
+        if isinstance(agreement, Agreement) and agreement.agrees:
+            return _program(folder, goldens, exporter, agreement)
+        failures.setdefault(agreement.reason, exporter)
         if time.monotonic() > deadline:
             break
     return NotCompiled("; ".join(f"{exporter}: {reason}" for reason, exporter in failures.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    reason: str
+def _reference(model: Model, module: nn.Module) -> tuple[Goldens, bool]:
+    """Reference outputs by eager PyTorch, and whether the module takes only one input at a time.
+
+    Raises:
+        ModelError: Its answers cannot be trusted.
+    """
+    pixels = draw_inputs((model.preprocess.num_channels, *model.preprocess.input_size))
+    scale, offset = pixel_scale(model.preprocess)
+    inputs = to_inputs(pixels, scale=scale, offset=offset)
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _ask(model.name, module, torch.from_numpy(batch))
+
+    with torch.no_grad():
+        logits = np.concatenate([run(inputs[i : i + 1]) for i in range(len(inputs))])
+        fixed_batch = check_repeatability(
+            run,
+            inputs,
+            logits,
+            name=model.name,
+            if_random="switch it off",
+            if_batch="is a batch normalisation still training?",
+        )
+    return Goldens(pixels, scale, offset, logits), fixed_batch
+
+
+def _ask(name: str, module: nn.Module, batch: torch.Tensor) -> NDArray[np.float32]:
+    """The logits (N, K), float32.
+
+    Raises:
+        ModelError: It fails, or gives something else.
+    """
+    try:
+        output = module(batch)
+    except Exception as error:
+        if isinstance(error, MemoryError) or _is_no_room(error):
+            raise
+        raise ModelError(
+            f"{name} fails on a tensor of shape {tuple(batch.shape)} ({describe(error)}); it needs"
+            " the input size and number of channels that it was trained with"
+        ) from error
+    what = f"a {type(output).__name__}"
+    if isinstance(output, torch.Tensor):
+        if output.ndim == 2 and len(output) == len(batch) and output.shape[1] > 0:
+            return output.float().cpu().numpy()
+        what = f"a tensor of shape {tuple(output.shape)}"
+    raise ModelError(
+        f"{name} gives {what} for a tensor of shape {tuple(batch.shape)}; expected one score for"
+        " each class, shape (N, K)"
+    )
+
+
+def _is_no_room(error: Exception) -> bool:
+    """Whether the disk is full or may not be written to; another folder may be better then."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def _try(
     module: nn.Module, goldens: Goldens, folder: Path, exporter: Exporter
-) -> Agreement | _Failure:
+) -> Agreement | Failed:
     """Export and check; the program's files are in `folder` where they agree."""
     aside = folder / "attempt"
     aside.mkdir()
@@ -131,9 +198,9 @@ def _try(
                 file.rename(folder / file.name)
         return agreement
     except Exception as error:
-        if is_no_room(error):
+        if _is_no_room(error):
             raise
-        return _Failure(str(error) if isinstance(error, ModelError) else describe(error))
+        return Failed(str(error) if isinstance(error, ModelError) else describe(error))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -170,26 +237,11 @@ def _program(folder: Path, goldens: Goldens, exporter: Exporter, agreement: Agre
             "checked_with": f"onnxruntime {ort.__version__}",
         },
         probabilities=are_probabilities(goldens.logits)
-        or (in_unit_range and _ends_in_sigmoid(folder / PROGRAM_NAME)),
+        or (in_unit_range and ends_in_sigmoid(folder / PROGRAM_NAME)),
     )
-
-
-def _ends_in_sigmoid(path: Path) -> bool:
-    try:
-        import onnx  # the quick exporter works without it
-    except ImportError:
-        return False
-    graph = onnx.load(str(path), load_external_data=False).graph
-    makers = {output: node for node in graph.node for output in node.output}
-    last = makers.get(OUTPUT_NAME)
-    return last is not None and last.op_type == "Sigmoid"
 
 
 def _empty(folder: Path) -> None:
     with suppress(OSError):
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _ignore(line: str) -> None:
-    pass
