@@ -35,8 +35,7 @@ from toplabel.bundle.reference import Goldens
 from toplabel.bundle.file import open_packed
 from toplabel.inference.predictor import Predictor
 
-told = []
-bundle = open_packed(sys.argv[1], notify=told.append)
+bundle = open_packed(sys.argv[1])
 model = Predictor(Classifier.of_bundle(bundle), threads=1)
 goldens = Goldens.load(bundle.program.goldens_path)
 print(json.dumps({
@@ -45,7 +44,6 @@ print(json.dumps({
     "logits": OnnxRuntimeEngine(bundle.program)(goldens.inputs()).tolist(),
     "inputs": goldens.inputs().tolist(),
     "program": str(bundle.program.path),
-    "told": told,
 }))
 """
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-    from toplabel.bundle.cache.file_signature import FileStamp
+    from toplabel.bundle.cache import FileSignature
     from toplabel.labels.labels import Labels
     from toplabel.preprocess import Preprocess
 
@@ -44,5 +44,5 @@ class Model:
     labels: Labels
     multi_label: bool = False
     probabilities: bool = False
-    weights_files: tuple[Path | FileStamp, ...] = ()
+    weights_files: tuple[Path | FileSignature, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)

@@ -32,8 +32,7 @@ def cache(action: str, names: tuple[str, ...]) -> int:
 
 
 def _list(names: tuple[str, ...]) -> int:
-    from toplabel.bundle.cache import cache_dir
-    from toplabel.bundle.cache.prune import list_entries
+    from toplabel.bundle.cache import cache_dir, list_entries
 
     entries = [e for e in list_entries() if not names or e.name.startswith(names)]
     rows = [(e.kind, e.name, _megabytes(e.size_bytes)) for e in entries]
@@ -44,13 +43,12 @@ def _list(names: tuple[str, ...]) -> int:
 
 
 def _clear(names: tuple[str, ...]) -> int:
-    from toplabel.bundle.cache import cache_dir
-    from toplabel.bundle.cache.prune import clear, list_entries
+    from toplabel.bundle.cache import cache_dir, list_entries, prune
 
     if names and not any(entry.name.startswith(names) for entry in list_entries()):
         raise ToplabelError(f"nothing in {cache_dir()} has a name that begins with {names[0]!r}")
     try:
-        freed = clear(names or None)
+        freed = prune(names or None)
     except OSError as error:
         raise ToplabelError(f"cannot clear {cache_dir()}: {error}") from error
     say(f"freed {_megabytes(freed)} in {cache_dir()}")

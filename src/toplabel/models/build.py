@@ -12,8 +12,7 @@ import torch
 from toplabel._internal.platform import available_cpus
 from toplabel.bundle import cache
 from toplabel.bundle.bundle import Bundle
-from toplabel.bundle.cache.failed_compiles import find_refusal, remember_refusal
-from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.cache import FileSignature, find_failed_compile, remember_failed_compile
 from toplabel.bundle.program import NotCompiled
 from toplabel.bundle.reference import Goldens, replay
 from toplabel.errors import EngineError
@@ -44,7 +43,9 @@ def build(
     Raises:
         EngineError: The engine or device is not to be had here.
     """
-    stamps = [f if isinstance(f, FileStamp) else FileStamp.of(f) for f in model.weights_files]
+    stamps = [
+        f if isinstance(f, FileSignature) else FileSignature.of(f) for f in model.weights_files
+    ]
     model = replace(model, name=f"{model.name}@{weights_sha256(model.module)[:8]}")
     eager = _eager(model, running)
     if running.needs_torch:
@@ -104,7 +105,7 @@ def _bundle(model: Model, running: Running) -> Bundle | NotCompiled:
 def _program(model: Model, running: Running) -> Program | NotCompiled:
     """The model's program from the cache, or made now; the reason where it cannot be made."""
     key, exporter = program_key(model), f"torch {torch.__version__}"
-    refusal = find_refusal(key, exporter=exporter)
+    refusal = find_failed_compile(key, exporter=exporter)
     if refusal is not None:  # told when it was found out
         return NotCompiled(refusal)
     found = cache.find_program(key)
@@ -114,11 +115,11 @@ def _program(model: Model, running: Running) -> Program | NotCompiled:
     def compile_into(folder: Path) -> Program | NotCompiled:
         return compile_model(model, folder)
 
-    program = cache.store_program(key, compile_into, note=running.notify)
+    program = cache.store_program(key, compile_into)
     if isinstance(program, NotCompiled):
         running.notify(f"{model.name} stays in PyTorch: {program.reason}")
         if program.lasting:
-            remember_refusal(key, program.reason, exporter=exporter)
+            remember_failed_compile(key, program.reason, exporter=exporter)
     return program
 
 

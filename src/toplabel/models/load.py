@@ -9,7 +9,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any, Unpack
 
-from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.cache import FileSignature
 from toplabel.inference.options import Options, Running
 from toplabel.inference.predictor import Predictor
 from toplabel.models.open import open_classifier, tell_order, with_live
@@ -85,7 +85,7 @@ def shared_predictor(options: dict[str, Any]) -> Predictor:
     """One predictor for all calls with the same options of `load`, where they can be compared."""
     model = options.get("model")
     try:
-        stamp = FileStamp.of(model) if model is not None and os.path.exists(model) else None
+        stamp = FileSignature.of(model) if model is not None and os.path.exists(model) else None
         hash(tuple(options.values()))
     except TypeError:  # a list or dict among them
         return load(**options)
@@ -93,7 +93,7 @@ def shared_predictor(options: dict[str, Any]) -> Predictor:
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_predictor(_stamp: FileStamp | None, _folder: str, **options: Any) -> Predictor:
+def _cached_predictor(_stamp: FileSignature | None, _folder: str, **options: Any) -> Predictor:
     """The predictor, for as long as the model's file and the current folder are the same."""
     return load(**options)
 

@@ -75,7 +75,7 @@ def _open_bundle(path: str, running: Running, stated: Stated) -> Opened:
     if bundle is None:
         from toplabel.bundle.file import open_packed  # 50 ms
 
-        bundle = open_packed(Path(path), notify=running.notify)
+        bundle = open_packed(Path(path))
     return Classifier.of_bundle(_restated(bundle, running, stated)), None
 
 
@@ -89,7 +89,6 @@ def _open_onnx(path: str, running: Running, stated: Stated) -> Opened:
         labels=stated.read_labels(),
         preprocess=stated.read_preprocess(),
         multi_label=stated.multi_label,
-        notify=running.notify,
     )
     tell_order(bundle.labels, running)
     return Classifier.of_bundle(bundle), None

@@ -86,7 +86,7 @@ class ShardLabeller:
         with tempfile.TemporaryDirectory(prefix="toplabel-") as folder:
             path = Path(folder, "model.toplabel")
             path.write_bytes(order.bundle)
-            bundle = open_packed(path, notify=print)  # its program goes into this node's cache
+            bundle = open_packed(path)  # its program goes into this node's cache
         job = Job.of(bundle, order.settings, threads=order.threads, batch_size=order.batch_size)
         self._labeller = IsolatedLabeller(job, notify=print)
 

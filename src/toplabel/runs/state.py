@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from toplabel._internal import platform
-from toplabel.bundle.cache.jsonfile import read_json, save_json
+from toplabel._internal.json_file import read_json, write_json
 from toplabel.errors import RunError, UsageError
 from toplabel.runs.additions import copy_new, find_additions
 from toplabel.runs.entry import Entry
@@ -125,7 +125,7 @@ class State:
         return Changes(int(found.is_new.sum()), found.missing), addition
 
     def _save(self) -> None:
-        save_json(self.output.state / "run.json", self._content)
+        write_json(self.output.state / "run.json", self._content)
 
 
 @contextmanager

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from toplabel.bundle import cache
 from toplabel.bundle.bundle import Bundle, cached_bundle
-from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.file.archive import Archive
 from toplabel.bundle.file.contents import content_key
 from toplabel.bundle.onnx_header import read_onnx_outline
@@ -17,7 +16,7 @@ from toplabel.bundle.reference import Goldens
 from toplabel.errors import BundleError
 
 
-def open_packed(path: str | os.PathLike[str], *, notify: Callable[[str], None]) -> Bundle:
+def open_packed(path: str | os.PathLike[str]) -> Bundle:
     """The bundle in a file that `pack` wrote.
 
     The first time, all hashes are checked and the program is copied into the cache. From then on
@@ -25,13 +24,12 @@ def open_packed(path: str | os.PathLike[str], *, notify: Callable[[str], None]) 
 
     Args:
         path: The file.
-        notify: Called with a line for people, where the cache cannot be written to.
 
     Raises:
         BundleError: It is no packed bundle, or a truncated, changed or newer one; says which.
     """
     try:
-        stamp = FileStamp.of(os.path.realpath(path))  # before it is read
+        stamp = FileSignature.of(os.path.realpath(path))  # before it is read
     except OSError as error:
         raise BundleError(f"cannot read {os.fspath(path)!r}: {error.strerror or error}") from error
     entry = stamp.real_path  # as `load` looks for it
@@ -39,18 +37,18 @@ def open_packed(path: str | os.PathLike[str], *, notify: Callable[[str], None]) 
         return known
     with Archive(path) as archive:
         archive.check_contents()
-        bundle = _unpack(archive, notify)
+        bundle = _unpack(archive)
     cache.store_entry(entry, bundle.to_manifest(), weights_files=[stamp], weights_may_vanish=False)
     return bundle
 
 
-def _unpack(archive: Archive, notify: Callable[[str], None]) -> Bundle:
+def _unpack(archive: Archive) -> Bundle:
     description = archive.read_json(DESCRIPTION_NAME)
     hashes = {name: digest for name, digest in archive.hashes.items() if name != DESCRIPTION_NAME}
     key = content_key(description, hashes)
     if description.get("key") != key:
         raise archive.changed(DESCRIPTION_NAME)
-    program = cache.store_program(key, lambda folder: _import(archive, folder), note=notify)
+    program = cache.store_program(key, lambda folder: _import(archive, folder))
     if isinstance(program, NotCompiled):
         raise BundleError(f"cannot unpack {archive.path!r}: {program.reason}")
     return Bundle.from_manifest(archive.manifest, program)

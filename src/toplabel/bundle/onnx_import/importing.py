@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from toplabel._internal.onnxruntime import ort
 from toplabel.bundle import cache
-from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.onnx_import.checking import check_onnx
 from toplabel.bundle.onnx_import.source import OnnxSource
 from toplabel.bundle.program import GOLDENS_NAME, PROGRAM_NAME, NotCompiled, Program
@@ -19,10 +19,10 @@ from toplabel.preprocess import Preprocess
 
 _KEY_SCHEME = "onnx file 1"
 
+logger = logging.getLogger(__name__)
 
-def import_program(
-    source: OnnxSource, recipe: Preprocess, *, notify: Callable[[str], None]
-) -> Program:
+
+def import_program(source: OnnxSource, recipe: Preprocess) -> Program:
     """The program of an ONNX file, from the cache, or copied into it and checked.
 
     Raises:
@@ -34,10 +34,10 @@ def import_program(
     key = hashlib.sha256(text.encode()).hexdigest()
 
     def build(folder: Path) -> Program:
-        notify(f"checking {source.name}")
+        logger.info("checking %s", source.name)
         return _import(source, recipe, key, folder)
 
-    program = cache.store_program(key, build, note=notify)
+    program = cache.store_program(key, build)
     if isinstance(program, NotCompiled):
         raise BundleError(f"cannot copy {source.name} into the cache: {program.reason}")
     return program
@@ -47,7 +47,7 @@ def _import(source: OnnxSource, recipe: Preprocess, key: str, folder: Path) -> P
     """The program, copied into the folder and checked there."""
     for name, file in source.files.items():
         shutil.copyfile(file, folder / name)
-    if tuple(FileStamp.of(stamp.path) for stamp in source.stamps) != source.stamps:
+    if tuple(FileSignature.of(stamp.path) for stamp in source.stamps) != source.stamps:
         raise BundleError(f"{source.name} changed while it was read; try again")
     dimensions = source.taken.dimensions
     checked = check_onnx(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 
+from toplabel._internal.notices import warn
 from toplabel.bundle import cache
 from toplabel.bundle.bundle import Bundle, cached_bundle
 from toplabel.bundle.model import Activation
@@ -25,7 +25,6 @@ def open_onnx(
     labels: Labels | None = None,
     preprocess: Preprocess | None = None,
     multi_label: bool = False,
-    notify: Callable[[str], None],
 ) -> Bundle:
     """The bundle of an ONNX file that somebody exported.
 
@@ -38,7 +37,6 @@ def open_onnx(
         labels: The class names; by default what its metadata says, else indices.
         preprocess: The recipe; by default what its metadata says.
         multi_label: Its outputs are independent of one another.
-        notify: Called with a line for people.
 
     Raises:
         BundleError: It is no ONNX file, is damaged, or names weights elsewhere.
@@ -48,7 +46,7 @@ def open_onnx(
     """
     entry = _entry_name(path, labels, preprocess, multi_label)
     if (known := cached_bundle(entry)) is not None:
-        _tell(known, notify)
+        _warn_of_indices(known)
         return known
     source = read_source(path)
     recipe = preprocess or find_preprocess(source.outline.metadata)
@@ -62,7 +60,7 @@ def open_onnx(
     named = labels or find_labels(source.outline.metadata)
     from toplabel.bundle.onnx_import.importing import import_program  # onnxruntime: 100 ms
 
-    program = import_program(source, recipe, notify=notify)
+    program = import_program(source, recipe)
     bundle = Bundle(
         name=f"{source.name}@{source.hashes[PROGRAM_NAME][:8]}",
         program=program,
@@ -71,7 +69,7 @@ def open_onnx(
         activation=_activation(program, multi_label, source.name),
         provenance=_provenance(source),
     )
-    _tell(bundle, notify)
+    _warn_of_indices(bundle)
     cache.store_entry(
         entry, bundle.to_manifest(), weights_files=source.stamps, weights_may_vanish=False
     )
@@ -102,10 +100,10 @@ def _provenance(source: OnnxSource) -> dict[str, str]:
     return {name: text for name, text in known.items() if text}
 
 
-def _tell(bundle: Bundle, notify: Callable[[str], None]) -> None:
+def _warn_of_indices(bundle: Bundle) -> None:
     if not bundle.labels.named:
-        notify(
-            f"{bundle.name} comes without class names: labels are indices; state them with labels"
+        warn(
+            f"{bundle.name} comes without class names, so labels are class indices; pass labels"
             " (--labels classes.txt)"
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toplabel.bundle import cache
-from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.onnx_header import OnnxInput, OnnxOutline, read_onnx_outline
 from toplabel.bundle.onnx_import.shapes import check_input
 from toplabel.bundle.program import GOLDENS_NAME, PROGRAM_NAME
@@ -37,7 +37,7 @@ class OnnxSource:
     taken: OnnxInput
     files: Mapping[str, Path]
     hashes: Mapping[str, str]
-    stamps: tuple[FileStamp, ...]
+    stamps: tuple[FileSignature, ...]
 
 
 def read_source(path: str | os.PathLike[str]) -> OnnxSource:
@@ -49,7 +49,7 @@ def read_source(path: str | os.PathLike[str]) -> OnnxSource:
     """
     file = Path(os.path.abspath(path))
     try:
-        first = FileStamp.of(file)  # before it is read
+        first = FileSignature.of(file)  # before it is read
         _check_content(file)
         outline = read_onnx_outline(file)
         taken = check_input(outline, name=file.name)
@@ -58,7 +58,7 @@ def read_source(path: str | os.PathLike[str]) -> OnnxSource:
             raise BundleError(
                 f"{file.name} takes its weights from {strange[0]!r}, which is no file"
             )
-        stamps = (first, *(FileStamp.of(files[name]) for name in outline.weights))
+        stamps = (first, *(FileSignature.of(files[name]) for name in outline.weights))
         return OnnxSource(
             name=file.name,
             outline=outline,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from toplabel.bundle.bundle import DOUBTS
-from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, PreprocessError
 from toplabel.labels.files import order_warning
@@ -48,7 +48,7 @@ def load(path: Path, *, stated: Stated, notify: Notify) -> Model:
     """
     declare_missing_operators()  # for code of the user's that imports torchvision
     outline = read_outline(path)
-    stamps = [FileStamp.of(file) for file in outline.files]
+    stamps = [FileSignature.of(file) for file in outline.files]
     content = read_checkpoint(outline, allow_globals=stated.allow_globals, trust=stated.trust)
     contents = _contents(content, outline, stated)
     _check_finite(contents, path)
@@ -63,7 +63,7 @@ def load(path: Path, *, stated: Stated, notify: Notify) -> Model:
         name=f"checkpoint/{path.name}",
     )
     labels = _labels(contents, stated, outputs=len(model.labels), path=path, teller=teller)
-    if [FileStamp.of(file) for file in outline.files] != stamps:  # tensors are read when used
+    if [FileSignature.of(file) for file in outline.files] != stamps:  # tensors are read when used
         raise CheckpointError(f"{path} changed while it was read; try again")
     return replace(
         model,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from toplabel.bundle.cache.file_signature import FileStamp
+from toplabel.bundle.cache import FileSignature
 from toplabel.errors import CheckpointError, UsageError
 from toplabel.models.architectures import Candidate, identify
 from toplabel.models.architectures.choosing import build, choose
@@ -49,7 +49,7 @@ class Network:
     module: nn.Module
     name: str
     zoo: str | None = None
-    code: tuple[FileStamp, ...] = ()
+    code: tuple[FileSignature, ...] = ()
     share: float = 1.0
 
 
@@ -71,7 +71,7 @@ def _own_network(
 ) -> Network:
     """The user's own class, function or network."""
     file = locate_class_file(arch) if isinstance(arch, str) else None
-    code = () if file is None else (FileStamp.of(file),)
+    code = () if file is None else (FileSignature.of(file),)
     module = build_module(arch, stated.arch_args)
     name = arch if isinstance(arch, str) else type(module).__name__
     if file is not None:

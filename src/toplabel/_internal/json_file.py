@@ -33,17 +33,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def write_json(path: Path, content: dict[str, Any]) -> bool:
-    """Write a JSON object, at once and durably; returns whether that was possible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_json(path, content)
-    except OSError:
-        return False
-    return True
-
-
-def save_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object, at once and durably.
 
     Raises:
