@@ -14,7 +14,14 @@ import pytest
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.file import open_packed, pack
 from toplabel.bundle.onnx_import import describe_onnx, open_onnx
-from toplabel.errors import BundleError, LabelsError, ModelError, PreprocessError, ToplabelWarning, ToplabelWarning
+from toplabel.errors import (
+    BundleError,
+    LabelsError,
+    ModelError,
+    PreprocessError,
+    ToplabelWarning,
+    ToplabelWarning,
+)
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
