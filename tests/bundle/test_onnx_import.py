@@ -20,7 +20,6 @@ from toplabel.errors import (
     ModelError,
     PreprocessError,
     ToplabelWarning,
-    ToplabelWarning,
 )
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
