@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from toplabel.errors import PreprocessError
+from toplabel.preprocess import constants
 from toplabel.preprocess.recipe import Preprocess
 from toplabel.preprocess.window import Interpolation
 
@@ -30,15 +31,10 @@ class _Family:
 
 
 _NOTHING: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-_CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 _FAMILIES: dict[str, _Family] = {
-    "imagenet": _Family(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "imagenet": _Family(mean=constants.IMAGENET_MEAN, std=constants.IMAGENET_STD),
     "half": _Family(mean=(0.5,) * 3, std=(0.5,) * 3),
-    "clip": _Family(
-        mean=(0.48145466, 0.4578275, 0.40821073),
-        std=(0.26862954, 0.26130258, 0.27577711),
-        interpolation="bicubic",
-    ),
+    "clip": _Family(mean=constants.CLIP_MEAN, std=constants.CLIP_STD, interpolation="bicubic"),
     "raw-1": _Family(**_NOTHING),
     "raw-255": _Family(**_NOTHING, range=(0, 255)),
     "caffe-103": _Family(  # mean in the order of the channels: blue, green, red
@@ -47,9 +43,9 @@ _FAMILIES: dict[str, _Family] = {
     "caffe-104": _Family(
         mean=(104.0, 117.0, 123.0), std=(1.0,) * 3, range=(0, 255), channels="bgr"
     ),
-    "cifar10-202": _Family(mean=_CIFAR_MEAN, std=(0.2023, 0.1994, 0.2010)),
-    "cifar10-247": _Family(mean=_CIFAR_MEAN, std=(0.2470, 0.2435, 0.2616)),
-    "mnist": _Family(mean=(0.1307,), std=(0.3081,), channels="grey"),
+    "cifar10-202": _Family(mean=constants.CIFAR10_MEAN, std=constants.CIFAR10_IMAGE_STD),
+    "cifar10-247": _Family(mean=constants.CIFAR10_MEAN, std=constants.CIFAR10_STD),
+    "mnist": _Family(mean=constants.MNIST_MEAN, std=constants.MNIST_STD, channels="grey"),
 }
 """A number in a family's name tells apart what people call by one name: the range of values, or
 the first figure of the mean or std (of CIFAR-10's std, two are in use)."""

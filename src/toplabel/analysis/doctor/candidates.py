@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from toplabel.preprocess import Preprocess
+from toplabel.preprocess.constants import (
+    CIFAR10_IMAGE_STD,
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MNIST_MEAN,
+    MNIST_STD,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,23 +88,16 @@ class Candidate:
         )
 
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CONSTANTS: tuple[tuple[Family, str, float, tuple[float, ...], tuple[float, ...]], ...] = (
-    ("z-score", "ImageNet's mean and std", 1, *_IMAGENET),
-    (
-        "z-score",
-        "CLIP's",
-        1,
-        (0.48145466, 0.4578275, 0.40821073),
-        (0.26862954, 0.26130258, 0.27577711),
-    ),
-    ("z-score", "CIFAR-10's, std 0.247", 1, (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
-    ("z-score", "CIFAR-10's, std 0.202", 1, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    ("z-score", "ImageNet's mean and std", 1, IMAGENET_MEAN, IMAGENET_STD),
+    ("z-score", "CLIP's", 1, CLIP_MEAN, CLIP_STD),
+    ("z-score", "CIFAR-10's, std 0.247", 1, CIFAR10_MEAN, CIFAR10_STD),
+    ("z-score", "CIFAR-10's, std 0.202", 1, CIFAR10_MEAN, CIFAR10_IMAGE_STD),
     ("z-score", "caffe's mean, std 58", 255, (123.675, 116.28, 103.53), (58.4, 57.1, 57.4)),
     ("-1 to 1", "mean and std 0.5", 1, (0.5,) * 3, (0.5,) * 3),
     ("-1 to 1", "less 127, by 128", 255, (127.0,) * 3, (128.0,) * 3),
     ("-0.5 to 0.5", "mean 0.5", 1, (0.5,) * 3, (1.0,) * 3),
-    ("-0.5 to 0.5", "ImageNet's mean alone", 1, _IMAGENET[0], (1.0,) * 3),
+    ("-0.5 to 0.5", "ImageNet's mean alone", 1, IMAGENET_MEAN, (1.0,) * 3),
     ("0 to 1", "divided by 255", 1, (0.0,) * 3, (1.0,) * 3),
     ("0 to 255", "as they are", 255, (0.0,) * 3, (1.0,) * 3),
     ("caffe", "caffe's mean", 255, (123.68, 116.779, 103.939), (1.0,) * 3),
@@ -101,7 +105,7 @@ _CONSTANTS: tuple[tuple[Family, str, float, tuple[float, ...], tuple[float, ...]
     ("per image", "each channel by its own", 1, (), ()),
 )
 _GREY: tuple[tuple[Family, str, float, tuple[float, ...], tuple[float, ...]], ...] = (
-    ("z-score", "MNIST's mean and std", 1, (0.1307,), (0.3081,)),
+    ("z-score", "MNIST's mean and std", 1, MNIST_MEAN, MNIST_STD),
     ("z-score", "Fashion-MNIST's", 1, (0.2860,), (0.3530,)),
     ("z-score", "ImageNet's, grey", 1, (0.449,), (0.226,)),
     ("-1 to 1", "mean and std 0.5", 1, (0.5,), (0.5,)),

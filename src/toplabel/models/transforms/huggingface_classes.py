@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from toplabel.preprocess.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+
 Config = dict[str, Any]
 
 _HALF = (0.5, 0.5, 0.5)
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _BILINEAR, _BICUBIC = 2, 3  # Pillow's numbers
 
 
@@ -39,8 +38,8 @@ _CROPPED: Config = _BASE | {
     "do_center_crop": True,
     "crop_size": _square(224),
 }
-_CLIP: Config = _CROPPED | {"image_mean": _CLIP_MEAN, "image_std": _CLIP_STD}
-_IMAGENET: Config = {"image_mean": _IMAGENET_MEAN, "image_std": _IMAGENET_STD}
+_CLIP: Config = _CROPPED | {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+_IMAGENET: Config = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
 _MOBILENET: Config = _CROPPED | {"resample": _BILINEAR, "size": {"shortest_edge": 256}}
 
 DEFAULTS: dict[str, Config] = {
@@ -48,7 +47,7 @@ DEFAULTS: dict[str, Config] = {
     | {"size": _square(224), "do_center_crop": False, "crop_size": _square(224)},
     "BitImageProcessor": _CLIP,
     "BlipImageProcessor": _BASE
-    | {"size": _square(384), "image_mean": _CLIP_MEAN, "image_std": _CLIP_STD},
+    | {"size": _square(384), "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
     "CLIPImageProcessor": _CLIP,
     "ConvNextImageProcessor": _BASE
     | {"size": {"shortest_edge": 384}, "default_to_square": False, "crop_pct": 224 / 256},

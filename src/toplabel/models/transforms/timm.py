@@ -8,12 +8,13 @@ from typing import Any
 
 from toplabel.errors import PreprocessError
 from toplabel.preprocess import Preprocess
+from toplabel.preprocess.constants import IMAGENET_MEAN, IMAGENET_STD
 
 _DEFAULTS: dict[str, Any] = {
     "input_size": (3, 224, 224),
     "interpolation": "bicubic",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
     "crop_pct": 0.875,
     "crop_mode": "center",
 }
