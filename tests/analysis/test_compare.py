@@ -12,7 +12,7 @@ from PIL import Image
 
 import toplabel
 from explaining_material import CLASSES, RECIPE, Colours, picture, turned_jpeg
-from toplabel.analysis.compare.difference import of_logits, of_pixels, of_tensors
+from toplabel.analysis.compare import compare_logits, compare_pixels, compare_tensors
 from toplabel.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -86,16 +86,16 @@ def test_another_crop_is_named(photo):
     assert "another resizing, crop or filter" in found.images[0].tensor.words
 
 
-def test_an_orientation_that_is_not_looked_at_is_named(tmp_path):
+def test_an_ignored_orientation_is_named(tmp_path):
     path = tmp_path / "turned.jpg"
     path.write_bytes(turned_jpeg(picture()))
     model = wrapped()
     found = toplabel.compare(model, model, [path], b_preprocess=transform)
     assert found.first == "pixels"
-    assert "one of them does not look at the EXIF orientation" in found.images[0].pixels.words
+    assert "one of them ignores the EXIF orientation" in found.images[0].pixels.words
 
 
-def test_a_function_of_the_path_reads_the_picture_itself(photo):
+def test_a_function_of_the_path_reads_the_image_itself(photo):
     def from_path(path):
         with Image.open(path) as image:
             return transform(image.convert("RGB"))[None]
@@ -115,7 +115,7 @@ def test_exact_and_fast_differ_in_what_is_read_and_not_in_labels(shared_data):
     assert any("smaller scale" in one.pixels.words for one in found.images if one.pixels)
 
 
-def test_a_picture_that_cannot_be_read_is_told_and_the_others_are_compared(photo, tmp_path):
+def test_an_image_that_cannot_be_read_is_reported_and_the_others_are_compared(photo, tmp_path):
     model = wrapped()
     found = toplabel.compare(model, model, [tmp_path / "gone.png", photo])
     assert found.images[0].error.startswith("A: cannot read")
@@ -123,7 +123,20 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_others_are_compared(photo
     assert not found.same
 
 
-def test_other_class_names_are_said_whatever_the_pictures_show(photo):
+def test_a_function_that_fails_on_one_image_costs_only_that_image(photo, tmp_path):
+    def transform_small(image):
+        return transform(image) if image.width > 1 else 1 / 0
+
+    Image.new("RGB", (1, 1)).save(tmp_path / "tiny.png")
+    model = wrapped()
+    images = [photo, tmp_path / "tiny.png", photo]
+    found = toplabel.compare(model, model, images, b_preprocess=transform_small)
+    errors = [one.error for one in found.images]
+    assert errors == ["", "B: unexpected error: ZeroDivisionError: division by zero", ""]
+    assert not found.same
+
+
+def test_other_class_names_are_reported_whatever_the_images_show(photo):
     other = toplabel.wrap(Colours().eval(), labels=("red", "blue", "green"), preprocess=RECIPE)
     found = toplabel.compare(wrapped(), other, [photo])
     assert found.first is None
@@ -143,14 +156,14 @@ def test_differences_are_measured():
     a = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     b = a.copy()
     b[0, 0, 0] += 5
-    found = of_pixels(a, b)
+    found = compare_pixels(a, b)
     assert (found.largest, found.share) == (5, 1 / 48)
-    assert of_pixels(a, a) is None
+    assert compare_pixels(a, a) is None
     values = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
-    assert of_tensors(values, values) is None
-    assert of_tensors(values, values[:1]).to_dict()["largest"] is None
-    assert of_logits(values[0, 0], values[0, 0] + 1e-5) is None
-    assert of_logits(values[0, 0], values[0, 0] + 0.1).largest == pytest.approx(0.1, abs=1e-6)
+    assert compare_tensors(values, values) is None
+    assert compare_tensors(values, values[:1]).to_dict()["largest"] is None
+    assert compare_logits(values[0, 0], values[0, 0] + 1e-5) is None
+    assert compare_logits(values[0, 0], values[0, 0] + 0.1).largest == pytest.approx(0.1, abs=1e-6)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

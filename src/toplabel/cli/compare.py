@@ -1,4 +1,4 @@
-"""`toplabel compare`: two ways to run a model, and the first stage at which they differ."""
+"""`toplabel compare`: the first stage at which two ways to run a model differ."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from toplabel.cli.sections import Sectioned, add_options
 from toplabel.cli.terminal import say
 
 if TYPE_CHECKING:
-    from toplabel.analysis.compare import Comparison, ImageComparison
-    from toplabel.analysis.compare.variant import Side
+    from toplabel.analysis.compare import Comparison, ImageComparison, Variant
 
-HELP = """Say where two ways to run a model begin to differ.
+HELP = """Find where two ways to run a model start to differ.
 
 \b
 toplabel compare a.toplabel b.toplabel *.jpg
@@ -30,61 +29,66 @@ toplabel compare best.pth best.pth cat.jpg --arch resnet18 ... --a-engine torch
 toplabel compare m.toplabel m.toplabel photos/ --a-exact       exact and fast
 toplabel compare m.toplabel m.toplabel cat.jpg --b-preprocess mine.py:transform
 
-Pixels, tensor, logits, label: the first of these stages that differs is named, with how much and,
-where something simple explains it, why. Your own function is given a PIL image, as scripts open it,
-or the path where its first parameter is called so; its file is run.
-Exit status: 0 the same, 1 they differ or a picture failed, 2 nothing could be done.
+Names the first stage that differs (pixels, tensor, logits or label), by how much, and, if something
+simple explains it, why. Your own preprocessing function is called with a PIL image, or with the
+path if its first parameter is named path; its file is executed.
+Exit status: 0 no difference, 1 a difference or a failed image, 2 nothing could be compared.
 """
 
 _ENGINES = click.Choice(["auto", "onnxruntime", "torch"])
-_SIDES = tuple(
+_VARIANTS = tuple(
     option
-    for side in "ab"
+    for variant in "ab"
     for option in (
-        click.option(f"--{side}-engine", type=_ENGINES, default="auto", help="What computes."),
-        click.option(f"--{side}-exact", is_flag=True, help="Decode large JPEGs in full."),
         click.option(
-            f"--{side}-preprocess",
-            metavar="RECIPE",
+            f"--{variant}-engine",
+            type=_ENGINES,
+            default="auto",
+            help="Engine to run the model with.",
+        ),
+        click.option(f"--{variant}-exact", is_flag=True, help="Decode large JPEGs in full."),
+        click.option(
+            f"--{variant}-preprocess",
+            metavar="PREPROCESSING",
             help="A preset, a JSON file, or mine.py:function.",
         ),
     )
 )
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Say where two ways begin to differ.")
+@click.command(cls=Sectioned, help=HELP, short_help="Find where two ways to run a model differ.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@lambda command: add_options(command, _SIDES, section="The two sides")
+@lambda command: add_options(command, _VARIANTS, section="The two variants")
 @stating_options
 @reading_options
 @debug_option
 def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
-    """Compare two ways."""
-    from toplabel.analysis.compare import compare as compare_sides
+    """Compare two ways to run a model."""
+    from toplabel.analysis.compare import compare as compare_variants
     from toplabel.image.paths import expand
 
     read = take_read_options(options)
-    sides = {side: _taken(options, side) for side in "ab"}
+    variants = {name: _taken(options, name) for name in "ab"}
     said = take_statements(options)
     sources = list(expand(images))
-    found = compare_sides(
-        _side(a, sides["a"], said, read), _side(b, sides["b"], said, read), sources
+    found = compare_variants(
+        _variant(a, variants["a"], said, read), _variant(b, variants["b"], said, read), sources
     )
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
     return 0 if found.same else 1
 
 
-def _taken(options: dict[str, Any], side: str) -> dict[str, Any]:
-    return {name: options.pop(f"{side}_{name}") for name in ("engine", "exact", "preprocess")}
+def _taken(options: dict[str, Any], variant: str) -> dict[str, Any]:
+    return {name: options.pop(f"{variant}_{name}") for name in ("engine", "exact", "preprocess")}
 
 
-def _side(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) -> Side:
-    """A model as one of the sides, with what is said of checkpoints where it is one."""
+def _variant(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) -> Variant:
+    """One of the two variants; options for checkpoints apply where it is one."""
     from toplabel import load
-    from toplabel.analysis.compare.variant import Side
+    from toplabel.analysis.compare import Variant
 
     function, recipe = None, own["preprocess"]
     if recipe is not None and ":" in recipe and not os.path.exists(recipe):
@@ -106,7 +110,7 @@ def _side(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) -> Si
     words = f"{predictor.name} by {predictor.engine}" + (", exact" if own["exact"] else "")
     if own["preprocess"] is not None:
         words += f", preprocessed by {own['preprocess']}"
-    return Side(predictor, function, words)
+    return Variant(predictor, function, words)
 
 
 def _print(text: str) -> None:
