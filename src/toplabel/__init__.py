@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from toplabel.analysis.calibrate import calibrate
     from toplabel.analysis.compare import Comparison, compare
     from toplabel.analysis.doctor import Diagnosis, diagnose
-    from toplabel.analysis.evaluate import Evaluation, evaluate
+    from toplabel.analysis.evaluate.evaluation import Evaluation, evaluate
     from toplabel.analysis.explain.explain import explain
     from toplabel.errors import (
         BundleError,
@@ -89,8 +89,8 @@ _HOME = {
     "compare": "toplabel.analysis.compare",
     "Diagnosis": "toplabel.analysis.doctor",
     "diagnose": "toplabel.analysis.doctor",
-    "Evaluation": "toplabel.analysis.evaluate",
-    "evaluate": "toplabel.analysis.evaluate",
+    "Evaluation": "toplabel.analysis.evaluate.evaluation",
+    "evaluate": "toplabel.analysis.evaluate.evaluation",
     "explain": "toplabel.analysis.explain.explain",
 }
 """Where a public name lives; errors, all in one file, are not listed."""

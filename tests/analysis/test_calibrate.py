@@ -12,7 +12,7 @@ import pytest
 import toplabel
 from run_material import draw_colours, save_model
 from serving import serving
-from toplabel.analysis.calibrate.temperature_scaling import (
+from toplabel.analysis.calibrate import (
     check_threshold,
     choose_threshold,
     fit_temperature,
@@ -30,7 +30,7 @@ pytest.importorskip("sklearn")
 ROOT = Path(__file__).parents[2]
 
 
-def answers(temperature: float, *, count: int = 4000, classes: int = 5, seed: int = 0):
+def outputs(temperature: float, *, count: int = 4000, classes: int = 5, seed: int = 0):
     """Logits that mean what they say at a temperature, and classes drawn from them."""
     chance = np.random.default_rng(seed)
     logits = 2 * chance.normal(size=(count, classes))
@@ -41,13 +41,13 @@ def answers(temperature: float, *, count: int = 4000, classes: int = 5, seed: in
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5, 8.0])
 def test_the_temperature_that_made_scores_too_sure_is_found(temperature):
-    assert fit_temperature(*answers(temperature)) == pytest.approx(temperature, rel=0.08)
+    assert fit_temperature(*outputs(temperature)) == pytest.approx(temperature, rel=0.08)
 
 
 def test_a_threshold_keeps_its_precision_on_other_images():
     kept = 0
     for seed in range(40):
-        logits, truth = answers(1.0, count=2000, seed=seed)
+        logits, truth = outputs(1.0, count=2000, seed=seed)
         scores, right = probabilities(logits, "softmax").max(axis=1), logits.argmax(1) == truth
         threshold = choose_threshold(scores[::2], right[::2], precision=0.9)
         if threshold is None:  # none is sure enough on this half
@@ -164,7 +164,7 @@ def test_evaluating_on_the_same_images_is_noted(coloured):
         Classifier.of_bundle(replace(bundle_of(model), calibration=found.calibration))
     )
     notes = toplabel.evaluate(calibrated, folder / "data").notes
-    assert any("that the model was calibrated on" in note for note in notes)
+    assert any("the model was calibrated on these images" in note for note in notes)
     assert found.calibration.images == 200
     assert (found.fitted_on, found.checked_on) == (100, 100)
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_calibrated_is_named(coloured, tmp_path):
     folder, model = coloured
     with pytest.raises(UsageError, match="between 0 and 1"):
         toplabel.calibrate(toplabel.load(**model), folder / "data", precision=1.5)
-    with pytest.raises(UsageError, match=r"no threshold surely reaches a precision of 0\.9999"):
+    with pytest.raises(UsageError, match=r"no threshold reliably reaches a precision of 0\.9999"):
         toplabel.calibrate(toplabel.load(**model), folder / "data", precision=0.9999)
     few = tmp_path / "few" / next((folder / "data").iterdir()).name
     few.mkdir(parents=True)

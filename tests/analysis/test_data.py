@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pictures import encoded, scene
-from toplabel.analysis.data import match_classes, read_labelled
+from toplabel.analysis.data.dataset import match_classes, read_dataset
 from toplabel.errors import LabelsError, UsageError
 from toplabel.labels.labels import Labels
 
@@ -21,14 +21,14 @@ def put(folder: Path, *names: str) -> Path:
 
 
 def test_class_folders_give_their_first_level_as_the_class(tmp_path):
-    found = read_labelled(put(tmp_path, "cat/1.png", "cat/deep/2.png", "dog/3.png"))
+    found = read_dataset(put(tmp_path, "cat/1.png", "cat/deep/2.png", "dog/3.png"))
     assert found.names == ("cat", "cat", "dog")
     assert found.classes == ("cat", "dog")
     assert [Path(s).name for s in found.sources] == ["1.png", "2.png", "3.png"]
 
 
 def test_file_names_that_begin_with_synsets_give_them(tmp_path):
-    found = read_labelled(put(tmp_path, "n01440764_tench.JPEG", "n01496331_electric_ray.JPEG"))
+    found = read_dataset(put(tmp_path, "n01440764_tench.JPEG", "n01496331_electric_ray.JPEG"))
     assert found.names == ("n01440764", "n01496331")
 
 
@@ -39,32 +39,32 @@ def test_a_table_gives_paths_beside_it(tmp_path, heading):
     if heading.startswith("label"):
         rows = [(label, path) for path, label in rows]
     (tmp_path / "t.csv").write_text(heading + "".join(f"{a},{b}\n" for a, b in rows))
-    found = read_labelled(tmp_path / "t.csv")
+    found = read_dataset(tmp_path / "t.csv")
     assert found.names == ("cat", "dog")
     assert found.sources == (str(tmp_path / "a.png"), str(tmp_path / "b.png"))
 
 
 def test_the_digest_knows_images_and_labels_again_wherever_they_lie(tmp_path):
-    one = read_labelled(put(tmp_path / "1", "cat/1.png", "dog/2.png"))
-    same = read_labelled(put(tmp_path / "2", "cat/1.png", "dog/2.png"))
-    other = read_labelled(put(tmp_path / "3", "cat/1.png", "cow/2.png"))
+    one = read_dataset(put(tmp_path / "1", "cat/1.png", "dog/2.png"))
+    same = read_dataset(put(tmp_path / "2", "cat/1.png", "dog/2.png"))
+    other = read_dataset(put(tmp_path / "3", "cat/1.png", "cow/2.png"))
     assert one.digest == same.digest != other.digest
 
 
 @pytest.mark.parametrize(
     ("files", "data", "said"),
     [
-        ((), "nowhere", "there is no such folder or file"),
-        (("a.txt",), "a.txt", "it is no folder"),
-        (("cat/1.png", "2.png"), ".", "beside them pictures without one, such as '2.png'"),
-        (("1.png", "2.png"), ".", "nothing says what class '1.png'"),
+        ((), "nowhere", "no such file or folder"),
+        (("a.txt",), "a.txt", "not a folder or a table"),
+        (("cat/1.png", "2.png"), ".", "also images outside of them, such as '2.png'"),
+        (("1.png", "2.png"), ".", "the class of '1.png' in .* is unknown"),
         (("cat/notes.txt",), ".", "holds no picture"),
     ],
 )
 def test_what_is_no_labelled_data_is_named(tmp_path, files, data, said):
     put(tmp_path, *files)
     with pytest.raises(UsageError, match=said):
-        read_labelled(tmp_path / data)
+        read_dataset(tmp_path / data)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_is_no_labelled_data_is_named(tmp_path, files, data, said):
 def test_a_table_that_says_too_little_is_named(tmp_path, text, said):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UsageError, match=said):
-        read_labelled(tmp_path / "t.csv")
+        read_dataset(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_synsets_are_ids_whatever_stands_behind_them():
     labels = Labels(("tench", "ray"), ids=("n01440764", "n01496331"))
     found = match_classes(["n01440764_tench", "n01496331"], labels)
     assert dict(found.indices) == {"n01440764_tench": 0, "n01496331": 1}
-    assert str(found) == "all 2 classes match, by id"
+    assert str(found) == "all 2 classes match by id"
 
 
 def test_a_model_without_names_takes_the_sorted_names_and_says_so():
@@ -116,8 +116,11 @@ def test_a_model_without_names_takes_the_sorted_names_and_says_so():
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["tabby cat", "tabi cat"], "1 of 2 classes .* 'tabi cat'; it has 4 labels .* is 'tabby"),
-        (["crane"], "2 of the model's classes are called so: 2, 3"),
+        (
+            ["tabby cat", "tabi cat"],
+            "1 of 2 classes .* has 4 labels .*: 'tabi cat' .did you mean 'tabby cat",
+        ),
+        (["crane"], "2 classes of the model have that name .2, 3."),
         (["tabby cat", "Tabby_Cat"], "both match the label 'tabby cat'"),
     ],
 )

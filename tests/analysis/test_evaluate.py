@@ -10,8 +10,7 @@ import pytest
 
 import toplabel
 from run_material import draw_colours, save_model
-from toplabel.analysis.evaluate import pair
-from toplabel.analysis.evaluate.metrics import measure
+from toplabel.analysis.evaluate.metrics import compute_metrics, paired_test
 from toplabel.errors import LabelsError, UsageError
 from toplabel.labels.labels import Labels
 
@@ -29,43 +28,43 @@ def test_the_counts_are_those_of_eager_pytorch(shared_data):
     top1 = sum(true[name] == said["index"][0] for name, said in reference.items())
     top5 = sum(true[name] in said["index"] for name, said in reference.items())
     found = toplabel.evaluate(None, shared_data / "imagenet")
-    assert found.measures.images == len(reference) == 200
-    assert found.measures.top1.value == top1 / 200
-    assert found.measures.top5.value == top5 / 200
+    assert found.metrics.images == len(reference) == 200
+    assert found.metrics.top1.value == top1 / 200
+    assert found.metrics.top5.value == top5 / 200
     assert found.order.kind == "fits"
-    assert found.measures.top1.low < top1 / 200 < found.measures.top1.high
+    assert found.metrics.top1.low < top1 / 200 < found.metrics.top1.high
 
 
-class Answered:
-    """Answers as `measure` takes them, made up."""
+class MadeUp:
+    """Outputs as `compute_metrics` takes them, made up."""
 
     def __init__(self, truth, scores, failed=()):
         self.truth = np.array(truth)
-        self.read = ~np.isin(np.arange(len(truth)), failed)
-        self.known = self.truth[self.read]
-        self.scores = np.array(scores)[self.read]
+        self.readable = ~np.isin(np.arange(len(truth)), failed)
+        self.known = self.truth[self.readable]
+        self.scores = np.array(scores)[self.readable]
         self.best = self.scores.argmax(axis=1)
         self.failures = dict.fromkeys(failed)
         self.right = np.zeros(len(truth), bool)
-        self.right[self.read] = self.best == self.known
+        self.right[self.readable] = self.best == self.known
 
 
-def random_answers(count=400, classes=7, seed=0, failed=()):
+def random_outputs(count=400, classes=7, seed=0, failed=()):
     chance = np.random.default_rng(seed)
     logits = chance.normal(size=(count, classes))
     truth = chance.integers(0, classes, count)
     logits[np.arange(count), truth] += 1.5
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return Answered(truth, scores, failed)
+    return MadeUp(truth, scores, failed)
 
 
 def test_the_figures_are_scikit_learns():
     from sklearn import metrics
 
-    answers = random_answers()
+    outputs = random_outputs()
     labels = Labels(tuple("abcdefg"))
-    found = measure(answers, labels)
-    known, best, scores = answers.known, answers.best, answers.scores
+    found = compute_metrics(outputs, labels)
+    known, best, scores = outputs.known, outputs.best, outputs.scores
     every = np.arange(7)
     assert found.top1.value == pytest.approx(metrics.accuracy_score(known, best))
     assert found.top5.value == pytest.approx(metrics.top_k_accuracy_score(known, scores, k=5))
@@ -93,13 +92,15 @@ def test_an_interval_holds_the_true_accuracy_about_as_often_as_it_says():
         chance = np.random.default_rng(seed)
         truth = np.zeros(120, int)
         scores = np.where(chance.random(120) < 0.8, 0.9, 0.1)
-        found = measure(Answered(truth, np.stack([scores, 1 - scores], 1)), Labels(("a", "b"))).top1
+        found = compute_metrics(
+            MadeUp(truth, np.stack([scores, 1 - scores], 1)), Labels(("a", "b"))
+        ).top1
         inside += found.low <= 0.8 <= found.high
     assert inside >= 25
 
 
 def test_failed_images_stay_in_the_books():
-    found = measure(random_answers(failed=(0, 1, 2, 3)), Labels(tuple("abcdefg")))
+    found = compute_metrics(random_outputs(failed=(0, 1, 2, 3)), Labels(tuple("abcdefg")))
     assert (found.images, found.failed) == (400, 4)
     assert found.top1_of_all.value < found.top1.value
     assert sum(one.failed for one in found.classes) == 4
@@ -107,29 +108,29 @@ def test_failed_images_stay_in_the_books():
 
 
 def test_five_best_of_five_classes_say_nothing():
-    assert measure(random_answers(classes=5), Labels(tuple("abcde"))).top5 is None
+    assert compute_metrics(random_outputs(classes=5), Labels(tuple("abcde"))).top5 is None
 
 
-def test_a_pairing_is_mcnemars_exact_test():
+def test_the_paired_test_is_mcnemars_exact_test():
     from scipy.stats import binomtest
 
     a = np.array([True] * 60 + [False] * 40)
     b = np.array([True] * 55 + [False] * 5 + [True] * 20 + [False] * 20)
-    found = pair(a, b)
+    found = paired_test(a, b)
     assert (found.only_a, found.only_b, found.both, found.neither) == (5, 20, 55, 20)
     assert found.p == pytest.approx(binomtest(20, 25, 0.5).pvalue)
     assert found.difference.value == pytest.approx(0.15)
     assert 0 < found.difference.low < 0.15 < found.difference.high
     assert str(found).startswith("the second is better: +15.0 points")
-    assert pair(a, a).p == 1
-    assert str(pair(a, a)).startswith("no difference is shown")
+    assert paired_test(a, a).p == 1
+    assert str(paired_test(a, a)).startswith("no significant difference")
 
 
 def test_the_interval_of_a_difference_is_newcombes():
     """The example of Newcombe (1998), table II: 36, 12, 2 and 0: 0.2000, method 10."""
     a = np.array([True] * 36 + [True] * 12 + [False] * 2)
     b = np.array([True] * 36 + [False] * 12 + [True] * 2)
-    found = pair(b, a).difference
+    found = paired_test(b, a).difference
     assert found.value == pytest.approx(0.2)
     assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
 
@@ -157,10 +158,19 @@ def test_a_broken_file_is_counted_and_named(coloured, tmp_path):
         found = toplabel.evaluate(toplabel.load(**model), folder / "data")
     finally:
         broken.unlink()
-    assert found.measures.failed == 1
-    assert found.measures.top1.value == 1
-    assert found.measures.top1_of_all.value == 24 / 25
+    assert found.metrics.failed == 1
+    assert found.metrics.top1.value == 1
+    assert found.metrics.top1_of_all.value == 24 / 25
     assert found.to_dict()["errors"] == {"not_an_image": 1}
+
+
+def test_the_old_names_of_attributes_still_work(coloured):
+    folder, model = coloured
+    found = toplabel.evaluate(toplabel.load(**model), folder / "data")
+    with pytest.warns(DeprecationWarning, match=r"use Evaluation\.metrics"):
+        assert found.measures is found.metrics
+    with pytest.warns(DeprecationWarning, match=r"use Evaluation\.outputs"):
+        assert found.answers is found.outputs
 
 
 def test_classes_that_the_model_has_not_stop(coloured, tmp_path):
@@ -172,7 +182,7 @@ def test_classes_that_the_model_has_not_stop(coloured, tmp_path):
         toplabel.evaluate(toplabel.load(**model), tmp_path)
 
 
-def test_one_class_only_is_said(coloured):
+def test_one_class_only_is_noted(coloured):
     folder, model = coloured
     one = next((folder / "data").iterdir())
     (folder / "one").mkdir(exist_ok=True)
@@ -185,7 +195,7 @@ def test_nothing_readable_is_an_error(coloured, tmp_path):
     folder, model = coloured
     (tmp_path / next((folder / "data").iterdir()).name).mkdir()
     next(tmp_path.iterdir()).joinpath("1.png").write_bytes(b"?")
-    with pytest.raises(UsageError, match="none of 1 images .* could be labelled"):
+    with pytest.raises(UsageError, match="none of the 1 images .* could be labelled"):
         toplabel.evaluate(toplabel.load(**model), tmp_path)
 
 
@@ -251,8 +261,8 @@ def test_the_command_compares_and_reports(coloured, tmp_path):
     report = tmp_path / "report.html"
     done = run(folder / "data", "-m", bundle, "-m", bundle, "--report", report)
     assert done.returncode == 0, done.stderr
-    assert "top-1         100.0 %" in done.stdout
-    assert "no difference is shown: +0.0 points" in done.stdout
+    assert "accuracy                       100.0 %" in done.stdout
+    assert "no significant difference: +0.0 points" in done.stdout
     page = report.read_text()
     assert page.count("<svg") >= 4
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -265,8 +275,8 @@ def test_the_command_compares_and_reports(coloured, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nowhere",), "there is no such folder or file; expected a folder with a folder for each"),
-        (("examples",), "nothing says what class 'cat.jpg'"),
+        (("nowhere",), "no such file or folder; expected a folder with one sub-folder per class"),
+        (("examples",), "the class of 'cat.jpg' in 'examples' is unknown"),
         (("examples", "-m", "a", "-m", "b", "--arch", "resnet18"), "got --arch with 2 models"),
     ],
 )
@@ -278,18 +288,18 @@ def test_what_is_wrong_is_one_line(arguments, said):
 
 
 def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_path, browser):
-    from toplabel.analysis.evaluate.page import write_page_of
+    from toplabel.analysis.evaluate.report import write_evaluation_report
 
     folder, model = coloured
     hostile = Labels(tuple(f"<b>{name}</b> $x$" for name in toplabel.load(**model).labels))
     found = toplabel.evaluate(toplabel.load(**model), folder / "data")
-    answers = found.answers
-    wrong = (answers.truth + 1) % len(hostile)  # so that there are mistakes to show
-    object.__setattr__(answers, "truth", wrong)
+    outputs = found.outputs
+    wrong = (outputs.truth + 1) % len(hostile)  # so that there are mistakes to show
+    object.__setattr__(outputs, "truth", wrong)
     object.__setattr__(found, "labels", hostile)
-    object.__setattr__(found, "measures", measure(answers, hostile))
+    object.__setattr__(found, "metrics", compute_metrics(outputs, hostile))
     page = tmp_path / "page.html"
-    write_page_of(page, [found], [])
+    write_evaluation_report(page, [found], [])
     problems: list[str] = []
     tab = browser.new_page(viewport={"width": 360, "height": 700})
     tab.on("console", lambda message: problems.append(message.text))

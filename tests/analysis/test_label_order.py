@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from toplabel.analysis.data import find_order
+from toplabel.analysis.data.label_order import find_order
 from toplabel.labels.labels import Labels
 
 TEN = Labels(tuple(f"class {number}" for number in range(1, 11)))  # natural order
@@ -78,7 +78,7 @@ def test_labels_in_string_order_are_told_where_the_network_counts():
     outputs = np.array([int(name.split()[1]) - 1 for name in labels])
     found = find_order(*answers(0.8, seed=3, outputs=outputs), labels)
     assert found.kind == "natural"
-    assert found.note.startswith("your labels look permuted: natural order fits")
+    assert found.note.startswith("your labels look permuted: natural order is right for")
 
 
 def test_little_and_bad_answers_cannot_be_told():

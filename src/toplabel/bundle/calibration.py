@@ -24,7 +24,7 @@ class Calibration:
             temperature; `low` and `high` are its Clopper-Pearson interval of 95 %.
         coverage: Which share of these images such an answer was given for.
         images: How many images there were in all, those that chose and those that checked.
-        digest: Of these images and their classes (`LabelledImages.digest`).
+        digest: Of these images and their classes (`Dataset.digest`).
         date: When, as 2026-01-31.
     """
 

@@ -1,4 +1,4 @@
-"""`toplabel calibrate`: scores that mean something, kept in a bundle."""
+"""`toplabel calibrate`: calibrated scores, kept in a bundle."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from toplabel.cli.terminal import Progress, clear_line, is_terminal, notes_of
 if TYPE_CHECKING:
     from toplabel.analysis.calibrate import Calibrated
 
-HELP = """Make scores mean something, and say below which a model is unsure.
+HELP = """Calibrate confidence scores, and set the threshold below which a model is unsure.
 
 \b
 toplabel calibrate val/ -m best.toplabel -o calibrated.toplabel
 toplabel calibrate val/ -m best.pth --arch resnet18 ... -o best.toplabel --precision 0.95
 
-DATA is as for toplabel evaluate: images that the model was NOT trained on. One half of them fits a
-temperature and chooses the threshold, the other says what these are worth. The bundle keeps them:
-its scores are calibrated, and answers below the threshold are marked unsure, wherever it runs.
+DATA is as for toplabel evaluate, with images that the model was NOT trained on. Half of them fit a
+temperature and choose the threshold; the other half measure how good these are. Both are saved in
+the bundle: wherever it runs, scores are calibrated, and predictions below the threshold are marked
+unsure.
 """
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Make a model's scores mean something.")
+@click.command(cls=Sectioned, help=HELP, short_help="Calibrate a model's confidence scores.")
 @click.argument("data", metavar="DATA")
 @click.option(
     "-o",
@@ -49,10 +50,10 @@ its scores are calibrated, and answers below the threshold are marked unsure, wh
     "--precision",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Of the answers that are not unsure.  [default: no threshold]",
+    help="Precision to reach where the model is not unsure.  [default: no threshold]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@click.option("-q", "--quiet", is_flag=True, help="Print no notes and no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @running_options
 @stating_options
 @reading_options
@@ -68,20 +69,20 @@ def calibrate(
 ) -> int:
     """Calibrate a model."""
     from toplabel._internal.optional import require
-    from toplabel.analysis.data import read_labelled
+    from toplabel.analysis.data.dataset import read_dataset
     from toplabel.bundle.file import check_target
 
     require("sklearn", extra="evaluate", purpose="toplabel calibrate")
     options["read"] = take_read_options(options)
     options |= take_statements(options)
     check_target(output)
-    images = read_labelled(data)
+    dataset = read_dataset(data)
     from toplabel import load
     from toplabel.analysis.calibrate import calibrate as calibrate_model
 
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
     with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:
-        found = calibrate_model(predictor, images, precision=precision, progress=progress.update)
+        found = calibrate_model(predictor, dataset, precision=precision, progress=progress.update)
     clear_line()
     found.save(output)
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found, output)))
@@ -99,14 +100,14 @@ def _lines(found: Calibrated, output: Path) -> list[str]:
     lines = [
         found.model,
         f"temperature {calibration.temperature:.3f}, fitted on {found.fitted_on:,} images",
-        f"on {found.checked_on:,} others, {found.accuracy:.1%} of which it gets right:",
+        f"on {found.checked_on:,} other images, with an accuracy of {found.accuracy:.1%}:",
         f"  calibration error (15 bins)  {before.ece:.3f} -> {after.ece:.3f}",
         f"  negative log likelihood      {before.nll:.3f} -> {after.nll:.3f}",
     ]
     if calibration.threshold is not None:
         lines.append(
-            f"unsure below {calibration.threshold:.4f}: of the others {calibration.coverage:.1%}"
-            f" get an answer, and {calibration.precision:.1%} of these are right"
+            f"unsure below {calibration.threshold:.4f}: {calibration.coverage:.1%} of predictions"
+            f" are at or above it, with a precision of {calibration.precision:.1%}"
             f" ({100 * (calibration.low or 0):.1f} to {100 * (calibration.high or 0):.1f} %)"
         )
-    return [*lines, *(f"note: {note}" for note in found.notes), f"wrote {output}"]
+    return [*lines, *(f"note: {note}" for note in found.notes), f"saved to {output}"]

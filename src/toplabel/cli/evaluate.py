@@ -1,4 +1,4 @@
-"""`toplabel evaluate`: how often a model is right, on images whose classes are known."""
+"""`toplabel evaluate`: how often a model is right on images whose classes are known."""
 
 from __future__ import annotations
 
@@ -21,31 +21,40 @@ from toplabel.cli.several import take_statements_of_one
 from toplabel.cli.terminal import Progress, clear_line, is_terminal, notes_of
 
 if TYPE_CHECKING:
-    from toplabel.analysis.evaluate import Evaluation, Measure, Pairing
+    from toplabel.analysis.evaluate.evaluation import Evaluation
+    from toplabel.analysis.evaluate.metrics import Estimate, PairedTest
 
-HELP = """Say how often a model is right.
+HELP = """Evaluate a model on images whose classes are known.
 
 \b
 toplabel evaluate photos-by-class/ -m best.toplabel
 toplabel evaluate val.csv -m best.pth --arch resnet18 ... --report report.html
 toplabel evaluate val/ -m a.toplabel -m b.toplabel     side by side: is b really better?
 
-DATA is a folder with a folder for each class, a folder of files whose names begin with WordNet
-synsets, or a .csv of paths and labels. Every image goes through the same code as a prediction,
-large JPEGs always in full; what cannot be read is counted. Ranges: 95 %, bootstrap.
+DATA is a folder with one sub-folder per class, a folder of files whose names start with WordNet
+synsets, or a .csv or .tsv file of paths and labels. Images are labelled exactly as predictions
+are, large JPEGs always decoded in full; those that cannot be read are counted. The ranges are 95 %
+bootstrap intervals.
 """
 
 _WORST = 5
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Say how often a model is right.")
+@click.command(cls=Sectioned, help=HELP, short_help="Evaluate a model on labelled images.")
 @click.argument("data", metavar="DATA")
 @click.option(
-    "-m", "--model", "models", multiple=True, metavar="MODEL", help="Which model; may be repeated."
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="The model; repeat to compare several.",
 )
-@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="An HTML page.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@click.option("-q", "--quiet", is_flag=True, help="Print no notes and no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @engine_options
 @stating_options
 @reading_options
@@ -61,81 +70,86 @@ def evaluate(
 ) -> int:
     """Evaluate one model or several."""
     from toplabel._internal.optional import require
-    from toplabel.analysis.data import read_labelled
+    from toplabel.analysis.data.dataset import read_dataset
 
     require("sklearn", extra="evaluate", purpose="toplabel evaluate")
     read = take_read_options(options)
     said = take_statements_of_one(options, max(1, len(models)))
-    images = read_labelled(data)
+    dataset = read_dataset(data)
     from toplabel import load
-    from toplabel.analysis.evaluate import evaluate as evaluate_model
-    from toplabel.analysis.evaluate import pair
+    from toplabel.analysis.evaluate.evaluation import evaluate as evaluate_model
+    from toplabel.analysis.evaluate.metrics import paired_test
 
     notify = notes_of(quiet=quiet)
     found = []
     for name in models or (None,):
         progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
         with load(name, notify=notify, read=read, **options, **said) as predictor:
-            found.append(evaluate_model(predictor, images, progress=progress.update))
+            found.append(evaluate_model(predictor, dataset, progress=progress.update))
         clear_line()
-    pairings = [pair(found[0].answers.right, other.answers.right) for other in found[1:]]
+    tests = [paired_test(found[0].outputs.right, other.outputs.right) for other in found[1:]]
     if report is not None:
-        from toplabel.analysis.evaluate.page import write_page_of
+        from toplabel.analysis.evaluate.report import write_evaluation_report
 
-        write_page_of(report, found, pairings)
-    _print_json(found, pairings) if as_json else _print_text(found, pairings)
-    return 1 if any(one.measures.failed for one in found) else 0
+        write_evaluation_report(report, found, tests)
+    _print_json(found, tests) if as_json else _print_text(found, tests)
+    return 1 if any(one.metrics.failed for one in found) else 0
 
 
-def _print_json(found: list[Evaluation], pairings: list[Pairing]) -> None:
+def _print_json(found: list[Evaluation], tests: list[PairedTest]) -> None:
     from toplabel.cli.records import Records
 
-    said = {
+    result = {
         "models": [one.to_dict() for one in found],
-        "compared_with_first": [one.to_dict() for one in pairings],
+        "compared_with_first": [one.to_dict() for one in tests],
     }
-    Records().write((json.dumps(said) + "\n").encode())
+    Records().write((json.dumps(result) + "\n").encode())
 
 
-def _print_text(found: list[Evaluation], pairings: list[Pairing]) -> None:
+def _print_text(found: list[Evaluation], tests: list[PairedTest]) -> None:
     from toplabel.cli.records import Records
 
     blocks = ["\n".join(_lines(one)) for one in found]
     blocks += [
-        f"{found[0].model} and {b.model}: {p}" for b, p in zip(found[1:], pairings, strict=True)
+        f"{found[0].model} and {b.model}: {test}" for b, test in zip(found[1:], tests, strict=True)
     ]
     Records().write(("\n\n".join(blocks) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _lines(one: Evaluation) -> list[str]:
-    measures = one.measures
-    codes = "".join(f", {count} {code}" for code, count in one.answers.codes.most_common())
+    metrics = one.metrics
+    codes = ", ".join(f"{count:,} {code}" for code, count in one.outputs.codes.most_common())
+    failed = f", {metrics.failed:,} could not be labelled ({codes})" if metrics.failed else ""
     lines = [
         one.model,
-        f"{measures.images:,} images of {len(measures.classes):,} classes, {measures.failed:,}"
-        f" could not be labelled{codes}; {one.matching}",
-        f"  top-1         {_percent(measures.top1)}",
+        f"{metrics.images:,} images of {len(metrics.classes):,} classes{failed}; {one.matching}",
     ]
-    if measures.failed:
-        lines.append(f"  top-1 of all  {_percent(measures.top1_of_all)}")
-    if measures.top5 is not None:
-        lines.append(f"  top-5         {_percent(measures.top5)}")
+    if metrics.failed:
+        lines += [
+            f"  accuracy over readable images  {_percent(metrics.top1)}",
+            f"  accuracy over all images       {_percent(metrics.top1_of_all)}",
+        ]
+    else:
+        lines.append(f"  accuracy                       {_percent(metrics.top1)}")
+    if metrics.top5 is not None:
+        lines.append(f"  top-5 accuracy                 {_percent(metrics.top5)}")
     lines += [
-        f"  macro recall  {_percent(measures.macro_recall)}",
-        f"  macro F1      {_figure(measures.macro_f1)}",
-        f"  ECE           {_figure(measures.ece)}",
-        f"  Brier         {_figure(measures.brier)}",
-        f"  NLL           {_figure(measures.nll)}",
+        f"  balanced accuracy              {_percent(metrics.macro_recall)}",
+        f"  macro F1                       {_number(metrics.macro_f1)}",
+        f"  calibration error (ECE)        {_number(metrics.ece)}",
+        f"  Brier score                    {_number(metrics.brier)}",
+        f"  negative log likelihood        {_number(metrics.nll)}",
     ]
-    for true, said, count in measures.confusions[:_WORST]:
-        lines.append(f"  {count:>5,} x {one.labels[true]} called {one.labels[said]}")
+    for actual, predicted, count in metrics.confusions[:_WORST]:
+        names = f"predicted {one.labels[predicted]}, actual {one.labels[actual]}"
+        lines.append(f"  {count:>5,} x {names}")
     return lines + [f"note: {note}" for note in one.notes]
 
 
-def _percent(measure: Measure) -> str:
-    low, high = 100 * measure.low, 100 * measure.high
-    return f"{100 * measure.value:5.1f} %  ({low:.1f} to {high:.1f})"
+def _percent(estimate: Estimate) -> str:
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:5.1f} %  ({low:.1f} to {high:.1f})"
 
 
-def _figure(measure: Measure) -> str:
-    return f"{measure.value:7.3f}  ({measure.low:.3f} to {measure.high:.3f})"
+def _number(estimate: Estimate) -> str:
+    return f"{estimate.value:7.3f}  ({estimate.low:.3f} to {estimate.high:.3f})"

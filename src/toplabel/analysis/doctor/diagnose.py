@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from toplabel.analysis.data import LabelledImages, match_classes, read_labelled
+from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.doctor import messages
 from toplabel.analysis.doctor.batchnorm_stats import normalisations
 from toplabel.analysis.doctor.candidates import Candidate, Colour, candidates, usual
@@ -68,7 +68,7 @@ def diagnose(
     model: str | os.PathLike[str] | nn.Module,
     *,
     images: str | os.PathLike[str] | Sequence[object] | None = None,
-    labelled: LabelledImages | str | os.PathLike[str] | None = None,
+    labelled: Dataset | str | os.PathLike[str] | None = None,
     size: int | None = None,
     **said: Any,
 ) -> Diagnosis:
@@ -77,7 +77,7 @@ def diagnose(
     Args:
         model: A checkpoint's path, a zoo's name, or a live network.
         images: At least 16 ordinary photos, without labels: a folder, a pattern, or a list.
-        labelled: 10 to 100 pictures whose classes are known, as `read_labelled` takes them.
+        labelled: 10 to 100 pictures whose classes are known, as `read_dataset` takes them.
         size: Of the network's input, in pixels, where nothing else tells it.
         said: As `load` takes it: `arch`, `labels`, `allow_partial`, ...
 
@@ -96,7 +96,7 @@ def diagnose(
     if any(one.topic == "weights" and one.state == "wrong" for one in subject.findings):
         return Diagnosis(model=subject.name, findings=subject.findings, recipe=None, sure=False)
     if labelled is not None:
-        known = labelled if isinstance(labelled, LabelledImages) else read_labelled(labelled)
+        known = labelled if isinstance(labelled, Dataset) else read_dataset(labelled)
         return _of_labelled(subject, _thinned_labelled(known), images)
     assert images is not None
     return _of_photos(subject, _photos(subject, images))
@@ -188,7 +188,7 @@ def _labels(subject: Subject) -> Finding:
 
 def _of_labelled(
     subject: Subject,
-    known: LabelledImages,
+    known: Dataset,
     images: str | os.PathLike[str] | Sequence[object] | None,
 ) -> Diagnosis:
     """Order of labels, then values, colour, and the way to the size, by likelihood."""
@@ -267,7 +267,7 @@ def _thinned(things: Sequence[Thing], most: int) -> Sequence[Thing]:
     return [things[int(place)] for place in np.linspace(0, len(things) - 1, most)]
 
 
-def _thinned_labelled(known: LabelledImages) -> LabelledImages:
+def _thinned_labelled(known: Dataset) -> Dataset:
     return replace(
         known,
         sources=tuple(_thinned(known.sources, MOST_LABELLED)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toplabel.analysis.data import OrderFinding
+from toplabel.analysis.data.label_order import OrderFinding
 from toplabel.analysis.doctor.candidates import Candidate, Colour
 from toplabel.analysis.doctor.distortions import Distortion
 from toplabel.analysis.doctor.finding import Finding

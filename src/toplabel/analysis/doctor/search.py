@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from toplabel.analysis.calibrate.temperature_scaling import fit_temperature
-from toplabel.analysis.data import OrderFinding, find_order
+from toplabel.analysis.calibrate import fit_temperature
+from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.doctor.candidates import Candidate, Colour
 from toplabel.analysis.doctor.images import read_pictures
 from toplabel.analysis.doctor.sanity_checks import answer

@@ -1,8 +1,8 @@
-"""Measures: answers in, how good they are out, with intervals. The metrics are scikit-learn's."""
+"""A model's outputs in; metrics with their intervals, and the paired test of two models, out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.analysis.evaluate.outputs import Answers
+    from toplabel.analysis.evaluate.evaluation import Outputs
     from toplabel.labels.labels import Labels
 
 TOP = 5
@@ -21,26 +21,24 @@ RESAMPLES = 1000
 LEVEL = 0.95
 _SEED = 0
 _LEAST = 1e-12
+_Z = 1.959963984540054  # 95 %, two-sided
+_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """A figure and its bootstrap interval (95 %, percentiles over images)."""
+class Estimate:
+    """A value and its 95 % interval."""
 
     value: float
     low: float
     high: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain data."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 @dataclass(frozen=True, slots=True)
-class ClassMeasures:
-    """How one class does. `recall` and what follows are of the images that could be labelled.
+class ClassMetrics:
+    """Metrics of one class; `recall` and what follows are over readable images.
 
-    `mistaken`: the class that its images are most often taken for, and how often.
+    `mistaken`: the wrong class that is predicted most often for its images, and how often.
     """
 
     index: int
@@ -52,23 +50,21 @@ class ClassMeasures:
     f1: float
     mistaken: tuple[str, int] | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measures:
-    """How good a model is on N images, M of which could be labelled.
+class Metrics:
+    """Metrics of a model on N images, M of which could be labelled.
+
+    Intervals are percentiles of the bootstrap over images.
 
     Args:
         images: N.
         failed: N - M.
-        top1: Share of the M whose label is right.
-        top1_of_all: Share of the N; what failed counts as wrong.
+        top1: Accuracy over the M readable images.
+        top1_of_all: Accuracy over all N; one that failed counts as wrong.
         top5: Share of the M whose class is among the five best; None where there are no more.
-        macro_recall: Mean recall of the classes that occur (balanced accuracy).
-        macro_f1: Mean F1 of the same.
+        macro_recall: Balanced accuracy: the mean recall of the classes that occur.
+        macro_f1: The mean F1 of these classes.
         nll: Mean negative log likelihood of the true class, natural logarithm.
         brier: Mean over images of the summed squared error of all scores, in [0, 2].
         ece: Expected calibration error of the best score, over 15 bins of equal width.
@@ -78,47 +74,63 @@ class Measures:
 
     images: int
     failed: int
-    top1: Measure
-    top1_of_all: Measure
-    top5: Measure | None
-    macro_recall: Measure
-    macro_f1: Measure
-    nll: Measure
-    brier: Measure
-    ece: Measure
-    classes: tuple[ClassMeasures, ...]
+    top1: Estimate
+    top1_of_all: Estimate
+    top5: Estimate | None
+    macro_recall: Estimate
+    macro_f1: Estimate
+    nll: Estimate
+    brier: Estimate
+    ece: Estimate
+    classes: tuple[ClassMetrics, ...]
     confusions: tuple[tuple[int, int, int], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        found: dict[str, Any] = {"images": self.images, "failed": self.failed}
-        for name in ("top1", "top1_of_all", "top5", "macro_recall", "macro_f1"):
-            measure = getattr(self, name)
-            found[name] = None if measure is None else measure.to_dict()
-        for name in ("nll", "brier", "ece"):
-            found[name] = getattr(self, name).to_dict()
-        found["classes"] = [one.to_dict() for one in self.classes]
-        found["confusions"] = [list(one) for one in self.confusions]
-        return found
+        """Plain data for JSON."""
+        found = asdict(self)
+        confusions = [list(one) for one in self.confusions]
+        return found | {"classes": list(found["classes"]), "confusions": confusions}
 
 
-def measure(answers: Answers, labels: Labels) -> Measures:
-    """All measures of some answers; at least one image could be labelled."""
-    top1, of_all, top5, recall, f1, nll, brier, ece = _bootstrapped(answers)
-    return Measures(
-        images=len(answers.truth),
-        failed=len(answers.failures),
+def compute_metrics(outputs: Outputs, labels: Labels) -> Metrics:
+    """All metrics of outputs for images of which at least one could be labelled."""
+    top1, of_all, top5, recall, f1, nll, brier, ece = _bootstrap(outputs)
+    return Metrics(
+        images=len(outputs.truth),
+        failed=len(outputs.failures),
         top1=top1,
         top1_of_all=of_all,
-        top5=top5 if answers.scores.shape[1] > TOP else None,
+        top5=top5 if outputs.scores.shape[1] > TOP else None,
         macro_recall=recall,
         macro_f1=f1,
         nll=nll,
         brier=brier,
         ece=ece,
-        classes=_per_class(answers, labels),
-        confusions=_confusions(answers.known, answers.best),
+        classes=_class_metrics(outputs, labels),
+        confusions=_confusions(outputs.known, outputs.best),
     )
+
+
+def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each score in [0, 1]: int (M,)."""
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+
+
+def log_losses(scores: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The negative log likelihood of each true class, natural logarithm: (M,)."""
+    own = scores[np.arange(len(known)), known]
+    return np.asarray(-np.log(np.clip(own, _LEAST, None)))
+
+
+def calibration_error(
+    confidence: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    weights: NDArray[Any] | None = None,
+) -> float:
+    """The expected calibration error over `BINS` bins; `weights` (M,) are of the images."""
+    weights = np.ones(len(right)) if weights is None else weights
+    gaps = np.bincount(bins_of(confidence), weights * (right - confidence), BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 def _in_top(scores: NDArray[np.float64], known: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
@@ -134,53 +146,31 @@ def _brier(scores: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.
     return np.asarray((scores**2).sum(axis=1) - 2 * own + 1)
 
 
-def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The bin of each score in [0, 1]: int (M,)."""
-    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-
-
-def surprises(scores: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The negative log likelihood of each true class, natural logarithm: (M,)."""
-    own = scores[np.arange(len(known)), known]
-    return np.asarray(-np.log(np.clip(own, _LEAST, None)))
-
-
-def calibration_error(
-    confidence: NDArray[np.float64],
-    right: NDArray[np.bool_],
-    weights: NDArray[Any] | None = None,
-) -> float:
-    """The expected calibration error over `BINS` bins; each image counts as `weights` say."""
-    weights = np.ones(len(right)) if weights is None else weights
-    gaps = np.bincount(bins_of(confidence), weights * (right - confidence), BINS)
-    return float(np.abs(gaps).sum() / weights.sum())
-
-
-def _bootstrapped(answers: Answers) -> list[Measure]:
-    """All figures, in the order of `_Figures`, each with its interval."""
-    figures, count = _Figures(answers), len(answers.truth)
+def _bootstrap(outputs: Outputs) -> list[Estimate]:
+    """All metrics, in the order of `_WeightedMetrics`, each with its interval."""
+    metrics, count = _WeightedMetrics(outputs), len(outputs.truth)
     chance = np.random.default_rng(_SEED)
-    drawn = []
+    resampled = []
     for _ in range(RESAMPLES):
         images = chance.integers(count, size=count)
-        drawn.append(figures.of(np.bincount(images, minlength=count)))
+        resampled.append(metrics.of(np.bincount(images, minlength=count)))
     tail = 50 * (1 - LEVEL)
-    # a resample may hold no image that could be labelled: its figures are NaN
-    low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=0)
-    values = figures.of(np.ones(count))
-    return [Measure(*map(float, one)) for one in zip(values, low, high, strict=True)]
+    # a resample may hold no readable image: its metrics are NaN
+    low, high = np.nanpercentile(resampled, [tail, 100 - tail], axis=0)
+    values = metrics.of(np.ones(count))
+    return [Estimate(*map(float, one)) for one in zip(values, low, high, strict=True)]
 
 
-class _Figures:
-    """The figures of some answers where each image counts as often as weights say."""
+class _WeightedMetrics:
+    """The metrics where each image counts as often as its weight says."""
 
-    def __init__(self, answers: Answers) -> None:
-        known, best, scores = answers.known, answers.best, answers.scores
+    def __init__(self, outputs: Outputs) -> None:
+        known, best, scores = outputs.known, outputs.best, outputs.scores
         right = best == known
-        self._read = answers.read
-        self._right_of_all = answers.right.astype(np.float64)
+        self._readable = outputs.readable
+        self._right_of_all = outputs.right.astype(np.float64)
         self._means = np.stack(
-            [right, _in_top(scores, known, TOP), surprises(scores, known), _brier(scores, known)]
+            [right, _in_top(scores, known, TOP), log_losses(scores, known), _brier(scores, known)]
         ).astype(np.float64)  # (4, M)
         self._confidence, self._right = scores.max(axis=1), right
         classes, self._known = np.unique(known, return_inverse=True)
@@ -189,8 +179,8 @@ class _Figures:
         self._count = len(classes)
 
     def of(self, every: NDArray[Any]) -> list[float]:
-        """All figures, where the N images count so often."""
-        weights = every[self._read]
+        """All metrics, with a weight for each of the N images."""
+        weights = every[self._readable]
         total = weights.sum()
         if not total:
             return [np.nan, 0.0, *[np.nan] * 6]
@@ -201,28 +191,28 @@ class _Figures:
         return [top1, of_all, top5, recall, f1, nll, brier, ece]
 
     def _of_classes(self, weights: NDArray[Any]) -> tuple[float, float]:
-        """Mean recall and mean F1 of the classes that these weights hold something of."""
+        """Mean recall and mean F1 of the classes with a weight above 0."""
         size = self._count
         hits = np.bincount(self._known, weights * self._right, size)
         true = np.bincount(self._known, weights, size)
-        said = np.bincount(self._best, weights, size + 1)[:size]
+        predicted = np.bincount(self._best, weights, size + 1)[:size]
         occurs = true > 0
-        hits, true, said = hits[occurs], true[occurs], said[occurs]
-        return float((hits / true).mean()), float((2 * hits / (true + said)).mean())
+        hits, true, predicted = hits[occurs], true[occurs], predicted[occurs]
+        return float((hits / true).mean()), float((2 * hits / (true + predicted)).mean())
 
 
-def _per_class(answers: Answers, labels: Labels) -> tuple[ClassMeasures, ...]:
+def _class_metrics(outputs: Outputs, labels: Labels) -> tuple[ClassMetrics, ...]:
     from sklearn.metrics import precision_recall_fscore_support
 
-    known, best = answers.known, answers.best
-    occurring = np.unique(answers.truth)
+    known, best = outputs.known, outputs.best
+    occurring = np.unique(outputs.truth)
     precision, recall, f1, _ = precision_recall_fscore_support(
         known, best, labels=occurring, zero_division=0.0
     )
-    failed = np.bincount(answers.truth[~answers.read], minlength=len(labels))
-    total = np.bincount(answers.truth, minlength=len(labels))
+    failed = np.bincount(outputs.truth[~outputs.readable], minlength=len(labels))
+    total = np.bincount(outputs.truth, minlength=len(labels))
     return tuple(
-        ClassMeasures(
+        ClassMetrics(
             index=int(index),
             label=labels[int(index)],
             images=int(total[index]),
@@ -251,3 +241,76 @@ def _confusions(
     pairs, counts = np.unique(np.stack([known[wrong], best[wrong]], 1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return tuple((int(pairs[i][0]), int(pairs[i][1]), int(counts[i])) for i in order)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Model b against model a on the same images; one that could not be labelled counts as wrong.
+
+    Args:
+        only_a: Images that only a labels correctly.
+        only_b: Images that only b labels correctly.
+        both: Images that both do.
+        neither: Images that neither does.
+        difference: b's accuracy less a's, in [-1, 1], with a Newcombe (1998) interval of 95 %.
+        p: Of McNemar's exact test that they are equally accurate, two-sided.
+    """
+
+    only_a: int
+    only_b: int
+    both: int
+    neither: int
+    difference: Estimate
+    p: float
+
+    def __str__(self) -> str:
+        change = self.difference
+        verdict = "no significant difference"
+        if self.p < _SIGNIFICANT:
+            verdict = "the second is better" if change.value > 0 else "the second is worse"
+        return (
+            f"{verdict}: {100 * change.value:+.1f} points ({100 * change.low:+.1f} to"
+            f" {100 * change.high:+.1f}); only the first is right on {self.only_a} images, only the"
+            f" second on {self.only_b} (McNemar's exact test, p = {self.p:.2g})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def paired_test(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> PairedTest:
+    """Compare two models by McNemar's exact test.
+
+    Args:
+        a: Shape (N,): whether the first model is right on each image.
+        b: Shape (N,): whether the second is.
+    """
+    from scipy.stats import binomtest
+
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    both, neither = int((a & b).sum()), int((~a & ~b).sum())
+    p = float(binomtest(only_b, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    return PairedTest(only_a, only_b, both, neither, _newcombe(both, only_a, only_b, neither), p)
+
+
+def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> Estimate:
+    """Difference of paired proportions: Newcombe's method 10, without continuity correction."""
+    n = both + only_a + only_b + neither
+    of_a, of_b = (both + only_a) / n, (both + only_b) / n
+    low_a, high_a = _wilson(of_a, n)
+    low_b, high_b = _wilson(of_b, n)
+    product = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    phi = 0.0 if product == 0 else (both * neither - only_a * only_b) / product**0.5
+    difference = of_b - of_a
+    down, up = of_b - low_b, high_a - of_a
+    lower = (down**2 - 2 * phi * down * up + up**2) ** 0.5
+    down, up = high_b - of_b, of_a - low_a
+    upper = (down**2 - 2 * phi * down * up + up**2) ** 0.5
+    return Estimate(difference, difference - lower, difference + upper)
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    centre = (share + _Z * _Z / (2 * n)) / (1 + _Z * _Z / n)
+    half = _Z * (share * (1 - share) / n + _Z * _Z / (4 * n * n)) ** 0.5 / (1 + _Z * _Z / n)
+    return centre - half, centre + half
