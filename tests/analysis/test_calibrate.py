@@ -74,7 +74,7 @@ def test_equal_scores_go_together():
 
 @pytest.fixture(scope="module")
 def coloured(tmp_path_factory):
-    """Class folders of coloured pictures, a tenth of them in the wrong folder, and a model."""
+    """Class folders of coloured images, a tenth of them in the wrong folder, and a model."""
     folder = tmp_path_factory.mktemp("colours")
     model = save_model(folder)
     names = draw_colours(folder / "flat", 200)
@@ -98,7 +98,7 @@ def bundle_of(model: dict) -> Bundle:
     return bundle
 
 
-def test_it_is_kept_in_the_bundle_and_used_by_everyone(coloured, tmp_path):
+def test_a_calibration_is_kept_in_the_bundle_and_used_by_everyone(coloured, tmp_path):
     folder, model = coloured
     found = toplabel.calibrate(toplabel.load(**model), folder / "data")
     path = tmp_path / "calibrated.toplabel"
@@ -111,8 +111,8 @@ def test_it_is_kept_in_the_bundle_and_used_by_everyone(coloured, tmp_path):
     assert loaded(photo).score == pytest.approx(expected.max(), abs=1e-6)
     assert loaded(photo).label == raw(photo).label
     assert [p.score for p in loaded.stream([photo] * 5)] == [loaded(photo).score] * 5
-    said = json.loads(command("inspect", path, "--json").stdout)
-    assert said["calibration"]["temperature"] == found.calibration.temperature
+    result = json.loads(command("inspect", path, "--json").stdout)
+    assert result["calibration"]["temperature"] == found.calibration.temperature
 
 
 def _pixels(photo: Path):
@@ -127,7 +127,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(start, capture_output=True, text=True)
 
 
-def test_unsure_is_said_by_the_command_the_run_and_the_server(coloured, tmp_path):
+def test_unsure_is_reported_by_the_command_the_run_and_the_server(coloured, tmp_path):
     folder, model = coloured
     calibration = Calibration(temperature=3.0, threshold=0.999999)
     bundle = replace(bundle_of(model), calibration=calibration)
@@ -177,8 +177,8 @@ def test_what_cannot_be_calibrated_is_named(coloured, tmp_path):
         toplabel.calibrate(toplabel.load(**model), folder / "data", precision=0.9999)
     few = tmp_path / "few" / next((folder / "data").iterdir()).name
     few.mkdir(parents=True)
-    picture = next((folder / "data").rglob("*.png"))
-    (few / "1.png").write_bytes(picture.read_bytes())
+    image = next((folder / "data").rglob("*.png"))
+    (few / "1.png").write_bytes(image.read_bytes())
     with pytest.raises(UsageError, match="1 of 1 images could be labelled; .* at least 40"):
         toplabel.calibrate(toplabel.load(**model), few.parent)
     multi = replace(bundle_of(model), activation="sigmoid")
@@ -216,8 +216,8 @@ def test_the_command_writes_a_bundle(coloured, tmp_path):
 
 
 @pytest.mark.shared_data
-def test_a_real_checkpoints_scores_come_to_mean_something(shared_data, tmp_path):
-    recipe = toplabel.Preprocess(
+def test_a_real_checkpoints_calibration_error_halves(shared_data, tmp_path):
+    preprocess = toplabel.Preprocess(
         input_size=(32, 32),
         resize_mode="squash",
         resize_size=(32, 32),
@@ -229,7 +229,7 @@ def test_a_real_checkpoints_scores_come_to_mean_something(shared_data, tmp_path)
         shared_data / "checkpoints" / "resnet20-12fca82f.th",
         arch=f"{ROOT}/tests/own_networks.py:ResNet20",
         labels=shared_data / "cifar10-test",
-        preprocess=recipe,
+        preprocess=preprocess,
     )
     found = toplabel.calibrate(model, shared_data / "cifar10-test", precision=0.9)
     assert found.after.ece < found.before.ece / 2

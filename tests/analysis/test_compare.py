@@ -20,7 +20,7 @@ EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.jpg"))
 
 
 def transform(image: Image.Image) -> torch.Tensor:
-    """The recipe of `explaining_material`, as somebody would write it."""
+    """The preprocessing of `explaining_material`, as somebody would write it."""
     scale = 64 / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)))
     left, top = (image.width - 64) // 2, (image.height - 64) // 2
@@ -182,13 +182,13 @@ def test_the_command_names_the_first_difference(tmp_path):
     done = run("embedded", "embedded", *EXAMPLES, "--b-preprocess", f"{mine}:transform")
     assert done.returncode == 1, done.stderr
     assert "first difference: tensor, in 3 of 3 images" in done.stdout
-    said = json.loads(run("embedded", "embedded", EXAMPLES[0], "--json").stdout)
-    assert (said["first"], said["labels_changed"]) == (None, 0)
+    result = json.loads(run("embedded", "embedded", EXAMPLES[0], "--json").stdout)
+    assert (result["first"], result["labels_changed"]) == (None, 0)
     assert run("embedded", "embedded", EXAMPLES[0]).returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("embedded", "embedded"), "Missing argument"),
         (("embedded", "nowhere.toplabel", EXAMPLES[0]), "nowhere.toplabel"),
@@ -198,8 +198,8 @@ def test_the_command_names_the_first_difference(tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, said):
+def test_what_is_wrong_is_one_line(arguments, message):
     done = run(*arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -52,7 +52,7 @@ def test_the_digest_knows_images_and_labels_again_wherever_they_lie(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "data", "said"),
+    ("files", "data", "message"),
     [
         ((), "nowhere", "no such file or folder"),
         (("a.txt",), "a.txt", "not a folder or a table"),
@@ -61,14 +61,14 @@ def test_the_digest_knows_images_and_labels_again_wherever_they_lie(tmp_path):
         (("cat/notes.txt",), ".", "holds no picture"),
     ],
 )
-def test_what_is_no_labelled_data_is_named(tmp_path, files, data, said):
+def test_what_is_not_labelled_data_is_reported(tmp_path, files, data, message):
     put(tmp_path, *files)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         read_dataset(tmp_path / data)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is empty"),
         ("path,label\n", "expected the columns path and label"),
@@ -76,9 +76,9 @@ def test_what_is_no_labelled_data_is_named(tmp_path, files, data, said):
         ("path,label\na.png,\n", "line 2 of .* has no path or no label"),
     ],
 )
-def test_a_table_that_says_too_little_is_named(tmp_path, text, said):
+def test_an_incomplete_table_is_reported(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         read_dataset(tmp_path / "t.csv")
 
 
@@ -104,7 +104,7 @@ def test_synsets_are_ids_whatever_stands_behind_them():
     assert str(found) == "all 2 classes match by id"
 
 
-def test_a_model_without_names_takes_the_sorted_names_and_says_so():
+def test_a_model_without_names_takes_the_sorted_names():
     found = match_classes(["b", "c", "a"], Labels.indices(3))
     assert dict(found.indices) == {"a": 0, "b": 1, "c": 2}
     assert found.assumed
@@ -114,7 +114,7 @@ def test_a_model_without_names_takes_the_sorted_names_and_says_so():
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (
             ["tabby cat", "tabi cat"],
@@ -124,6 +124,6 @@ def test_a_model_without_names_takes_the_sorted_names_and_says_so():
         (["tabby cat", "Tabby_Cat"], "both match the label 'tabby cat'"),
     ],
 )
-def test_what_matches_no_label_or_several_stops(names, said):
-    with pytest.raises(LabelsError, match=said):
+def test_what_matches_no_label_or_several_stops(names, message):
+    with pytest.raises(LabelsError, match=message):
         match_classes(names, ANIMALS)

@@ -25,8 +25,8 @@ def test_the_counts_are_those_of_eager_pytorch(shared_data):
     synsets = json.loads((ROOT / "src/toplabel/data/efficientnet_lite0/manifest.json").read_text())
     ids = synsets["labels"]["ids"]
     true = {name: ids.index(name[:9]) for name in reference}
-    top1 = sum(true[name] == said["index"][0] for name, said in reference.items())
-    top5 = sum(true[name] in said["index"] for name, said in reference.items())
+    top1 = sum(true[name] == output["index"][0] for name, output in reference.items())
+    top5 = sum(true[name] in output["index"] for name, output in reference.items())
     found = toplabel.evaluate(None, shared_data / "imagenet")
     assert found.metrics.images == len(reference) == 200
     assert found.metrics.top1.value == top1 / 200
@@ -82,8 +82,8 @@ def test_the_figures_are_scikit_learns():
     assert found.ece.value == pytest.approx(gaps)
     matrix = metrics.confusion_matrix(known, best)
     assert sum(count for _, _, count in found.confusions) == matrix.sum() - matrix.trace()
-    true, said, count = found.confusions[0]
-    assert matrix[true, said] == count == (matrix - np.diag(matrix.diagonal())).max()
+    true, predicted, count = found.confusions[0]
+    assert matrix[true, predicted] == count == (matrix - np.diag(matrix.diagonal())).max()
 
 
 def test_an_interval_holds_the_true_accuracy_about_as_often_as_it_says():
@@ -137,7 +137,7 @@ def test_the_interval_of_a_difference_is_newcombes():
 
 @pytest.fixture(scope="module")
 def coloured(tmp_path_factory):
-    """Class folders of pictures of one colour, and a model that tells them apart."""
+    """Class folders of images of one colour, and a model that tells them apart."""
     folder = tmp_path_factory.mktemp("colours")
     model = save_model(folder)
     names = draw_colours(folder / "flat", 24)
@@ -176,8 +176,8 @@ def test_the_old_names_of_attributes_still_work(coloured):
 def test_classes_that_the_model_has_not_stop(coloured, tmp_path):
     folder, model = coloured
     (tmp_path / "unicorn").mkdir()
-    picture = next((folder / "data").rglob("*.png"))
-    (tmp_path / "unicorn" / "1.png").write_bytes(picture.read_bytes())
+    image = next((folder / "data").rglob("*.png"))
+    (tmp_path / "unicorn" / "1.png").write_bytes(image.read_bytes())
     with pytest.raises(LabelsError, match="1 of 1 classes match no label of"):
         toplabel.evaluate(toplabel.load(**model), tmp_path)
 
@@ -207,8 +207,8 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.shared_data
 def test_a_permuted_list_is_named_and_two_models_are_compared(shared_data, tmp_path):
     """String for natural order, two swapped, shifted by one; 100 images of 10 classes."""
-    recipe = tmp_path / "recipe.json"
-    recipe.write_text(
+    preprocess = tmp_path / "preprocess.json"
+    preprocess.write_text(
         json.dumps(
             {
                 "schema": 1,
@@ -221,7 +221,7 @@ def test_a_permuted_list_is_named_and_two_models_are_compared(shared_data, tmp_p
             }
         )
     )
-    arch = {"arch": f"{ROOT}/tests/own_networks.py:ResNet20", "preprocess": str(recipe)}
+    arch = {"arch": f"{ROOT}/tests/own_networks.py:ResNet20", "preprocess": str(preprocess)}
     classes = sorted(one.name for one in (shared_data / "cifar10-test").iterdir())
     rows = [
         f"{path},{name}\n"
@@ -267,23 +267,23 @@ def test_the_command_compares_and_reports(coloured, tmp_path):
     assert page.count("<svg") >= 4
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    said = json.loads(run(folder / "data", "-m", bundle, "--json").stdout)
-    assert said["models"][0]["top1"]["value"] == 1
-    assert said["models"][0]["order"]["kind"] == "fits"
+    result = json.loads(run(folder / "data", "-m", bundle, "--json").stdout)
+    assert result["models"][0]["top1"]["value"] == 1
+    assert result["models"][0]["order"]["kind"] == "fits"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("nowhere",), "no such file or folder; expected a folder with one sub-folder per class"),
         (("examples",), "the class of 'cat.jpg' in 'examples' is unknown"),
         (("examples", "-m", "a", "-m", "b", "--arch", "resnet18"), "got --arch with 2 models"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, said):
+def test_what_is_wrong_is_one_line(arguments, message):
     done = run(*arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 

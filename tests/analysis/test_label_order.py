@@ -17,10 +17,10 @@ def answers(
     chance = np.random.default_rng(seed)
     truth = np.arange(images) % len(outputs)
     logits = chance.normal(size=(images, len(outputs)))
-    said = outputs[truth].copy()
+    best = outputs[truth].copy()
     wrong = chance.random(images) > accuracy
-    said[wrong] = chance.integers(0, len(outputs), wrong.sum())
-    logits[np.arange(images), said] = logits.max(axis=1) + chance.exponential(1, images)
+    best[wrong] = chance.integers(0, len(outputs), wrong.sum())
+    logits[np.arange(images), best] = logits.max(axis=1) + chance.exponential(1, images)
     return truth, logits.astype(np.float32)
 
 
