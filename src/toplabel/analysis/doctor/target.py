@@ -21,8 +21,7 @@ from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
 from toplabel.models.options import Stated
 from toplabel.models.sources import is_path, load_model
 from toplabel.models.sources.module import logits_module
-from toplabel.models.sources.networks import Teller, find_network
-from toplabel.models.sources.zoo import zoo_recipe
+from toplabel.models.sources.networks import Teller, find_network, zoo_preprocess
 from toplabel.models.zoo_import import declare_missing_operators
 from toplabel.preprocess import Preprocess
 
@@ -107,7 +106,7 @@ def _open_checkpoint(path: Path, stated: Stated, size: int | None) -> Subject:
             line=f"--arch {network.zoo or network.name}",
         ),
     )
-    library = network.zoo and zoo_recipe(network.zoo)
+    library = network.zoo and zoo_preprocess(network.zoo)
     module = network.module
     return _subject(path.name, module, stated, size, library or None, contents.labels, findings)
 

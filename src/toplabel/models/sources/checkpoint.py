@@ -25,8 +25,7 @@ from toplabel.models.checkpoint import Contents, Outline, find_contents, read_ou
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
 from toplabel.models.options import Stated
 from toplabel.models.sources.module import from_module
-from toplabel.models.sources.networks import Network, Notify, Teller, find_network
-from toplabel.models.sources.zoo import zoo_recipe
+from toplabel.models.sources.networks import Network, Notify, Teller, find_network, zoo_preprocess
 from toplabel.models.zoo_import import declare_missing_operators
 from toplabel.preprocess import Preprocess
 
@@ -97,7 +96,7 @@ def _recipe(
         return given
     if contents.preprocess is not None:
         return transforms.translate(contents.preprocess)
-    assumed = network.zoo and zoo_recipe(network.zoo)
+    assumed = network.zoo and zoo_preprocess(network.zoo)
     if assumed and assumed.num_channels == _input_channels(network.module):
         height, width = assumed.input_size
         teller.doubt(

@@ -10,13 +10,18 @@ from typing import Any, Literal
 from torch import nn
 
 from toplabel.bundle.cache import FileSignature
-from toplabel.errors import CheckpointError, UsageError
+from toplabel.errors import CheckpointError, ModelError, ModelNotFound, UsageError
 from toplabel.models.architectures import Candidate, identify
 from toplabel.models.architectures.choosing import build, choose
 from toplabel.models.checkpoint import Contents
 from toplabel.models.fit import build_module, fit, locate_class_file
 from toplabel.models.options import Stated
 from toplabel.models.sources import resolve
+from toplabel.models.sources.timm import find_config, read_preprocess
+from toplabel.models.sources.torchvision import find_weights
+from toplabel.models.transforms.torchvision import from_transform
+from toplabel.models.zoo_import import import_timm, import_torchvision
+from toplabel.preprocess import Preprocess
 
 Notify = Callable[[str], None]
 
@@ -186,3 +191,16 @@ def _fit(
         else:
             teller.notify(note)
     return found.share
+
+
+def zoo_preprocess(name: str) -> Preprocess | None:
+    """What `torchvision/NAME` or `timm/NAME` does with its default weights; None without any."""
+    library, _, architecture = name.partition("/")
+    try:
+        if library == "torchvision":
+            models = import_torchvision().models
+            return from_transform(find_weights(models, architecture, "DEFAULT").transforms())
+        timm = import_timm()
+        return read_preprocess(timm, find_config(timm, architecture))
+    except (ModelError, ModelNotFound):
+        return None

@@ -12,9 +12,15 @@ from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, DownloadError, ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import names
-from toplabel.models.sources.fetch import cached_snapshot, fetch_from_hub, fetch_url
-from toplabel.models.sources.imagenet import imagenet_labels
-from toplabel.models.sources.weights import PICKLE, SAFETENSORS, demand_safe_pickles, weights_in
+from toplabel.models.sources.fetch import (
+    PICKLE,
+    SAFETENSORS,
+    cached_snapshot,
+    demand_safe_pickles,
+    fetch_from_hub,
+    fetch_url,
+    weights_in,
+)
 from toplabel.models.transforms.timm import from_config
 from toplabel.models.zoo_import import import_timm
 from toplabel.preprocess import Preprocess
@@ -41,7 +47,7 @@ def load(
     timm = import_timm()
     config = find_config(timm, name)
     check_classifies(config)
-    recipe = preprocess or read_recipe(timm, config)
+    recipe = preprocess or read_preprocess(timm, config)
     full_name = _full_name(config)
     path = _fetch_weights(config, offline=offline, notify=notify)
     # The weights are given as a file, so that timm asks no network for what is here.
@@ -91,7 +97,7 @@ def load_folder(
         name=name,
         module=module,
         architecture=f"timm/{config['architecture']}",
-        preprocess=preprocess or read_recipe(timm, config),
+        preprocess=preprocess or read_preprocess(timm, config),
         labels=read_labels(timm, config, registered=registered),
         weights_files=(folder / "config.json", *files),
         provenance=_provenance(timm, config) | dict(provenance),
@@ -153,7 +159,7 @@ def check_classifies(config: Mapping[str, Any]) -> None:
         )
 
 
-def read_recipe(timm: Any, config: Mapping[str, Any]) -> Preprocess:
+def read_preprocess(timm: Any, config: Mapping[str, Any]) -> Preprocess:
     """The preprocessing that timm's own validation uses for these weights.
 
     Raises:
@@ -180,7 +186,22 @@ def read_labels(timm: Any, config: Mapping[str, Any], *, registered: bool) -> La
         labels.check_count(outputs)
         return labels
     subset = timm.data.infer_imagenet_subset(dict(config)) if registered else None
-    return imagenet_labels(subset) if subset else Labels.indices(outputs)
+    return _imagenet_labels(timm, subset) if subset else Labels.indices(outputs)
+
+
+def _imagenet_labels(timm: Any, subset: str) -> Labels:
+    """The names and synset ids of one of timm's ImageNet lists.
+
+    A name is the first of the synset's words: "tabby" where WordNet says "tabby, tabby cat".
+    Several classes may share a name (ImageNet has two cranes); their ids differ.
+
+    Args:
+        timm: The module.
+        subset: As timm infers it: "imagenet-1k", "imagenet-12k", "imagenet-22k" and so on.
+    """
+    info = timm.data.ImageNetInfo(subset)
+    names = (description.split(", ")[0] for description in info.label_descriptions())
+    return Labels(tuple(names), ids=tuple(info.label_names()))
 
 
 def _full_name(config: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from toplabel.errors import CheckpointError, ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import names
 from toplabel.models.sources.fetch import fetch_url
-from toplabel.models.sources.imagenet import imagenet_1k_ids
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import import_torchvision
 from toplabel.preprocess import Preprocess
+
+_SYNSETS = Path("data", "_info", "imagenet_synsets.txt")  # in timm's package
 
 
 def load(
@@ -96,8 +98,18 @@ def read_labels(models: Any, weights: Any) -> Labels:
             " weights"
         )
     imagenet = models.ResNet18_Weights.DEFAULT.meta["categories"]
-    ids = imagenet_1k_ids() if categories == imagenet else None
+    ids = _imagenet_ids() if categories == imagenet else None
     return Labels(tuple(categories), ids=ids if ids and len(ids) == len(categories) else None)
+
+
+def _imagenet_ids() -> tuple[str, ...] | None:
+    """The synset ids of ImageNet's 1000 classes in order; None where timm is not installed."""
+    spec = find_spec("timm")  # its file is read without importing timm, which takes a second
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / _SYNSETS
+        if path.is_file():
+            return tuple(path.read_text(encoding="utf-8").split())
+    return None
 
 
 def _build(models: Any, architecture: str, weights: Any, path: Path) -> Any:
