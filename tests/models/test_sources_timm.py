@@ -101,8 +101,8 @@ def test_names_are_those_of_imagenet_with_ids(hub_cache: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("timm/vit_base_patch16_clip_224.openai", "embeddings of width 512"),
-        ("timm/vit_pe_core_tiny_patch16_384.fb", "embeddings of width 512"),
+        ("timm/vit_base_patch16_clip_224.openai", "its 512 outputs are embeddings"),
+        ("timm/vit_pe_core_tiny_patch16_384.fb", "its 512 outputs are embeddings"),
         ("timm/vit_small_patch14_dinov2.lvd142m", "has no classifier"),
     ],
 )
@@ -130,7 +130,7 @@ def test_lists_the_tags_where_one_is_wrong() -> None:
 
 
 def test_says_what_is_missing_offline(hub_cache: Path) -> None:
-    with pytest.raises(DownloadError, match=r"timm/resnet10t\.c3_in1k is not in the Hugging Face"):
+    with pytest.raises(DownloadError, match=r"timm/resnet10t\.c3_in1k is not on this machine"):
         load_model("timm/resnet10t", offline=True)
 
 

@@ -92,7 +92,7 @@ def test_keeps_what_the_builder_does_beyond_loading(torch_cache: Path) -> None:
 
 
 def test_refuses_weights_without_categories() -> None:
-    with pytest.raises(ModelError, match="IMAGENET1K_FEATURES has no categories"):
+    with pytest.raises(ModelError, match="IMAGENET1K_FEATURES has no class names"):
         load_model("vgg16:IMAGENET1K_FEATURES", offline=True)
 
 
@@ -100,7 +100,7 @@ def test_refuses_weights_without_categories() -> None:
     "name", ["fasterrcnn_resnet50_fpn", "torchvision/fcn_resnet50", "torchvision/r3d_18"]
 )
 def test_refuses_what_is_no_image_classifier(name: str) -> None:
-    with pytest.raises(ModelError, match="no image classifier"):
+    with pytest.raises(ModelError, match="not an image classifier"):
         load_model(name, offline=True)
 
 

@@ -1,4 +1,4 @@
-"""Catalogue: a pattern in, the classifiers that can be named out."""
+"""Catalog: a pattern in, the classifiers that can be named out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from toplabel.errors import MissingDependency, ModelError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A classifier that can be named, and what its zoo states of it.
+    """A classifier that can be named, and what its library says of it.
 
     Args:
         name: What to type, in full: `torchvision/resnet50:IMAGENET1K_V2`.
         is_default: The name may be typed without the weights or tag.
         classes: The number of its outputs.
         input_size: Height and width of the pixels it sees.
-        accuracy: Top-1 on ImageNet-1K in percent, as published; None: the zoo states none.
-        parameters: How many; None: the zoo does not state it.
-        size_bytes: Of the weights file; None: the zoo does not state it.
+        accuracy: Top-1 on ImageNet-1K in percent, as published; None: not stated.
+        parameters: How many; None: not stated.
+        size_bytes: Of the weights file; None: not stated.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ModelInfo:
     size_bytes: int | None = None
 
 
-EMBEDDED = ModelInfo(
+BUILT_IN = ModelInfo(
     name="embedded/efficientnet_lite0",
     is_default=True,
     classes=1000,
@@ -44,7 +44,7 @@ EMBEDDED = ModelInfo(
 
 
 def list_models(pattern: str | None = None) -> list[ModelInfo]:
-    """The classifiers whose names match: the embedded one, torchvision's, then timm's.
+    """The classifiers whose names match: the built-in one, torchvision's, then timm's.
 
     What gives no classes (features, embeddings, detections) is left out, and so is a library that
     is not installed. Takes seconds where torch is installed, which is imported.
@@ -66,7 +66,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _all_models() -> Iterator[ModelInfo]:
-    yield EMBEDDED
+    yield BUILT_IN
     for list_source in (_torchvision_models, _timm_models):
         try:
             yield from list_source()

@@ -41,15 +41,14 @@ def fetch_url(url: str, *, offline: bool, notify: Notify) -> Path:
     """The file of that URL in torch's cache, downloaded and its hash checked where it is not there.
 
     Raises:
-        DownloadError: It is neither there nor to be had.
+        DownloadError: It is neither there nor can it be fetched.
     """
     path = torch_cache_path(url)
     if path.is_file():
         return path
+    missing = f"{path.name} is not on this machine (looked for {path})"
     if offline:
-        raise DownloadError(
-            f"{path.name} is not on this machine, and downloading is off; looked for {path}"
-        )
+        raise DownloadError(f"{missing}, and downloading is off")
     notify(f"downloading {url}")
     digest = _HASH_IN_NAME.search(path.name)
     try:
@@ -57,8 +56,7 @@ def fetch_url(url: str, *, offline: bool, notify: Notify) -> Path:
         _download(url, path, digest[1] if digest else "")
     except (OSError, HttpError) as error:
         raise DownloadError(
-            f"{path.name} is not on this machine (looked for {path}) and could not be fetched"
-            f" from {url}: {_reason(error)}"
+            f"{missing} and could not be fetched from {url}: {first_line(error)}"
         ) from error
     return path
 
@@ -91,86 +89,79 @@ def _download(url: str, path: Path, digest: str) -> None:
         os.replace(partial, path)
 
 
-def cached_snapshot(repository: str, revision: str | None, files: Sequence[str]) -> Path | None:
-    """The folder in the Hub's cache that has one of `files` at that revision; None: there is none.
-
-    Its name is the commit.
-    """
-    hub = require("huggingface_hub", extra="hf", purpose="the Hugging Face Hub")
-    for name in files:
-        found = hub.try_to_load_from_cache(repository, name, revision=revision)
-        if isinstance(found, str):
-            return Path(found).parents[name.count("/")]
-    return None
-
-
 def fetch_from_hub(
-    repository: str,
+    name: str,
     *,
-    revision: str | None,
+    key_files: Sequence[str],
     choose: Callable[[list[str]], list[str]],
+    is_whole: Callable[[Path], bool] = lambda folder: True,
+    offline: bool,
     notify: Notify,
 ) -> Path:
-    """The folder in the Hub's cache with the chosen files; its name is the commit.
+    """The folder in the Hub's cache with a repository's files; its name is the commit.
 
     Args:
-        repository: ORG/NAME.
-        revision: A branch, tag or commit; None is the main branch.
+        name: ORG/NAME, or ORG/NAME@REVISION: a branch, tag or commit.
+        key_files: A cached folder with one of these is used without asking the network.
         choose: Of the names of all files, those to download.
-        notify: Called before the download.
+        is_whole: Whether such a cached folder has all that is needed.
+        offline: Never ask the network.
+        notify: Called before a download.
 
     Raises:
         ModelNotFound: The Hub has no such repository or revision.
-        DownloadError: The network or the repository cannot be reached.
+        DownloadError: It is not in the cache, and the Hub or the repository cannot be reached.
     """
     hub = require("huggingface_hub", extra="hf", purpose="the Hugging Face Hub")
-    shown = repository if revision is None else f"{repository}@{revision}"
+    repository, _, at = name.partition("@")
+    revision = at or None
+    for key_file in key_files:
+        found = hub.try_to_load_from_cache(repository, key_file, revision=revision)
+        if isinstance(found, str) and is_whole(folder := _parent(found, key_file)):
+            return folder
     constants = require("huggingface_hub.constants", extra="hf", purpose="the Hugging Face Hub")
-    looked = f"looked in {constants.HF_HUB_CACHE}"
-    if constants.HF_HUB_OFFLINE:
-        raise DownloadError(
-            f"{shown} is not on this machine ({looked}), and HF_HUB_OFFLINE forbids to download it"
-        )
+    missing = f"{name} is not on this machine (looked in {constants.HF_HUB_CACHE})"
+    if offline or constants.HF_HUB_OFFLINE:
+        why = "downloading is off" if offline else "HF_HUB_OFFLINE forbids to download it"
+        raise DownloadError(f"{missing}, and {why}")
     try:
         # Asked first because it fails at once without a network, where a download tries for 20 s.
         info = hub.HfApi().repo_info(repository, revision=revision, timeout=_TIMEOUT_SECONDS)
-        names = choose([file.rfilename for file in info.siblings])
-        notify(f"downloading {shown} from the Hugging Face Hub")
-        for name in names:
-            path = hub.hf_hub_download(repository, name, revision=revision)
+        files = choose([file.rfilename for file in info.siblings])
+        notify(f"downloading {name} from the Hugging Face Hub")
+        paths = [hub.hf_hub_download(repository, file, revision=revision) for file in files]
     except ToplabelError:  # of `choose`
         raise
     except Exception as error:  # the errors of the Hub's HTTP library share no narrower base
-        raise _hub_error(shown, looked, error) from error
-    return Path(path).parents[names[-1].count("/")]
+        raise _hub_error(name, missing, error) from error
+    return _parent(paths[-1], files[-1])
 
 
-def _hub_error(shown: str, looked: str, error: Exception) -> DownloadError | ModelNotFound:
+def _parent(path: str, file: str) -> Path:
+    """The folder that `file`, with folders of its own, lies in at `path`."""
+    return Path(path).parents[file.count("/")]
+
+
+def _hub_error(name: str, missing: str, error: Exception) -> DownloadError | ModelNotFound:
     """What went wrong with the Hub, and what to do."""
     hub_errors = require("huggingface_hub.errors", extra="hf", purpose="the Hugging Face Hub")
     if isinstance(error, hub_errors.GatedRepoError):
         return DownloadError(
-            f"{shown} asks for consent: accept its terms on the Hugging Face Hub, then log in with"
-            " `hf auth login`"
+            f"{name} is a gated repository: accept its terms on the Hugging Face Hub, then log in"
+            " with `hf auth login`"
         )
     if isinstance(error, hub_errors.RevisionNotFoundError):
-        return ModelNotFound(f"the Hugging Face Hub has no such revision: {shown}")
+        return ModelNotFound(f"unknown revision on the Hugging Face Hub: {name}")
     if isinstance(error, hub_errors.RepositoryNotFoundError):
         return ModelNotFound(
-            f"the Hugging Face Hub has no repository {shown}, or it is private: then log in with"
+            f"unknown repository on the Hugging Face Hub: {name}; if it is private, log in with"
             " `hf auth login`"
         )
-    return DownloadError(
-        f"{shown} is not on this machine ({looked}) and could not be fetched from the Hugging Face"
-        f" Hub: {_reason(error)}"
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """The last cause of an error, in one line."""
-    while isinstance(getattr(error, "reason", None), BaseException):  # URLError wraps another
+    while isinstance(getattr(error, "reason", None), Exception):  # URLError wraps another
         error = error.reason  # type: ignore[attr-defined]
-    return first_line(error)
+    return DownloadError(
+        f"{missing} and could not be fetched from the Hugging Face Hub: {first_line(error)}"
+    )
 
 
 def choose_weights(names: Collection[str]) -> list[str]:
@@ -197,7 +188,7 @@ def weights_in(folder: Path) -> tuple[Path, ...]:
 
 
 def demand_safe_pickles(files: Collection[Path]) -> None:
-    """Stop before a pickled file is read by a torch that it could harm.
+    """Stop before a torch that is not safe enough reads a pickled file.
 
     Raises:
         MissingDependency: torch is older than 2.10.

@@ -18,11 +18,10 @@ from torch import nn
 from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
-from toplabel.errors import CheckpointError, DownloadError, ModelError, PreprocessError
+from toplabel.errors import CheckpointError, ModelError, PreprocessError
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import timm
 from toplabel.models.sources.fetch import (
-    cached_snapshot,
     choose_weights,
     demand_safe_pickles,
     fetch_from_hub,
@@ -49,24 +48,24 @@ def load(
 
     Raises:
         ModelNotFound: The Hub has no such repository or revision.
-        ModelError: It is no image classifier.
-        PreprocessError: It says nothing of its preprocessing, or something no recipe expresses.
+        ModelError: It is not an image classifier.
+        PreprocessError: Its preprocessing is not stated, or cannot be expressed.
         CheckpointError: Its weights are missing, cannot be read or do not fit.
         DownloadError: It is not on this machine and cannot be fetched.
     """
-    repository, _, revision = name.partition("@")
-    folder = cached_snapshot(repository, revision or None, ["config.json"])
-    if folder is None or not weights_in(folder):
-        if offline:
-            raise DownloadError(f"{name} is not in the Hugging Face cache, and downloading is off")
-        folder = fetch_from_hub(
-            repository, revision=revision or None, choose=_choose, notify=notify
-        )
-    provenance = {"source": "huggingface", "repository": repository, "revision": folder.name}
+    folder = fetch_from_hub(
+        name,
+        key_files=["config.json"],
+        choose=_choose,
+        is_whole=lambda folder: bool(weights_in(folder)),
+        offline=offline,
+        notify=notify,
+    )
+    repository = name.partition("@")[0]
     return _load(
         folder,
         name=f"hf/{repository}@{folder.name}",
-        provenance=provenance,
+        provenance={"source": "huggingface", "repository": repository, "revision": folder.name},
         registered=repository.startswith("timm/"),
         preprocess=preprocess,
     )
@@ -82,8 +81,8 @@ def load_folder(
     """The classifier in a folder on this machine; `offline` and `notify` have no use here.
 
     Raises:
-        ModelError: It is no image classifier.
-        PreprocessError: It says nothing of its preprocessing, or something no recipe expresses.
+        ModelError: It is not an image classifier.
+        PreprocessError: Its preprocessing is not stated, or cannot be expressed.
         CheckpointError: Its weights are missing, cannot be read or do not fit.
     """
     return _load(
@@ -114,8 +113,8 @@ def _load(
             registered=registered,
             preprocess=preprocess,
         )
-    check_config(config, name=name)
-    recipe = preprocess or _read_recipe(folder, config, name)
+    _check_config(config, name=name)
+    preprocess = preprocess or _read_preprocess(folder, config, name)
     files = weights_in(folder)
     if not files:
         raise CheckpointError(
@@ -123,17 +122,17 @@ def _load(
             " pytorch_model.bin"
         )
     demand_safe_pickles(files)
-    module, id2label = load_module(folder, name=name)
+    module, id2label = _load_module(folder, name=name)
     configs = [folder / config_name for config_name in _CONFIGS[:3]]
     return Model(
         name=name,
         module=module,
         architecture=f"transformers/{config['model_type']}",
-        preprocess=recipe,
+        preprocess=preprocess,
         labels=read_labels(id2label),
         multi_label=config.get("problem_type") == "multi_label_classification",
         weights_files=(*(path for path in configs if path.is_file()), *files),
-        provenance=provenance | version(),
+        provenance=provenance | {"library": f"transformers {_import().__version__}"},
     )
 
 
@@ -148,8 +147,8 @@ def read_labels(id2label: Mapping[int, str]) -> Labels:
     return Labels.of({int(index): str(name) for index, name in id2label.items()})
 
 
-def _read_recipe(folder: Path, config: Mapping[str, Any], name: str) -> Preprocess:
-    """The recipe in the folder's preprocessor_config.json.
+def _read_preprocess(folder: Path, config: Mapping[str, Any], name: str) -> Preprocess:
+    """The preprocessing that the folder's preprocessor_config.json describes.
 
     Raises:
         PreprocessError: There is none, or it cannot be expressed.
@@ -163,8 +162,8 @@ def _read_recipe(folder: Path, config: Mapping[str, Any], name: str) -> Preproce
         settings = _read_json(path).get("image_processor", {})
     if not settings:
         raise PreprocessError(
-            f"{name} has no preprocessor_config.json, so nobody knows what its pictures must look"
-            " like; state the preprocessing (--preprocess FILE)"
+            f"{name} has no preprocessor_config.json, so its preprocessing is unknown; pass"
+            " preprocess: a preset or a JSON file"
         )
     return transforms.from_config(settings, model_type=config["model_type"])
 
@@ -174,8 +173,8 @@ def _choose(names: list[str]) -> list[str]:
     wanted = [name for name in _CONFIGS if name in names] + choose_weights(names)
     if "config.json" not in wanted or wanted[-1] in _CONFIGS:
         raise ModelError(
-            "this repository has no config.json with model.safetensors or pytorch_model.bin beside"
-            " it; expected an image classifier of transformers or timm"
+            "this repository has no config.json with a model.safetensors or pytorch_model.bin;"
+            " expected an image classifier of transformers or timm"
         )
     return wanted
 
@@ -199,7 +198,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def check_config(config: Mapping[str, Any], *, name: str) -> None:
+def _check_config(config: Mapping[str, Any], *, name: str) -> None:
     """Stop where a config.json is not that of an image classifier which transformers itself has.
 
     Raises:
@@ -209,7 +208,7 @@ def check_config(config: Mapping[str, Any], *, name: str) -> None:
     architectures = config.get("architectures") or []
     if not kind:
         raise ModelError(
-            f"the config.json of {name} states neither a model_type (transformers) nor an"
+            f"the config.json of {name} has neither a model_type (transformers) nor an"
             " architecture (timm); expected an image classifier of one of the two"
         )
     if kind in _NOT_PIXELS:
@@ -217,8 +216,8 @@ def check_config(config: Mapping[str, Any], *, name: str) -> None:
     if not any(_CLASSIFIER in architecture for architecture in architectures):
         what = " and ".join(map(str, architectures)) or "no architecture"
         raise ModelError(
-            f"{name} holds {what}, which is no image classifier; expected a ...{_CLASSIFIER}, whose"
-            " classes were trained"
+            f"{name} holds {what}, which is not an image classifier; expected ...{_CLASSIFIER},"
+            " with a trained classifier head"
         )
     if kind not in _classifier_kinds():
         own_code = "auto_map" in config
@@ -226,7 +225,7 @@ def check_config(config: Mapping[str, Any], *, name: str) -> None:
         raise ModelError(f"{name} is a {kind!r} model, which needs {reason}")
 
 
-def load_module(folder: Path, *, name: str) -> tuple[nn.Module, Mapping[int, str]]:
+def _load_module(folder: Path, *, name: str) -> tuple[nn.Module, Mapping[int, str]]:
     """The classifier in eval mode and float32, and its `id2label`.
 
     The module takes a float32 (N, C, H, W) batch and gives float32 (N, K) logits.
@@ -250,16 +249,11 @@ def load_module(folder: Path, *, name: str) -> tuple[nn.Module, Mapping[int, str
     untrained = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if untrained:
         raise CheckpointError(
-            f"the weights of {name} leave {len(untrained)} of its tensors untrained, among them"
-            f" {', '.join(untrained[:3])}; expected all of them"
+            f"the weights of {name} lack {len(untrained)} of its tensors, so these are untrained:"
+            f" {', '.join(untrained[:3])}{', ...' if len(untrained) > 3 else ''}"
         )
     module.config.return_dict = True
     return PixelsToLogits(module.eval()).eval(), module.config.id2label
-
-
-def version() -> dict[str, str]:
-    """The library and its version, for the provenance."""
-    return {"library": f"transformers {_import().__version__}"}
 
 
 class PixelsToLogits(nn.Module):

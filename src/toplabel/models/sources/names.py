@@ -1,13 +1,14 @@
 """Names: which classifiers the installed torchvision and timm have, without importing either.
 
-Both declare their models in plain source: a decorator, then `def NAME(`. Reading that takes 0.1 s
-where importing the library, and torch with it, takes seconds.
+Both declare their models in source code: a decorator, then `def NAME(`. Reading that takes 0.1 s,
+importing the library, and torch with it, seconds.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,32 +22,26 @@ _OLD_NAME = re.compile(r"'(\w+)'\s*:")
 @functools.cache
 def torchvision_names() -> frozenset[str] | None:
     """The names of torchvision's image classifiers; None where it is not installed."""
-    sources = _model_sources("torchvision", "*.py")
-    if sources is None:
-        return None
-    return frozenset(name for text in sources for name in _TORCHVISION_MODEL.findall(text))
+    return _names_in(_model_sources("torchvision", "*.py"), _TORCHVISION_MODEL)
 
 
 @functools.cache
 def timm_names() -> frozenset[str] | None:
     """The names of timm's architectures, without tags; None where it is not installed."""
-    sources = _model_sources("timm", "*.py")
-    if sources is None:
-        return None
-    return frozenset(name for text in sources for name in _TIMM_MODEL.findall(text))
+    return _names_in(_model_sources("timm", "*.py"), _TIMM_MODEL)
 
 
 @functools.cache
 def other_names(library: str) -> frozenset[str]:
-    """Names that the library knows and that are no classifiers of today.
+    """Names that the library knows and that `toplabel models` does not list.
 
-    torchvision's detectors, segmenters and the like; timm's names of old.
+    torchvision's detectors, segmenters and the like; timm's deprecated names.
     """
     if library == "timm":
         blocks = [b for text in _model_sources("timm", "*.py") or () for b in _OLD.findall(text)]
-        return frozenset(name for block in blocks for name in _OLD_NAME.findall(block))
-    texts = _model_sources("torchvision", "*/*.py") or ()
-    return frozenset(name for text in texts for name in _TORCHVISION_OTHER.findall(text))
+        return _names_in(blocks, _OLD_NAME) or frozenset()
+    sources = _model_sources("torchvision", "*/*.py")
+    return _names_in(sources, _TORCHVISION_OTHER) or frozenset()
 
 
 def suggestions(name: str, *, library: str | None = None) -> list[str]:
@@ -62,6 +57,12 @@ def suggestions(name: str, *, library: str | None = None) -> list[str]:
     if library == "timm":
         return [f"timm/{other}" for other in _close(name, timm)]
     return [*_close(name, torchvision), *_close(name, timm - torchvision)][:3]
+
+
+def _names_in(texts: Iterable[str] | None, pattern: re.Pattern[str]) -> frozenset[str] | None:
+    if texts is None:
+        return None
+    return frozenset(name for text in texts for name in pattern.findall(text))
 
 
 def _close(name: str, known: frozenset[str]) -> list[str]:

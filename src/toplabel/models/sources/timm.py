@@ -9,13 +9,12 @@ from typing import Any
 
 from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
-from toplabel.errors import CheckpointError, DownloadError, ModelError, ModelNotFound
+from toplabel.errors import CheckpointError, ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import names
 from toplabel.models.sources.fetch import (
     PICKLE,
     SAFETENSORS,
-    cached_snapshot,
     demand_safe_pickles,
     fetch_from_hub,
     fetch_url,
@@ -40,14 +39,14 @@ def load(
 
     Raises:
         ModelNotFound: There is no such model, or no such tag of it.
-        ModelError: It is no classifier, or has no weights.
+        ModelError: It is not a classifier, or has no weights.
         DownloadError: The weights are not on this machine and cannot be fetched.
         CheckpointError: The weights cannot be read or do not fit.
     """
     timm = import_timm()
     config = find_config(timm, name)
     check_classifies(config)
-    recipe = preprocess or read_preprocess(timm, config)
+    preprocess = preprocess or read_preprocess(timm, config)
     full_name = _full_name(config)
     path = _fetch_weights(config, offline=offline, notify=notify)
     # The weights are given as a file, so that timm asks no network for what is here.
@@ -57,7 +56,7 @@ def load(
         name=f"timm/{full_name}",
         module=module,
         architecture=f"timm/{config['architecture']}",
-        preprocess=recipe,
+        preprocess=preprocess,
         labels=read_labels(timm, config, registered=True),
         weights_files=(path,),
         provenance=_provenance(timm, config) | _revision(path),
@@ -79,16 +78,16 @@ def load_folder(
         name: What to call it.
         provenance: What is known of the folder.
         registered: It is one of timm's own: class names may be inferred as timm does.
-        preprocess: Instead of the recipe in its config.json.
+        preprocess: Instead of what its config.json describes.
 
     Raises:
-        ModelError: It is no classifier, or its architecture is unknown.
+        ModelError: It is not a classifier, or its architecture is unknown.
         CheckpointError: The weights are missing, cannot be read or do not fit.
     """
     timm = import_timm()
     files = weights_in(folder)
     if not files:
-        raise CheckpointError(f"{folder} has no weights; expected {SAFETENSORS}, or {PICKLE}")
+        raise CheckpointError(f"{folder} has no weights; expected {SAFETENSORS} or {PICKLE}")
     demand_safe_pickles(files)
     module = _create(timm, f"local-dir:{folder}", folder)
     config = dict(module.pretrained_cfg)
@@ -115,7 +114,7 @@ def find_config(timm: Any, name: str) -> dict[str, Any]:
     if not timm.is_model(architecture):
         close = names.suggestions(architecture, library="timm")
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise ModelNotFound(f"timm has no model {architecture!r}{hint}")
+        raise ModelNotFound(f"unknown model {f'timm/{architecture}'!r}{hint}")
     current = _current_name(timm, architecture)
     tags = [n.partition(".")[2] for n in timm.list_pretrained(current)]
     if not tags:
@@ -123,7 +122,7 @@ def find_config(timm: Any, name: str) -> dict[str, Any]:
     if tag and tag not in tags:
         known = ", ".join(sorted(filter(None, tags)))
         raise ModelNotFound(
-            f"got the weights {tag!r} for timm/{architecture}; expected one of {known}"
+            f"unknown weights {tag!r} for timm/{architecture}; expected one of {known}"
         )
     found = timm.models.get_pretrained_cfg(f"{current}.{tag}" if tag else current)
     config: dict[str, Any] = found.to_dict(remove_null=False)
@@ -131,31 +130,31 @@ def find_config(timm: Any, name: str) -> dict[str, Any]:
 
 
 def _current_name(timm: Any, architecture: str) -> str:
-    """A name of old -> what timm calls it today; other names as they are."""
+    """A deprecated name -> what timm calls it today; other names as they are."""
     deprecated = timm.models._registry._deprecated_models.get(architecture)
     return str(deprecated) if deprecated else architecture
 
 
 def check_classifies(config: Mapping[str, Any]) -> None:
-    """Stop where the outputs are no classes.
+    """Stop where the outputs are not classes.
 
     Args:
         config: timm's `pretrained_cfg`.
 
     Raises:
-        ModelError: It has no classifier, or one that makes embeddings to compare with texts.
+        ModelError: They are features, or embeddings to compare with texts.
     """
     name, outputs = _full_name(config), config.get("num_classes")
     if not outputs:
         raise ModelError(
-            f"timm/{name} has no classifier (num_classes is {outputs}): it gives features; choose"
-            " weights that were trained or fine-tuned on classes"
+            f"timm/{name} has no classifier head (num_classes is {outputs}): its outputs are"
+            " features; choose weights that were trained or fine-tuned on classes"
         )
     is_tower = any(mark in name for mark in _EMBEDDING_MARKS)
     if is_tower and outputs in _EMBEDDING_WIDTHS and not config.get("label_names"):
         raise ModelError(
-            f"timm/{name} gives embeddings of width {outputs} to compare with texts, no classes;"
-            " choose weights that were fine-tuned on classes"
+            f"timm/{name} is an image-text model: its {outputs} outputs are embeddings, not"
+            " classes; choose weights that were fine-tuned on classes"
         )
 
 
@@ -220,19 +219,13 @@ def _fetch_weights(
         return path
     stated = config.get("hf_hub_filename")
     accepted = [stated] if stated else [SAFETENSORS, PICKLE]
-    repository, _, revision = repository.partition("@")
-    folder = cached_snapshot(repository, revision or None, accepted)
-    if folder is None:
-        if offline:
-            raise DownloadError(
-                f"{repository} is not in the Hugging Face cache, and downloading is off"
-            )
-        folder = fetch_from_hub(
-            repository,
-            revision=revision or None,
-            choose=lambda names: [name for name in accepted if name in names][:1],
-            notify=notify,
-        )
+    folder = fetch_from_hub(
+        repository,
+        key_files=accepted,
+        choose=lambda names: [name for name in accepted if name in names][:1],
+        offline=offline,
+        notify=notify,
+    )
     path = next(folder / name for name in accepted if (folder / name).is_file())
     demand_safe_pickles([path])
     return path
@@ -242,7 +235,9 @@ def _create(timm: Any, name: str, path: Path, **options: Any) -> Any:
     """The network with its weights, in eval mode."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names of old, and of torch about timm's own code
+            warnings.simplefilter(
+                "ignore"
+            )  # of deprecated names, and of torch about timm's own code
             module = timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # whatever the library's code makes of what stands in the file
         reason = first_line(error)

@@ -34,7 +34,7 @@ def load(
 
     Raises:
         ModelNotFound: There is no such model, or no such weights of it.
-        ModelError: It is no image classifier, or these weights are none.
+        ModelError: It is not an image classifier, or these weights are not.
         DownloadError: The weights are not in torch's cache and cannot be fetched.
         CheckpointError: The file in torch's cache cannot be read or does not fit.
     """
@@ -42,13 +42,13 @@ def load(
     architecture, _, weights_name = name.partition(":")
     weights = find_weights(models, architecture, weights_name or "DEFAULT")
     labels = read_labels(models, weights)
-    recipe = preprocess or from_transform(weights.transforms())
+    preprocess = preprocess or from_transform(weights.transforms())
     path = fetch_url(weights.url, offline=offline, notify=notify)
     return Model(
         name=f"torchvision/{architecture}:{weights.name}",
         module=_build(models, architecture, weights, path),
         architecture=f"torchvision/{architecture}",
-        preprocess=recipe,
+        preprocess=preprocess,
         labels=labels,
         weights_files=(path,),
         provenance=_provenance(weights),
@@ -65,22 +65,22 @@ def find_weights(models: Any, architecture: str, weights_name: str) -> Any:
 
     Raises:
         ModelNotFound: There is no such model, or no such entry.
-        ModelError: The model is no image classifier.
+        ModelError: The model is not an image classifier.
     """
     if architecture not in models.list_models(module=models):
         if architecture in models.list_models() or architecture in names.other_names("torchvision"):
             raise ModelError(
-                f"got torchvision/{architecture}, which is no image classifier (it detects,"
-                " segments, reads video or is quantised); `toplabel models` lists those that are"
+                f"torchvision/{architecture} is not an image classifier (it detects, segments,"
+                " reads video or is quantised); `toplabel models` lists the classifiers"
             )
-        raise ModelNotFound(f"torchvision has no model {architecture!r}")
+        raise ModelNotFound(f"unknown model {f'torchvision/{architecture}'!r}")
     entries = models.get_model_weights(architecture)
     try:
         return entries[weights_name]
     except KeyError:
         known = ", ".join(entry.name for entry in entries)
         raise ModelNotFound(
-            f"got the weights {weights_name!r} for torchvision/{architecture}; expected one of"
+            f"unknown weights {weights_name!r} for torchvision/{architecture}; expected one of"
             f" {known}"
         ) from None
 
@@ -89,12 +89,12 @@ def read_labels(models: Any, weights: Any) -> Labels:
     """The categories that stand with the weights, and WordNet's ids where they are ImageNet's.
 
     Raises:
-        ModelError: There are none: the weights are no classifier's.
+        ModelError: There are none: the weights are not a classifier's.
     """
     categories = weights.meta.get("categories")
     if not categories:
         raise ModelError(
-            f"{weights} has no categories: its outputs are features, not classes; choose other"
+            f"{weights} has no class names: its outputs are features, not classes; choose other"
             " weights"
         )
     imagenet = models.ResNet18_Weights.DEFAULT.meta["categories"]
