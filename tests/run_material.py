@@ -112,13 +112,13 @@ def kill_with(folder: Path, name: str, how: str = "os.abort()") -> None:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(
         "import os, time\n"
-        "import toplabel.runs.outcome as outcome\n"
-        "opened = outcome.open_source\n"
+        "import toplabel.runs.labelling as labelling\n"
+        "opened = labelling.open_source\n"
         "def open_source(entry):\n"
         f"    if entry.name.endswith({name!r}):\n"
         f"        {how}\n"
         "    return opened(entry)\n"
-        "outcome.open_source = open_source\n"
+        "labelling.open_source = open_source\n"
     )
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from toplabel.runs.manifest import write_listing
-from toplabel.runs.readers import list_entries
+from toplabel.runs.readers.inputs import list_entries
 
 folder, output = sys.argv[1:]
 started = time.perf_counter()

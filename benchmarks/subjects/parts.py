@@ -13,15 +13,12 @@ import numpy as np
 
 from toplabel.inference.prediction import Candidate, Prediction
 from toplabel.labels.labels import Labels
-from toplabel.runs.additions import find_additions
-from toplabel.runs.commit import Finished, keep
 from toplabel.runs.entry import Entry
 from toplabel.runs.formats import load_format
-from toplabel.runs.manifest import LARGEST_SHARD, Shard
-from toplabel.runs.outcome import Outcome
-from toplabel.runs.output import Output
-from toplabel.runs.resume import look_back
-from toplabel.runs.state import open_state
+from toplabel.runs.labelling import Outcome
+from toplabel.runs.manifest import LARGEST_SHARD, Shard, find_additions
+from toplabel.runs.shard_result import FinishedShard, commit, read_results
+from toplabel.runs.state import Output, open_state
 
 folder = Path(sys.argv[1])
 ROWS, SHARDS = LARGEST_SHARD, 10
@@ -63,15 +60,15 @@ with open_state(Output.of(folder / "out"), {}) as state:
         assert isinstance(shard, Shard)
         outcomes = [outcome(entry) for entry in shard.entries]
         seconds, finished = timed(
-            lambda s=shard, o=outcomes: Finished.of(s, o, encoding, all_scores=False)
+            lambda s=shard, o=outcomes: FinishedShard.of(s, o, encoding, all_scores=False)
         )
         steps.setdefault("encode a part and its mark", []).append(seconds)
-        assert isinstance(finished, Finished)
-        seconds, _ = timed(lambda f=finished: keep(state, f))
+        assert isinstance(finished, FinishedShard)
+        seconds, _ = timed(lambda f=finished: commit(state, f))
         steps.setdefault("write, fsync, rename, mark", []).append(seconds)
         said["part bytes"] = len(finished.part)
-        said["mark bytes"] = state.mark(number).stat().st_size
-    seconds, _ = timed(lambda: list(look_back(state, check_inputs=False)))
+        said["mark bytes"] = state.result(number).stat().st_size
+    seconds, _ = timed(lambda: list(read_results(state)))
     steps["look back at a mark"] = [seconds / SHARDS]
     listed = folder / "listed"
     listed.write_bytes(b"".join(f"{e.to_line()}\n".encode() for e in [*entries, Entry("new.jpg")]))

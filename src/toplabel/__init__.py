@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from toplabel.labels.labels import Labels
     from toplabel.models.load import label, load, wrap
     from toplabel.preprocess import Preprocess
-    from toplabel.runs.flow import run
+    from toplabel.runs.run import run
     from toplabel.runs.summary import RunSummary
 
 __all__ = [
@@ -83,7 +83,7 @@ _HOME = {
     "Labels": "toplabel.labels.labels",
     "ReadOptions": "toplabel.image.options",
     "RunSummary": "toplabel.runs.summary",
-    "run": "toplabel.runs.flow",
+    "run": "toplabel.runs.run",
     "calibrate": "toplabel.analysis.calibrate",
     "Comparison": "toplabel.analysis.compare",
     "compare": "toplabel.analysis.compare",

@@ -12,7 +12,7 @@ import pytest
 
 from run_material import as_arguments, colour_bytes, draw_colours, read_csv, read_jsonl, save_model
 from toplabel.cli.run_report import RunProgress, duration
-from toplabel.runs.progress import Progress
+from toplabel.runs.summary import Progress
 
 
 def toplabel(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -70,13 +70,13 @@ def test_quiet_is_quiet(material: tuple[Path, list[str]], tmp_path: Path) -> Non
         (["run", "photos"], "got no output; add -o labels.csv"),
         (["run", "-o", "a.csv"], "Missing argument 'INPUT...'"),
         (["photos", "--json", "-o", "a.csv"], "the ending of the output says its format"),
-        (["photos", "-o", "a.xlsx"], "expected a file that ends in"),
+        (["photos", "-o", "a.xlsx"], "expected a file with the suffix"),
         (["photos", "-o", "a.csv", "--format", "parquet"], "got the format 'parquet' for 'a.csv'"),
         (["photoz", "-o", "a.csv"], "cannot read 'photoz': there is no such file or folder"),
         (["-", "-o", "a.csv"], "cannot be read again"),
         (["photos", "-o", "a.csv", "--copy-to", "photos/x"], "within the input 'photos'"),
         (["photos", "-o", "a.csv", "--copy-to", "x", "--link-to", "y"], "expected one of them"),
-        (["photos", "-o", "photos"], "holds other files than a run's"),
+        (["photos", "-o", "photos"], "holds files that are not a run's"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_status_2(

@@ -9,18 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toplabel.inference.prediction import Failure
-from toplabel.runs import additions
-from toplabel.runs.additions import copy_new, find_additions
+from toplabel.runs import manifest
 from toplabel.runs.entry import Entry
+from toplabel.runs.manifest import Additions, copy_new, find_additions
 
 
 def as_lines(entries: list[Entry]) -> list[bytes]:
     return [f"{entry.to_line()}\n".encode() for entry in entries]
 
 
-def compare(
-    known: list[Entry], listed: list[Entry], folder: Path
-) -> tuple[list[Entry], additions.Additions]:
+def compare(known: list[Entry], listed: list[Entry], folder: Path) -> tuple[list[Entry], Additions]:
     path, new = folder / "listed", folder / "new"
     path.write_bytes(b"".join(as_lines(listed)))
     found = find_additions(as_lines(known), path, folder)
@@ -42,7 +40,7 @@ def test_new_is_what_is_listed_more_often_than_known(
     known: list[str], listed: list[str], at_once: int, folder: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(additions, "_KEYS_AT_ONCE", at_once)
+        patch.setattr(manifest, "_KEYS_AT_ONCE", at_once)
         new, found = compare([Entry(n) for n in known], [Entry(n) for n in listed], folder)
     wanted = Counter(listed) - Counter(known)
     assert Counter(entry.name for entry in new) == wanted

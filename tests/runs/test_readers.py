@@ -22,7 +22,7 @@ import toplabel
 from run_material import colour_bytes, draw_colours, local_predictor, read_jsonl
 from toplabel.errors import ImageError, RunError, UsageError
 from toplabel.runs.entry import Entry
-from toplabel.runs.readers import Member, list_entries, open_source, stamp
+from toplabel.runs.readers.inputs import ArchiveMember, list_entries, open_source, stamp
 
 PICTURES = {f"{n % 3}/{n:03d}.png": colour_bytes(n) for n in range(7)}
 
@@ -35,11 +35,11 @@ def contents(*inputs: str | Path, **options: Any) -> list[bytes]:
     return [
         source.read()
         for source in map(open_source, list_entries([str(i) for i in inputs], **options))
-        if isinstance(source, Member)
+        if isinstance(source, ArchiveMember)
     ]
 
 
-def read_or_code(member: Member) -> bytes | str:
+def read_or_code(member: ArchiveMember) -> bytes | str:
     try:
         return member.read()
     except ImageError as error:
@@ -117,7 +117,7 @@ def test_lines_that_name_nothing_are_records_of_their_own(tmp_path: Path) -> Non
     found = list(list_entries([str(tmp_path / "a.jsonl")]))
     assert [e.kind for e in found] == ["path", "problem", "problem", "problem"]
     assert found[2].problem is not None
-    assert "line 3 is no JSON object" in found[2].problem.message
+    assert "line 3 is not a JSON object" in found[2].problem.message
     (tmp_path / "b.txt").write_text("a.png\nother.txt\n")
     assert [e.kind for e in list_entries([str(tmp_path / "b.txt")])] == ["path", "problem"]
 
@@ -125,8 +125,8 @@ def test_lines_that_name_nothing_are_records_of_their_own(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "text", "column", "error", "message"),
     [
-        ("a.txt", "\n\n", None, UsageError, "names nothing"),
-        ("a.csv", "", None, UsageError, "names nothing"),
+        ("a.txt", "\n\n", None, UsageError, "is empty"),
+        ("a.csv", "", None, UsageError, "is empty"),
         ("a.csv", "id,x\n1,2\n", None, UsageError, "its columns are 'id', 'x'"),
         ("a.csv", "path\n1\n", "nope", UsageError, "no column 'nope'"),
         ("b.txt", None, None, RunError, "no such file"),
@@ -157,7 +157,7 @@ def test_tars_give_their_pictures_in_order(tmp_path: Path, suffix: str, kind: in
     assert names(path) == [f"{path}#{name}" for name in PICTURES]
     assert contents(path) == list(PICTURES.values())
     backwards = [open_source(e) for e in reversed(list(list_entries([str(path)])))]
-    assert [m.read(9) for m in backwards if isinstance(m, Member)] == [
+    assert [m.read(9) for m in backwards if isinstance(m, ArchiveMember)] == [
         content[:9] for content in reversed(PICTURES.values())
     ]
 
@@ -211,7 +211,7 @@ def test_a_tar_cut_short_gives_what_can_be_read_and_says_so(tmp_path: Path, suff
         assert found[-1].problem.code in ("truncated", "corrupt")
         for place, (entry, wanted) in enumerate(zip(found, PICTURES.values(), strict=False)):
             source = open_source(entry)
-            if entry.problem is None and isinstance(source, Member):
+            if entry.problem is None and isinstance(source, ArchiveMember):
                 assert read_or_code(source) in (wanted, "truncated")
                 assert read_or_code(source) == wanted or place == len(found) - 2
 
@@ -243,7 +243,7 @@ def test_a_zip_bomb_is_not_inflated_beyond_what_is_asked_for(tmp_path: Path) -> 
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.png", bytes(200 << 20))
     (source,) = map(open_source, list_entries([str(tmp_path / "a.zip")]))
-    assert isinstance(source, Member)
+    assert isinstance(source, ArchiveMember)
     tracemalloc.start()
     assert len(source.read(1000)) == 1000
     _, peak = tracemalloc.get_traced_memory()
@@ -281,7 +281,7 @@ def test_an_archive_that_was_written_anew_is_no_longer_read(tmp_path: Path, make
     entries = list(list_entries([str(path)]))
     path.write_bytes(path.read_bytes() + b" ")
     source = open_source(entries[0])
-    assert isinstance(source, Member)
+    assert isinstance(source, ArchiveMember)
     with pytest.raises(ImageError, match="has changed since"):
         source.read()
 
@@ -307,7 +307,7 @@ def test_damaged_archives_give_records_and_nothing_worse(
     assert len(entries) < 100
     for entry in entries[:10]:
         source = open_source(entry)
-        if entry.problem is None and isinstance(source, Member):
+        if entry.problem is None and isinstance(source, ArchiveMember):
             try:
                 assert len(source.read(1 << 20)) <= 1 << 20
             except ImageError:
@@ -349,7 +349,7 @@ def test_parquet_gives_every_row(tmp_path: Path, struct: bool) -> None:
     assert names(path) == [f"{path}#{n}" for n in range(7)]
     assert contents(path) == list(PICTURES.values())
     backwards = [open_source(e) for e in reversed(list(list_entries([str(path)])))]
-    found = [m.read(5) for m in backwards if isinstance(m, Member)]
+    found = [m.read(5) for m in backwards if isinstance(m, ArchiveMember)]
     assert found == [content[:5] for content in reversed(PICTURES.values())]
 
 
@@ -363,7 +363,7 @@ def test_parquet_without_pictures_says_what_it_has(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "b.parquet", thumb=[b"x"] * 7)
     assert len(names(path)) == 7  # "image" is the usual one
     assert contents(path, column="thumb") == [b"x"] * 7
-    with pytest.raises(UsageError, match="those that do: image, thumb"):
+    with pytest.raises(UsageError, match="columns with images: image, thumb"):
         names(path, column="id")
     pq.write_table(pa.table({"a": [b"x"], "b": [b"y"]}), tmp_path / "c.parquet")
     with pytest.raises(UsageError, match=r"several columns.*a, b.*--column"):
@@ -383,10 +383,10 @@ def test_rows_with_a_path_alone_and_with_nothing(tmp_path: Path) -> None:
         tmp_path / "a.parquet",
     )
     sources = [open_source(e) for e in list_entries([str(tmp_path / "a.parquet")])]
-    first, second, third = (s for s in sources if isinstance(s, Member))
+    first, second, third = (s for s in sources if isinstance(s, ArchiveMember))
     assert first.read() == Path(path).read_bytes()
     for one in (second, third):
-        with pytest.raises(ImageError, match="no picture") as caught:
+        with pytest.raises(ImageError, match="no image") as caught:
             one.read()
         assert caught.value.code == "empty"
 
@@ -410,10 +410,10 @@ def test_memory_urls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert contents("memory://bucket/a.zip") == list(PICTURES.values())
     (tmp_path / "list.txt").write_text("memory://bucket/0/000.png\n")
     assert contents(tmp_path / "list.txt") == [PICTURES["0/000.png"]]
-    with pytest.raises(UsageError, match="no picture is at"):
+    with pytest.raises(UsageError, match="there is no image at"):
         names("memory://bucket/*.gif")
     (gone,) = map(open_source, list_entries(["memory://bucket/none.png"]))
-    assert isinstance(gone, Member)
+    assert isinstance(gone, ArchiveMember)
     with pytest.raises(ImageError) as caught:
         gone.read()
     assert caught.value.code == "not_found"
@@ -520,7 +520,7 @@ def test_a_run_over_an_archive_that_was_written_anew_does_not_go_on(tmp_path: Pa
     write_tar(tmp_path / "a.tar")
     toplabel.run(tmp_path / "a.tar", tmp_path / "a.jsonl", model=local_predictor())
     write_tar(tmp_path / "a.tar", format=tarfile.GNU_FORMAT)
-    with pytest.raises(RunError, match="written anew.*--restart"):
+    with pytest.raises(RunError, match="rewritten.*--restart"):
         toplabel.run(tmp_path / "a.tar", tmp_path / "a.jsonl", model=local_predictor())
 
 

@@ -18,12 +18,9 @@ from PIL import Image
 from toplabel.errors import ErrorCode, RunError
 from toplabel.inference.prediction import Failure
 from toplabel.labels.labels import Labels
-from toplabel.runs.report import Shown, write_report
-from toplabel.runs.report.choosing import Choice
-from toplabel.runs.report.content import script_json
-from toplabel.runs.report.counting import BINS, Counts
+from toplabel.runs.report.report import script_json, thumbnail_source, visible, write_report
+from toplabel.runs.report.selection import BINS, Counts, ReportRow, Selection
 from toplabel.runs.report.thumbnails import GROUP, Size, fitted, size_for, thumbnails
-from toplabel.runs.report.visible import visible
 
 LABELS = Labels(("tench", "crane", "crane", "</script><b>bold</b>", "goldfish"))
 HOSTILE = (
@@ -48,29 +45,29 @@ def drawn(seed: int, *, width: int = 96, height: int = 64) -> bytes:
     return buffer.getvalue()
 
 
-def labelled(name: str, label: int, score: float, *, source: object = None) -> Shown:
+def labelled(name: str, label: int, score: float, *, source: object = None) -> ReportRow:
     top = ((label, score), ((label + 1) % 5, (1 - score) / 2))
-    return Shown(name, source if source is not None else name, top, score < 0.4, None)
+    return ReportRow(name, source if source is not None else name, top, score < 0.4, None)
 
 
-def failed(name: str, code: ErrorCode, *, source: object = None) -> Shown:
-    return Shown(
+def failed(name: str, code: ErrorCode, *, source: object = None) -> ReportRow:
+    return ReportRow(
         name, source if source is not None else name, (), False, Failure(code, f"no {name}")
     )
 
 
-def some() -> list[Shown]:
+def some() -> list[ReportRow]:
     """Thirty labelled, scores 0.01 to 0.88, and four failed ones."""
-    shown = [
+    rows = [
         labelled(f"photos/{i:02}.png", i % 3, 0.01 + i * 0.03, source=drawn(i)) for i in range(30)
     ]
-    shown += [failed(f"bad/{i}.jpg", "truncated", source=b"") for i in range(3)]
-    return [*shown, failed("bad/gone.jpg", "not_found")]
+    rows += [failed(f"bad/{i}.jpg", "truncated", source=b"") for i in range(3)]
+    return [*rows, failed("bad/gone.jpg", "not_found")]
 
 
-def write(path: Path, shown: Any, **options: Any) -> Path:
+def write(path: Path, rows: Any, **options: Any) -> Path:
     given = {"labels": LABELS, "model": "zoo/model@1", "title": "A run", "threads": 2}
-    write_report(path, shown, **(given | options))
+    write_report(path, rows, **(given | options))
     return path
 
 
@@ -79,8 +76,8 @@ def write(path: Path, shown: Any, **options: Any) -> Path:
 
 def test_counts_are_over_all_inputs() -> None:
     counts = Counts()
-    for shown in [*some(), labelled("sure", 4, 1.0)]:
-        counts.add(shown)
+    for row in [*some(), labelled("sure", 4, 1.0)]:
+        counts.add(row)
     assert (counts.inputs, counts.failed, counts.unsure) == (35, 4, 13)
     assert counts.labels == {0: 10, 1: 10, 2: 10, 4: 1}
     assert counts.errors == {"truncated": 3, "not_found": 1}
@@ -90,24 +87,24 @@ def test_counts_are_over_all_inputs() -> None:
 
 
 def test_everything_is_shown_where_there_is_room() -> None:
-    choice = Choice(50)
-    for shown in some():
-        choice.add(shown)
-    chosen = choice.pictures()
+    selection = Selection(50)
+    for row in some():
+        selection.add(row)
+    chosen = selection.images()
     assert sorted(s.name for s in chosen) == sorted(s.name for s in some())
     assert [s.score for s in chosen[:30]] == sorted(s.score for s in some() if s.top)
     assert all(s.error for s in chosen[30:])
 
 
 def test_failures_take_a_tenth_in_turns_by_code() -> None:
-    choice = Choice(100)
+    selection = Selection(100)
     for i in range(1000):
-        choice.add(labelled(f"{i}", 0, i / 1000))
-        choice.add(failed(f"a{i}", "truncated"))
+        selection.add(labelled(f"{i}", 0, i / 1000))
+        selection.add(failed(f"a{i}", "truncated"))
     for i in range(4):
-        choice.add(failed(f"b{i}", "timeout"))
-    codes = [s.error.code for s in choice.pictures() if s.error]
-    assert len(choice.pictures()) == 100
+        selection.add(failed(f"b{i}", "timeout"))
+    codes = [s.error.code for s in selection.images() if s.error]
+    assert len(selection.images()) == 100
     assert (codes.count("truncated"), codes.count("timeout")) == (6, 4)
 
 
@@ -119,10 +116,10 @@ def test_each_label_keeps_its_best_and_its_least_certain() -> None:
             zip(generator.integers(0, 5, 3000), generator.random(3000), strict=True)
         )
     ]
-    choice = Choice(60)
-    for shown in everything:
-        choice.add(shown)
-    names = {s.name for s in choice.pictures()}
+    selection = Selection(60)
+    for row in everything:
+        selection.add(row)
+    names = {s.name for s in selection.images()}
     for label in range(5):
         of_label = sorted((s for s in everything if s.top[0][0] == label), key=lambda s: s.score)
         assert {of_label[0].name, of_label[-1].name} <= names
@@ -132,10 +129,10 @@ def test_each_label_keeps_its_best_and_its_least_certain() -> None:
 
 
 def test_labels_leave_half_of_the_places() -> None:
-    choice = Choice(20)
+    selection = Selection(20)
     for i in range(1000):
-        choice.add(labelled(f"{i}", i % 500, i / 1000))
-    scores = sorted(s.score for s in choice.pictures())
+        selection.add(labelled(f"{i}", i % 500, i / 1000))
+    scores = sorted(s.score for s in selection.images())
     assert len(scores) == 20
     assert scores[:10] == [i / 1000 for i in range(10)]
 
@@ -150,25 +147,25 @@ def test_choosing_keeps_no_more_than_it_may() -> None:
         def __del__(self) -> None:
             Source.alive -= 1
 
-    choice = Choice(50)
+    selection = Selection(50)
     for i in range(20_000):
-        choice.add(labelled(f"{i}", i % 5, (i * 7919 % 20_000) / 20_000, source=Source()))
-        choice.add(failed(f"x{i}", "corrupt", source=Source()))
+        selection.add(labelled(f"{i}", i % 5, (i * 7919 % 20_000) / 20_000, source=Source()))
+        selection.add(failed(f"x{i}", "corrupt", source=Source()))
     assert Source.alive < 200
 
 
 def test_only_failures_fill_the_page() -> None:
-    choice = Choice(10)
+    selection = Selection(10)
     for i in range(40):
-        choice.add(failed(f"{i}", "empty"))
-    assert len(choice.pictures()) == 10
+        selection.add(failed(f"{i}", "empty"))
+    assert len(selection.images()) == 10
 
 
-def test_no_pictures_are_chosen_where_none_are_wanted() -> None:
-    choice = Choice(0)
-    choice.add(labelled("a", 0, 0.5))
-    choice.add(failed("b", "empty"))
-    assert choice.pictures() == []
+def test_no_images_are_chosen_where_none_are_wanted() -> None:
+    selection = Selection(0)
+    selection.add(labelled("a", 0, 0.5))
+    selection.add(failed("b", "empty"))
+    assert selection.images() == []
 
 
 # Thumbnails
@@ -190,7 +187,7 @@ def test_thumbnails_have_as_many_pixels_whatever_their_shape(
     assert fitted(*size, edge=160) == expected
 
 
-def test_fewer_pictures_are_larger() -> None:
+def test_fewer_images_are_larger() -> None:
     edges = [size_for(n, max_bytes=10_000_000).edge for n in (1, 500, 501, 5000, 5001, 10_000)]
     assert edges == [160, 160, 112, 88, 72, 72]
     assert size_for(10_000, max_bytes=10_000_000).max_bytes == 1000
@@ -199,9 +196,9 @@ def test_fewer_pictures_are_larger() -> None:
 @pytest.mark.parametrize("max_bytes", [3000, 600, 150])
 def test_thumbnails_of_noise_fit_their_bytes(max_bytes: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)
-    shown = [labelled(f"{i}", 0, 0.5, source=noise) for i in range(5)]
+    sources = [noise] * 5
     size = Size(edge=112, quality=72, max_bytes=max_bytes)
-    (files,) = thumbnails(shown, size=size, threads=1)
+    (files,) = thumbnails(sources, size=size, threads=1)
     assert 0 < sum(map(len, files)) <= 5 * max_bytes
     assert all(Image.open(io.BytesIO(file)).format == "WEBP" for file in files)
 
@@ -211,9 +208,8 @@ def test_thumbnails_are_upright_and_in_order() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (640, 320), (200, 30, 30)).save(buffer, "JPEG", exif=exif)
-    shown = [labelled(f"{i}", 0, 0.5, source=drawn(i)) for i in range(GROUP + 3)]
-    shown.append(labelled("turned", 0, 0.5, source=buffer.getvalue()))
-    groups = list(thumbnails(shown, size=Size(64, 75, 2000), threads=2))
+    sources = [*(drawn(i) for i in range(GROUP + 3)), buffer.getvalue()]
+    groups = list(thumbnails(sources, size=Size(64, 75, 2000), threads=2))
     assert [len(group) for group in groups] == [GROUP, 4]
     turned = Image.open(io.BytesIO(groups[1][3]))
     assert turned.size == (45, 91)
@@ -231,8 +227,7 @@ def test_what_cannot_be_read_has_no_thumbnail() -> None:
             raise OSError(5, "gone")
 
     sources: list[object] = ["/nowhere/x.jpg", b"text", Broken(), object(), np.zeros((4, 4, 6))]
-    shown = [labelled(f"{i}", 0, 0.5, source=source) for i, source in enumerate(sources)]
-    assert list(thumbnails(shown, size=Size(64, 75, 2000), threads=1)) == [[b""] * 5]
+    assert list(thumbnails(sources, size=Size(64, 75, 2000), threads=1)) == [[b""] * 5]
 
 
 def test_what_could_not_be_read_is_not_tried_again_but_half_a_file_is_shown() -> None:
@@ -249,8 +244,10 @@ def test_what_could_not_be_read_is_not_tried_again_but_half_a_file_is_shown() ->
         buffer, "JPEG"
     )
     half = buffer.getvalue()[: len(buffer.getvalue()) // 2]
-    shown = [failed("slow", "timeout", source=slow), failed("half", "truncated", source=half)]
-    ((nothing, something),) = thumbnails(shown, size=Size(64, 75, 2000), threads=1)
+    rows = [failed("slow", "timeout", source=slow), failed("half", "truncated", source=half)]
+    ((nothing, something),) = thumbnails(
+        map(thumbnail_source, rows), size=Size(64, 75, 2000), threads=1
+    )
     assert nothing == b""
     assert slow.reads == 0
     assert something != b""
@@ -288,7 +285,7 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = write(tmp_path / "report.html", some())
     before = path.read_bytes()
 
-    def breaks() -> Iterator[Shown]:
+    def breaks() -> Iterator[ReportRow]:
         yield some()[0]
         raise KeyboardInterrupt
 
@@ -395,7 +392,7 @@ def test_the_page_shows_counts_and_the_least_certain_first(opened: Any, page_pat
     assert one.page.title() == "A run"
     assert one.page.locator("h1").text_content() == "A run"
     assert one.page.locator("#model").text_content() == "zoo/model@1"
-    assert one.count() == "34 pictures"
+    assert one.count() == "34 images"
     assert one.names()[:3] == ["00.png", "01.png", "02.png"]
     assert one.page.locator("#labels button").all_text_contents() == [
         "tench10",
@@ -408,7 +405,7 @@ def test_the_page_shows_counts_and_the_least_certain_first(opened: Any, page_pat
     assert images == ["Thumbnail of 00.png", "Thumbnail of 01.png", "Thumbnail of 02.png"]
 
 
-def test_pictures_are_decoded_and_failures_have_a_placeholder(opened: Any, page_path: Path) -> None:
+def test_images_are_decoded_and_failures_have_a_placeholder(opened: Any, page_path: Path) -> None:
     one = opened(page_path)
     sizes = one.value(
         "Promise.all([...document.querySelectorAll('.card img')].slice(0, 5)"
@@ -419,10 +416,10 @@ def test_pictures_are_decoded_and_failures_have_a_placeholder(opened: Any, page_
     assert one.page.locator(".card .missing").count() == 4
 
 
-def test_filters_narrow_the_pictures_and_stay_in_the_address(opened: Any, page_path: Path) -> None:
+def test_filters_narrow_the_images_and_stay_in_the_address(opened: Any, page_path: Path) -> None:
     one = opened(page_path)
     one.page.click("#labels button:has-text('class 1')")
-    assert one.count() == "10 of 34 pictures"
+    assert one.count() == "10 of 34 images"
     one.page.select_option("#sort", "most")
     assert one.names()[0] == "28.png"
     one.page.locator("#least").fill("0.3")
@@ -440,32 +437,32 @@ def test_filters_narrow_the_pictures_and_stay_in_the_address(opened: Any, page_p
         "score 0.30 to 0.50",
     ]
     again.page.click(".chip.all")
-    assert again.count() == "34 pictures"
+    assert again.count() == "34 images"
 
 
 def test_states_and_codes_filter(opened: Any, page_path: Path) -> None:
     one = opened(page_path)
     one.page.click("[data-state=unsure]")
-    assert one.count() == "13 of 34 pictures"
+    assert one.count() == "13 of 34 images"
     one.page.click("[data-state=labelled]")
-    assert one.count() == "30 of 34 pictures"
+    assert one.count() == "30 of 34 images"
     one.page.click("#errors button:has-text('truncated')")
-    assert one.count() == "3 of 34 pictures"
+    assert one.count() == "3 of 34 images"
     assert one.page.locator("[data-state=failed]").get_attribute("aria-pressed") == "true"
     one.page.click("#errors button:has-text('truncated')")
-    assert one.count() == "34 pictures"
+    assert one.count() == "34 images"
 
 
 def test_search_finds_labels_and_names(opened: Any, page_path: Path) -> None:
     one = opened(page_path)
     one.page.fill("#search", "TENCH")
-    assert one.count() == "10 of 34 pictures"
+    assert one.count() == "10 of 34 images"
     assert one.page.locator("#labels button").all_text_contents() == ["tench10"]
     one.page.fill("#search", "bad/")
-    assert one.count() == "4 of 34 pictures"
+    assert one.count() == "4 of 34 images"
     one.page.fill("#search", "nothing of that kind")
-    assert one.count() == "0 of 34 pictures"
-    assert one.page.locator("#empty").text_content() == "No picture matches these filters."
+    assert one.count() == "0 of 34 images"
+    assert one.page.locator("#empty").text_content() == "No image matches these filters."
 
 
 def test_groups_have_headings(opened: Any, page_path: Path) -> None:
@@ -478,7 +475,7 @@ def test_groups_have_headings(opened: Any, page_path: Path) -> None:
 
 def test_a_broken_address_shows_everything(opened: Any, page_path: Path) -> None:
     one = opened(page_path, hash="#label=99&min=x&max=-3&state=odd&sort=none&code=none&%E0%A4%A")
-    assert one.count() == "34 pictures"
+    assert one.count() == "34 images"
 
 
 def test_the_keyboard_moves_and_the_dialog_shows_one(opened: Any, page_path: Path) -> None:
@@ -568,20 +565,20 @@ def test_the_page_has_landmarks_and_a_live_count(opened: Any, page_path: Path) -
 
 
 def test_hostile_text_is_shown_and_nothing_runs(opened: Any, tmp_path: Path) -> None:
-    shown = [labelled(name, 3, 0.5, source=drawn(i)) for i, name in enumerate(HOSTILE)]
+    rows = [labelled(name, 3, 0.5, source=drawn(i)) for i, name in enumerate(HOSTILE)]
     harm = "<img src=x onerror=window.harm=1>"
-    shown.append(
-        Shown("bad/" + harm, "", (), False, Failure("internal", f"{harm}</script>{harm}\u202e"))
+    rows.append(
+        ReportRow("bad/" + harm, "", (), False, Failure("internal", f"{harm}</script>{harm}\u202e"))
     )
-    path = write(tmp_path / "report.html", shown, model=harm, title=f"{harm}</title>")
+    path = write(tmp_path / "report.html", rows, model=harm, title=f"{harm}</title>")
     one = opened(path, hash=f"#q={harm}&label=__proto__&code={harm}")
     one.page.fill("#search", "")
-    names = [visible(one.name) for one in shown]
+    names = [visible(one.name) for one in rows]
     assert one.names() == [name.rpartition("/")[2] for name in names]
     assert one.page.locator("h1").text_content() == f"{harm}</title>"
     assert one.page.locator("#model").text_content() == harm
     assert one.page.locator("#labels .name").all_text_contents() == ["</script><b>bold</b>"]
-    for position in range(len(shown)):
+    for position in range(len(rows)):
         one.page.locator(f"[data-position='{position}']").click()
         assert one.page.locator("#dialog-name").text_content() == names[position]
         one.page.keyboard.press("Escape")
@@ -609,8 +606,8 @@ def test_the_policy_stops_what_is_not_ours(browser: Any, page_path: Path) -> Non
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1440, "dark")])
 def test_no_width_scrolls_sideways(opened: Any, tmp_path: Path, width: int, scheme: str) -> None:
     long = "photos/" + "unbreakable" * 40 + ".png"
-    shown = [*some(), labelled(long, 3, 0.5, source=drawn(0)), failed(long, "unsupported_format")]
-    path = write(tmp_path / "report.html", shown, title="Long" * 40, model="m" * 200)
+    rows = [*some(), labelled(long, 3, 0.5, source=drawn(0)), failed(long, "unsupported_format")]
+    path = write(tmp_path / "report.html", rows, title="Long" * 40, model="m" * 200)
     one = opened(path, viewport={"width": width, "height": 740}, color_scheme=scheme)
     one.page.evaluate("document.getElementById('panel').open = true")
     one.page.fill("#search", "unbreakable" * 12)
@@ -627,10 +624,10 @@ def test_a_phone_shows_two_columns_and_folds_the_charts(opened: Any, page_path: 
     assert one.value("document.querySelector('.row').children.length") == 2
     one.page.tap("summary")
     one.page.tap("#labels button:has-text('tench')")
-    assert one.count() == "10 of 34 pictures"
+    assert one.count() == "10 of 34 images"
 
 
-def test_paper_gets_the_charts_and_many_pictures(opened: Any, page_path: Path) -> None:
+def test_paper_gets_the_charts_and_many_images(opened: Any, page_path: Path) -> None:
     one = opened(page_path, viewport={"width": 794, "height": 400})
     before = one.page.locator(".card").count()
     pdf = one.page.pdf(format="A4")
@@ -647,12 +644,12 @@ def test_paper_gets_the_charts_and_many_pictures(opened: Any, page_path: Path) -
 
 
 def test_what_is_left_out_is_said(opened: Any, tmp_path: Path) -> None:
-    shown = (labelled(f"{i:05}", i % 3, i / 4000, source=b"") for i in range(4000))
-    one = opened(write(tmp_path / "report.html", shown, max_pictures=50))
+    rows = (labelled(f"{i:05}", i % 3, i / 4000, source=b"") for i in range(4000))
+    one = opened(write(tmp_path / "report.html", rows, max_images=50))
     assert one.page.locator(".figure b").first.text_content() == "4,000"
-    assert one.count() == "50 pictures"
+    assert one.count() == "50 images"
     note = str(one.page.locator("#chosen").text_content())
-    assert note.startswith("Pictures of 50 of the 4,000 inputs. The numbers and charts count all")
+    assert note.startswith("Images of 50 of the 4,000 inputs. The numbers and charts count all")
     one.page.click("#labels button:has-text('tench')")
     assert one.count().endswith("; 1,334 inputs have this label")
 
@@ -661,12 +658,12 @@ def test_an_empty_run_is_a_page_too(opened: Any, tmp_path: Path) -> None:
     one = opened(write(tmp_path / "report.html", []))
     assert one.page.locator("#empty").text_content() == "There were no inputs."
     one.page.check("#group")
-    assert one.count() == "0 pictures"
+    assert one.count() == "0 images"
 
 
 def test_only_cards_near_the_window_are_in_the_document(opened: Any, tmp_path: Path) -> None:
-    shown = [labelled(f"{i:05}.png", i % 5, i / 3000, source=b"") for i in range(3000)]
-    one = opened(write(tmp_path / "report.html", shown))
+    rows = [labelled(f"{i:05}.png", i % 5, i / 3000, source=b"") for i in range(3000)]
+    one = opened(write(tmp_path / "report.html", rows))
     assert one.page.locator(".card").count() < 250
     one.page.focus(".card")
     one.page.keyboard.press("End")
@@ -693,13 +690,13 @@ def test_ten_thousand_photos_fit_and_appear_at_once(
 ) -> None:
     photos = sorted((shared_data / "imagenet").glob("*.JPEG"))
     generator = np.random.default_rng(0)
-    shown = (
+    rows = (
         labelled(f"photos/{i // 500:03}/{i:06}_{photos[i % 200].name}", i % 5, score, source=source)
         for i, (score, source) in enumerate(
             zip(generator.random(10_000).tolist(), photos * 50, strict=True)
         )
     )
-    path = write(tmp_path / "report.html", shown)
+    path = write(tmp_path / "report.html", rows)
     assert 10_000_000 < path.stat().st_size < 15_000_000
     start = time.monotonic()
     one = opened(path, viewport={"width": 1440, "height": 900})

@@ -23,7 +23,7 @@ from run_material import (
     save_model,
 )
 from toplabel.errors import RunError, UsageError
-from toplabel.runs.progress import Progress
+from toplabel.runs.summary import Progress
 from toplabel.runs.worker_pool import share_threads
 
 
@@ -147,7 +147,7 @@ def test_nothing_that_no_run_has_written_is_written_over(photos: Path, tmp_path:
         label(photos, tmp_path / "a.csv")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine.txt").write_text("mine")
-    with pytest.raises(RunError, match="holds other files"):
+    with pytest.raises(RunError, match="holds files that are not a run's"):
         label(photos, tmp_path / "folder")
     assert (tmp_path / "a.csv").read_text() == "mine"
     assert label(photos, tmp_path / "a.csv", restart=True).new == 25
@@ -381,7 +381,7 @@ def test_an_image_that_never_ends_is_a_timeout(
 ) -> None:
     kill_with(tmp_path / "hook", "00002.png", "time.sleep(1000)")
     monkeypatch.syspath_prepend(str(tmp_path / "hook"))
-    monkeypatch.setattr("toplabel.runs.subprocess_labeller.STALL_SECONDS", 0.7)
+    monkeypatch.setattr("toplabel.runs.worker_pool.STALL_SECONDS", 0.7)
     toplabel.run(photos, tmp_path / "a.jsonl", threads=2, notify=print, **save_model(tmp_path))
     records = read_jsonl(tmp_path / "a.jsonl")
     assert [r["error"]["code"] for r in records if r["error"]] == ["timeout"]

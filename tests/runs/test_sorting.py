@@ -71,12 +71,12 @@ def test_images_go_to_their_labels_folder(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["copy", "link"])
-def test_placing_twice_changes_nothing(tmp_path: Path, how: str) -> None:
+def test_sorting_twice_changes_nothing(tmp_path: Path, how: str) -> None:
     paths = draw_colours(tmp_path / "photos", 3)
     sorting = Sorting(folder=tmp_path / "sorted", how=how, names=("red", "green", "blue"))  # type: ignore[arg-type]
     entries, classes = [Entry(path) for path in paths], np.array([0, 0, -1], np.int32)
     for _ in range(2):
-        sorting.place(entries, classes)
+        sorting.sort(entries, classes)
         assert sorted(os.listdir(tmp_path / "sorted" / "red")) == ["00000.png", "00001.png"]
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from toplabel.cli.terminal import draw_line, is_terminal, say
 
 if TYPE_CHECKING:
-    from toplabel.runs.progress import Progress
-    from toplabel.runs.summary import RunSummary
+    from toplabel.runs.summary import Progress, RunSummary
 
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0

@@ -1,7 +1,7 @@
-"""The cluster: shards labelled by Ray Data's actors, wherever it has processors.
+"""The cluster: shards labelled by Ray Data's actors, on all its nodes.
 
-Actors send finished parts back, and this process alone writes them: nodes need no folder in common
-for the output, and a run begun here can be finished there, and the other way round.
+Actors send finished parts back, and this process alone writes them: nodes need no shared folder for
+the output, and a run begun on one machine can be finished on a cluster, and the other way round.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.file import open_packed, pack
 from toplabel.errors import RunError
 from toplabel.inference.batch import Settings
-from toplabel.runs.commit import Finished
 from toplabel.runs.entry import Entry
 from toplabel.runs.formats import load_format
 from toplabel.runs.labelling import label_shards
 from toplabel.runs.manifest import Manifest, Shard
-from toplabel.runs.shard_result import Mark
-from toplabel.runs.subprocess_labeller import IsolatedLabeller
-from toplabel.runs.worker_pool import THREADS_OF_PROCESS
-from toplabel.runs.worker_spec import Job
+from toplabel.runs.shard_result import FinishedShard, ShardResult
+from toplabel.runs.worker import WorkerSpec
+from toplabel.runs.worker_pool import THREADS_OF_PROCESS, SubprocessLabeller
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
@@ -41,15 +39,15 @@ ray_data: Any = require("ray.data", extra="ray", purpose="labelling on a cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What an actor is told once.
+class ActorConfig:
+    """What every labelling actor needs to know.
 
     Args:
         bundle: The packed model, as bytes.
-        settings: What is wanted of every prediction.
+        settings: Of every prediction.
         format: Of the parts.
         threads: Processors of each actor.
-        batch_size: Images in one call of the engine; None: its usual number.
+        batch_size: Images in one call of the engine; None: the engine's default.
     """
 
     bundle: bytes
@@ -59,16 +57,16 @@ class Order:
     batch_size: int | None
 
 
-class Shelf:
-    """An actor beside the run that hands out the order, and the entries of each shard."""
+class ShardActor:
+    """An actor beside the run that hands out the config, and the entries of each shard."""
 
-    def __init__(self, order: Order, manifest: Manifest) -> None:
-        self._order = order
+    def __init__(self, config: ActorConfig, manifest: Manifest) -> None:
+        self._config = config
         self._manifest = manifest
 
-    def order(self) -> Order:
-        """What every actor is told."""
-        return self._order
+    def config(self) -> ActorConfig:
+        """What every labelling actor needs to know."""
+        return self._config
 
     def read(self, number: int) -> tuple[Entry, ...]:
         """The entries of the shard of that number."""
@@ -79,35 +77,33 @@ class Shelf:
 class ShardLabeller:
     """An actor that opens the model once and labels shard after shard."""
 
-    def __init__(self, shelf: Any) -> None:
-        self._shelf = shelf
-        self._order = order = ray.get(shelf.order.remote())
-        self._format = load_format(order.format)
+    def __init__(self, shards: Any) -> None:
+        self._shards = shards
+        self._config = config = ray.get(shards.config.remote())
+        self._format = load_format(config.format)
         with tempfile.TemporaryDirectory(prefix="toplabel-") as folder:
             path = Path(folder, "model.toplabel")
-            path.write_bytes(order.bundle)
+            path.write_bytes(config.bundle)
             bundle = open_packed(path)  # its program goes into this node's cache
-        job = Job.of(bundle, order.settings, threads=order.threads, batch_size=order.batch_size)
-        self._labeller = IsolatedLabeller(job, notify=print)
+        spec = WorkerSpec.of(
+            bundle, config.settings, threads=config.threads, batch_size=config.batch_size
+        )
+        self._labeller = SubprocessLabeller(spec, notify=print)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The numbers of shards in; numbers, parts and marks out."""
+        """Numbers of shards in; numbers, parts and results out."""
         finished = [self._finish(int(number)) for number in batch["item"]]
         return {
             "number": np.array([one.shard.number for one in finished], np.int64),
             "part": np.array([one.part for one in finished], object),
-            "mark": np.array([one.mark.to_bytes() for one in finished], object),
+            "result": np.array([one.result.to_bytes() for one in finished], object),
         }
 
-    def _finish(self, number: int) -> Finished:
-        shard = Shard(number, ray.get(self._shelf.read.remote(number)))
-        ((_, outcomes),) = label_shards(self._labeller, [shard], _nobody)
-        scores = self._order.settings.all_scores
-        return Finished.of(shard, outcomes, self._format, all_scores=scores)
-
-
-def _nobody(outcomes: object) -> None:
-    """Nobody watches single images from afar."""
+    def _finish(self, number: int) -> FinishedShard:
+        shard = Shard(number, ray.get(self._shards.read.remote(number)))
+        ((_, outcomes),) = label_shards(self._labeller, [shard], lambda outcomes: None)
+        scores = self._config.settings.all_scores
+        return FinishedShard.of(shard, outcomes, self._format, all_scores=scores)
 
 
 def finish_on_ray(
@@ -119,38 +115,38 @@ def finish_on_ray(
     format: str,
     batch_size: int | None,
     notify: Callable[[str], None],
-) -> Iterator[Finished]:
-    """The shards of these numbers, finished, in the order in which they come.
+) -> Iterator[FinishedShard]:
+    """The shards of these numbers, finished, as they come.
 
-    An actor that dies with its node costs the shards that it had: Ray gives them to another one.
+    An actor that dies with its node costs the shards that it had: Ray gives them to another.
 
     Args:
         bundle: The model.
-        settings: What is wanted of every prediction.
-        manifest: That of the run; it is read on this machine alone.
+        settings: Of every prediction.
+        manifest: Of the run; it is read on this machine alone.
         pending: Numbers of shards, ascending.
         format: Of the parts.
-        batch_size: Images in one call of the engine; None: its usual number.
+        batch_size: Images in one call of the engine; None: the engine's default.
         notify: Called with one line of text about the cluster.
 
     Raises:
-        RunError: The cluster cannot be reached, or it gave up.
+        RunError: The cluster cannot be reached, or it failed.
     """
     with _connected(notify), _packed(bundle) as content:
         threads, most = _plan()
-        order = Order(
+        config = ActorConfig(
             bundle=content,
             settings=settings,
             format=format,
             threads=threads,
             batch_size=batch_size,
         )
-        shelf = _open_shelf(order, manifest)
+        shards = _start_shard_actor(config, manifest)
         rows = (
             ray_data.from_items(list(pending), override_num_blocks=len(pending))
             .map_batches(
                 ShardLabeller,
-                fn_constructor_args=(shelf,),
+                fn_constructor_args=(shards,),
                 batch_size=1,
                 num_cpus=threads,
                 compute=ray_data.ActorPoolStrategy(min_size=1, max_size=most),
@@ -160,13 +156,13 @@ def finish_on_ray(
         try:
             for row in rows:
                 number = int(row["number"])
-                mark = Mark.from_bytes(row["mark"])
-                assert mark is not None
+                result = ShardResult.from_bytes(row["result"])
+                assert result is not None
                 (shard,) = manifest.read_shards([number])
-                yield Finished(shard, row["part"], mark)
+                yield FinishedShard(shard, row["part"], result)
         except ray.exceptions.RayError as error:
             first = str(error).strip().splitlines()[-1]
-            raise RunError(f"Ray gave up: {first}; what is done is kept") from error
+            raise RunError(f"Ray failed: {first}; what is done is kept") from error
 
 
 @contextmanager
@@ -174,7 +170,7 @@ def _connected(notify: Callable[[str], None]) -> Iterator[None]:
     """A cluster: that of RAY_ADDRESS, one that runs on this machine, or a local one for this run.
 
     Raises:
-        RunError: There is an address, and nobody answers.
+        RunError: There is an address, and no cluster at it.
     """
     ray_data.DataContext.get_current().enable_progress_bars = False  # the run has its own
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -196,7 +192,7 @@ def _connect(address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is not None:
-            _knock(address)
+            _check_port(address)
             ray.init(address=address, **quiet)
             return
         with suppress(ConnectionError):
@@ -210,16 +206,16 @@ def _connect(address: str | None) -> None:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise RunError(
-            f"cannot reach the Ray cluster at {address or 'this machine'}: {error}; RAY_ADDRESS"
-            " says where it is, without it one is started here"
+            f"cannot reach the Ray cluster at {address or 'this machine'}: {error}; set"
+            " RAY_ADDRESS to its address, or unset it to start one on this machine"
         ) from error
 
 
-def _knock(address: str) -> None:
-    """Fail in seconds where nobody listens; Ray itself waits for minutes.
+def _check_port(address: str) -> None:
+    """Fail in seconds where nothing listens; Ray itself waits for minutes.
 
     Raises:
-        OSError: There is no such host, or nobody listens there.
+        OSError: There is no such host, or nothing listens there.
     """
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon and port.isdigit():
@@ -244,15 +240,16 @@ def _plan() -> tuple[int, int]:
     nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
     working = [cpus for cpus in nodes if cpus]
     if not working:
-        raise RunError("the Ray cluster has no node with a processor; start one: ray start")
+        raise RunError("the Ray cluster has no node with a processor; start one with `ray start`")
     threads = min(THREADS_OF_PROCESS, *working)
     return threads, sum(cpus // threads for cpus in working)
 
 
-def _open_shelf(order: Order, manifest: Manifest) -> Any:
-    """The shelf, on the node that this process is on, where the manifest's files are."""
+def _start_shard_actor(config: ActorConfig, manifest: Manifest) -> Any:
+    """The shard actor, on the node that this process is on, where the manifest's files are."""
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
     options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1}
-    return ray.remote(Shelf).options(**options, max_task_retries=-1).remote(order, manifest)
+    actor = ray.remote(ShardActor).options(**options, max_task_retries=-1)
+    return actor.remote(config, manifest)

@@ -25,10 +25,10 @@ _IN_WORDS = {
 
 
 def fingerprint(classifier: Classifier, settings: Settings) -> dict[str, Any]:
-    """The model, its weights, recipe and labels, the options, and the version of toplabel.
+    """The model, its weights, preprocessing and labels, the options, and toplabel's version.
 
-    How the arithmetic is spread (engine, device, threads) stands outside: engines were checked
-    against each other, and a run may go on elsewhere.
+    How the arithmetic is spread (engine, device, threads) is left out: engines were checked
+    against each other, and a run may resume elsewhere.
     """
     bundle = classifier.bundle
     options = asdict(settings)
@@ -47,17 +47,17 @@ def fingerprint(classifier: Classifier, settings: Settings) -> dict[str, Any]:
 
 
 def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str) -> None:
-    """Stop where a run would go on with something else than it was begun with.
+    """Refuse to resume a run with something else than it was begun with.
 
     Raises:
-        RunError: It names the first difference.
+        RunError: Names the first difference.
     """
     for name in (*now, *begun):
         if begun.get(name) != now.get(name):
             raise RunError(
                 f"{output!r} was begun with another {_IN_WORDS.get(name, name)}:"
                 f" {_shown(begun.get(name), now.get(name))};"
-                " write to another output, or begin this one anew with --restart"
+                " write to another output, or start over with --restart"
             )
 
 

@@ -1,32 +1,73 @@
-"""Labelling: chunks of entries in, their outcomes out, in order, memory bounded."""
+"""Labelling: batches of entries in, their outcomes out, in order and in bounded memory."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from toplabel._internal.ordered_map import chunked, ordered_map
-from toplabel.inference.batch import Settings
-from toplabel.inference.predictor import Predictor
+from toplabel.errors import ImageError
+from toplabel.inference.prediction import Prediction
 from toplabel.runs.entry import Entry
-from toplabel.runs.manifest import Shard
-from toplabel.runs.outcome import Outcome, label_entries
+from toplabel.runs.readers.inputs import open_source, stamp
 
-Chunk = Sequence[Entry]
-Seen = Callable[[Sequence[Outcome]], None]
+if TYPE_CHECKING:
+    from toplabel.inference.batch import Numbered, Settings
+    from toplabel.inference.predictor import Predictor
+    from toplabel.runs.manifest import Shard
+
+Batch = Sequence[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The prediction for one entry, and the state of its file just before it was read.
+
+    `size` in bytes and `mtime_ns`, the time of its last change; both -1 where they are unknown.
+    """
+
+    prediction: Prediction
+    size: int = -1
+    mtime_ns: int = -1
+
+    @classmethod
+    def failed(cls, entry: Entry, error: ImageError, *, model: str) -> Outcome:
+        """The outcome of an entry that could not be labelled."""
+        return cls(Prediction.failed(entry.name, model, error), *(stamp(entry) or (-1, -1)))
+
+
+OnOutcomes = Callable[[Sequence[Outcome]], None]
+
+
+def label_entries(
+    entries: Batch, label: Callable[[Sequence[Numbered]], list[Prediction]], *, model: str
+) -> list[Outcome]:
+    """One outcome for each entry, in order, whatever happens to it."""
+    stamps = [stamp(entry) or (-1, -1) for entry in entries]
+    readable = [(i, open_source(e)) for i, e in enumerate(entries) if e.problem is None]
+    predictions = iter(label(readable) if readable else ())
+    return [
+        Outcome(next(predictions), *found)
+        if entry.problem is None
+        else Outcome.failed(
+            entry, ImageError(entry.problem.code, entry.problem.message), model=model
+        )
+        for entry, found in zip(entries, stamps, strict=True)
+    ]
 
 
 class Labeller(Protocol):
-    """What labels chunks: in this process, or in one that it looks after."""
+    """Labels batches: in this process, or in one that it looks after."""
 
     @property
-    def chunk_size(self) -> int:
-        """How many entries a chunk has best."""
+    def batch_size(self) -> int:
+        """The best number of entries in a batch."""
 
-    def label(self, chunks: Iterable[Chunk]) -> Iterator[list[Outcome]]:
-        """The outcomes of each chunk, in order; chunks are taken a few ahead."""
+    def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
+        """The outcomes of each batch, in order; batches are taken a few ahead."""
 
     def close(self) -> None:
         """End it."""
@@ -42,14 +83,14 @@ class LocalLabeller:
         )
 
     @property
-    def chunk_size(self) -> int:
-        """How many entries a chunk has best."""
+    def batch_size(self) -> int:
+        """The best number of entries in a batch."""
         return self._many.chunk_size
 
-    def label(self, chunks: Iterable[Chunk]) -> Iterator[list[Outcome]]:
-        """The outcomes of each chunk, in order."""
+    def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
+        """The outcomes of each batch, in order."""
         work = partial(label_entries, label=self._many.label, model=self._predictor.name)
-        for outcomes in ordered_map(work, chunks, workers=self._many.workers):
+        for outcomes in ordered_map(work, batches, workers=self._many.workers):
             self._predictor.pass_warnings_on()
             yield outcomes
 
@@ -58,29 +99,29 @@ class LocalLabeller:
 
 
 def label_shards(
-    labeller: Labeller, shards: Iterable[Shard], seen: Seen
+    labeller: Labeller, shards: Iterable[Shard], on_outcomes: OnOutcomes
 ) -> Iterator[tuple[Shard, list[Outcome]]]:
     """Each shard with its outcomes, in order; the next one is begun before the last has ended.
 
-    Chunks never cross the border of a shard, so that the engine sees the same batches whether a
-    run is resumed or not, and gives the same values.
+    Batches never cross the border of a shard, so that the engine sees the same batches whether a
+    run was interrupted or not, and gives the same values.
 
     Args:
-        labeller: What labels.
+        labeller: Labels the batches.
         shards: Taken as they are needed.
-        seen: Called with the outcomes of each chunk.
+        on_outcomes: Called with the outcomes of each batch.
     """
     begun: deque[Shard] = deque()
 
-    def chunks() -> Iterator[Chunk]:
+    def batches() -> Iterator[Batch]:
         for shard in shards:
             begun.append(shard)
-            yield from chunked(shard.entries, labeller.chunk_size)
+            yield from chunked(shard.entries, labeller.batch_size)
 
     outcomes: list[Outcome] = []
-    for some in labeller.label(chunks()):
+    for some in labeller.label(batches()):
         outcomes += some
-        seen(some)
+        on_outcomes(some)
         if len(outcomes) == len(begun[0].entries):
             yield begun.popleft(), outcomes
             outcomes = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from toplabel.errors import UsageError
-from toplabel.runs.progress import Progress
+from toplabel.runs.summary import Progress
 
 Place = Literal["here", "ray"]
 

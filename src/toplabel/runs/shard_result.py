@@ -1,4 +1,7 @@
-"""Mark: what is remembered of a finished shard. That it exists says that its part is whole."""
+"""Finished shards: committed to disk, found again when a run resumes, counted, merged, reported.
+
+That a shard's result exists means that its part is complete.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,35 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toplabel._internal import platform
 from toplabel.inference.prediction import Failure
-from toplabel.runs.outcome import Outcome
+from toplabel.labels.labels import Labels
+from toplabel.runs.formats import Format
+from toplabel.runs.labelling import Outcome
+from toplabel.runs.manifest import Shard
+from toplabel.runs.readers.inputs import open_source, stamp
+from toplabel.runs.state import State
+from toplabel.runs.summary import LabelCount
+
+if TYPE_CHECKING:
+    from toplabel.runs.report.selection import ReportRow
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 KEPT = 3
-"""How many of an input's best classes a mark remembers."""
+"""How many of an input's best classes a result has."""
 
 _COLUMNS = {
     "indices": ("<i4", KEPT),
@@ -28,11 +46,14 @@ _COLUMNS = {
     "sizes": ("<i8", 1),
     "mtimes": ("<i8", 1),
 }
-"""The arrays in a mark's file: their types, and values of each row."""
+"""The arrays in a result's file: their types, and values of each row."""
+
+_AHEAD = 2
+"""Finished shards that may wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class ShardResult:
     """The outcomes of one shard of n entries, in order, without their names.
 
     Args:
@@ -40,9 +61,9 @@ class Mark:
         indices: (n, 3), int32: the best classes, best first; -1 where there are none.
         scores: (n, 3), float32, in [0, 1].
         unsure: (n,), bool.
-        sizes: (n,), int64: bytes of each input when it was read; -1 where that is not known.
+        sizes: (n,), int64: bytes of each input when it was read; -1 where that is unknown.
         mtimes: (n,), int64: the same for the time of its last change, in ns.
-        failures: Why the failed ones failed, by their place.
+        failures: Why inputs failed, by their number in the shard.
     """
 
     part_bytes: int
@@ -58,16 +79,16 @@ class Mark:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], *, part_bytes: int) -> Self:
-        """The mark of a shard with these outcomes."""
+        """The result of a shard with these outcomes."""
         predictions = [outcome.prediction for outcome in outcomes]
         indices = np.full((len(outcomes), KEPT), -1, np.int32)
         scores = np.zeros((len(outcomes), KEPT), np.float32)
-        for place, prediction in enumerate(predictions):
+        for row, prediction in enumerate(predictions):
             best = [(c.index, c.score) for c in (prediction.top or ())[:KEPT]]
             if not best and prediction.index is not None and prediction.score is not None:
                 best = [(prediction.index, prediction.score)]  # multi-label, none reaches it
             for rank, (index, score) in enumerate(best):
-                indices[place, rank], scores[place, rank] = index, score
+                indices[row, rank], scores[row, rank] = index, score
         return cls(
             part_bytes=part_bytes,
             indices=indices,
@@ -80,7 +101,7 @@ class Mark:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The mark in a file; None where there is none, or a damaged one."""
+        """The result in a file; None where there is none, or a damaged one."""
         try:
             return cls.from_bytes(path.read_bytes())
         except OSError:
@@ -88,10 +109,10 @@ class Mark:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self | None:
-        """The mark that `to_bytes` wrote; None where it is damaged."""
-        heading, _, packed = content.partition(b"\n")
+        """The result that `to_bytes` wrote; None where it is damaged."""
+        header, _, packed = content.partition(b"\n")
         try:
-            known = json.loads(heading)
+            known = json.loads(header)
             rows, raw = known["rows"], zlib.decompress(packed)  # which ends in a checksum
             arrays, at = {}, 0
             for name, (dtype, width) in _COLUMNS.items():
@@ -99,14 +120,14 @@ class Mark:
                 values = np.frombuffer(raw[at : at + size], dtype)
                 arrays[name] = values.reshape(rows, width) if width > 1 else values
                 at += size
-            failures = {place: Failure(code, text) for place, code, text in known["failures"]}
+            failures = {row: Failure(code, text) for row, code, text in known["failures"]}
             return cls(part_bytes=known["part_bytes"], failures=failures, **arrays)
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             return None
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the arrays one after the other, compressed."""
-        heading = {
+        header = {
             "part_bytes": self.part_bytes,
             "rows": len(self),
             "failures": [[i, f.code, f.message] for i, f in self.failures.items()],
@@ -115,7 +136,7 @@ class Mark:
             np.ascontiguousarray(getattr(self, name), dtype).tobytes()
             for name, (dtype, _) in _COLUMNS.items()
         )
-        return json.dumps(heading).encode() + b"\n" + zlib.compress(raw, 1)
+        return json.dumps(header).encode() + b"\n" + zlib.compress(raw, 1)
 
     def write(self, path: Path) -> None:
         """Write it at once. Not fsynced: one that is lost costs its shard again, no more.
@@ -130,3 +151,181 @@ class Mark:
         finally:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedShard:
+    """A shard whose entries all have an outcome: the content of its part, and its result."""
+
+    shard: Shard
+    part: bytes
+    result: ShardResult
+
+    @classmethod
+    def of(
+        cls, shard: Shard, outcomes: list[Outcome], encoding: Format, *, all_scores: bool
+    ) -> FinishedShard:
+        """The shard with these outcomes, encoded."""
+        part = encoding.encode(outcomes, all_scores=all_scores)
+        return cls(shard, part, ShardResult.of(outcomes, part_bytes=len(part)))
+
+
+def commit(state: State, finished: FinishedShard) -> None:
+    """Write a shard's part, durably, and then its result.
+
+    Raises:
+        OSError: The disk is full, or may not be written to.
+    """
+    path = state.output.part(finished.shard.number)
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_bytes(finished.part)
+    platform.replace_file(aside, path)
+    finished.result.write(state.result(finished.shard.number))
+
+
+def in_background(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(work, items)` on a thread of its own, so that taking items goes on meanwhile.
+
+    Raises:
+        Exception: From `work`, at the latest at the end. All work that was begun is done.
+    """
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="toplabel-commit") as executor:
+        for item in items:
+            pending.append(executor.submit(work, item))
+            while pending and (len(pending) > _AHEAD or pending[0].done()):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def read_results(
+    state: State, *, check_inputs: bool = False
+) -> Iterator[tuple[int, ShardResult | None]]:
+    """The number of each shard, and its result where it is done; one at a time is held.
+
+    Args:
+        state: Of the run to resume.
+        check_inputs: A shard with an input that has changed in size or time is not done.
+    """
+    for number in range(state.manifest.shards):
+        result = ShardResult.read(state.result(number))
+        try:
+            if result and state.output.part(number).stat().st_size != result.part_bytes:
+                result = None  # torn
+        except OSError:
+            result = None
+        if result is not None and check_inputs:
+            (shard,) = state.manifest.read_shards([number])
+            result = result if _is_current(shard, result) else None
+        yield number, result
+
+
+def _is_current(shard: Shard, result: ShardResult) -> bool:
+    """Whether every input has the size and time that it had when it was read.
+
+    Where these were unknown then, nothing can have changed.
+    """
+    rows = zip(shard.entries, result.sizes.tolist(), result.mtimes.tolist(), strict=True)
+    return all(
+        mtime < 0 or (stamp(entry) or (-1, -1)) == (size, mtime) for entry, size, mtime in rows
+    )
+
+
+class Tally:
+    """Counts results.
+
+    Args:
+        labels: The model's.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._counts = np.zeros(len(labels), np.int64)
+        self._errors: Counter[str] = Counter()
+        self.rows = 0
+        self.unsure = 0
+
+    @property
+    def failed(self) -> int:
+        """How many inputs have an error."""
+        return self._errors.total()
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Inputs by error code, the most frequent first."""
+        return dict(self._errors.most_common())
+
+    @property
+    def labels(self) -> tuple[LabelCount, ...]:
+        """Inputs by label, the most frequent first."""
+        order = np.argsort(-self._counts, kind="stable")
+        return tuple(
+            LabelCount(self._labels[int(i)], int(i), int(self._counts[i]))
+            for i in order[: np.count_nonzero(self._counts)]
+        )
+
+    def add(self, result: ShardResult) -> None:
+        """Count one shard's outcomes."""
+        best = result.indices[:, 0]
+        self._counts += np.bincount(best[best >= 0], minlength=len(self._counts))
+        self._errors.update(failure.code for failure in result.failures.values())
+        self.rows += len(result)
+        self.unsure += int(result.unsure.sum())
+
+
+def is_merged(state: State) -> bool:
+    """Whether the file is there as the run has written it last, with all parts."""
+    return state.merged is not None and state.merged == _facts(state)
+
+
+def was_changed(state: State) -> bool:
+    """Whether somebody else has changed the file since the run wrote it."""
+    before, now = state.merged, _facts(state)
+    return before is not None and now is not None and {**before, "parts": 0} != {**now, "parts": 0}
+
+
+def merge_parts(state: State, encoding: Format) -> None:
+    """Write the single file from all parts, at once and durably.
+
+    Raises:
+        OSError: There is no room, or it may not be written.
+    """
+    output = state.output
+    state.remember_merged(None)
+    parts = [output.part(number) for number in range(state.manifest.shards)]
+    aside = output.state / f"joined.{output.format}.tmp"
+    try:
+        encoding.merge(parts, aside)
+        platform.replace_file(aside, output.path)
+    finally:
+        aside.unlink(missing_ok=True)
+    state.remember_merged(_facts(state))
+
+
+def _facts(state: State) -> dict[str, Any] | None:
+    try:
+        status = state.output.path.stat()
+    except OSError:
+        return None
+    parts = state.manifest.shards
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "parts": parts}
+
+
+def report_rows(state: State) -> Iterator[ReportRow]:
+    """Every input of a finished run, in the order of its records; a shard at a time is held."""
+    from toplabel.runs.report.selection import ReportRow  # only a run with a report needs it
+
+    for shard in state.manifest.read_shards(range(state.manifest.shards)):
+        result = ShardResult.read(state.result(shard.number))
+        assert result is not None, "a finished run has all its results"
+        rows = zip(shard.entries, result.indices.tolist(), result.scores.tolist(), strict=True)
+        for row, (entry, indices, scores) in enumerate(rows):
+            best = zip(indices, scores, strict=True)
+            yield ReportRow(
+                name=entry.name,
+                source=open_source(entry),
+                top=tuple((index, score) for index, score in best if index >= 0),
+                unsure=bool(result.unsure[row]),
+                error=result.failures.get(row),
+            )

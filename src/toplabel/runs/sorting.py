@@ -20,7 +20,7 @@ from toplabel.errors import ImageError, UsageError
 from toplabel.image.paths import is_url
 from toplabel.labels.labels import Labels
 from toplabel.runs.entry import Entry
-from toplabel.runs.readers import open_source
+from toplabel.runs.readers.inputs import open_source
 
 _UNSAFE = frozenset('/\\:*?"<>|')
 _LONGEST_FOLDER, _LONGEST_FILE = 100, 200
@@ -32,7 +32,7 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul"}) | {
 def folder_names(labels: Labels) -> tuple[str, ...]:
     """A folder's name for each class, all of them different, also where case does not count.
 
-    What a file system does not take becomes "_". Classes whose names would be one folder, and
+    What file systems do not allow becomes "_". Classes whose names would be one folder, and
     those without a usable name, get their index at the end: "crane-134" and "crane-517".
     """
     names = [_safe(label) for label in labels]
@@ -76,26 +76,26 @@ class Sorting:
         return None
 
     @property
-    def place_name(self) -> str:
-        """Where and how, for the run's memory."""
+    def target(self) -> str:
+        """Where and how, for the run's state."""
         return f"{self.how} {os.path.abspath(self.folder)}"
 
     def check(self, entries: Sequence[Entry]) -> None:
-        """Stop where there is nothing that a link could lead to.
+        """Refuse to link to what is not a local file.
 
         Raises:
-            UsageError: An input is no file of this machine.
+            UsageError: An input is not a local file.
         """
         if self.how == "copy":
             return
         for entry in entries:
             if entry.problem is None and (entry.kind != "path" or is_url(entry.name)):
                 raise UsageError(
-                    f"got --link-to for {entry.name!r}, which is no file of its own here; use"
-                    " --copy-to"
+                    f"cannot link to {entry.name!r}, which is not a local file; use --copy-to"
+                    " instead of --link-to"
                 )
 
-    def place(self, entries: Sequence[Entry], classes: NDArray[np.int32]) -> None:
+    def sort(self, entries: Sequence[Entry], classes: NDArray[np.int32]) -> None:
         """Copy or link the images of a shard; what is there already stays as it is.
 
         Args:
@@ -103,8 +103,10 @@ class Sorting:
             classes: (n,): the index of each one's best class; -1 where it has none.
 
         Raises:
+            UsageError: An input cannot be linked to.
             OSError: The folder cannot be written to.
         """
+        self.check(entries)
         for entry, index in zip(entries, classes.tolist(), strict=True):
             if index < 0:
                 continue
@@ -126,7 +128,7 @@ def _safe(name: str) -> str:
 
 
 def _unused(name: str, index: int, taken: set[str]) -> str:
-    """`name-index`, or with more dashes where another class is called so."""
+    """`name-index`, or with more dashes where another class has that name."""
     found = f"{name}-{index}"
     while found.casefold() in taken:
         found = found.replace(f"-{index}", f"--{index}")
@@ -135,7 +137,7 @@ def _unused(name: str, index: int, taken: set[str]) -> str:
 
 
 def _targets(name: str, folder: Path) -> tuple[Path, Path]:
-    """What an image is called there: as it is; where another has that name, with a hash behind."""
+    """Its file name there: its own; where another has that name, with a hash at the end."""
     base = name.rpartition("#")[2].rstrip("/").rpartition("/")[2] or "image"
     stem, suffix = os.path.splitext(base)
     while len(os.fsencode(stem)) > _LONGEST_FILE:

@@ -1,9 +1,9 @@
-"""State: what a run remembers beside its parts, so that it can go on wherever it was stopped.
+"""The output of a run, and its state beside the parts, from which it resumes.
 
-_toplabel/run.json     what it was begun with, its generations of inputs, what was joined
+_toplabel/run.json     what it was begun with, its generations of inputs, what was merged
 _toplabel/inputs/      the manifest
-_toplabel/done/        a mark for each finished shard
-_toplabel/lock         held while somebody works on it
+_toplabel/done/        a result for each finished shard
+_toplabel/lock         held while a run works on it
 """
 
 from __future__ import annotations
@@ -14,18 +14,88 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from toplabel._internal import platform
 from toplabel._internal.json_file import read_json, write_json
 from toplabel.errors import RunError, UsageError
-from toplabel.runs.additions import copy_new, find_additions
 from toplabel.runs.entry import Entry
 from toplabel.runs.fingerprint import check_same
-from toplabel.runs.manifest import Generation, Listing, Manifest, write_listing
-from toplabel.runs.output import Output
+from toplabel.runs.formats import FORMATS, check_format
+from toplabel.runs.manifest import (
+    Generation,
+    Listing,
+    Manifest,
+    copy_new,
+    find_additions,
+    write_listing,
+)
 
 SCHEMA = 1
+STATE_NAME = "_toplabel"
+_SUFFIXES = {".ndjson": "jsonl", **{f".{name}": name for name in FORMATS}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where records go: a file that appears whole, or a folder of parts.
+
+    Args:
+        path: As the user named it.
+        format: "parquet", "csv" or "jsonl".
+        parts: The folder of parts: `path` itself, or for a single file `.NAME.run` beside it.
+        is_file: Whether the parts are merged into one file at `path`.
+    """
+
+    path: Path
+    format: str
+    parts: Path
+    is_file: bool
+
+    @property
+    def state(self) -> Path:
+        """The run's state; readers of tables leave out folders that begin with _."""
+        return self.parts / STATE_NAME
+
+    def part(self, number: int) -> Path:
+        """The file of one shard's records."""
+        return self.parts / f"part-{number:06d}.{self.format}"
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], *, format: str | None = None) -> Self:
+        """The output that a user names: `labels.parquet`, or a folder.
+
+        Args:
+            path: A file with one of the suffixes .parquet, .csv and .jsonl; else a folder: one
+                that exists, or a name that ends in a slash or has no suffix.
+            format: Of the parts in a folder; by default Parquet.
+
+        Raises:
+            UsageError: It is neither, or `format` contradicts the suffix.
+        """
+        text = os.fspath(path)
+        if "://" in text:
+            raise UsageError(
+                f"got the output {text!r}; expected a file or folder on this machine: write there,"
+                " then copy it"
+            )
+        target = Path(text)
+        suffix = target.suffix.lower()
+        if text.endswith("/") or os.path.isdir(text) or not os.path.splitext(text)[1]:
+            known = check_format(format or "parquet")
+            return cls(path=target, format=known, parts=target, is_file=False)
+        if suffix not in _SUFFIXES:
+            raise UsageError(
+                f"got the output {text!r}; expected a file with the suffix {', '.join(_SUFFIXES)},"
+                " or a folder: a name without suffix, or with a slash at its end"
+            )
+        if format not in (None, _SUFFIXES[suffix]):
+            raise UsageError(
+                f"got the format {format!r} for {text!r}; leave the format out, the suffix of the"
+                " file sets it"
+            )
+        parts = target.with_name(f".{target.name}.run")
+        return cls(path=target, format=_SUFFIXES[suffix], parts=parts, is_file=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +107,7 @@ class Changes:
 
 
 class State:
-    """The memory of one run. Comes from `open_state`, and only one process has it at a time."""
+    """The state of one run. Comes from `open_state`, and only one process has it at a time."""
 
     def __init__(self, output: Output, content: dict[str, Any]) -> None:
         self.output = output
@@ -46,13 +116,13 @@ class State:
         self.manifest = Manifest(output.state / "inputs", generations)
 
     @property
-    def joined(self) -> dict[str, Any] | None:
+    def merged(self) -> dict[str, Any] | None:
         """Of a single file: its size, time and number of parts when it was written."""
         found = self._content["joined"]
         return found if isinstance(found, dict) else None
 
-    def remember_joined(self, facts: dict[str, Any] | None) -> None:
-        """Keep what `joined` gives from now on.
+    def remember_merged(self, facts: dict[str, Any] | None) -> None:
+        """Store what `merged` gives from now on.
 
         Raises:
             OSError: It cannot be written.
@@ -60,33 +130,33 @@ class State:
         self._content["joined"] = facts
         self._save()
 
-    def is_sorted(self, place: str) -> bool:
-        """Whether the images of all finished shards lie in that place."""
-        return place in self._content.get("sorted", ())
+    def is_sorted(self, target: str) -> bool:
+        """Whether the images of all finished shards are in that target folder."""
+        return target in self._content.get("sorted", ())
 
-    def remember_sorted(self, place: str) -> None:
-        """Keep that they do; those of later shards are put there before these are marked.
+    def remember_sorted(self, target: str) -> None:
+        """Store that they are; those of later shards are put there before these are committed.
 
         Raises:
             OSError: It cannot be written.
         """
-        self._content["sorted"] = [*self._content.get("sorted", ()), place]
+        self._content["sorted"] = [*self._content.get("sorted", ()), target]
         self._save()
 
-    def mark(self, number: int) -> Path:
-        """The file of one shard's mark."""
+    def result(self, number: int) -> Path:
+        """The file of one shard's result."""
         return self.output.state / "done" / f"{number:06d}.mark"
 
     def list_inputs(self, entries: Iterable[Entry], *, shard_size: int | None) -> Changes:
-        """Take a listing: all of it at the first time, later what is new in it.
+        """Take a listing: all of it the first time, later what is new in it.
 
         Raises:
-            UsageError: A reader found nothing, or a picture of an archive lies elsewhere now.
-            RunError: None of the inputs can be read, or none is one of this run's.
+            UsageError: A reader found nothing.
+            RunError: None of the inputs can be read, none is one of this run's, or an image lies
+                elsewhere in its archive now.
             OSError: The disk is full.
         """
-        folder = self.output.state / "inputs"
-        listed = folder / "listing.tmp"
+        listed = self.output.state / "inputs" / "listing.tmp"
         try:
             listing = write_listing(entries, listed)
             if self._content["listing"] == asdict(listing):
@@ -113,12 +183,12 @@ class State:
         if found.missing == known:
             raise RunError(
                 f"{str(self.output.path)!r} holds a run over other inputs: none of its {known:,} is"
-                " among these; write to another output, or begin this one anew with --restart"
+                " among these; write to another output, or start over with --restart"
             )
         if found.moved is not None:
             raise RunError(
-                f"{found.moved!r} has another place in its file than when this run began: the file"
-                " was written anew; begin the run anew with --restart"
+                f"{found.moved!r} is elsewhere in its file than when this run began: the file was"
+                " rewritten; start over with --restart"
             )
         addition = listed.with_name("addition.tmp")
         copy_new(listed, found.is_new, addition)
@@ -140,19 +210,19 @@ def open_state(
         restart: Remove what an earlier run has done.
 
     Raises:
-        RunError: Somebody else writes there now, it was begun with something else, or what
-            stands there is no run's.
+        RunError: Another run writes there now, it was begun with something else, or what is there
+            is not a run's.
         OSError: It cannot be written to.
     """
-    _check_place(output, restart=restart)
+    _check_output(output, restart=restart)
     is_ours = not output.parts.exists()
     for folder in ("inputs", "done"):
         (output.state / folder).mkdir(parents=True, exist_ok=True)
     with platform.lock_file(output.state / "lock", wait=False) as held:
         if held is False:
             raise RunError(
-                f"another run is writing to {str(output.path)!r} at this moment; wait for it, or"
-                " write to another output"
+                f"another run is writing to {str(output.path)!r} right now; wait for it, or write"
+                " to another output"
             )
         if restart:
             _clear(output)
@@ -169,46 +239,48 @@ def _read_content(output: Output, fingerprint: dict[str, Any]) -> dict[str, Any]
     path = output.state / "run.json"
     content = read_json(path)
     if content is None and path.exists():
-        raise RunError(f"{str(path)!r} is damaged; begin the run anew with --restart")
+        raise RunError(f"{str(path)!r} is damaged; start over with --restart")
     if content is None:
         content = {"schema": SCHEMA, "format": output.format, "fingerprint": fingerprint}
         content |= {"generations": [], "listing": None, "joined": None}
     if content.get("schema") != SCHEMA:
         raise RunError(
             f"{str(output.path)!r} was begun by another version of toplabel (schema"
-            f" {content.get('schema')!r}); begin the run anew with --restart"
+            f" {content.get('schema')!r}); start over with --restart"
         )
     if content["format"] != output.format:
         raise RunError(
             f"{str(output.path)!r} has parts in the format {content['format']!r}; got"
-            f" {output.format!r}; use the same, or begin anew with --restart"
+            f" {output.format!r}; use the same format, or start over with --restart"
         )
     check_same(content["fingerprint"], fingerprint, output=str(output.path))
     return content
 
 
-def _check_place(output: Output, *, restart: bool) -> None:
-    """Refuse to write over what no run has written."""
+def _check_output(output: Output, *, restart: bool) -> None:
+    """Refuse to overwrite what no run has written."""
     known = (output.state / "run.json").exists() or (output.state / "lock").exists()
     if output.is_file and output.path.is_dir():
         raise UsageError(f"got the output {str(output.path)!r}, which is a folder; expected a file")
     if output.is_file and os.path.lexists(output.path) and not known and not restart:
         raise RunError(
-            f"{str(output.path)!r} exists, and there is no run beside it to go on with; name"
-            " another output, or replace it with --restart"
+            f"{str(output.path)!r} exists, and there is no run beside it to resume; name another"
+            " output, or replace it with --restart"
         )
     if not output.is_file and output.path.exists() and not known:
         if not output.path.is_dir():
-            raise UsageError(f"got the output {str(output.path)!r}, which is a file, as a folder")
+            raise UsageError(
+                f"got the output {str(output.path)!r}, which is a file; expected a folder"
+            )
         if any(output.path.iterdir()):
             raise RunError(
-                f"the folder {str(output.path)!r} holds other files than a run's; name a new or"
+                f"the folder {str(output.path)!r} holds files that are not a run's; name a new or"
                 " empty one"
             )
 
 
 def _clear(output: Output) -> None:
-    """Remove the parts and what is remembered of them; the lock stays, as it is held."""
+    """Remove the parts and their state; the lock stays, as it is held."""
     (output.state / "run.json").unlink(missing_ok=True)  # first: without it nothing is known
     for part in output.parts.glob("part-*"):
         part.unlink()
@@ -218,10 +290,10 @@ def _clear(output: Output) -> None:
 
 
 def _remove_leftovers(output: Output) -> None:
-    """What a run that was killed had half written."""
+    """Remove what a run that was killed had half written."""
     inputs, done = output.state / "inputs", output.state / "done"
-    places = ((output.parts, ".part-*"), (output.state, ".*"), (inputs, "*.tmp"), (done, ".*"))
-    for folder, pattern in places:
+    leftovers = ((output.parts, ".part-*"), (output.state, ".*"), (inputs, "*.tmp"), (done, ".*"))
+    for folder, pattern in leftovers:
         for path in folder.glob(pattern):
             with suppress(OSError):
                 path.unlink()

@@ -1,7 +1,7 @@
-"""The worker: a process of its own that labels chunks, so that a crash costs the run nothing.
+"""The worker: a process of its own that labels batches, so that a crash costs the run nothing.
 
-The other end of its socket sends a `Job` and then numbered chunks of entries. It is answered with
-`Ready` or `Refused`, then with numbered outcomes, in any order, and with warnings.
+Through its socket it gets a `WorkerSpec` and then numbered batches of entries. It replies with
+`Ready` or `Refused`, then with numbered outcomes in any order, and with warnings.
 """
 
 from __future__ import annotations
@@ -10,23 +10,115 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, Self
 
+from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.program import Program
+from toplabel.inference.batch import Many, Settings
+from toplabel.inference.classifier import Classifier
+from toplabel.inference.predictor import Predictor
 from toplabel.runs.entry import Entry
-from toplabel.runs.messages import Answer, Message, Ready, Refused, Warned
-from toplabel.runs.outcome import label_entries
+from toplabel.runs.labelling import Outcome, label_entries
 
-if TYPE_CHECKING:
-    from toplabel.inference.batch import Many
-    from toplabel.inference.predictor import Predictor
-    from toplabel.runs.worker_spec import Job
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """A model by its files on this machine, and how to run it. Can be pickled.
+
+    Args:
+        manifest: Of the bundle.
+        program: The folder of its program.
+        settings: Of every prediction.
+        threads: Images worked on at once; None: one for each processor.
+        batch_size: Images in one call of the engine; None: the engine's default.
+    """
+
+    manifest: dict[str, Any]
+    program: str
+    settings: Settings
+    threads: int | None = None
+    batch_size: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        settings: Settings,
+        *,
+        threads: int | None = None,
+        batch_size: int | None = None,
+    ) -> Self:
+        """What a worker needs to label with `bundle`."""
+        return cls(
+            manifest=bundle.to_manifest(),
+            program=os.fspath(bundle.program.path.parent),
+            settings=settings,
+            threads=threads,
+            batch_size=batch_size,
+        )
+
+    @property
+    def model(self) -> str:
+        """The full name of the model."""
+        return str(self.manifest["name"])
+
+    def open(self, warn: Callable[[str], None]) -> Predictor:
+        """The predictor.
+
+        Raises:
+            BundleError: The files are gone or damaged.
+        """
+        bundle = Bundle.from_manifest(self.manifest, Program.read(Path(self.program)))
+        return Predictor(
+            Classifier.of_bundle(bundle),
+            threads=self.threads,
+            batch_size=self.batch_size,
+            exact=self.settings.exact,
+            read=self.settings.read,
+            warn=warn,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The engine is open: the best size of a batch, and how many batches run at once."""
+
+    batch_size: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The worker cannot work at all."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A common mistake that the first outputs show."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcomes of the batch of that number."""
+
+    number: int
+    outcomes: list[Outcome]
+
+
+Message = Ready | Refused | Warned | Answer
 
 
 class _Replies:
-    """The way back, for one thread at a time."""
+    """Sends messages back, for one thread at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -41,19 +133,17 @@ class _Replies:
 
 
 def main(descriptor: int) -> None:
-    """Work until the other end closes; then end at once."""
+    """Work until the other end closes; then exit at once."""
     os.dup2(2, 1)  # whatever a library prints is no record
     warnings.filterwarnings("ignore", module="PIL")
     connection = Connection(descriptor)
     replies = _Replies(connection)
     try:
-        job: Job = connection.recv()
-        predictor = job.open(warn=lambda text: replies.send(Warned(text)))
-        settings = job.settings
+        spec: WorkerSpec = connection.recv()
+        predictor = spec.open(warn=lambda text: replies.send(Warned(text)))
+        settings = spec.settings
         many = predictor.many(
-            top_k=settings.top_k,
-            threshold=settings.threshold,
-            all_scores=settings.all_scores,
+            top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
         )
     except EOFError:
         return

@@ -1,31 +1,49 @@
-"""The crew: as many labellers as the machine deserves. Shards in, their outcomes out."""
+"""The worker pool: shards in, their outcomes out, from as many processes as suit the machine.
+
+A labeller in a subprocess outlives the crashes of its worker.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from queue import Empty, Queue
 
+from toplabel.errors import EngineError, ErrorCode, ImageError
 from toplabel.inference.batch import Settings
 from toplabel.inference.predictor import Predictor
-from toplabel.runs.labelling import Labeller, LocalLabeller, Seen, label_shards
+from toplabel.runs.labelling import (
+    Batch,
+    Labeller,
+    LocalLabeller,
+    OnOutcomes,
+    Outcome,
+    label_shards,
+)
 from toplabel.runs.manifest import Shard
-from toplabel.runs.outcome import Outcome
-from toplabel.runs.subprocess_labeller import IsolatedLabeller
-from toplabel.runs.worker_spec import Job
+from toplabel.runs.worker import Answer, Message, Ready, Refused, Warned, WorkerSpec
 
 THREADS_OF_PROCESS = 8
 """More threads in one Python process would wait for its interpreter lock, not for the cores."""
+
+START_SECONDS = 300.0
+STALL_SECONDS = 300.0
+"""A worker without any reply for so long is ended as if it had crashed."""
+
+_COMMAND = "from toplabel.runs.worker import main; main({})"
 
 Labelled = tuple[Shard, list[Outcome]]
 
 
 @contextmanager
-def open_crew(
+def open_pool(
     predictor: Predictor, settings: Settings, notify: Callable[[str], None]
 ) -> Iterator[Sequence[Labeller]]:
     """Worker processes for what ONNX Runtime runs, one for every eight threads.
@@ -36,47 +54,56 @@ def open_crew(
     if bundle is None or os.name != "posix" or not sys.executable:
         yield [LocalLabeller(predictor, settings)]
         return
-    job = Job.of(bundle, settings, batch_size=predictor.batch_size)
+    spec = WorkerSpec.of(bundle, settings, batch_size=predictor.batch_size)
     with ExitStack() as stack:
-        crew = []
+        pool = []
         for threads in share_threads(predictor.threads):
-            crew.append(IsolatedLabeller(replace(job, threads=threads), notify=notify))
-            stack.callback(crew[-1].close)
-        yield crew
+            pool.append(SubprocessLabeller(replace(spec, threads=threads), notify=notify))
+            stack.callback(pool[-1].close)
+        yield pool
 
 
 def share_threads(threads: int) -> list[int]:
     """Threads of each process, about eight: 2 -> [2], 12 -> [6, 6], 64 -> eight times 8."""
     processes = max(1, round(threads / THREADS_OF_PROCESS))
     whole, more = divmod(threads, processes)
-    return [whole + (place < more) for place in range(processes)]
+    return [whole + (number < more) for number in range(processes)]
 
 
-def label_with(crew: Sequence[Labeller], shards: Iterable[Shard], seen: Seen) -> Iterator[Labelled]:
-    """Each shard with its outcomes: in order by one labeller, as they come by several.
+def label_with(
+    pool: Sequence[Labeller], shards: Iterable[Shard], on_outcomes: OnOutcomes
+) -> Iterator[Labelled]:
+    """Each shard with its outcomes: in order from one labeller, as they come from several.
 
     Args:
-        crew: Each takes the next shard when it has room for it.
+        pool: Each takes the next shard when it has room for it.
         shards: Taken as they are needed.
-        seen: Called in this thread with the outcomes of each chunk.
+        on_outcomes: Called in this thread with the outcomes of each batch.
     """
-    if len(crew) == 1:
-        return label_shards(crew[0], shards, seen)
-    return _label_together(crew, shards, seen)
+    if len(pool) == 1:
+        return label_shards(pool[0], shards, on_outcomes)
+    return _label_together(pool, shards, on_outcomes)
 
 
 def _label_together(
-    crew: Sequence[Labeller], shards: Iterable[Shard], seen: Seen
+    pool: Sequence[Labeller], shards: Iterable[Shard], on_outcomes: OnOutcomes
 ) -> Iterator[Labelled]:
     pending = _Shared(iter(shards))
-    found: Queue[Labelled | list[Outcome] | BaseException | None] = Queue(maxsize=4 * len(crew))
-    threads = [
-        threading.Thread(target=_work, args=(labeller, pending, found), daemon=True)
-        for labeller in crew
-    ]
+    found: Queue[Labelled | list[Outcome] | BaseException | None] = Queue(maxsize=4 * len(pool))
+
+    def work(labeller: Labeller) -> None:
+        """One labeller's thread: what it labels, and in the end None, or what went wrong."""
+        try:
+            for labelled in label_shards(labeller, pending, lambda some: found.put(list(some))):
+                found.put(labelled)
+            found.put(None)
+        except BaseException as error:
+            found.put(error)
+
+    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in pool]
     for thread in threads:
         thread.start()
-    working = len(crew)
+    working = len(pool)
     try:
         while working:
             one = found.get()
@@ -87,26 +114,12 @@ def _label_together(
             elif isinstance(one, tuple):
                 yield one
             else:
-                seen(one)
+                on_outcomes(one)
     finally:  # also when the caller stops early: what is under way is finished and dropped
         pending.close()
         while any(thread.is_alive() for thread in threads):
             with suppress(Empty):
                 found.get(timeout=0.05)
-
-
-def _work(
-    labeller: Labeller,
-    pending: _Shared,
-    found: Queue[Labelled | list[Outcome] | BaseException | None],
-) -> None:
-    """One labeller's thread: what it labels, and in the end None, or what went wrong."""
-    try:
-        for labelled in label_shards(labeller, pending, lambda some: found.put(list(some))):
-            found.put(labelled)
-        found.put(None)
-    except BaseException as error:
-        found.put(error)
 
 
 class _Shared:
@@ -130,3 +143,176 @@ class _Shared:
         """Give no more."""
         with self._turn:
             self._closed = True
+
+
+class _Died(Exception):
+    """The worker ended, or has to be ended, before it replied.
+
+    Args:
+        text: What it did, after "the worker".
+        consequence: What happened to the image, after "labelling it".
+        code: The code of an image that does this alone.
+    """
+
+    def __init__(self, text: str, consequence: str, code: ErrorCode) -> None:
+        super().__init__(text)
+        self.consequence = consequence
+        self.code = code
+
+    @classmethod
+    def of(cls, status: int) -> _Died:
+        """The death of a process that ended with this status."""
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        return cls(f"ended with {how}", f"ended the process with {how}, twice", "worker_crash")
+
+
+class SubprocessLabeller:
+    """Labels in a worker process.
+
+    Where the worker dies, what it had not labelled is given to a new one: batch by batch, then
+    image by image, so that only the image that kills it fails, with `worker_crash`.
+
+    Args:
+        spec: The model, and how to run it.
+        notify: Called with one line of text for warnings and crashes.
+
+    Raises:
+        EngineError: The worker cannot be started.
+    """
+
+    def __init__(self, spec: WorkerSpec, *, notify: Callable[[str], None]) -> None:
+        self._spec = spec
+        self._notify = notify
+        self._worker = _start(spec, notify)
+
+    @property
+    def batch_size(self) -> int:
+        """The best number of entries in a batch."""
+        return self._worker.ready.batch_size
+
+    def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
+        """The outcomes of each batch, in order; at most four batches for each thread are ahead."""
+        numbered = enumerate(batches)
+        window = 4 * self._worker.ready.workers
+        sent: dict[int, Batch] = {}
+        answered: dict[int, list[Outcome]] = {}
+        number = 0
+        while True:
+            while len(sent) + len(answered) < window and (following := next(numbered, None)):
+                sent[following[0]] = following[1]
+                self._worker.send(*following)
+            if not sent:
+                break
+            found = self._receive(sent)
+            answered |= found
+            for one in found:
+                del sent[one]
+            while number in answered:
+                yield answered.pop(number)
+                number += 1
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.end()
+
+    def _receive(self, sent: dict[int, Batch]) -> dict[int, list[Outcome]]:
+        """One answer by its number; after a crash, those of all batches that were sent."""
+        try:
+            answer = self._worker.receive()
+        except _Died as death:
+            self._notify(f"a worker {death}; labelling its images one by one")
+            self._restart()
+            return {number: self._label_suspect(batch) for number, batch in sent.items()}
+        return {answer.number: answer.outcomes}
+
+    def _label_suspect(self, batch: Batch) -> list[Outcome]:
+        """The outcomes of a batch that a worker died with; where another does, image by image."""
+        try:
+            self._worker.send(0, batch)
+            return self._worker.receive().outcomes
+        except _Died as death:
+            self._restart()
+            if len(batch) > 1:
+                return [self._label_suspect([entry])[0] for entry in batch]
+            message = f"reading or labelling it {death.consequence}; check this file by itself"
+            return [
+                Outcome.failed(batch[0], ImageError(death.code, message), model=self._spec.model)
+            ]
+
+    def _restart(self) -> None:
+        self._worker.end()
+        self._worker = _start(self._spec, self._notify)
+
+
+def _start(spec: WorkerSpec, notify: Callable[[str], None]) -> _Worker:
+    """A worker that is ready; one that dies before that is started once more."""
+    with suppress(_Died):
+        return _Worker(spec, notify)
+    try:
+        return _Worker(spec, notify)
+    except _Died as death:
+        raise EngineError(f"the worker process {death} before it was ready") from death
+
+
+class _Worker:
+    """One worker process, and the connection to it."""
+
+    def __init__(self, spec: WorkerSpec, notify: Callable[[str], None]) -> None:
+        self._notify = notify
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND.format(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the run, which ends its workers
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        self._connection = Connection(ours.detach())
+        try:
+            with suppress(OSError):  # it is dead; waiting for its reply shows how it died
+                self._connection.send(spec)
+            self.ready = self._start()
+        except BaseException:
+            self.end()
+            raise
+
+    def send(self, number: int, batch: Batch) -> None:
+        """Give it a batch; that it is dead shows when its answer is awaited."""
+        with suppress(OSError):
+            self._connection.send((number, list(batch)))
+
+    def receive(self) -> Answer:
+        """Its next answer.
+
+        Raises:
+            _Died: There is none to come.
+        """
+        while True:
+            message = self._next(STALL_SECONDS)
+            if isinstance(message, Answer):
+                return message
+            if isinstance(message, Warned):
+                self._notify(f"warning: {message.text}")
+
+    def end(self) -> None:
+        """End it, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
+    def _start(self) -> Ready:
+        message = self._next(START_SECONDS)
+        if isinstance(message, Refused):
+            raise message.error
+        assert isinstance(message, Ready)
+        return message
+
+    def _next(self, seconds: float) -> Message:
+        try:
+            if self._connection.poll(seconds):
+                message: Message = self._connection.recv()
+                return message
+        except (EOFError, OSError) as error:
+            raise _Died.of(self._process.wait()) from error
+        raise _Died("did not reply", f"took longer than {seconds:.0f} s", "timeout")

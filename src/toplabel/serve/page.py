@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Response
 
-from toplabel.runs.report.writing import palette
+from toplabel.runs.report.report import palette
 
 FILES = {
     "/": ("index.html", "text/html"),

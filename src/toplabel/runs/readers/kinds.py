@@ -1,4 +1,4 @@
-"""Kinds of inputs, told by their names alone."""
+"""Kinds of inputs, by their names alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTAINERS: dict[str, str] = {
     "zip": "toplabel.runs.readers.zip",
     "parquet": "toplabel.runs.readers.parquet",
 }
-"""Files that hold pictures, and the module that lists them and reads one."""
+"""Files that hold images, and the module that lists them and reads one."""
 
 _SUFFIXES: dict[str, ContainerKind] = {
     ".tar": "tar",
@@ -31,7 +31,7 @@ _LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 def kind_of_container(name: str) -> ContainerKind | None:
-    """What a name's ending says that it holds; None for anything else."""
+    """The kind of container by its suffix; None for anything else."""
     lower = name.partition("::")[0].lower()
     if not lower.endswith(_ENDINGS):  # most, and quickly
         return None

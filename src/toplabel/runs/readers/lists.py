@@ -11,29 +11,28 @@ from typing import IO
 
 from toplabel.errors import ImageError, RunError, UsageError
 from toplabel.runs.entry import Entry
-from toplabel.runs.readers.blob import BlobFile, open_blob
 from toplabel.runs.readers.kinds import is_list
-from toplabel.runs.readers.problems import problem
+from toplabel.runs.readers.random_access import FileObject, open_random_access
 
 COLUMNS = ("source", "path", "file", "filename", "file_name", "image", "url")
-"""What a column or field of sources is called, where nobody says: the first of these."""
+"""The column or field of sources, unless another is named: the first of these."""
 
 _BUFFER_BYTES = 1 << 20
 
 
 def read_list(name: str, *, column: str | None = None) -> Iterator[str | Entry]:
-    """The sources that a list names; an entry with a problem for a line that names none.
+    """The sources that a list names; an unreadable entry for a line that names none.
 
     Raises:
         RunError: The list cannot be read.
         UsageError: It is empty, or has no such column.
     """
     try:
-        blob = open_blob(name)
+        content = open_random_access(name)
     except ImageError as error:
         raise RunError(f"cannot read the list {name!r}: {error.message}") from error
     file = io.TextIOWrapper(
-        io.BufferedReader(BlobFile(blob), _BUFFER_BYTES),
+        io.BufferedReader(FileObject(content), _BUFFER_BYTES),
         encoding="utf-8-sig",
         errors="surrogateescape",
         newline="",
@@ -43,12 +42,12 @@ def read_list(name: str, *, column: str | None = None) -> Iterator[str | Entry]:
         for number, source in enumerate(_read(name, file, column), start=1):
             empty = False
             if isinstance(source, str) and is_list(source):
-                source = problem(
+                source = Entry.unreadable(
                     f"{name}#{number}", "unsupported_format", f"it names the list {source!r}"
                 )
             yield source
     if empty:
-        raise UsageError(f"the list {name!r} names nothing; expected a source in each line")
+        raise UsageError(f"the list {name!r} is empty; expected a source in each line")
 
 
 def _read(name: str, file: IO[str], column: str | None) -> Iterator[str | Entry]:
@@ -72,12 +71,12 @@ def _read_table(
     csv.field_size_limit(sys.maxsize)
     rows = csv.reader(file, delimiter=delimiter)
     heading = next(rows, [])
-    place = heading.index(_choose(name, heading, column)) if heading else 0
+    index = heading.index(_choose(name, heading, column)) if heading else 0
     for number, row in enumerate(rows, start=2):
-        if len(row) > place and row[place]:
-            yield row[place]
+        if len(row) > index and row[index]:
+            yield row[index]
         elif row:
-            yield problem(f"{name}#{number}", "not_found", f"row {number} names no source")
+            yield Entry.unreadable(f"{name}#{number}", "not_found", f"row {number} has no source")
 
 
 def _read_objects(name: str, file: IO[str], column: str | None) -> Iterator[str | Entry]:
@@ -97,8 +96,8 @@ def _read_objects(name: str, file: IO[str], column: str | None) -> Iterator[str 
         if isinstance(source, str) and source:
             yield source
         else:
-            text = f"line {number} is no JSON object that names a source ({field or 'source'})"
-            yield problem(f"{name}#{number}", "not_found", text)
+            reason = f"line {number} is not a JSON object with the field {field or 'source'!r}"
+            yield Entry.unreadable(f"{name}#{number}", "not_found", reason)
 
 
 def _choose(name: str, heading: list[str], column: str | None) -> str:
@@ -112,6 +111,6 @@ def _choose(name: str, heading: list[str], column: str | None) -> str:
     if found is None:
         raise UsageError(
             f"the list {name!r} has no column {' or '.join(map(repr, wanted))}; its columns are"
-            f" {', '.join(map(repr, heading))}; say which with --column"
+            f" {', '.join(map(repr, heading))}; choose one with --column"
         )
     return found

@@ -1,4 +1,4 @@
-"""Parquet tables with a column of pictures: bytes, or Hugging Face's {bytes, path}."""
+"""Parquet tables with a column of images: bytes, or Hugging Face's {bytes, path}."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
 from toplabel.errors import ImageError, UsageError
 from toplabel.runs.entry import Entry
-from toplabel.runs.readers.blob import Blob, BlobFile, known_blob, open_blob
 from toplabel.runs.readers.kinds import is_remote
-from toplabel.runs.readers.problems import problem, problem_of
+from toplabel.runs.readers.random_access import (
+    FileObject,
+    RandomAccessFile,
+    open_listed,
+    open_random_access,
+)
 
 pa: Any = require("pyarrow", extra="parquet", purpose="reading Parquet")
 pq: Any = require("pyarrow.parquet", extra="parquet", purpose="reading Parquet")
@@ -26,39 +30,40 @@ _OPEN_AT_ONCE = 4
 
 
 def list_members(name: str, *, column: str | None = None) -> Iterator[Entry]:
-    """Every row: "data.parquet#17"; only the table's description is read.
+    """Every row: "data.parquet#17"; only the table's schema is read.
 
     Raises:
-        UsageError: No column holds pictures, several may, or `column` is not one that does.
+        UsageError: No column holds images, several may, or `column` is not one that does.
     """
     try:
-        blob = open_blob(name)
-        file = _open(blob)
-        place = _find_column(file.schema_arrow, name, column)
+        source = open_random_access(name)
+        file = _open(source)
+        index = _find_column(file.schema_arrow, name, column)
         row = 0
         for group in range(file.num_row_groups):
             for at in range(file.metadata.row_group(group).num_rows):
-                where = (place, group, at, blob.size, blob.mtime_ns)
-                yield Entry(f"{name}#{row}", "parquet", name, where)
+                location = (index, group, at, source.size, source.mtime_ns)
+                yield Entry(f"{name}#{row}", "parquet", name, location)
                 row += 1
     except UsageError:
         raise
     except ImageError as error:
-        yield problem_of(name, error)
+        yield Entry.unreadable(name, error.code, error.message)
     except _DAMAGES as error:
-        yield problem(name, "corrupt", f"it is no whole Parquet file: {first_line(error)}")
+        reason = f"it is not a complete Parquet file: {first_line(error)}"
+        yield Entry.unreadable(name, "corrupt", reason)
 
 
 def read_member(entry: Entry, size: int) -> bytes:
-    """The bytes of the picture in a row, `size` of them at most; all where that is negative.
+    """The bytes of the image in a row, `size` of them at most; all where that is negative.
 
     Where there is a path and no bytes, the file of that path is read, if the table is a file of
     this machine: a table from elsewhere does not open files here.
 
     Raises:
-        ImageError: There are none, or the table is gone, damaged or written anew.
+        ImageError: There are none, or the table is gone, damaged or rewritten.
     """
-    column, group, row, *stamp = entry.place
+    column, group, row, *stamp = entry.location
     try:
         value = _window(entry.container, stamp[0], stamp[1], column, group).take(row)
     except ImageError:
@@ -70,12 +75,12 @@ def read_member(entry: Entry, size: int) -> bytes:
     if content is None and path and not is_remote(entry.container):
         return _read_file(path, size)
     if content is None:
-        raise ImageError("empty", "the row has no picture")
+        raise ImageError("empty", "the row has no image")
     return bytes(content if size < 0 else content[:size])
 
 
 class _Window:
-    """A row group's pictures, a few rows at a time, mostly forward; for several threads."""
+    """A row group's images, a few rows at a time, mostly forward; for several threads."""
 
     def __init__(self, file: Any, column: str, group: int) -> None:
         self._file, self._column, self._group = file, column, group
@@ -107,21 +112,21 @@ class _Window:
 
 @lru_cache(maxsize=_OPEN_AT_ONCE)
 def _window(name: str, size: int, mtime_ns: int, column: int, group: int) -> _Window:
-    file = _open(known_blob(name, size, mtime_ns))
+    file = _open(open_listed(name, size, mtime_ns))
     return _Window(file, file.schema_arrow.names[column], group)
 
 
-def _open(blob: Blob) -> Any:
-    return pq.ParquetFile(pa.PythonFile(BlobFile(blob), mode="r"))
+def _open(file: RandomAccessFile) -> Any:
+    return pq.ParquetFile(pa.PythonFile(FileObject(file), mode="r"))
 
 
 def _find_column(schema: Any, name: str, wanted: str | None) -> int:
-    """The place of the column that holds pictures.
+    """The index of the column that holds images.
 
     Raises:
-        UsageError: It cannot be told.
+        UsageError: It is not clear.
     """
-    holding = [field.name for field in schema if _holds_pictures(field.type)]
+    holding = [field.name for field in schema if _holds_images(field.type)]
     if wanted is None and len(holding) > 1 and _USUAL in holding:
         wanted = _USUAL
     if wanted is None and len(holding) == 1:
@@ -130,21 +135,21 @@ def _find_column(schema: Any, name: str, wanted: str | None) -> int:
         return int(schema.get_field_index(wanted))
     if wanted is not None:
         raise UsageError(
-            f"got the column {wanted!r}, which holds no pictures in {name!r}; those that do:"
+            f"got the column {wanted!r}, which holds no images in {name!r}; columns with images:"
             f" {', '.join(holding) or 'none'}"
         )
     if holding:
         raise UsageError(
-            f"{name!r} has several columns that may hold pictures ({', '.join(holding)}); say"
-            " which with --column"
+            f"{name!r} has several columns that may hold images ({', '.join(holding)}); choose one"
+            " with --column"
         )
     raise UsageError(
-        f"{name!r} has no column with pictures: expected one of bytes, or of {{bytes, path}}; its"
+        f"{name!r} has no column with images: expected one of bytes, or of {{bytes, path}}; its"
         f" columns are {', '.join(schema.names) or 'none'}"
     )
 
 
-def _holds_pictures(kind: Any) -> bool:
+def _holds_images(kind: Any) -> bool:
     if pa.types.is_struct(kind):
         names = {kind.field(i).name for i in range(kind.num_fields)}
         return {"bytes", "path"} >= names and "bytes" in names
@@ -154,5 +159,5 @@ def _holds_pictures(kind: Any) -> bool:
 def _read_file(path: str, size: int) -> bytes:
     if is_remote(path):
         raise ImageError("unsupported_format", "the row names a URL and has no bytes")
-    blob = open_blob(path)
-    return blob.read_at(0, blob.size if size < 0 else min(size, blob.size))
+    file = open_random_access(path)
+    return file.read_at(0, file.size if size < 0 else min(size, file.size))

@@ -11,7 +11,6 @@ from toplabel.errors import ErrorCode, ImageError, UsageError
 from toplabel.image.paths import is_picture
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.kinds import kind_of_container
-from toplabel.runs.readers.problems import problem_of
 
 fsspec: Any = require("fsspec", extra="remote", purpose="reading URLs other than http")
 fsspec_utils: Any = require("fsspec.utils", extra="remote", purpose="reading URLs")
@@ -21,25 +20,26 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def expand_remote(url: str) -> Iterator[Entry]:
-    """The pictures, and what else is named, at a URL: an object, a prefix or a pattern.
+    """The images, and whatever else is named, at a URL: an object, a prefix or a pattern.
 
     One folder's listing is held at a time, sorted. Credentials and end points come from the
     environment, as fsspec takes them.
 
     Raises:
-        UsageError: There is nothing at it, or nobody knows its protocol.
+        UsageError: There is nothing at it, or its protocol is unknown.
     """
-    place = _Place(url)
+    location = _Location(url)
     empty = True
     try:
-        for path in _find(place, url):
+        for path in _find(location, url):
             empty = False
-            yield Entry(place.url_of(path), "remote")
+            yield Entry(location.url_of(path), "remote")
     except Exception as error:  # of whichever library fsspec uses
-        yield problem_of(url, _as_image_error(error))
+        failure = _as_image_error(error)
+        yield Entry.unreadable(url, failure.code, failure.message)
         return
     if empty:
-        raise UsageError(f"no picture is at {url!r}")
+        raise UsageError(f"there is no image at {url!r}")
 
 
 def read_member(entry: Entry, size: int) -> bytes:
@@ -48,28 +48,28 @@ def read_member(entry: Entry, size: int) -> bytes:
     Raises:
         ImageError: It cannot be had.
     """
-    place = _Place(entry.name)
+    location = _Location(entry.name)
     try:
-        with place.fs.open(place.path, "rb", block_size=_BLOCK_BYTES) as file:
+        with location.fs.open(location.path, "rb", block_size=_BLOCK_BYTES) as file:
             content: bytes = file.read(size)
     except Exception as error:
         raise _as_image_error(error) from error
     return content
 
 
-class RemoteBlob:
+class RemoteFile:
     """A remote file of which any part can be read."""
 
     def __init__(self, url: str) -> None:
-        self._place = _Place(url)
+        self._location = _Location(url)
         try:
-            info = self._place.fs.info(self._place.path)
+            info = self._location.fs.info(self._location.path)
         except Exception as error:
             raise _as_image_error(error) from error
         if info.get("type") == "directory":
             raise ImageError("not_a_file", "it is a folder; expected a file")
         self.size = int(info.get("size") or 0)
-        self.mtime_ns = 0  # stores tell it in many ways; the size has to do
+        self.mtime_ns = 0  # stores give it in many ways; the size has to do
 
     def read_at(self, offset: int, size: int) -> bytes:
         """The bytes from `offset`; from several threads at once."""
@@ -77,13 +77,13 @@ class RemoteBlob:
         if offset >= end:
             return b""
         try:
-            content: bytes = self._place.fs.cat_file(self._place.path, start=offset, end=end)
+            content: bytes = self._location.fs.cat_file(self._location.path, start=offset, end=end)
         except Exception as error:
             raise _as_image_error(error) from error
         return content
 
 
-class _Place:
+class _Location:
     """A path in a file system of fsspec, and how its paths are written as URLs again."""
 
     def __init__(self, url: str) -> None:
@@ -98,30 +98,30 @@ class _Place:
         return f"{self.fs.unstrip_protocol(path)}{self._chain}"
 
 
-def _find(place: _Place, url: str) -> Iterator[str]:
+def _find(location: _Location, url: str) -> Iterator[str]:
     """The paths that a URL names."""
-    path = place.path
+    path = location.path
     if _MAGIC.search(path):
-        return _matches(place, path)
-    if kind_of_container(url) is None and place.fs.isdir(path):
-        return (one for one in _walk(place, path) if is_picture(one))
+        return _matches(location, path)
+    if kind_of_container(url) is None and location.fs.isdir(path):
+        return (one for one in _walk(location, path) if is_picture(one))
     return iter([path])
 
 
-def _matches(place: _Place, pattern: str) -> Iterator[str]:
+def _matches(location: _Location, pattern: str) -> Iterator[str]:
     """Files that a pattern matches; only folders that can hold such are listed."""
     expression = re.compile(fsspec_utils.glob_translate(pattern))
     parts = pattern.split("/")
     first = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
     depth = None if "**" in pattern else len(parts) - first
-    anything = parts[-1].endswith("*")  # then only what can hold a picture is meant
-    for path in _walk(place, "/".join(parts[:first]), depth=depth):
+    anything = parts[-1].endswith("*")  # then only images and containers are meant
+    for path in _walk(location, "/".join(parts[:first]), depth=depth):
         wanted = not anything or is_picture(path) or kind_of_container(path) is not None
         if wanted and expression.match(path):
             yield path
 
 
-def _walk(place: _Place, folder: str, *, depth: int | None = None) -> Iterator[str]:
+def _walk(location: _Location, folder: str, *, depth: int | None = None) -> Iterator[str]:
     """Files below a folder, each folder's names sorted, as local folders are listed."""
     pending = [(f"{folder.rstrip('/')}/", depth)]  # last first; folders end in a slash
     while pending:
@@ -130,18 +130,18 @@ def _walk(place: _Place, folder: str, *, depth: int | None = None) -> Iterator[s
             yield path
         elif left != 0:
             below = None if left is None else left - 1
-            pending.extend((name, below) for name in reversed(_list(place, path)))
+            pending.extend((name, below) for name in reversed(_list(location, path)))
 
 
-def _list(place: _Place, folder: str) -> list[str]:
+def _list(location: _Location, folder: str) -> list[str]:
     names = []
-    for info in place.fs.ls(folder.rstrip("/") or "/", detail=True):
+    for info in location.fs.ls(folder.rstrip("/") or "/", detail=True):
         name = str(info["name"]).rstrip("/")
         if info["type"] == "directory":
             names.append(f"{name}/")
-        elif name != folder.rstrip("/"):  # a mark that says that there is a folder
+        elif name != folder.rstrip("/"):  # a marker for the folder itself
             names.append(name)
-    place.fs.invalidate_cache()  # which would grow with every folder
+    location.fs.invalidate_cache()  # which would grow with every folder
     return sorted(names)
 
 
@@ -153,7 +153,7 @@ def _as_image_error(error: Exception) -> ImageError:
         (FileNotFoundError, "not_found", "there is no such object"),
         (PermissionError, "permission_denied", "it may not be read with these credentials"),
         (IsADirectoryError, "not_a_file", "it is a folder; expected a file"),
-        (TimeoutError, "timeout", "the store did not answer in time"),
+        (TimeoutError, "timeout", "the store did not respond in time"),
     )
     for kind, code, text in kinds:
         if isinstance(error, kind):

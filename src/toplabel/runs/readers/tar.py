@@ -1,4 +1,4 @@
-"""Tar archives, also compressed, and so WebDataset's shards: their pictures in their order."""
+"""Tar archives, also compressed, and so WebDataset's shards: their images in order."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ from typing import IO, cast
 from toplabel.errors import ErrorCode, ImageError
 from toplabel.image.paths import is_picture
 from toplabel.runs.entry import Entry
-from toplabel.runs.readers.blob import BlobFile, known_blob, open_blob
-from toplabel.runs.readers.forward import Forward, Stream
-from toplabel.runs.readers.problems import problem, problem_of
+from toplabel.runs.readers.random_access import (
+    FileObject,
+    ForwardReader,
+    Stream,
+    open_listed,
+    open_random_access,
+)
 
 _BUFFER_BYTES = 1 << 20
 _OPEN_AT_ONCE = 4
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
 _DAMAGES = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 
 def list_members(name: str, *, column: str | None = None) -> Iterator[Entry]:
-    """The pictures of an archive: "photos.tar#cats/1.jpg", by their place in the uncompressed tar.
+    """The images of an archive: "photos.tar#cats/1.jpg", by their offset in the uncompressed tar.
 
-    Of an archive that is cut short or damaged, those before the damage, and then an entry for the
-    archive that says so.
+    Of an archive that is truncated or damaged, those before the damage, and then an entry for the
+    archive with the error.
     """
     try:
-        blob = open_blob(name)
-    except ImageError as error:
-        yield problem_of(name, error)
-        return
-    stamp = (blob.size, blob.mtime_ns)
-    try:
-        with _uncompressed(io.BufferedReader(BlobFile(blob), _BUFFER_BYTES), name) as file:
+        archive = open_random_access(name)
+        stamp = (archive.size, archive.mtime_ns)
+        with _uncompressed(io.BufferedReader(FileObject(archive), _BUFFER_BYTES), name) as file:
             yield from _walk(name, file, stamp)
     except ImageError as error:
-        yield problem_of(name, error)
+        yield Entry.unreadable(name, error.code, error.message)
 
 
 def read_member(entry: Entry, size: int) -> bytes:
-    """The bytes of a picture in an archive, `size` of them at most; all where that is negative.
+    """The bytes of an image in an archive, `size` of them at most; all where that is negative.
 
     Raises:
-        ImageError: The archive is gone, damaged, or was written anew.
+        ImageError: The archive is gone, damaged, or was rewritten.
     """
-    offset, length, *stamp = entry.place
+    offset, length, *stamp = entry.location
     wanted = length if size < 0 else min(size, length)
-    if _compression(entry.container) is None:
-        content = known_blob(entry.container, stamp[0], stamp[1]).read_at(offset, wanted)
+    if not entry.container.lower().endswith(_COMPRESSED):
+        content = open_listed(entry.container, stamp[0], stamp[1]).read_at(offset, wanted)
     else:
         try:
             content = _stream(entry.container, stamp[0], stamp[1]).read_at(offset, wanted)
@@ -61,7 +62,7 @@ def read_member(entry: Entry, size: int) -> bytes:
         except _DAMAGES as error:
             raise ImageError("corrupt", f"the archive is damaged: {error}") from error
     if len(content) < wanted:
-        raise ImageError("truncated", "the archive ends within this picture")
+        raise ImageError("truncated", "the archive ends within this image")
     return content
 
 
@@ -83,7 +84,7 @@ def _walk(name: str, file: IO[bytes], stamp: tuple[int, int]) -> Iterator[Entry]
     except _DAMAGES as error:
         ended = "corrupt", f"the archive is damaged: {error}"
     if ended is not None:
-        yield problem(name, *ended)
+        yield Entry.unreadable(name, *ended)
 
 
 class _Watched:
@@ -109,7 +110,7 @@ def _how_it_ended(last: bytes) -> tuple[ErrorCode, str] | None:
     if len(last) < tarfile.BLOCKSIZE:
         return "truncated", "the archive ends early: its end mark is missing"
     if last.strip(b"\0"):
-        return "corrupt", "the archive is damaged: there is something that is no file of it"
+        return "corrupt", "the archive is damaged: found data that is not a file header"
     return None
 
 
@@ -120,36 +121,28 @@ def _member(name: str, info: tarfile.TarInfo, stamp: tuple[int, int]) -> Iterato
     if info.isreg() and not info.issparse() and info.size >= 0:
         yield Entry(source, "tar", name, (info.offset_data, info.size, *stamp))
     elif info.islnk() or info.issym():
-        yield problem(source, "unsupported_format", f"it is a link to {info.linkname!r}")
+        yield Entry.unreadable(source, "unsupported_format", f"it is a link to {info.linkname!r}")
     else:
-        yield problem(source, "unsupported_format", "it is no ordinary file of the archive")
-
-
-def _compression(name: str) -> str | None:
-    lower = name.lower()
-    for kind, endings in (
-        ("gz", (".gz", ".tgz")),
-        ("bz2", (".bz2", ".tbz2")),
-        ("xz", (".xz", ".txz")),
-    ):
-        if lower.endswith(endings):
-            return kind
-    return None
+        yield Entry.unreadable(
+            source, "unsupported_format", "it is not a regular file of the archive"
+        )
 
 
 def _uncompressed(file: IO[bytes], name: str) -> IO[bytes]:
-    kind = _compression(name)
-    if kind == "gz":
+    lower = name.lower()
+    if lower.endswith((".gz", ".tgz")):
         return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb"))
-    if kind == "bz2":
+    if lower.endswith((".bz2", ".tbz2")):
         return cast(IO[bytes], bz2.BZ2File(file))
-    if kind == "xz":
+    if lower.endswith((".xz", ".txz")):
         return cast(IO[bytes], lzma.LZMAFile(file))
     return file
 
 
 @lru_cache(maxsize=_OPEN_AT_ONCE)
-def _stream(name: str, size: int, mtime_ns: int) -> Forward:
+def _stream(name: str, size: int, mtime_ns: int) -> ForwardReader:
     """The uncompressed tar, which can only be read forward."""
-    blob = known_blob(name, size, mtime_ns)
-    return Forward(lambda: cast(Stream, _uncompressed(io.BufferedReader(BlobFile(blob)), name)))
+    file = open_listed(name, size, mtime_ns)
+    return ForwardReader(
+        lambda: cast(Stream, _uncompressed(io.BufferedReader(FileObject(file)), name))
+    )

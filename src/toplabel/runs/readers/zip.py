@@ -19,8 +19,11 @@ from toplabel._internal.zip_directory import (
 from toplabel.errors import ImageError
 from toplabel.image.paths import is_picture
 from toplabel.runs.entry import Entry
-from toplabel.runs.readers.blob import Blob, known_blob, open_blob
-from toplabel.runs.readers.problems import problem, problem_of
+from toplabel.runs.readers.random_access import (
+    RandomAccessFile,
+    open_listed,
+    open_random_access,
+)
 
 _PIECE_BYTES = 1 << 20
 
@@ -28,67 +31,67 @@ _PIECE_BYTES = 1 << 20
 def list_members(name: str, *, column: str | None = None) -> Iterator[Entry]:
     """The images of an archive: "photos.zip#cats/1.jpg".
 
-    Of one whose directory is damaged, those before the damage, and then an entry that says so.
+    Of one whose directory is damaged, those before the damage, and then an entry with the error.
     """
     try:
-        blob = open_blob(name)
-        yield from _list_images(name, blob)
+        file = open_random_access(name)
+        yield from _list_images(name, file)
     except NoDirectory:
         text = "it is not a complete zip archive: its directory is missing"
-        yield problem(name, "truncated" if blob.size else "empty", text)
+        yield Entry.unreadable(name, "truncated" if file.size else "empty", text)
     except ZipError as error:
-        yield problem(name, "corrupt", str(error))
+        yield Entry.unreadable(name, "corrupt", str(error))
     except ImageError as error:
-        yield problem_of(name, error)
+        yield Entry.unreadable(name, error.code, error.message)
 
 
-def _list_images(name: str, blob: Blob) -> Iterator[Entry]:
-    for member in read_members(blob.read_at, find_directory(blob.read_at, blob.size)):
+def _list_images(name: str, file: RandomAccessFile) -> Iterator[Entry]:
+    for member in read_members(file.read_at, find_directory(file.read_at, file.size)):
         encoding = "utf-8" if member.flags & UTF8_NAME else "cp437"
         path = member.name.decode(encoding, "surrogateescape")
         if not is_picture(path):
             continue
         source = f"{name}#{path}"
         if member.flags & ENCRYPTED:
-            yield problem(source, "unsupported_format", "it is encrypted")
+            yield Entry.unreadable(source, "unsupported_format", "it is encrypted")
         elif member.method not in (STORED, DEFLATED):
             text = f"it is compressed by method {member.method}; accepted are stored and deflated"
-            yield problem(source, "unsupported_format", text)
+            yield Entry.unreadable(source, "unsupported_format", text)
         else:
             sizes = (member.stored_size, member.size, member.method, member.crc)
-            yield Entry(source, "zip", name, (member.header, *sizes, blob.size, blob.mtime_ns))
+            yield Entry(source, "zip", name, (member.header, *sizes, file.size, file.mtime_ns))
 
 
 def read_member(entry: Entry, size: int) -> bytes:
     """The bytes of an image in an archive, `size` of them at most; all where that is negative.
 
     Raises:
-        ImageError: It is damaged, or the archive was written anew.
+        ImageError: It is damaged, or the archive was rewritten.
     """
-    offset, packed, length, method, checksum, *stamp = entry.place
-    blob = known_blob(entry.container, stamp[0], stamp[1])
+    offset, packed, length, method, checksum, *stamp = entry.location
+    file = open_listed(entry.container, stamp[0], stamp[1])
     wanted = length if size < 0 else min(size, length)
     try:
-        start = data_start(blob.read_at, offset)
+        start = data_start(file.read_at, offset)
     except ZipError:
-        raise ImageError("corrupt", "the archive has no file where its directory says so") from None
+        raise ImageError("corrupt", "the archive has no file at the offset in its directory") from None
     if method == DEFLATED:
-        content = _inflate(blob, start, packed, wanted)
+        content = _inflate(file, start, packed, wanted)
     else:
-        content = blob.read_at(start, min(packed, wanted))
+        content = file.read_at(start, min(packed, wanted))
     if len(content) < wanted:
         raise ImageError("truncated", "the archive ends within this image")
     if wanted == length and zlib.crc32(content) != checksum:
-        raise ImageError("corrupt", "its bytes do not have the checksum of the archive")
+        raise ImageError("corrupt", "its bytes do not match the checksum in the archive")
     return content
 
 
-def _inflate(blob: Blob, start: int, packed: int, wanted: int) -> bytes:
+def _inflate(file: RandomAccessFile, start: int, packed: int, wanted: int) -> bytes:
     """The first `wanted` bytes of what is deflated there, and never more."""
     inflating, found, end = zlib.decompressobj(-15), [], start + packed
     try:
         while wanted > 0 and start < end and not inflating.eof:
-            piece = blob.read_at(start, min(_PIECE_BYTES, end - start))
+            piece = file.read_at(start, min(_PIECE_BYTES, end - start))
             if not piece:
                 break
             start += len(piece)

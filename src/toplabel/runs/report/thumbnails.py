@@ -1,4 +1,4 @@
-"""Thumbnails: sources go in, small WebP pictures within a number of bytes come out."""
+"""Thumbnails: sources go in, small WebP images within a number of bytes come out."""
 
 from __future__ import annotations
 
@@ -11,31 +11,26 @@ from typing import TYPE_CHECKING
 from toplabel._internal.ordered_map import chunked, ordered_map
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
-from toplabel.runs.report.shown import Shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 GROUP = 50
-"""Pictures that share bytes, one quality, and a place in the page."""
+"""Images that share bytes, one quality, and an element of the page."""
 
 # WebP: at equal SSIM to the small original a thumbnail of 48 to 160 pixels takes a third fewer
 # bytes than as JPEG with tables of its own, half of which are its header.
 _METHOD = 4  # 6 saves 6 % more and takes 2.5 times as long
 
-# Pictures on the page, at most -> (edge in pixels, first quality tried).
+# Images on the page, at most -> (edge in pixels, first quality tried).
 _SIZES = ((500, 160, 75), (2000, 112, 72), (5000, 88, 60))
 _SMALLEST = (72, 45)
 _QUALITY_STEP = 0.8
 _LEAST_QUALITY = 8
 _SHRINKING = 0.7
 
-_LONGEST = 2.5  # longer pictures are shown at this ratio's length, not as a line
-_OPTIONS = ReadOptions(timeout_seconds=10.0)
-_OPTIONS_BROKEN = ReadOptions(timeout_seconds=10.0, allow_truncated=True)
-
-_WORTH_READING = ("truncated", "corrupt", "non_finite", "wrong_size")
-"""Failures of which a picture may be had; the others would only cost their time again."""
+_LONGEST = 2.5  # longer images are shown at this ratio's length, not as a line
+_OPTIONS = ReadOptions(timeout_seconds=10.0, allow_truncated=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +48,30 @@ class Size:
     max_bytes: int
 
 
-def size_for(pictures: int, *, max_bytes: int) -> Size:
+def size_for(images: int, *, max_bytes: int) -> Size:
     """The fewer pictures, the larger; all of them together take at most `max_bytes`."""
     edge, quality = _SMALLEST
     for most, larger, better in reversed(_SIZES):
-        if pictures <= most:
+        if images <= most:
             edge, quality = larger, better
-    return Size(edge, quality, max_bytes // max(1, pictures))
+    return Size(edge, quality, max_bytes // max(1, images))
 
 
-def thumbnails(shown: Iterable[Shown], *, size: Size, threads: int) -> Iterator[list[bytes]]:
-    """Groups of at most `GROUP` WebP files, in order; b"" where there is no picture to be had."""
-    groups = chunked(shown, GROUP)
+def thumbnails(sources: Iterable[object], *, size: Size, threads: int) -> Iterator[list[bytes]]:
+    """Groups of at most `GROUP` WebP files, in order; b"" where an image cannot be read.
+
+    Args:
+        sources: What `read_image` takes, or None for an image that is not to be read.
+        size: Of the thumbnails.
+        threads: That read images.
+    """
+    groups = chunked(sources, GROUP)
     return ordered_map(partial(_encode_group, size=size), groups, workers=threads)
 
 
-def _encode_group(group: list[Shown], *, size: Size) -> list[bytes]:
+def _encode_group(group: list[object], *, size: Size) -> list[bytes]:
     """All at the best quality, then at the largest size, with which they fit."""
-    images = [_read(shown, size.edge) for shown in group]
+    images = [_read(source, size.edge) for source in group]
     quality: float = size.quality
     while True:
         files = [b"" if image is None else _encode(image, int(quality)) for image in images]
@@ -84,17 +85,16 @@ def _encode_group(group: list[Shown], *, size: Size) -> list[bytes]:
             images = [None if image is None else _shrunk(image, _SHRINKING) for image in images]
 
 
-def _read(shown: Shown, edge: int) -> Image | None:
-    """The picture at its size on the page, or None: a report never fails for one picture."""
+def _read(source: object, edge: int) -> Image | None:
+    """The image at its size on the page, or None: a report never fails for one image."""
     from PIL import Image
 
-    if shown.error is not None and shown.error.code not in _WORTH_READING:
+    if source is None:
         return None
-    options = _OPTIONS if shown.error is None else _OPTIONS_BROKEN
     try:
         picture = read_image(
-            shown.source,
-            options=options,
+            source,
+            options=_OPTIONS,
             resized_size=lambda height, width: _half(fitted(height, width, edge=edge)),
         )
         image = Image.fromarray(picture.pixels)
@@ -105,7 +105,7 @@ def _read(shown: Shown, edge: int) -> Image | None:
 
 
 def fitted(height: int, width: int, *, edge: int) -> tuple[int, int]:
-    """(height, width) with about edge x edge pixels, in shape like the picture, never enlarged."""
+    """(height, width) with about edge x edge pixels, in shape like the image, never enlarged."""
     ratio = min(max(width / height, 1 / _LONGEST), _LONGEST)
     longest = edge * max(ratio, 1 / ratio) ** 0.5
     scale = min(1.0, longest / max(height, width))
@@ -113,7 +113,7 @@ def fitted(height: int, width: int, *, edge: int) -> tuple[int, int]:
 
 
 def _half(size: tuple[int, int]) -> tuple[int, int]:
-    """What reading is asked for: it decodes at twice the size or more, which here is enough."""
+    """The size to read at: decoding gives twice that or more, which is enough here."""
     height, width = size
     return -(-height // 2), -(-width // 2)
 

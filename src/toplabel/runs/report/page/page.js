@@ -36,7 +36,7 @@
     return sameName.get(name) > 1 ? `${name} (class ${index})` : name;
   };
 
-  const pictures = data.pictures.map(([folder, base, top, unsure, code, message], place) => {
+  const images = data.images.map(([folder, base, top, unsure, code, message], place) => {
     const best = [];
     for (let i = 0; i < top.length; i += 2) best.push({ index: top[i], score: top[i + 1] });
     const label = best.length ? labelName(best[0].index) : "";
@@ -56,13 +56,13 @@
   const parsed = new Map();
   const loaded = () => document.readyState !== "loading";
   let awaited = false; // a card waits for its thumbnail
-  function thumbnail(picture) {
-    const group = Math.floor(picture.place / data.group);
+  function bytesOf(image) {
+    const group = Math.floor(image.place / data.group);
     if (!parsed.has(group)) {
       if (group >= data.first && !loaded()) return null;
       parsed.set(group, JSON.parse(byId(`thumbnails-${group}`).textContent));
     }
-    return parsed.get(group)[picture.place % data.group];
+    return parsed.get(group)[image.place % data.group];
   }
 
   // ---- What is asked for, kept in the address ----
@@ -93,21 +93,21 @@
   function writeAddress() {
     clearTimeout(addressTimer);
     addressTimer = setTimeout(() => {
-      const said = new URLSearchParams();
+      const described = new URLSearchParams();
       for (const [key, value] of Object.entries(state)) {
-        if (value !== DEFAULTS[key]) said.set(key, value === true ? "1" : String(value));
+        if (value !== DEFAULTS[key]) described.set(key, value === true ? "1" : String(value));
       }
-      history.replaceState(null, "", `#${said}`);
+      history.replaceState(null, "", `#${described}`);
     }, 150);
   }
 
   const collator = new Intl.Collator("en", { numeric: true });
-  const orders = { least: pictures };
+  const orders = { least: images };
   function ordered(name) {
     if (!orders[name]) {
       const byName = (a, b) => collator.compare(a.name, b.name) || a.place - b.place;
       const byScore = (a, b) => b.score - a.score || a.place - b.place;
-      orders[name] = [...pictures].sort(name === "name" ? byName : byScore);
+      orders[name] = [...images].sort(name === "name" ? byName : byScore);
     }
     return orders[name];
   }
@@ -212,8 +212,8 @@
       column.style.height = `${(100 * n) / most}%`;
       return column;
     }));
-    const said = counts.scores.map((n, i) => (n ? `${number.format(n)} from ${score(i / bins)} to ${score((i + 1) / bins)}` : ""));
-    byId("histogram").setAttribute("aria-label", `Inputs by score: ${said.filter(Boolean).join(", ") || "none"}.`);
+    const described = counts.scores.map((n, i) => (n ? `${number.format(n)} from ${score(i / bins)} to ${score((i + 1) / bins)}` : ""));
+    byId("histogram").setAttribute("aria-label", `Inputs by score: ${described.filter(Boolean).join(", ") || "none"}.`);
   }
 
   function updateRange() {
@@ -253,24 +253,24 @@
   }
 
   function updateCount() {
-    const all = shown.length === pictures.length;
-    let text = all ? count(pictures.length, "picture", "pictures")
-      : `${number.format(shown.length)} of ${count(pictures.length, "picture", "pictures")}`;
-    if (state.label !== "" && pictures.length < counts.inputs) {
+    const all = shown.length === images.length;
+    let text = all ? count(images.length, "image", "images")
+      : `${number.format(shown.length)} of ${count(images.length, "image", "images")}`;
+    if (state.label !== "" && images.length < counts.inputs) {
       const found = counts.labels.find(([index]) => String(index) === state.label);
       text += `; ${count(found ? found[1] : 0, "input has", "inputs have")} this label`;
     }
     byId("count").textContent = text;
     byId("empty").hidden = shown.length > 0;
-    byId("empty").textContent = pictures.length ? "No picture matches these filters." : "There were no inputs.";
+    byId("empty").textContent = images.length ? "No image matches these filters." : "There were no inputs.";
   }
 
   // ---- The grid: only rows near the window are in the document ----
 
   const grid = byId("grid");
-  const dense = pictures.length > 2000; // thumbnails are small then
+  const dense = images.length > 2000; // thumbnails are small then
   grid.classList.toggle("dense", dense);
-  let shown = []; // the pictures that match, in order
+  let shown = []; // the images that match, in order
   let rows = []; // {top, height, from, to} of cards, or {top, height, heading, n}
   let rowOf = []; // position in shown -> row
   let columns = 1;
@@ -280,10 +280,10 @@
 
   function grouped(list) {
     const parts = new Map();
-    for (const picture of list) {
-      const key = picture.failed ? picture.code : picture.index;
+    for (const image of list) {
+      const key = image.failed ? image.code : image.index;
       if (!parts.has(key)) parts.set(key, []);
-      parts.get(key).push(picture);
+      parts.get(key).push(image);
     }
     const rank = new Map([...counts.labels, ...counts.errors].map(([key], place) => [key, place]));
     return [...parts.entries()].sort(([a], [b]) => rank.get(a) - rank.get(b));
@@ -295,25 +295,25 @@
     svg.setAttribute("viewBox", "0 0 48 48");
     svg.setAttribute("class", "missing");
     svg.setAttribute("role", "img");
-    svg.setAttribute("aria-label", "No picture");
+    svg.setAttribute("aria-label", "No image");
     path.setAttribute("d", "M14 16h20v16h-20z M14 29l6-6 4 4 4-5 6 7 M12 36l24-24");
     svg.append(path);
     return svg;
   }
 
-  function image(picture) {
-    const base64 = thumbnail(picture);
+  function thumbnailOf(image) {
+    const base64 = bytesOf(image);
     if (base64 === null) {
       awaited = true;
       return null;
     }
     if (!base64) return placeholder();
-    return make("img", { decoding: "async", draggable: false, alt: `Thumbnail of ${picture.base}`, src: `data:image/webp;base64,${base64}` });
+    return make("img", { decoding: "async", draggable: false, alt: `Thumbnail of ${image.base}`, src: `data:image/webp;base64,${base64}` });
   }
 
   function fillAwaited() {
     if (!awaited) return;
-    for (const frame of grid.querySelectorAll(".frame:empty")) frame.append(image(pictures[frame.dataset.place]));
+    for (const frame of grid.querySelectorAll(".frame:empty")) frame.append(thumbnailOf(images[frame.dataset.place]));
     if (dialog.open) show(opened);
   }
 
@@ -323,11 +323,11 @@
     return make("span", { className: "track" }, fill);
   }
 
-  const title = (picture) => (picture.failed ? picture.code.replaceAll("_", " ") : picture.label);
+  const title = (image) => (image.failed ? image.code.replaceAll("_", " ") : image.label);
 
-  function said(picture) {
-    const fact = picture.failed ? `failed, ${title(picture)}` : `${picture.label}, score ${score(picture.score)}`;
-    return `${fact}${picture.unsure ? ", unsure" : ""}, ${picture.base}`;
+  function described(image) {
+    const fact = image.failed ? `failed, ${title(image)}` : `${image.label}, score ${score(image.score)}`;
+    return `${fact}${image.unsure ? ", unsure" : ""}, ${image.base}`;
   }
 
   // A long name keeps its end, which tells files of one series apart; only where each character
@@ -339,21 +339,21 @@
   }
 
   function card(position) {
-    const picture = shown[position];
+    const image = shown[position];
     const line = make("span", { className: "line" });
-    if (picture.failed) line.append("failed");
-    else line.append(track(picture.score), score(picture.score));
+    if (image.failed) line.append("failed");
+    else line.append(track(image.score), score(image.score));
     const button = make("button", {
       type: "button",
-      className: `card${picture.unsure ? " unsure" : ""}`,
+      className: `card${image.unsure ? " unsure" : ""}`,
       tabIndex: position === active ? 0 : -1,
-      title: picture.name,
-      "aria-label": said(picture),
+      title: image.name,
+      "aria-label": described(image),
       "aria-haspopup": "dialog",
       "data-position": position,
-    }, make("span", { className: "frame", "data-place": picture.place }, image(picture)),
-    make("bdi", { className: "label", textContent: title(picture) }), line,
-    shortName(picture.base));
+    }, make("span", { className: "frame", "data-place": image.place }, thumbnailOf(image)),
+    make("bdi", { className: "label", textContent: title(image) }), line,
+    shortName(image.base));
     return make("div", { role: "listitem", className: "cell", "aria-setsize": shown.length, "aria-posinset": position + 1 }, button);
   }
 
@@ -361,7 +361,7 @@
     if (row.heading !== undefined) {
       return make("div", { role: "listitem", className: "row heading" },
         make("h3", {}, make("bdi", { textContent: row.heading })),
-        make("span", { textContent: count(row.n, "picture", "pictures") }));
+        make("span", { textContent: count(row.n, "image", "images") }));
     }
     const element = make("div", { className: "row", role: "presentation" });
     element.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
@@ -488,26 +488,26 @@
     return Math.min(shown.length - 1, Math.max(0, active + steps[key]));
   }
 
-  // ---- One picture ----
+  // ---- One image ----
 
   const dialog = byId("dialog");
   let opened = 0; // the position that the dialog shows
 
   function show(position) {
     opened = position;
-    const picture = shown[position];
+    const image = shown[position];
     byId("dialog-place").textContent = `${number.format(position + 1)} of ${number.format(shown.length)}`;
-    byId("dialog-label").textContent = title(picture);
-    const fact = picture.failed ? "Not labelled" : picture.unsure ? "Unsure: below the threshold" : "";
+    byId("dialog-label").textContent = title(image);
+    const fact = image.failed ? "Not labelled" : image.unsure ? "Unsure: below the threshold" : "";
     byId("dialog-state").textContent = fact;
     byId("dialog-state").hidden = !fact;
-    byId("dialog-picture").replaceChildren(image(picture) || "");
-    byId("dialog-top").replaceChildren(...picture.top.map((one) => make("li", {},
+    byId("dialog-image").replaceChildren(thumbnailOf(image) || "");
+    byId("dialog-top").replaceChildren(...image.top.map((one) => make("li", {},
       make("bdi", { textContent: labelName(one.index) }),
       make("span", { textContent: one.score.toFixed(4) }), track(one.score))));
-    byId("dialog-message").textContent = picture.message || "";
-    byId("dialog-message").hidden = !picture.message;
-    byId("dialog-name").textContent = picture.name;
+    byId("dialog-message").textContent = image.message || "";
+    byId("dialog-message").hidden = !image.message;
+    byId("dialog-name").textContent = image.name;
     byId("dialog-copied").textContent = "";
     byId("dialog-previous").disabled = position === 0;
     byId("dialog-next").disabled = position === shown.length - 1;
@@ -550,7 +550,7 @@
     updateChips();
     updateCount();
     layOut();
-    const start = byId("pictures").getBoundingClientRect().top;
+    const start = byId("images").getBoundingClientRect().top;
     if (start < 0) scrollBy(0, start);
     render();
   }
@@ -584,8 +584,8 @@
     byId("all-labels").addEventListener("click", () => { allLabels = !allLabels; updateLabels(); });
     document.querySelector(".skip").addEventListener("click", (event) => {
       event.preventDefault(); // the address keeps the filters
-      byId("pictures").focus();
-      byId("pictures").scrollIntoView();
+      byId("images").focus();
+      byId("images").scrollIntoView();
     });
 
     grid.addEventListener("click", (event) => {
@@ -632,10 +632,10 @@
   function start() {
     byId("model").textContent = data.model;
     byId("version").textContent = data.version;
-    if (pictures.length < counts.inputs) {
+    if (images.length < counts.inputs) {
       byId("chosen").hidden = false;
-      byId("chosen").textContent = `Pictures of ${number.format(pictures.length)} of the ${number.format(counts.inputs)} inputs. ` +
-        "The numbers and charts count all of them. Pictures are chosen: up to a tenth are failures, in turns by error code; " +
+      byId("chosen").textContent = `Images of ${number.format(images.length)} of the ${number.format(counts.inputs)} inputs. ` +
+        "The numbers and charts count all of them. Images are chosen: up to a tenth are failures, in turns by error code; " +
         "then come the most and the least certain input of each label, frequent labels first, and the least certain of all.";
     }
     wide.addEventListener("change", fold);

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from toplabel._internal.optional import require
-from toplabel.inference.prediction import Candidate, Prediction
-from toplabel.runs.outcome import Outcome
+from toplabel.inference.prediction import Prediction
+from toplabel.runs.labelling import Outcome
 
 pa: Any = require("pyarrow", extra="parquet", purpose="writing Parquet")
 pq: Any = require("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
@@ -34,26 +34,23 @@ _ROWS_OF_GROUP = 131_072
 _BYTES_OF_GROUP = 64 * 2**20
 
 
-def schema(*, all_scores: bool) -> Any:
-    """The columns. `source_bytes` is set only where a name is no UTF-8 and `source` shows it."""
-    more = (("scores", pa.list_(pa.float16())),) if all_scores else ()
-    return pa.schema([*_COLUMNS, *more])
+class ParquetFormat:
+    """Typed columns; `source_bytes` is set only where a name is not UTF-8."""
 
+    def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
+        """One row group with all outcomes."""
+        columns = [*_COLUMNS, ("scores", pa.list_(pa.float16()))] if all_scores else _COLUMNS
+        rows = [_row(outcome.prediction, all_scores=all_scores) for outcome in outcomes]
+        sink = pa.BufferOutputStream()
+        table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
+        pq.write_table(table, sink, compression="zstd")
+        return bytes(sink.getvalue().to_pybytes())
 
-def encode(outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
-    """One row group; see `Format.encode`."""
-    rows = [_row(outcome.prediction, all_scores=all_scores) for outcome in outcomes]
-    table = pa.Table.from_pylist(rows, schema=schema(all_scores=all_scores))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def join(parts: Sequence[Path], target: Path) -> None:
-    """The rows of all parts in row groups of a useful size; see `Format.join`."""
-    with pq.ParquetWriter(target, pq.read_schema(parts[0]), compression="zstd") as writer:
-        for group in _groups(parts):
-            writer.write_table(pa.concat_tables(group), row_group_size=_ROWS_OF_GROUP)
+    def merge(self, parts: Sequence[Path], target: Path) -> None:
+        """The rows of all parts, in row groups of a useful size."""
+        with pq.ParquetWriter(target, pq.read_schema(parts[0]), compression="zstd") as writer:
+            for group in _groups(parts):
+                writer.write_table(pa.concat_tables(group), row_group_size=_ROWS_OF_GROUP)
 
 
 def _groups(parts: Sequence[Path]) -> Iterator[list[Any]]:
@@ -91,21 +88,13 @@ def _row(prediction: Prediction, *, all_scores: bool) -> dict[str, Any]:
     return row
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "label": _text(candidate.label),
-        "index": candidate.index,
-        "score": candidate.score,
-    }
-
-
 def _text(text: str | None) -> str | None:
-    r"""Text that is UTF-8: a byte of a file name that is none is written `\udcXX`."""
+    r"""Text that is UTF-8: a byte of a file name that is not is written `\udcXX`."""
     return text and text.encode("utf-8", "backslashreplace").decode()
 
 
 def _foreign_bytes(name: str) -> bytes | None:
-    """The name's own bytes, where they are no UTF-8."""
+    """The name's own bytes, where they are not UTF-8."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

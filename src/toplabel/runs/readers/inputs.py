@@ -1,0 +1,109 @@
+"""Inputs: the names that a user gives in, entries out; and from an entry what a predictor reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from toplabel.image.paths import expand, is_url
+from toplabel.runs.entry import Entry
+from toplabel.runs.readers.kinds import CONTAINERS, is_list, is_remote, kind_of_container
+
+_READERS = {**CONTAINERS, "remote": "toplabel.runs.readers.remote"}
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveMember:
+    """An image in an archive, a table or behind a URL, as a file object to read.
+
+    It may be read from several threads at once, and sent to other processes.
+    """
+
+    entry: Entry
+
+    @property
+    def name(self) -> str:
+        """The source in its record."""
+        return self.entry.name
+
+    def read(self, size: int = -1) -> bytes:
+        """Its bytes, `size` of them at most; all where that is negative.
+
+        Raises:
+            ImageError: They cannot be had; `.code` says why.
+        """
+        content: bytes = import_module(_READERS[self.entry.kind]).read_member(self.entry, size)
+        return content
+
+
+def list_entries(inputs: Sequence[str], *, column: str | None = None) -> Iterator[Entry]:
+    """Entries one by one, the same files always in the same order.
+
+    Args:
+        inputs: Folders (their images, recursively), patterns, images and http URLs, as on the
+            command line. `.txt` lists a source in each line, `.csv`, `.tsv` and `.jsonl` in a
+            column or field; relative paths are relative to the current folder. `.tar` (also
+            compressed), `.zip` and `.parquet` hold images. All of these may be URLs that fsspec
+            opens (`s3://bucket/2024/**/*.jpg`). Duplicates stay.
+        column: Of lists and Parquet: which one has the image, or its path.
+
+    Raises:
+        UsageError: A folder or list is empty, a pattern matches nothing, a column is missing.
+        MissingDependency: pyarrow or fsspec is needed and not installed.
+    """
+    for name in inputs:
+        if is_list(name):
+            from toplabel.runs.readers.lists import read_list
+
+            for source in read_list(name, column=column):
+                if isinstance(source, Entry):  # a line without a source
+                    yield source
+                else:
+                    yield from _list_source(source, column)
+        else:
+            yield from _list_source(name, column)
+
+
+def _list_source(name: str, column: str | None) -> Iterator[Entry]:
+    """The entries of anything but a list."""
+    if is_remote(name):
+        from toplabel.runs.readers.remote import expand_remote  # imports fsspec
+
+        for entry in expand_remote(name):
+            yield from _open_up(entry, column)
+    elif os.path.isdir(name):  # of which only the images count
+        yield from map(Entry, expand([name]))
+    else:
+        for path in [name] if os.path.isfile(name) else expand([name]):
+            yield from _open_up(Entry(path), column)
+
+
+def _open_up(entry: Entry, column: str | None) -> Iterator[Entry]:
+    """The images in a container; an image itself."""
+    kind = kind_of_container(entry.name)
+    if kind is None or entry.problem is not None or (entry.kind == "path" and is_url(entry.name)):
+        yield entry
+    else:
+        yield from import_module(CONTAINERS[kind]).list_members(entry.name, column=column)
+
+
+def open_source(entry: Entry) -> object:
+    """The entry as a predictor reads it: a path or URL, or an `ArchiveMember`."""
+    return entry.name if entry.kind == "path" else ArchiveMember(entry)
+
+
+def stamp(entry: Entry) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in ns of the file that an entry is read from.
+
+    None where there is no such file on this machine.
+    """
+    path = entry.container or entry.name
+    if entry.kind in ("remote", "problem") or is_remote(path) or is_url(path):
+        return None
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,369 @@
+"""The run: inputs in, one record for each at the output, and a summary."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Unpack
+
+from toplabel.errors import RunError, ToplabelError, UsageError
+from toplabel.inference.batch import Settings
+from toplabel.inference.predictor import Predictor
+from toplabel.models.load import LoadOptions, load
+from toplabel.runs.fingerprint import fingerprint
+from toplabel.runs.formats import load_format
+from toplabel.runs.labelling import Outcome
+from toplabel.runs.manifest import Shard
+from toplabel.runs.options import RunKeywords, RunOptions
+from toplabel.runs.readers.inputs import list_entries
+from toplabel.runs.shard_result import (
+    FinishedShard,
+    ShardResult,
+    Tally,
+    commit,
+    in_background,
+    is_merged,
+    merge_parts,
+    read_results,
+    report_rows,
+    was_changed,
+)
+from toplabel.runs.sorting import Sorting
+from toplabel.runs.state import Output, State, open_state
+from toplabel.runs.summary import Progress, RunSummary
+from toplabel.runs.worker_pool import label_with, open_pool
+
+Source = str | os.PathLike[str]
+
+
+class RunAndLoadOptions(RunKeywords, LoadOptions, total=False):
+    """Keyword arguments of `run`: what it is to do, and how the model is loaded."""
+
+
+_HTML_SUFFIXES = (".html", ".htm")
+_RUN_KEYWORDS = tuple(RunKeywords.__annotations__)
+
+
+def run(
+    source: Source | Sequence[Source],
+    output: Source,
+    *,
+    model: Source | Predictor | None = None,
+    **options: Unpack[RunAndLoadOptions],
+) -> RunSummary:
+    """Label everything, once. The same call resumes a run that was interrupted.
+
+    >>> import tempfile, toplabel
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     summary = toplabel.run("examples", f"{folder}/labels.csv")
+    >>> summary.labelled, summary.failed
+    (3, 0)
+
+    Args:
+        source: A folder, pattern, image, URL (of whatever fsspec opens), list file (.txt, .csv,
+            .jsonl), archive (.tar, .zip) or table (.parquet); or several of these.
+        output: A file that ends in .parquet, .csv or .jsonl, or a folder for parts.
+        model: As `load` takes it, or a predictor.
+        options: What the run is to do, see `RunOptions`; how to load the model, see `load`.
+
+    Raises:
+        RunError: The output is another run's or cannot be written, the inputs cannot be read, or
+            too many failed. What is done is kept.
+        UsageError: The arguments make no sense.
+        ToplabelError: The model cannot be loaded; as for `load`.
+    """
+    load_options: dict[str, Any] = dict(options)
+    run_options = RunOptions(
+        **{name: load_options.pop(name) for name in _RUN_KEYWORDS if name in load_options}
+    )
+    target = Output.of(output, format=run_options.format)
+    load_format(target.format)  # its library may be missing
+    inputs = _as_list(source)
+    _check_targets(inputs, run_options)
+    started = time.monotonic()
+    notify = load_options.get("notify", _warn)
+    with _open_model(model, load_options) as predictor, _write_errors(target):
+        predictor.compile()
+        settings = Settings(
+            top_k=run_options.top_k,
+            threshold=run_options.threshold,
+            exact=predictor.exact,
+            all_scores=run_options.all_scores,
+            read=predictor.read,
+        )
+        found = fingerprint(predictor.classifier, settings)
+        with open_state(target, found, restart=run_options.restart) as state:
+            entries = list_entries(inputs, column=run_options.column)
+            changes = state.list_inputs(entries, shard_size=run_options.shard_size)
+            work = _Work(state, predictor, settings, run_options, notify)
+            work.label()
+            work.merge()
+            work.report()
+            return work.summary(missing=changes.missing, seconds=time.monotonic() - started)
+
+
+def _warn(text: str) -> None:
+    """Warn as Python does, where nobody else wants to be told."""
+    warnings.warn(text, stacklevel=2)
+
+
+def _as_list(source: Source | Sequence[Source]) -> list[str]:
+    """The inputs as text."""
+    sources = [source] if isinstance(source, str | os.PathLike) else source
+    inputs = [os.fspath(one) for one in sources]
+    if not inputs:
+        raise UsageError("got no input; expected a folder, a pattern, a file or a URL")
+    if "-" in inputs:
+        raise UsageError(
+            "got - for standard input, which cannot be read again by a run that resumes; name a"
+            " file"
+        )
+    if not any("://" in name or glob.has_magic(name) or os.path.lexists(name) for name in inputs):
+        raise RunError(f"cannot read {inputs[0]!r}: there is no such file or folder")
+    return inputs
+
+
+def _check_targets(inputs: Sequence[str], options: RunOptions) -> None:
+    """Refuse a report that is not HTML, and to sort images into a folder that is an input.
+
+    Raises:
+        UsageError: The report has another suffix, or the folder lies in one of the inputs.
+    """
+    if options.report is not None and not os.fspath(options.report).lower().endswith(
+        _HTML_SUFFIXES
+    ):
+        raise UsageError(
+            f"got the report {os.fspath(options.report)!r}; expected a file that ends in .html"
+        )
+    folder = options.copy_to if options.copy_to is not None else options.link_to
+    if folder is None:
+        return
+    target = os.path.realpath(folder)
+    for name in inputs:
+        path = os.path.realpath(name)
+        if os.path.isdir(path) and os.path.commonpath([path, target]) == path:
+            raise UsageError(
+                f"got {os.fspath(folder)!r} to sort images into, within the input {name!r}: the"
+                " sorted images would become inputs; name a folder outside"
+            )
+
+
+@contextmanager
+def _open_model(model: Source | Predictor | None, options: dict[str, Any]) -> Iterator[Predictor]:
+    if not isinstance(model, Predictor):
+        with load(model, **options) as predictor:
+            yield predictor
+    elif options:
+        raise UsageError(
+            f"got {next(iter(options))!r} beside a predictor; pass it to `load` or `wrap`, which"
+            " made the predictor"
+        )
+    else:
+        yield model
+
+
+@contextmanager
+def _write_errors(output: Output) -> Iterator[None]:
+    """Turn what the disk refuses into one line.
+
+    Raises:
+        RunError: Names the file; nothing is lost.
+    """
+    try:
+        yield
+    except ToplabelError:
+        raise
+    except OSError as error:
+        raise RunError(
+            f"cannot write {error.filename or str(output.path)!r}: {error.strerror or error}; what"
+            " is done is kept: fix that, then run the same command again"
+        ) from error
+
+
+class _Work:
+    """What is left to do of a run.
+
+    Args:
+        state: Of the run, locked, its inputs listed.
+        predictor: The model, compiled where it can be.
+        settings: Of every prediction.
+        options: What the run is to do.
+        notify: Called with one line of text when there is something to tell.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        predictor: Predictor,
+        settings: Settings,
+        options: RunOptions,
+        notify: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        self._predictor = predictor
+        self._settings = settings
+        self._options = options
+        self._notify = notify
+        self._format = load_format(state.output.format)
+        self._sorting = Sorting.of(
+            predictor.labels, copy_to=options.copy_to, link_to=options.link_to
+        )
+        self._tally = Tally(predictor.labels)
+        self._pending: list[int] = []
+        for number, result in read_results(state, check_inputs=options.check_inputs):
+            if result is None:
+                self._pending.append(number)
+            else:
+                self._tally.add(result)
+        self._before = self._done = self._tally.rows
+        self._failed = self._tally.failed
+        self._began = time.monotonic()
+
+    def label(self) -> None:
+        """Label and commit every shard that is not done.
+
+        Raises:
+            RunError: More inputs failed than may.
+            OSError: A part cannot be written.
+        """
+        self._sort_done()
+        if not self._pending:
+            return
+        if self._state.merged is not None:  # from parts that are no longer all
+            self._state.remember_merged(None)
+        self._count(0, 0)
+        finish = self._finish_on_ray if self._options.on == "ray" else self._finish_here
+        for finished in in_background(self._commit, finish()):
+            self._tally.add(finished.result)
+
+    def merge(self) -> None:
+        """Write the single file that was asked for, unless it is there already.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if not self._state.output.is_file or is_merged(self._state):
+            return
+        if was_changed(self._state):
+            path = str(self._state.output.path)
+            self._notify(f"{path!r} was changed since this run wrote it; it is written again")
+        merge_parts(self._state, self._format)
+
+    def report(self) -> None:
+        """Write the report that was asked for.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        if self._options.report is None:
+            return
+        from toplabel.runs.report.report import write_report  # only a run with a report needs it
+
+        write_report(
+            os.fspath(self._options.report),
+            report_rows(self._state),
+            labels=self._predictor.labels,
+            model=self._predictor.name,
+            title=str(self._state.output.path),
+            threads=self._predictor.threads,
+        )
+
+    def summary(self, *, missing: int, seconds: float) -> RunSummary:
+        """The counts of the whole run."""
+        tally = self._tally
+        return RunSummary(
+            output=self._state.output.path,
+            model=self._predictor.name,
+            inputs=tally.rows,
+            labelled=tally.rows - tally.failed,
+            failed=tally.failed,
+            unsure=tally.unsure,
+            new=tally.rows - self._before,
+            missing=missing,
+            seconds=seconds,
+            labels=tally.labels,
+            errors=tally.errors,
+        )
+
+    def _finish_here(self) -> Iterator[FinishedShard]:
+        shards = self._checked(self._state.manifest.read_shards(self._pending))
+        all_scores = self._settings.all_scores
+        with open_pool(self._predictor, self._settings, self._notify) as pool:
+            self._began = time.monotonic()
+            for shard, outcomes in label_with(pool, shards, self._count_outcomes):
+                yield FinishedShard.of(shard, outcomes, self._format, all_scores=all_scores)
+
+    def _finish_on_ray(self) -> Iterator[FinishedShard]:
+        from toplabel.runs.cluster import finish_on_ray  # imports Ray
+
+        predictor = self._predictor
+        bundle = predictor.classifier.bundle
+        if bundle is None:
+            reason = predictor.classifier.unsaved or "it was not compiled"
+            raise RunError(f"{predictor.name} cannot be sent to a cluster: {reason}")
+        for finished in finish_on_ray(
+            bundle,
+            self._settings,
+            self._state.manifest,
+            self._pending,
+            format=self._state.output.format,
+            batch_size=predictor.batch_size,
+            notify=self._notify,
+        ):
+            self._count(len(finished.result), len(finished.result.failures))
+            yield finished
+
+    def _checked(self, shards: Iterator[Shard]) -> Iterator[Shard]:
+        for shard in shards:
+            if self._sorting is not None:
+                self._sorting.check(shard.entries)
+            yield shard
+
+    def _sort_done(self) -> None:
+        """Sort the images of shards that were done before, where that has not been done."""
+        if self._sorting is None or self._state.is_sorted(self._sorting.target):
+            return
+        done = sorted(set(range(self._state.manifest.shards)).difference(self._pending))
+        for shard in self._state.manifest.read_shards(done):
+            result = ShardResult.read(self._state.result(shard.number))
+            if result is not None:
+                self._sorting.sort(shard.entries, result.indices[:, 0])
+        self._state.remember_sorted(self._sorting.target)
+
+    def _commit(self, finished: FinishedShard) -> FinishedShard:
+        if self._sorting is not None:
+            self._sorting.sort(finished.shard.entries, finished.result.indices[:, 0])
+        commit(self._state, finished)
+        return finished
+
+    def _count_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        self._count(len(outcomes), sum(o.prediction.error is not None for o in outcomes))
+
+    def _count(self, done: int, failed: int) -> None:
+        """Count what has just been labelled, and report the progress.
+
+        Raises:
+            RunError: Too many have failed.
+        """
+        self._done += done
+        self._failed += failed
+        if self._options.progress is not None:
+            self._options.progress(
+                Progress(
+                    inputs=self._state.manifest.rows,
+                    before=self._before,
+                    done=self._done,
+                    failed=self._failed,
+                    seconds=time.monotonic() - self._began,
+                )
+            )
+        most = self._options.max_errors
+        if most is not None and self._failed > most:
+            raise RunError(
+                f"stopped: {self._failed:,} inputs failed, more than the {most:,} of max_errors;"
+                " what is done is kept"
+            )
