@@ -74,7 +74,9 @@ def read_member(entry: Entry, size: int) -> bytes:
     try:
         start = data_start(file.read_at, offset)
     except ZipError:
-        raise ImageError("corrupt", "the archive has no file at the offset in its directory") from None
+        raise ImageError(
+            "corrupt", "the archive has no file at the offset in its directory"
+        ) from None
     if method == DEFLATED:
         content = _inflate(file, start, packed, wanted)
     else:
