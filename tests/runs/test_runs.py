@@ -22,7 +22,7 @@ from run_material import (
     read_jsonl,
     save_model,
 )
-from toplabel.errors import RunError, UsageError
+from toplabel.errors import RunError, ToplabelWarning, UsageError
 from toplabel.runs.summary import Progress
 from toplabel.runs.worker_pool import share_threads
 
@@ -357,23 +357,20 @@ def test_a_model_from_a_file_is_run_in_a_process_of_its_own_and_gives_the_same(
 
 @pytest.mark.parametrize("how", ["os.abort()", "os.kill(os.getpid(), 9)", "os._exit(3)"])
 def test_an_image_that_kills_its_worker_fails_alone(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
 ) -> None:
     kill_with(tmp_path / "hook", "00013.png", how)
     monkeypatch.syspath_prepend(str(tmp_path / "hook"))
-    told: list[str] = []
-    summary = toplabel.run(
-        photos,
-        tmp_path / "a.jsonl",
-        threads=2,
-        notify=told.append,
-        **save_model(tmp_path),
-    )
+    summary = toplabel.run(photos, tmp_path / "a.jsonl", threads=2, **save_model(tmp_path))
     records = read_jsonl(tmp_path / "a.jsonl")
     assert [r["error"]["code"] for r in records if r["error"]] == ["worker_crash"]
     assert records[13]["error"]
     assert (summary.inputs, summary.failed) == (25, 1)
-    assert any("a worker ended with" in line for line in told)
+    assert any("a worker ended with" in line for line in caplog.messages)
 
 
 def test_an_image_that_never_ends_is_a_timeout(
@@ -382,7 +379,7 @@ def test_an_image_that_never_ends_is_a_timeout(
     kill_with(tmp_path / "hook", "00002.png", "time.sleep(1000)")
     monkeypatch.syspath_prepend(str(tmp_path / "hook"))
     monkeypatch.setattr("toplabel.runs.worker_pool.STALL_SECONDS", 0.7)
-    toplabel.run(photos, tmp_path / "a.jsonl", threads=2, notify=print, **save_model(tmp_path))
+    toplabel.run(photos, tmp_path / "a.jsonl", threads=2, **save_model(tmp_path))
     records = read_jsonl(tmp_path / "a.jsonl")
     assert [r["error"]["code"] for r in records if r["error"]] == ["timeout"]
     assert records[2]["error"]
@@ -390,7 +387,7 @@ def test_an_image_that_never_ends_is_a_timeout(
 
 def test_a_worker_that_cannot_open_its_model_says_why(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "hook").mkdir()
-    predictor = toplabel.load(notify=print, **save_model(tmp_path))
+    predictor = toplabel.load(**save_model(tmp_path))
     bundle = predictor.classifier.bundle
     assert bundle is not None
     bundle.program.path.unlink()
@@ -457,8 +454,27 @@ def test_usual_mistakes_are_told_of_runs_too(tmp_path: Path) -> None:
     for index in range(40):  # of no colour at all: the answers are near uniform
         grey = Image.new("RGB", (16, 16), (6 * index,) * 3)
         grey.save(tmp_path / "photos" / f"{index:03d}.png")
-    told: list[str] = []
-    toplabel.run(
-        tmp_path / "photos", tmp_path / "a.csv", notify=told.append, **save_model(tmp_path)
-    )
-    assert any("warning" in line for line in told), told
+    with pytest.warns(ToplabelWarning) as told:
+        summary = toplabel.run(tmp_path / "photos", tmp_path / "a.csv", **save_model(tmp_path))
+    assert summary.warnings
+    assert {str(one.message) for one in told} == set(summary.warnings)
+    assert "warnings" in summary.to_dict()
+
+
+def test_warnings_of_several_workers_reach_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toplabel.runs.worker_pool.THREADS_OF_PROCESS", 1)
+    (tmp_path / "photos").mkdir()
+    for index in range(80):
+        grey = Image.new("RGB", (16, 16), (3 * index,) * 3)
+        grey.save(tmp_path / "photos" / f"{index:03d}.png")
+    with pytest.warns(ToplabelWarning):
+        summary = toplabel.run(
+            tmp_path / "photos",
+            tmp_path / "a.csv",
+            shard_size=40,
+            threads=2,
+            **save_model(tmp_path),
+        )
+    assert len(summary.warnings) == len(set(summary.warnings)) >= 1

@@ -6,11 +6,12 @@ the output, and a run begun on one machine can be finished on a cluster, and the
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from toplabel._internal.notices import collect_warnings, warn
 from toplabel._internal.optional import require
 from toplabel._internal.platform import available_cpus
 from toplabel.bundle.bundle import Bundle
@@ -31,6 +33,8 @@ from toplabel.runs.manifest import Manifest, Shard
 from toplabel.runs.shard_result import FinishedShard, ShardResult
 from toplabel.runs.worker import WorkerSpec
 from toplabel.runs.worker_pool import THREADS_OF_PROCESS, SubprocessLabeller
+
+logger = logging.getLogger(__name__)
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
@@ -88,15 +92,17 @@ class ShardLabeller:
         spec = WorkerSpec.of(
             bundle, config.settings, threads=config.threads, batch_size=config.batch_size
         )
-        self._labeller = SubprocessLabeller(spec, notify=print)
+        self._labeller = SubprocessLabeller(spec)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Numbers of shards in; numbers, parts and results out."""
-        finished = [self._finish(int(number)) for number in batch["item"]]
+        """Numbers of shards in; numbers, parts, results and warnings out."""
+        with collect_warnings() as warnings:
+            finished = [self._finish(int(number)) for number in batch["item"]]
         return {
             "number": np.array([one.shard.number for one in finished], np.int64),
             "part": np.array([one.part for one in finished], object),
             "result": np.array([one.result.to_bytes() for one in finished], object),
+            "warnings": np.array([json.dumps(warnings)] * len(finished), object),
         }
 
     def _finish(self, number: int) -> FinishedShard:
@@ -114,7 +120,6 @@ def finish_on_ray(
     *,
     format: str,
     batch_size: int | None,
-    notify: Callable[[str], None],
 ) -> Iterator[FinishedShard]:
     """The shards of these numbers, finished, as they come.
 
@@ -127,12 +132,11 @@ def finish_on_ray(
         pending: Numbers of shards, ascending.
         format: Of the parts.
         batch_size: Images in one call of the engine; None: the engine's default.
-        notify: Called with one line of text about the cluster.
 
     Raises:
         RunError: The cluster cannot be reached, or it failed.
     """
-    with _connected(notify), _packed(bundle) as content:
+    with _connected(), _packed(bundle) as content:
         threads, most = _plan()
         config = ActorConfig(
             bundle=content,
@@ -158,6 +162,8 @@ def finish_on_ray(
                 number = int(row["number"])
                 result = ShardResult.from_bytes(row["result"])
                 assert result is not None
+                for text in json.loads(row["warnings"]):
+                    warn(text)
                 (shard,) = manifest.read_shards([number])
                 yield FinishedShard(shard, row["part"], result)
         except ray.exceptions.RayError as error:
@@ -166,7 +172,7 @@ def finish_on_ray(
 
 
 @contextmanager
-def _connected(notify: Callable[[str], None]) -> Iterator[None]:
+def _connected() -> Iterator[None]:
     """A cluster: that of RAY_ADDRESS, one that runs on this machine, or a local one for this run.
 
     Raises:
@@ -182,7 +188,8 @@ def _connected(notify: Callable[[str], None]) -> Iterator[None]:
         _connect(address)
         nodes = [node for node in ray.nodes() if node["Alive"]]
         cpus = int(ray.cluster_resources().get("CPU", 0))
-        notify(f"Ray at {address or 'this machine'}: {len(nodes)} nodes, {cpus} processors")
+        where = address or "this machine"
+        logger.info("Ray at %s: %d nodes, %d processors", where, len(nodes), cpus)
         yield
     finally:
         ray.shutdown()

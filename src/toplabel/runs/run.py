@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
+from toplabel._internal.notices import collect_warnings, warn
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import Settings
 from toplabel.inference.predictor import Predictor
@@ -85,8 +85,11 @@ def run(
     inputs = _as_list(source)
     _check_targets(inputs, run_options)
     started = time.monotonic()
-    notify = load_options.get("notify", _warn)
-    with _open_model(model, load_options) as predictor, _write_errors(target):
+    with (
+        collect_warnings() as warnings,
+        _open_model(model, load_options) as predictor,
+        _write_errors(target),
+    ):
         predictor.compile()
         settings = Settings(
             top_k=run_options.top_k,
@@ -99,16 +102,12 @@ def run(
         with open_state(target, found, restart=run_options.restart) as state:
             entries = list_entries(inputs, column=run_options.column)
             changes = state.list_inputs(entries, shard_size=run_options.shard_size)
-            work = _Work(state, predictor, settings, run_options, notify)
+            work = _Work(state, predictor, settings, run_options)
             work.label()
             work.merge()
             work.report()
-            return work.summary(missing=changes.missing, seconds=time.monotonic() - started)
-
-
-def _warn(text: str) -> None:
-    """Warn as Python does, where nobody else wants to be told."""
-    warnings.warn(text, stacklevel=2)
+            seconds = time.monotonic() - started
+            return work.summary(missing=changes.missing, seconds=seconds, warnings=warnings)
 
 
 def _as_list(source: Source | Sequence[Source]) -> list[str]:
@@ -192,22 +191,15 @@ class _Work:
         predictor: The model, compiled where it can be.
         settings: Of every prediction.
         options: What the run is to do.
-        notify: Called with one line of text when there is something to tell.
     """
 
     def __init__(
-        self,
-        state: State,
-        predictor: Predictor,
-        settings: Settings,
-        options: RunOptions,
-        notify: Callable[[str], None],
+        self, state: State, predictor: Predictor, settings: Settings, options: RunOptions
     ) -> None:
         self._state = state
         self._predictor = predictor
         self._settings = settings
         self._options = options
-        self._notify = notify
         self._format = load_format(state.output.format)
         self._sorting = Sorting.of(
             predictor.labels, copy_to=options.copy_to, link_to=options.link_to
@@ -250,7 +242,7 @@ class _Work:
             return
         if was_changed(self._state):
             path = str(self._state.output.path)
-            self._notify(f"{path!r} was changed since this run wrote it; it is written again")
+            warn(f"{path!r} was changed since this run wrote it; it is written again")
         merge_parts(self._state, self._format)
 
     def report(self) -> None:
@@ -272,7 +264,7 @@ class _Work:
             threads=self._predictor.threads,
         )
 
-    def summary(self, *, missing: int, seconds: float) -> RunSummary:
+    def summary(self, *, missing: int, seconds: float, warnings: Sequence[str]) -> RunSummary:
         """The counts of the whole run."""
         tally = self._tally
         return RunSummary(
@@ -287,12 +279,13 @@ class _Work:
             seconds=seconds,
             labels=tally.labels,
             errors=tally.errors,
+            warnings=tuple(dict.fromkeys((*self._predictor.classifier.warnings, *warnings))),
         )
 
     def _finish_here(self) -> Iterator[FinishedShard]:
         shards = self._checked(self._state.manifest.read_shards(self._pending))
         all_scores = self._settings.all_scores
-        with open_pool(self._predictor, self._settings, self._notify) as pool:
+        with open_pool(self._predictor, self._settings) as pool:
             self._began = time.monotonic()
             for shard, outcomes in label_with(pool, shards, self._count_outcomes):
                 yield FinishedShard.of(shard, outcomes, self._format, all_scores=all_scores)
@@ -312,7 +305,6 @@ class _Work:
             self._pending,
             format=self._state.output.format,
             batch_size=predictor.batch_size,
-            notify=self._notify,
         ):
             self._count(len(finished.result), len(finished.result.failures))
             yield finished

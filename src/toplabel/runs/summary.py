@@ -61,6 +61,7 @@ class RunSummary:
         seconds: Of this call.
         labels: Inputs by label, the most frequent first.
         errors: Inputs by error code, the most frequent first.
+        warnings: What was assumed or noticed in this call that may make labels wrong.
     """
 
     output: Path
@@ -74,6 +75,7 @@ class RunSummary:
     seconds: float
     labels: tuple[LabelCount, ...]
     errors: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""

@@ -1,24 +1,27 @@
 """The worker: a process of its own that labels batches, so that a crash costs the run nothing.
 
 Through its socket it gets a `WorkerSpec` and then numbered batches of entries. It replies with
-`Ready` or `Refused`, then with numbered outcomes in any order, and with warnings.
+`Ready` or `Refused`, then with numbered outcomes in any order, and with what it logs and warns of.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
+from toplabel._internal import notices
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.program import Program
+from toplabel.errors import ToplabelWarning
 from toplabel.inference.batch import Many, Settings
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
@@ -67,7 +70,7 @@ class WorkerSpec:
         """The full name of the model."""
         return str(self.manifest["name"])
 
-    def open(self, warn: Callable[[str], None]) -> Predictor:
+    def open(self) -> Predictor:
         """The predictor.
 
         Raises:
@@ -80,7 +83,7 @@ class WorkerSpec:
             batch_size=self.batch_size,
             exact=self.settings.exact,
             read=self.settings.read,
-            warn=warn,
+            warn=notices.warn,
         )
 
 
@@ -100,10 +103,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
-    """A common mistake that the first outputs show."""
+class Noticed:
+    """What the worker logged at that level; at 0, what it warned of."""
 
     text: str
+    level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Answer:
     outcomes: list[Outcome]
 
 
-Message = Ready | Refused | Warned | Answer
+Message = Ready | Refused | Noticed | Answer
 
 
 class _Replies:
@@ -132,15 +136,46 @@ class _Replies:
                 os._exit(0)
 
 
+class _Forward(logging.Handler):
+    """Sends what is logged, and what is warned of, to the run."""
+
+    def __init__(self, replies: _Replies) -> None:
+        super().__init__()
+        self._replies = replies
+        self._show = warnings.showwarning
+        logger = logging.getLogger("toplabel")
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        warnings.simplefilter("always", ToplabelWarning)
+        warnings.showwarning = self._warned
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._replies.send(Noticed(record.getMessage(), record.levelno))
+
+    def _warned(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        *more: Any,
+    ) -> None:
+        if issubclass(category, ToplabelWarning):
+            self._replies.send(Noticed(str(message)))
+        else:
+            self._show(message, category, filename, lineno, *more)
+
+
 def main(descriptor: int) -> None:
     """Work until the other end closes; then exit at once."""
     os.dup2(2, 1)  # whatever a library prints is no record
     warnings.filterwarnings("ignore", module="PIL")
     connection = Connection(descriptor)
     replies = _Replies(connection)
+    _Forward(replies)
     try:
         spec: WorkerSpec = connection.recv()
-        predictor = spec.open(warn=lambda text: replies.send(Warned(text)))
+        predictor = spec.open()
         settings = spec.settings
         many = predictor.many(
             top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores

@@ -5,17 +5,20 @@ A labeller in a subprocess outlives the crashes of its worker.
 
 from __future__ import annotations
 
+import contextvars
+import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import Empty, Queue
 
+from toplabel._internal.notices import warn
 from toplabel.errors import EngineError, ErrorCode, ImageError
 from toplabel.inference.batch import Settings
 from toplabel.inference.predictor import Predictor
@@ -28,7 +31,7 @@ from toplabel.runs.labelling import (
     label_shards,
 )
 from toplabel.runs.manifest import Shard
-from toplabel.runs.worker import Answer, Message, Ready, Refused, Warned, WorkerSpec
+from toplabel.runs.worker import Answer, Noticed, Ready, Refused, WorkerSpec
 
 THREADS_OF_PROCESS = 8
 """More threads in one Python process would wait for its interpreter lock, not for the cores."""
@@ -37,15 +40,15 @@ START_SECONDS = 300.0
 STALL_SECONDS = 300.0
 """A worker without any reply for so long is ended as if it had crashed."""
 
+logger = logging.getLogger(__name__)
+
 _COMMAND = "from toplabel.runs.worker import main; main({})"
 
 Labelled = tuple[Shard, list[Outcome]]
 
 
 @contextmanager
-def open_pool(
-    predictor: Predictor, settings: Settings, notify: Callable[[str], None]
-) -> Iterator[Sequence[Labeller]]:
+def open_pool(predictor: Predictor, settings: Settings) -> Iterator[Sequence[Labeller]]:
     """Worker processes for what ONNX Runtime runs, one for every eight threads.
 
     PyTorch stays on the threads of this process: a live network cannot be sent elsewhere.
@@ -58,7 +61,7 @@ def open_pool(
     with ExitStack() as stack:
         pool = []
         for threads in share_threads(predictor.threads):
-            pool.append(SubprocessLabeller(replace(spec, threads=threads), notify=notify))
+            pool.append(SubprocessLabeller(replace(spec, threads=threads)))
             stack.callback(pool[-1].close)
         yield pool
 
@@ -100,7 +103,8 @@ def _label_together(
         except BaseException as error:
             found.put(error)
 
-    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in pool]
+    run = contextvars.copy_context  # so that who collects warnings gets those of all threads
+    threads = [threading.Thread(target=run().run, args=(work, one), daemon=True) for one in pool]
     for thread in threads:
         thread.start()
     working = len(pool)
@@ -174,16 +178,14 @@ class SubprocessLabeller:
 
     Args:
         spec: The model, and how to run it.
-        notify: Called with one line of text for warnings and crashes.
 
     Raises:
         EngineError: The worker cannot be started.
     """
 
-    def __init__(self, spec: WorkerSpec, *, notify: Callable[[str], None]) -> None:
+    def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
-        self._notify = notify
-        self._worker = _start(spec, notify)
+        self._worker = _start(spec)
 
     @property
     def batch_size(self) -> int:
@@ -220,7 +222,7 @@ class SubprocessLabeller:
         try:
             answer = self._worker.receive()
         except _Died as death:
-            self._notify(f"a worker {death}; labelling its images one by one")
+            logger.warning("a worker %s; labelling its images one by one", death)
             self._restart()
             return {number: self._label_suspect(batch) for number, batch in sent.items()}
         return {answer.number: answer.outcomes}
@@ -241,15 +243,15 @@ class SubprocessLabeller:
 
     def _restart(self) -> None:
         self._worker.end()
-        self._worker = _start(self._spec, self._notify)
+        self._worker = _start(self._spec)
 
 
-def _start(spec: WorkerSpec, notify: Callable[[str], None]) -> _Worker:
+def _start(spec: WorkerSpec) -> _Worker:
     """A worker that is ready; one that dies before that is started once more."""
     with suppress(_Died):
-        return _Worker(spec, notify)
+        return _Worker(spec)
     try:
-        return _Worker(spec, notify)
+        return _Worker(spec)
     except _Died as death:
         raise EngineError(f"the worker process {death} before it was ready") from death
 
@@ -257,8 +259,7 @@ def _start(spec: WorkerSpec, notify: Callable[[str], None]) -> _Worker:
 class _Worker:
     """One worker process, and the connection to it."""
 
-    def __init__(self, spec: WorkerSpec, notify: Callable[[str], None]) -> None:
-        self._notify = notify
+    def __init__(self, spec: WorkerSpec) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -288,12 +289,9 @@ class _Worker:
         Raises:
             _Died: There is none to come.
         """
-        while True:
-            message = self._next(STALL_SECONDS)
-            if isinstance(message, Answer):
-                return message
-            if isinstance(message, Warned):
-                self._notify(f"warning: {message.text}")
+        answer = self._next(STALL_SECONDS)
+        assert isinstance(answer, Answer)
+        return answer
 
     def end(self) -> None:
         """End it, whatever it is doing."""
@@ -308,11 +306,17 @@ class _Worker:
         assert isinstance(message, Ready)
         return message
 
-    def _next(self, seconds: float) -> Message:
+    def _next(self, seconds: float) -> Answer | Ready | Refused:
+        """Its next message but those that are passed on."""
         try:
-            if self._connection.poll(seconds):
-                message: Message = self._connection.recv()
-                return message
+            while self._connection.poll(seconds):
+                message: Answer | Ready | Refused | Noticed = self._connection.recv()
+                if not isinstance(message, Noticed):
+                    return message
+                if message.level:
+                    logger.log(message.level, "%s", message.text)
+                else:
+                    warn(message.text)
         except (EOFError, OSError) as error:
             raise _Died.of(self._process.wait()) from error
         raise _Died("did not reply", f"took longer than {seconds:.0f} s", "timeout")
