@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from toplabel._internal import notices
 from toplabel.bundle.bundle import Bundle
@@ -158,12 +158,13 @@ class _Forward(logging.Handler):
         category: type[Warning],
         filename: str,
         lineno: int,
-        *more: Any,
+        file: TextIO | None = None,
+        line: str | None = None,
     ) -> None:
         if issubclass(category, ToplabelWarning):
             self._replies.send(Noticed(str(message)))
         else:
-            self._show(message, category, filename, lineno, *more)
+            self._show(message, category, filename, lineno, file, line)
 
 
 def main(descriptor: int) -> None:

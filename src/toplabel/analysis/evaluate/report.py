@@ -22,8 +22,7 @@ from toplabel._internal.platform import available_cpus
 from toplabel.analysis.evaluate.metrics import BINS, bins_of
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
-from toplabel.runs.report.visible import visible
-from toplabel.runs.report.writing import palette, write_page
+from toplabel.runs.report.report import palette, visible, write_page
 
 if TYPE_CHECKING:
     from toplabel.analysis.evaluate.evaluation import Evaluation
