@@ -11,7 +11,7 @@ from PIL import Image
 
 import toplabel
 from serving import CAT, ROOT, Server, form, serving
-from toplabel.serve.limits import Limits
+from toplabel.serve.options import ServeOptions
 
 COFFEE = (ROOT / "examples" / "coffee.jpg").read_bytes()
 
@@ -217,7 +217,7 @@ def test_what_cannot_be_explained_is_a_4xx(server: Server):
 
 
 def test_the_servers_limits_are_within_what_is_promised():
-    limits = Limits()
-    assert limits.head_seconds <= 15
-    assert limits.body_seconds <= 60
-    assert limits.drain_seconds <= 30
+    options = ServeOptions()
+    assert options.header_timeout <= 15
+    assert options.body_timeout <= 60
+    assert options.drain_timeout <= 30

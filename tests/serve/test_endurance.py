@@ -68,7 +68,7 @@ import time
 from toplabel.serve import models
 answer = models.ServedModel.answer
 def slowly(self, content, **kwargs):
-    time.sleep(0.5 if content != models.PICTURE else 0)
+    time.sleep(0.5 if content != models.WARM_UP_IMAGE else 0)
     return answer(self, content, **kwargs)
 models.ServedModel.answer = slowly
 from toplabel.cli import main

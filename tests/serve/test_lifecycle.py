@@ -14,14 +14,14 @@ import pytest
 import toplabel
 from serving import CAT, ROOT, Server, head, read_all, serving, wait_until
 from toplabel.errors import UsageError
-from toplabel.serve.tokens import read_token
+from toplabel.serve.options import ServeOptions
 
 SLOW = """
 import time
 from toplabel.serve import models
 answer = models.ServedModel.answer
 def slowly(self, content, **kwargs):
-    time.sleep({seconds} if content != models.PICTURE else 0)
+    time.sleep({seconds} if content != models.WARM_UP_IMAGE else 0)
     return answer(self, content, **kwargs)
 models.ServedModel.answer = slowly
 from toplabel.cli import main
@@ -219,7 +219,7 @@ def test_a_token_that_is_none_stops_the_start(tmp_path: Path, text: str):
     file = tmp_path / "token"
     file.write_text(text)
     with pytest.raises(UsageError, match="token"):
-        read_token(file)
+        ServeOptions(token_file=str(file)).read_token()
 
 
 @pytest.mark.slow

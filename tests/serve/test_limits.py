@@ -333,8 +333,8 @@ def test_what_a_leaving_client_has_queued_is_not_worked_on(server: Server):
 @pytest.mark.slow
 def test_a_client_that_does_not_read_is_let_go():
     code = (
-        "import toplabel.serve.limits as l; from toplabel.cli import main;"
-        "l.Limits.__init__.__kwdefaults__['write_seconds'] = 0.5; main()"
+        "import toplabel.serve.options as o; from toplabel.cli import main;"
+        "o.ServeOptions.__init__.__kwdefaults__['write_timeout'] = 0.5; main()"
     )
     with serving(code=code) as running:
         labels = running.ask("GET", "/v1/models").json["models"][0]["labels_url"]

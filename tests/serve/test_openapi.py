@@ -24,7 +24,7 @@ ERROR_STATUSES = {"400", "401", "404", "408", "413", "415", "422", "431", "503"}
 PICTURES = st.sampled_from([CAT, CAT[:900], b"no picture", b""])
 
 schemathesis.openapi.format(
-    "picture-base64", PICTURES.map(lambda content: base64.b64encode(content).decode())
+    "image-base64", PICTURES.map(lambda content: base64.b64encode(content).decode())
 )
 for media_type in ("image/*", "application/octet-stream"):
     schemathesis.openapi.media_type(media_type, PICTURES)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from serving import CAT, serving
-from toplabel.serve.api_error import Refusal
+from toplabel.serve.api_error import ApiError
 from toplabel.serve.remote import Remote, is_public
 
 FORBIDDEN = (
@@ -119,8 +119,8 @@ def url(site: http.server.ThreadingHTTPServer, path: str) -> str:
     return f"http://example.org:{site.server_address[1]}{path}"
 
 
-def refusal(made: Remote, target: str) -> Refusal:
-    with pytest.raises(Refusal, match=".") as caught:
+def refusal(made: Remote, target: str) -> ApiError:
+    with pytest.raises(ApiError, match=".") as caught:
         asyncio.run(made.fetch(target))
     return caught.value
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from toplabel.errors import EngineError, UsageError
-from toplabel.serve.api_error import Refusal
-from toplabel.serve.batching import BatchingEngine
-from toplabel.serve.limits import Limits
-from toplabel.serve.models import split_alias
+from toplabel.serve.api_error import ApiError
+from toplabel.serve.models import BatchingEngine, split_alias
+from toplabel.serve.options import ServeOptions
 from toplabel.serve.work import Job, Workers
 
 
@@ -47,7 +46,7 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing():
         while workers.depth:
             await asyncio.sleep(0.001)
         workers.submit(jobs_of(lambda: 1, lambda: 2))
-        with pytest.raises(Refusal, match="the queue is full") as caught:
+        with pytest.raises(ApiError, match="the queue is full") as caught:
             workers.submit(jobs_of(lambda: 3, lambda: 4))
         assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "1")
         assert workers.depth == 2
@@ -104,7 +103,7 @@ def test_a_job_whose_time_is_up_before_its_turn_is_not_begun():
         (first,) = jobs_of(lambda: time.sleep(0.2))
         (late,) = jobs_of(lambda: begun.append(1), seconds=0.05)
         workers.submit([first, late])
-        with pytest.raises(Refusal, match="waited too long"):
+        with pytest.raises(ApiError, match="waited too long"):
             await late.future
         assert begun == []
         workers.close()
@@ -180,16 +179,17 @@ def test_a_lone_call_does_not_wait_for_company():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"body_bytes": 0},
-        {"head_seconds": float("nan")},
-        {"images": -1},
-        {"buffered_bytes": 10},
-        {"queued": 1},
+        {"max_body": 0},
+        {"header_timeout": float("nan")},
+        {"max_images": -1},
+        {"lame_duck": -0.5},
+        {"port": -1},
+        {"queue": 1},
     ],
 )
-def test_limits_that_make_no_sense_are_refused(wrong: dict[str, float]):
+def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]):
     with pytest.raises(UsageError, match="expected"):
-        Limits(**wrong)  # type: ignore[arg-type]
+        ServeOptions(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_model_may_be_given_a_name():

@@ -1,4 +1,4 @@
-"""Journal: one line of JSON for each request, without any of the pictures' content."""
+"""Journal: one line of JSON for each request, without any of the images' content."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ curl -H 'Authorization: Bearer TOKEN' --data-binary @cat.jpg localhost:8000/v1/c
 """
 
 
-def reference_routes(app: FastAPI) -> APIRouter:
+def docs_routes(app: FastAPI) -> APIRouter:
     """The page and its style."""
     router = APIRouter(include_in_schema=False)
 

@@ -21,17 +21,17 @@ _STATUS: dict[ErrorCode, int] = {
     "internal": 500,
     "worker_crash": 500,
 }
+INTERNAL = "this is a defect of the server; its log says more"
 _HIDDEN = "the model failed on this image; the server's log says why"
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A request that is not answered as it wished.
 
     Args:
         status: HTTP's.
         code: One word for programs: a code of `ERROR_CODES`, or one of the server's own.
         message: For people: what was got, what is accepted. Never a path, never a traceback.
-        close: Whether the connection ends with the answer: the rest of the request is not read.
         headers: More headers of the answer.
     """
 
@@ -41,7 +41,6 @@ class Refusal(Exception):
         code: str,
         message: str,
         *,
-        close: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -51,8 +50,6 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
         if status == 503:
             self.headers.setdefault("Retry-After", str(RETRY_SECONDS))
-        if close:
-            self.headers["Connection"] = "close"
 
     @property
     def body(self) -> bytes:
@@ -60,7 +57,7 @@ class Refusal(Exception):
         return error_body(self.code, self.message)
 
     @classmethod
-    def of_image(cls, error: ImageError | Failure) -> Refusal:
+    def of_image(cls, error: ImageError | Failure) -> ApiError:
         """What a request for one image gets where that image has no label."""
         return cls(_STATUS.get(error.code, 422), error.code, told(error))
 
@@ -75,16 +72,15 @@ def error_body(code: str, message: str) -> bytes:
     return json.dumps({"error": {"code": code, "message": message}}).encode()
 
 
-def busy(what: str) -> Refusal:
+def busy(what: str) -> ApiError:
     """The refusal of a server that has too much to do."""
-    return Refusal(503, "busy", f"{what}; try again in a moment")
+    return ApiError(503, "busy", f"{what}; try again in a moment")
 
 
-def too_large(max_bytes: int) -> Refusal:
+def too_large(max_bytes: int) -> ApiError:
     """The refusal of a body beyond the limit, the rest of which is not read."""
-    return Refusal(
+    return ApiError(
         413,
         "too_large",
-        f"the body has more than {max_bytes:,} bytes, which is the limit; send a smaller picture",
-        close=True,
+        f"the body is larger than the limit of {max_bytes:,} bytes; send a smaller image",
     )

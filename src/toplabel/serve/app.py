@@ -10,18 +10,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from toplabel._version import __version__
-from toplabel.serve.api_docs import reference_routes
-from toplabel.serve.api_error import Refusal
-from toplabel.serve.classify import classify_routes
-from toplabel.serve.explain import explain_routes
-from toplabel.serve.health import health_routes
+from toplabel.serve.api_docs import docs_routes
+from toplabel.serve.api_error import INTERNAL, ApiError
 from toplabel.serve.huggingface import huggingface_routes
-from toplabel.serve.inference_protocol import inference_protocol_routes, is_protocol_path
-from toplabel.serve.labelling import ClientGone
+from toplabel.serve.inference_protocol import (
+    inference_protocol_routes,
+    is_protocol_path,
+    protocol_error,
+)
 from toplabel.serve.middleware import CLIENT_GONE
 from toplabel.serve.page import page_routes
+from toplabel.serve.routes import classify_routes, explain_routes, health_routes
 from toplabel.serve.service import Service
-from toplabel.serve.tensors import protocol_error
+from toplabel.serve.work import ClientGone
 
 DESCRIPTION = "What is the predicted label of this image, according to a PyTorch classifier?"
 
@@ -42,7 +43,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(inference_protocol_routes(service))
     app.include_router(health_routes(service))
     app.include_router(page_routes())
-    app.include_router(reference_routes(app))
+    app.include_router(docs_routes(app))
     _answer_errors(app)
     return app
 
@@ -50,8 +51,8 @@ def create_app(service: Service) -> FastAPI:
 def _answer_errors(app: FastAPI) -> None:
     """Every error gets the one form, whoever raises it."""
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> Response:
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
         body = error.body
         if is_protocol_path(request.url.path):
             body = protocol_error(error)
@@ -68,12 +69,12 @@ def _answer_errors(app: FastAPI) -> None:
         code = phrase.lower().replace(" ", "_")
         text = {404: "nothing is here; /docs lists what there is", 405: _allowed(error)}
         message = text.get(error.status_code, phrase)
-        refusal = Refusal(error.status_code, code, message, headers=error.headers)
+        refusal = ApiError(error.status_code, code, message, headers=error.headers)
         return await refused(request, refusal)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return await refused(request, Refusal(422, "invalid_parameter", _first_problem(error)))
+        return await refused(request, ApiError(422, "invalid_parameter", _first_problem(error)))
 
     @app.exception_handler(ClientDisconnect)
     @app.exception_handler(ClientGone)
@@ -82,9 +83,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        return await refused(
-            request, Refusal(500, "internal", "this is a defect of the server; its log says more")
-        )
+        return await refused(request, ApiError(500, "internal", INTERNAL))
 
 
 def _allowed(error: HTTPException) -> str:

@@ -1,6 +1,6 @@
 """Hugging Face's dialect of image classification, as `huggingface_hub.InferenceClient` speaks it.
 
-The picture is the body, or base64 in {"inputs": ..., "parameters": {...}}; the answer is a list of
+The image is the body, or base64 in {"inputs": ..., "parameters": {...}}; the answer is a list of
 labels with scores.
 """
 
@@ -12,13 +12,11 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from toplabel.inference.scoring import probabilities
-from toplabel.serve.api_error import Refusal
-from toplabel.serve.classify import as_json, facts
-from toplabel.serve.labelling import Wish, refuse_failed
-from toplabel.serve.openapi import HUGGINGFACE_BODY, errors, json_body
-from toplabel.serve.schemas import ScoreBody
-from toplabel.serve.service import Service, note, parse
-from toplabel.serve.uploads import decode_base64, parse_json
+from toplabel.serve.api_error import ApiError
+from toplabel.serve.openapi import HUGGINGFACE_BODY, ScoreBody, errors, json_body
+from toplabel.serve.request_body import decode_base64, parse, parse_json
+from toplabel.serve.service import EMPTY, Service, as_json, failures, media_type, note
+from toplabel.serve.work import RequestOptions, refuse_failed
 
 if TYPE_CHECKING:
     from toplabel.bundle.model import Activation
@@ -38,12 +36,12 @@ def huggingface_routes(service: Service) -> APIRouter:
         "openapi_extra": json_body(HUGGINGFACE_BODY, also_raw=True),
     }
 
-    @router.post("/", summary="Label a picture with the default model", **documented)
+    @router.post("/", summary="Label an image with the default model", **documented)
     async def default(request: Request) -> Response:
         """For `InferenceClient(model="http://127.0.0.1:8000")`."""
         return await answer(request, service.models.default)
 
-    @router.post("/models/{name:path}", summary="Label a picture", **documented)
+    @router.post("/models/{name:path}", summary="Label an image", **documented)
     async def named(request: Request, name: str) -> Response:
         """For `InferenceClient(model="http://127.0.0.1:8000/models/NAME")`."""
         return await answer(request, service.models.find(name))
@@ -51,8 +49,10 @@ def huggingface_routes(service: Service) -> APIRouter:
     async def answer(request: Request, model: ServedModel) -> Response:
         async with service.bodies.read(request) as body:
             content, parameters = await parse(body, lambda: _read(body, request))
-            labelled = await service.labelling.label(request, model, [content], Wish(top_k=1))
-        note(request, model=model.name, images=1, **facts(labelled.answers))
+            labelled = await service.labeller.label(
+                request, model, [content], RequestOptions(top_k=1)
+            )
+        note(request, model=model.name, images=1, **failures(labelled.answers))
         refuse_failed(labelled.answers[0])
         return as_json(_scores(labelled.answers[0], model, parameters))
 
@@ -60,20 +60,19 @@ def huggingface_routes(service: Service) -> APIRouter:
 
 
 def _read(body: bytes, request: Request) -> tuple[bytes, dict[str, Any]]:
-    """The picture's bytes and the parameters."""
+    """The image's bytes and the parameters."""
     if not body:
-        raise Refusal(400, "empty", "the request has no body; send a picture's bytes")
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
+        raise ApiError(400, "empty", EMPTY)
+    if media_type(request.headers.get("content-type", "")) != "application/json":
         return body, {}
     value = parse_json(body)
     if "inputs" not in value:
-        raise Refusal(422, "no_image", "the body has no field inputs; expected base64 in it")
+        raise ApiError(422, "no_image", "the body has no field inputs; expected base64 in it")
     parameters = value.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise Refusal(422, "invalid_parameter", "parameters is no object")
+        raise ApiError(422, "invalid_parameter", "parameters is no object")
     if unknown := sorted(set(parameters) - {"top_k", "function_to_apply"}):
-        raise Refusal(
+        raise ApiError(
             422,
             "unknown_field",
             f"got the parameter {unknown[0][:40]!r}; expected top_k or function_to_apply",
@@ -85,11 +84,11 @@ def _scores(answer: Answer, model: ServedModel, parameters: dict[str, Any]) -> l
     """The best classes by the function that was asked for; by default the model's own."""
     top_k = parameters.get("top_k") or DEFAULT_TOP_K
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise Refusal(422, "invalid_parameter", "top_k is no whole number of at least 1")
+        raise ApiError(422, "invalid_parameter", "top_k is no whole number of at least 1")
     classifier = model.predictor.classifier
     function: Activation = parameters.get("function_to_apply") or classifier.activation
     if function not in _FUNCTIONS:
-        raise Refusal(
+        raise ApiError(
             422,
             "invalid_parameter",
             f"function_to_apply is none of {', '.join(_FUNCTIONS)}",

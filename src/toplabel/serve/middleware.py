@@ -1,26 +1,25 @@
-"""The edge: what happens to every request before and after the application, whatever it is.
+"""The outermost ASGI application: what happens to every request, whatever is asked for.
 
-A plain ASGI application around the other: it names the request, refuses what need not be read,
-turns what nobody has caught into a 500 that says nothing, counts, and writes the journal.
+It names the request, refuses what need not be read, ends bodies that come too slowly, turns what
+nobody has caught into a 500 that says nothing, counts, and writes the access log.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from toplabel.serve.access_log import ACCESS, request_id
-from toplabel.serve.api_error import Refusal, busy
-from toplabel.serve.request_body import check_headers
-from toplabel.serve.tokens import check_token
+from toplabel.serve.api_error import INTERNAL, ApiError, busy, too_large
 
 if TYPE_CHECKING:
-    from toplabel.serve.lifecycle import Lifecycle
-    from toplabel.serve.limits import Limits
+    from toplabel.serve.connection import Connection
     from toplabel.serve.metrics import Metrics
+    from toplabel.serve.options import ServeOptions
     from toplabel.serve.work import Workers
 
 Message = MutableMapping[str, Any]
@@ -32,45 +31,46 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 logger = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
-"""What the journal calls a request whose client left; nginx's number, never sent."""
+"""What the access log calls a request whose client left; nginx's number, never sent."""
 
+State = Literal["starting", "ready", "draining"]
+
+_METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+)
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_NO_CACHE = (b"cache-control", b"no-store")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeSettings:
-    """What the edge needs to know.
+class Middleware:
+    """The application that uvicorn calls.
 
     Args:
-        limits: Of a request.
+        options: What clients may do.
         token: The secret that requests must carry; None: none.
-        open_paths: Of what is answered without it: health, and the page with its files.
+        open_paths: What is answered without it: health, and the pages with their files.
+        workers: Full ones refuse requests before their body is read.
+        metrics: Counts requests.
     """
-
-    limits: Limits
-    token: str | None
-    open_paths: frozenset[str]
-
-
-class Edge:
-    """The application that uvicorn calls; `app` is the one behind it, None until that is ready."""
 
     def __init__(
         self,
-        settings: EdgeSettings,
+        options: ServeOptions,
         *,
-        lifecycle: Lifecycle,
+        token: str | None,
+        open_paths: frozenset[str],
         workers: Workers,
         metrics: Metrics,
     ) -> None:
         self.app: Application | None = None
-        self._settings = settings
-        self._lifecycle = lifecycle
+        """The application behind, once it is ready."""
+        self.state: State = "starting"
+        self.options = options
+        self._token = token
+        self._open_paths = open_paths
         self._workers = workers
         self._metrics = metrics
 
@@ -78,58 +78,55 @@ class Edge:
         """One request."""
         if scope["type"] != "http":
             return
-        answer = _Answer(scope, send, self._lifecycle)
-        scope["state"]["deadline"] = time.monotonic() + self._settings.limits.request_seconds
-        scope["state"]["request_id"] = answer.request_id
+        exchange = _Exchange(scope, receive, send, self)
+        scope["state"]["deadline"] = time.monotonic() + self.options.request_timeout
+        scope["state"]["request_id"] = exchange.request_id
         self._metrics.in_flight.inc()
         try:
-            self._check(scope, answer.headers)
+            self._check(scope, exchange.headers)
             if self.app is None:
-                await _answer_early(scope, answer)
+                await _answer_early(scope, exchange)
             else:
-                await self.app(scope, receive, answer.send)
-        except Refusal as refusal:
-            await answer.refuse(refusal)
+                await self.app(scope, exchange.receive, exchange.send)
+        except ApiError as error:
+            if exchange.status is None:
+                await exchange.refuse(error)
         except Exception as error:
-            await self._fail(error, scope, answer)
+            facts = {"request_id": exchange.request_id}
+            logger.error("unexpected error", exc_info=error, extra={"facts": facts})
+            if exchange.status is None:
+                await exchange.refuse(ApiError(500, "internal", INTERNAL))
         finally:
+            exchange.connection.end_request()
             self._metrics.in_flight.dec()
-            self._note(scope, answer)
+            self._log(scope, exchange)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Refuse what need not be read.
 
         Raises:
-            Refusal: 401, 413 or 503.
+            ApiError: 401, 413 or 503.
         """
-        settings = self._settings
-        if settings.token is not None and scope["path"] not in settings.open_paths:
-            given = headers.get(b"authorization", b"").decode("latin-1")
-            check_token(given, token=settings.token)
-        length = headers.get(b"content-length")
-        check_headers(None if length is None else length.decode(), limits=settings.limits)
+        if self._token is not None and scope["path"] not in self._open_paths:
+            check_token(headers.get(b"authorization", b"").decode("latin-1"), token=self._token)
+        if int(headers.get(b"content-length", b"0")) > self.options.max_body:
+            raise too_large(self.options.max_body)
         if scope["method"] == "POST" and self._workers.is_full:
             raise busy("the queue is full")
 
-    async def _fail(self, error: Exception, scope: Scope, answer: _Answer) -> None:
-        """Answer 500 where something is left that nobody has caught; its text goes to the log."""
-        facts = {"request_id": answer.request_id}
-        logger.error("a defect of the server", exc_info=error, extra={"facts": facts})
-        if answer.status is None:
-            await answer.refuse(Refusal(500, "internal", "this is a defect of the server"))
-
-    def _note(self, scope: Scope, answer: _Answer) -> None:
-        seconds = time.perf_counter() - answer.started
+    def _log(self, scope: Scope, exchange: _Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started
         route = getattr(scope.get("route"), "path", None) or "(none)"
-        late = scope["state"].get("late")  # answered with 408 by the protocol already
-        status = 408 if late else answer.status or CLIENT_GONE
+        status = exchange.status or CLIENT_GONE
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        if exchange.is_late:
+            self._metrics.refused.labels("timeout").inc()
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         if ACCESS.isEnabledFor(logging.INFO):
             client = scope.get("client")
             facts = {
-                "request_id": answer.request_id,
+                "request_id": exchange.request_id,
                 "client": None if client is None else client[0],
                 "method": scope["method"][:20],
                 "path": scope["path"][:200],
@@ -140,38 +137,77 @@ class Edge:
             ACCESS.info("request", extra={"facts": facts})
 
 
-async def _answer_early(scope: Scope, answer: _Answer) -> None:
-    """What there is to say while models are being loaded.
+def check_token(authorization: str, *, token: str) -> None:
+    """Let a request pass whose `Authorization: Bearer ...` is the token.
 
     Raises:
-        Refusal: 503, for all but the question whether the server is there.
+        ApiError: 401.
+    """
+    scheme, _, given = authorization.partition(" ")
+    same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+    if scheme.lower() != "bearer" or not same:
+        raise ApiError(
+            401,
+            "unauthorized",
+            "this server requires a token; send Authorization: Bearer TOKEN",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+async def _answer_early(scope: Scope, exchange: _Exchange) -> None:
+    """What there is to answer while models are being loaded.
+
+    Raises:
+        ApiError: 503, for all but the question whether the server is there.
     """
     if (scope["method"], scope["path"]) not in (
         ("GET", "/health/live"),
         ("GET", "/v2/health/live"),
     ):
-        raise Refusal(503, "not_ready", "the server is starting")
-    await answer.send_whole(200, b'{"status": "live"}', {})
+        raise ApiError(503, "not_ready", "the server is starting")
+    await exchange.send_whole(200, b'{"status": "live"}', {})
 
 
-_METHODS = frozenset(
-    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
-)
+class _Exchange:
+    """One request and its response: what passes between uvicorn and the application."""
 
-
-class _Answer:
-    """The answer to one request: what its headers get on their way out, and what became of it."""
-
-    def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, middleware: Middleware) -> None:
         self.started = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = request_id(self.headers.get(b"x-request-id"))
         self.status: int | None = None
+        self.is_late = False
+        self.connection: Connection = scope["state"]["connection"]
+        self._middleware = middleware
+        self._receive = receive
         self._send = send
-        self._lifecycle = lifecycle
+        self._seconds = middleware.options.body_timeout
+        self._deadline = asyncio.get_running_loop().time() + self._seconds
+        has_body = self.headers.get(b"content-length", b"0") != b"0"
+        has_body |= b"transfer-encoding" in self.headers
+        self.connection.begin_request(has_body=has_body)
+
+    async def receive(self) -> Message:
+        """The next part of the body, while there is time for it.
+
+        Raises:
+            ApiError: 408.
+        """
+        if not self.connection.receiving:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError as error:
+            self.is_late = True
+            text = f"the request's body took longer than {self._seconds:g} seconds"
+            raise ApiError(408, "timeout", text) from error
+        if message["type"] == "http.request" and not message.get("more_body"):
+            self.connection.receiving = False
+        return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, with the headers that every answer has."""
+        """Pass a message on, with the headers that every response has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers", ()))
@@ -179,15 +215,17 @@ class _Answer:
             headers += _HEADERS
             headers.append((b"x-request-id", self.request_id.encode()))
             if b"cache-control" not in names:
-                headers.append(_NO_CACHE)
-            if self._lifecycle.state == "draining" and b"connection" not in names:
+                headers.append((b"cache-control", b"no-store"))
+            # what is left of a body has no deadline any more, so it ends with the response
+            ends = self.connection.receiving or self._middleware.state == "draining"
+            if ends and b"connection" not in names:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, error: ApiError) -> None:
         """Answer with an error."""
-        await self.send_whole(refusal.status, refusal.body, refusal.headers)
+        await self.send_whole(error.status, error.body, error.headers)
 
     async def send_whole(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         """Answer with a JSON body."""

@@ -1,9 +1,15 @@
-"""Models: the predictors that a server answers with, by every name that means one of them."""
+"""Models: the predictors that a server answers with, by every name that means one of them.
+
+Where calls are put together, nobody waits for company: while one call of the engine runs, the next
+one's images gather.
+"""
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +19,7 @@ import numpy as np
 
 from toplabel.errors import UsageError
 from toplabel.inference.batch import Settings, label_chunk
-from toplabel.serve.api_error import Refusal
-from toplabel.serve.batching import BatchingEngine
-from toplabel.serve.warmup import PICTURE
+from toplabel.serve.api_error import ApiError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +33,16 @@ GPU_BATCH = 64
 CPU_BATCH = 8
 """Most images of one call, where calls are put together; on a CPU only where that is asked for."""
 
+WARM_UP_IMAGE = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQ"
+    "c1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSk"
+    "pKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/wAARCAAgACADASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAA"
+    "AgMA/8QAHRAAAgIBBQAAAAAAAAAAAAAAABECEiEDE0Fiof/EABgBAAMBAQAAAAAAAAAAAAAAAAADBAEC/8QAGREB"
+    "AQEBAQEAAAAAAAAAAAAAAQIAEQMh/9oADAMBAAIRAxEAPwAznVYbDu9fTa3BMVdo8NX5eUVAprQnZ4SET0eSg2Hp"
+    "103rJNoYzhZZSDtdvChgYH64n1uTg4whV5bEYxoc+G5qmnrv/9k="
+)
+"""A small JPEG, so that the first request finds every library imported."""
+
 _ALIAS = re.compile(r"([A-Za-z0-9][\w.-]{0,63})=(.+)", re.ASCII | re.DOTALL)
 
 ObserveBatch = Callable[[int, float], None]
@@ -37,11 +51,11 @@ ObserveBatch = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a model said of one picture.
+    """What a model said of one image.
 
     Args:
         prediction: Its record, with the logits.
-        read_seconds: For reading and preparing the picture.
+        read_seconds: For reading and preparing the image.
         model_seconds: For the engine, with waiting for its turn.
     """
 
@@ -59,7 +73,7 @@ class ServedModel:
         predictor: Compiled already.
         engine: Shared by all workers.
         sha256: Of its weights; what is known of it, at least the first eight digits.
-        read: Limits in reading pictures.
+        read: Limits in reading images.
     """
 
     name: str
@@ -70,7 +84,7 @@ class ServedModel:
     names: tuple[str, ...] = field(default=())
 
     def answer(self, content: bytes, *, top_k: int, threshold: float | None) -> Answer:
-        """What the model says of a picture file's bytes; in the calling thread."""
+        """What the model says of an image file's bytes; in the calling thread."""
         settings = Settings(
             top_k=top_k,
             threshold=threshold,
@@ -152,13 +166,15 @@ class ServedModels:
         """The model of that name; the default one for None.
 
         Raises:
-            Refusal: 404, no model here has that name.
+            ApiError: 404, no model here has that name.
         """
         if name is None:
             return self.default
         if name not in self._by_name:
             known = ", ".join(model.name for model in self.all)
-            raise Refusal(404, "model_not_found", f"no model here has this name; there are {known}")
+            raise ApiError(
+                404, "model_not_found", f"no model here has this name; there are {known}"
+            )
         return self._by_name[name]
 
 
@@ -177,7 +193,7 @@ def serve_model(
     Args:
         given: The name or path it was loaded by; None for the embedded one.
         predictor: As `load` gave it.
-        read: Limits in reading pictures.
+        read: Limits in reading images.
         threads: Of arithmetic, where one call computes at a time.
         batching: Put calls together; None: on a GPU. On a CPU that was measured to be slower.
         batch_size: Most images of such a call; None: 8 on a CPU, 64 on a GPU.
@@ -202,7 +218,7 @@ def serve_model(
         read=read,
         names=() if given is None else (given,),
     )
-    model.answer(PICTURE, top_k=1, threshold=None)  # whatever it says
+    model.answer(WARM_UP_IMAGE, top_k=1, threshold=None)  # whatever it says
     return model
 
 
@@ -229,3 +245,77 @@ def _short_names(model: ServedModel) -> tuple[str, ...]:
         for name in model.names
     ]
     return tuple(dict.fromkeys(name for name in (bare, last, *given) if name != model.name))
+
+
+class _Call:
+    """What one thread asks for."""
+
+    def __init__(self, batch: NDArray[np.float32]) -> None:
+        self.batch = batch
+        self.logits: NDArray[np.float32] | None = None
+        self.error: Exception | None = None
+        self.done = threading.Event()
+
+
+class BatchingEngine:
+    """Shares one engine among threads, a batch of theirs at a time.
+
+    A batch that fails is run again call by call, so that only the guilty fail.
+
+    Args:
+        engine: Called by one thread at a time.
+        max_batch: Most images of one call.
+    """
+
+    def __init__(self, engine: Engine, *, max_batch: int) -> None:
+        self.name: EngineName = engine.name
+        self.device = engine.device
+        self._engine = engine
+        self._max_batch = max_batch
+        self._lock = threading.Lock()  # of the list of calls
+        self._turn = threading.Lock()  # of the engine
+        self._waiting: list[_Call] = []
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32."""
+        call = _Call(batch)
+        with self._lock:
+            self._waiting.append(call)
+        with self._turn:  # whoever has it works for all that wait
+            if not call.done.is_set():
+                self._run(self._take(call))
+        if call.error is not None:
+            raise call.error
+        assert call.logits is not None
+        return call.logits
+
+    def _take(self, own: _Call) -> list[_Call]:
+        """The caller's own call and as many of the others as fit, oldest first."""
+        with self._lock:
+            self._waiting.remove(own)
+            calls, count = [own], len(own.batch)
+            for other in list(self._waiting):
+                if count + len(other.batch) > self._max_batch:
+                    break
+                calls.append(other)
+                count += len(other.batch)
+                self._waiting.remove(other)
+            return calls
+
+    def _run(self, calls: list[_Call]) -> None:
+        batches = [call.batch for call in calls]
+        try:
+            logits = self._engine(batches[0] if len(calls) == 1 else np.concatenate(batches))
+        except Exception as error:
+            if len(calls) > 1:
+                for call in calls:
+                    self._run([call])
+                return
+            calls[0].error = error
+            calls[0].done.set()
+            return
+        start = 0
+        for call in calls:
+            call.logits = logits[start : start + len(call.batch)]
+            start += len(call.batch)
+            call.done.set()

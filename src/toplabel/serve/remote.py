@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from toplabel._internal import http
-from toplabel.serve.api_error import Refusal, busy
+from toplabel.serve.api_error import ApiError, busy
 
 MAX_REDIRECTS = 3
 THREADS = 4
@@ -28,7 +28,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 
 class Remote:
-    """Fetches pictures from the hosts that the operator allows.
+    """Fetches images from the hosts that the operator allows.
 
     Args:
         hosts: "images.example.org", or with a port: "images.example.org:8443".
@@ -66,7 +66,7 @@ class Remote:
         """What is behind a URL.
 
         Raises:
-            Refusal: 403 for what may not be fetched; 413, 422 for what cannot.
+            ApiError: 403 for what may not be fetched; 413, 422 for what cannot.
         """
         self._check(url)  # before a thread is taken
         if self._fetching >= MAX_FETCHING:
@@ -93,7 +93,7 @@ class Remote:
             if error.problem == "too_large":
                 limit = f"{self._options.max_bytes:,}"
                 text = f"what is behind the URL has more than {limit} bytes, the limit"
-                raise Refusal(413, "too_large", text) from error
+                raise ApiError(413, "too_large", text) from error
             if error.problem == "status":  # not the server's own words for it
                 raise _failed(f"its server answered {error.status}") from error
             raise _failed("its server does not answer as it should") from error
@@ -102,15 +102,15 @@ class Remote:
         """The host and port of a URL whose host is allowed.
 
         Raises:
-            Refusal: 403 or 422.
+            ApiError: 403 or 422.
         """
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise Refusal(422, "bad_url", "this is no URL") from error
+            raise ApiError(422, "bad_url", "this is no URL") from error
         if parts.scheme not in http.PORTS or not host or not url.isascii() or not url.isprintable():
-            raise Refusal(422, "bad_url", "this is no http or https URL in ASCII")
+            raise ApiError(422, "bad_url", "this is no http or https URL in ASCII")
         default = http.PORTS[parts.scheme]
         written = host if port in (None, default) else f"{host}:{port}"
         if written not in self._hosts or "@" in parts.netloc:
@@ -124,9 +124,9 @@ class Remote:
             raise _not_allowed()
         return addresses[0]
 
-    def _late(self) -> Refusal:
+    def _late(self) -> ApiError:
         seconds = self._timeout_seconds
-        return Refusal(422, "timeout", f"the URL took longer than {seconds:g} seconds")
+        return ApiError(422, "timeout", f"the URL took longer than {seconds:g} seconds")
 
 
 def is_public(address: Address) -> bool:
@@ -147,9 +147,9 @@ def _resolve(host: str, port: int) -> list[str]:
     return [str(address[0]).partition("%")[0] for *_, address in found]
 
 
-def _not_allowed() -> Refusal:
-    return Refusal(403, "url_not_allowed", "this server does not fetch from there")
+def _not_allowed() -> ApiError:
+    return ApiError(403, "url_not_allowed", "this server does not fetch from there")
 
 
-def _failed(reason: str) -> Refusal:
-    return Refusal(422, "fetch_failed", f"the URL cannot be fetched: {reason}")
+def _failed(reason: str) -> ApiError:
+    return ApiError(422, "fetch_failed", f"the URL cannot be fetched: {reason}")

@@ -5,32 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from toplabel._internal.notices import warn
 from toplabel._internal.platform import available_cpus
-from toplabel.errors import ToplabelError
-from toplabel.serve.lifecycle import Lifecycle
-from toplabel.serve.limits import Limits
-from toplabel.serve.listening import BACKLOG, allow_descriptors, listen, stop_listening
+from toplabel.errors import ToplabelError, UsageError
+from toplabel.serve.connection import MAX_HEAD_BYTES, Connections
 from toplabel.serve.metrics import Metrics
-from toplabel.serve.middleware import Edge, EdgeSettings
+from toplabel.serve.middleware import Middleware
 from toplabel.serve.page import PATHS
-from toplabel.serve.protocol import guarded
 from toplabel.serve.work import Workers
 
 if TYPE_CHECKING:
     from toplabel.image.options import ReadOptions
     from toplabel.serve.models import ServedModel
-    from toplabel.serve.remote import Remote
+    from toplabel.serve.options import ServeOptions
     from toplabel.serve.service import Service
+
+logger = logging.getLogger("toplabel")
+"""A line for people: requests and defects are logged as JSON, by `toplabel.serve`."""
 
 Load = Callable[[str | None], Any]
 """A model's name in, its predictor out."""
@@ -39,63 +43,54 @@ OPEN_PATHS = frozenset(
     (*PATHS, "/docs", "/docs.css", "/openapi.json")
     + ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 )
-"""What is answered without a token: nothing of it says what a picture is."""
+"""What is answered without a token: nothing of it shows what an image is."""
 
 CUT_OFF = 1
 """The exit status where something accepted was not finished in time."""
 
-_SETTLE_SECONDS = 0.05
+BACKLOG = 2048
+
+_BATCHING = {"auto": None, "on": True, "off": False}
+_OTHER_DESCRIPTORS = 256  # models, libraries, URLs that are fetched
+_LAST_CHANCE_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What to serve, and how.
+def serve(
+    models: Sequence[str],
+    *,
+    load: Load,
+    options: ServeOptions,
+    read: ReadOptions,
+    threads: int | None = None,
+    batch_size: int | None = None,
+) -> int:
+    """Serve until SIGTERM or Ctrl-C; the exit status is 0 where all that was accepted is done.
 
     Args:
         models: As the command line takes them: "cats=./best.toplabel", "resnet50"; none: the
-            embedded one.
+            built-in one.
         load: Opens a model.
-        host: The address to listen at.
-        port: 0 takes a free one.
-        threads: Images worked on at once; None: one for each processor of this process.
-        batching: Put concurrent requests into one call of the engine; None: where it helps.
-        batch_size: Most images of such a call; None: 8 on a CPU, 64 on a GPU.
-        read: Limits and choices in reading pictures.
-        limits: What clients may do.
-        token: What requests must carry, or None.
-        url_hosts: Hosts that pictures may be fetched from.
-        lame_duck_seconds: How long a server that was told to stop goes on accepting, while it
-            says that it is not ready, so that nobody is sent here any more.
-        tell: Called with a line for people: where it listens.
-    """
-
-    models: Sequence[str] = ()
-    load: Load
-    host: str = "127.0.0.1"
-    port: int = 8000
-    threads: int | None = None
-    batching: bool | None = None
-    batch_size: int | None = None
-    read: ReadOptions
-    limits: Limits = field(default_factory=Limits)
-    token: str | None = None
-    url_hosts: Sequence[str] = ()
-    lame_duck_seconds: float = 1.0
-    tell: Callable[[str], None]
-
-
-def serve(serving: Serving) -> int:
-    """Serve until SIGTERM or Ctrl-C; the exit status is 0 where all that was accepted is done.
+        options: Where to serve, and what clients may do.
+        read: Limits and choices in reading images.
+        threads: Images processed at once; None: one for each processor of this process.
+        batch_size: Most images in one call of the engine; None: 8 on a CPU, 64 on a GPU.
 
     Raises:
-        UsageError: The address cannot be had.
+        UsageError: The address cannot be had, or the token is none.
         ToplabelError: A model cannot be loaded.
     """
-    listener = listen(serving.host, serving.port)
-    allow_descriptors(serving.limits.connections)
+    token = options.read_token()
+    if token is None and not options.is_local:
+        warn(
+            f"anybody who can reach {options.host} may use this server; require a token with"
+            " --token-file, or listen on 127.0.0.1"
+        )
+    listener = listen(options.host, options.port)
+    _allow_descriptors(options.max_connections)
     gc.disable()  # while everything is imported: nothing of it is garbage
     try:
-        return asyncio.run(_Running(serving, listener).run())
+        running = _Running(listener, options, token, read, threads or available_cpus(), batch_size)
+        return asyncio.run(running.run(models or (None,), load))
     finally:
         gc.enable()
         listener.close()
@@ -112,28 +107,47 @@ class _Server(uvicorn.Server):
 class _Running:
     """One server from its start to its end."""
 
-    def __init__(self, serving: Serving, listener: socket.socket) -> None:
-        self._serving = serving
+    def __init__(
+        self,
+        listener: socket.socket,
+        options: ServeOptions,
+        token: str | None,
+        read: ReadOptions,
+        threads: int,
+        batch_size: int | None,
+    ) -> None:
         self._listener = listener
-        self._lifecycle = Lifecycle()
+        self._options = options
+        self._read = read
+        self._threads = threads
+        self._batch_size = batch_size
         self._metrics = Metrics()
-        cpus = available_cpus()
-        self._cpus = serving.threads or cpus
-        self._workers = Workers(self._cpus, capacity=serving.limits.queued)
-        settings = EdgeSettings(limits=serving.limits, token=serving.token, open_paths=OPEN_PATHS)
-        self._edge = Edge(
-            settings, lifecycle=self._lifecycle, workers=self._workers, metrics=self._metrics
+        self._workers = Workers(threads, capacity=options.capacity)
+        self._middleware = Middleware(
+            options,
+            token=token,
+            open_paths=OPEN_PATHS,
+            workers=self._workers,
+            metrics=self._metrics,
         )
-        self._server = _Server(self._config())
+        config = self._config()
+        config.load()  # resolves http="h11"
+        self._connections = Connections(
+            config.http_protocol_class,
+            options,
+            lambda reason: self._metrics.refused.labels(reason).inc(),
+        )
+        config.http_protocol_class = self._connections  # type: ignore[assignment]
+        self._server = _Server(config)
         self._error: BaseException | None = None
         self._stopping: asyncio.Task[None] | None = None
 
-    async def run(self) -> int:
+    async def run(self, models: Sequence[str | None], load: Load) -> int:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        threading.Thread(target=self._prepare, args=(loop,), daemon=True).start()
+        threading.Thread(target=self._prepare, args=(models, load, loop), daemon=True).start()
         await self._server.serve(sockets=[self._listener])
         self._workers.close()
         if self._error is not None:
@@ -141,11 +155,10 @@ class _Running:
         return CUT_OFF if self._server.server_state.tasks else 0
 
     def _config(self) -> uvicorn.Config:
-        limits = self._serving.limits
-        count = self._metrics.refused
         return uvicorn.Config(
-            self._edge,
-            http=guarded(limits, lambda reason: count.labels(reason).inc()),
+            self._middleware,
+            http="h11",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -155,16 +168,23 @@ class _Running:
             proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]
-            timeout_graceful_shutdown=limits.drain_seconds,  # type: ignore[arg-type]
+            timeout_keep_alive=self._options.idle_timeout,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=self._options.drain_timeout,  # type: ignore[arg-type]
         )
 
-    def _prepare(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _prepare(
+        self, names: Sequence[str | None], load: Load, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """In a thread: load the models and make the application, then open the door."""
         try:
             importing = threading.Thread(target=_import_application, daemon=True)
             importing.start()  # 0.5 s, most of it while the models are read
-            models = self._load()
+            models = [self._load(name, load) for name in names]
+            from toplabel.serve.models import GPU_BATCH
+
+            if any(model.engine.device != "cpu" for model in models):
+                # Most threads then wait with a prepared image for the next batch of the device.
+                self._workers.grow(self._threads + (self._batch_size or GPU_BATCH))
             importing.join()
             from toplabel.serve.app import create_app
 
@@ -175,90 +195,125 @@ class _Running:
             return
         loop.call_soon_threadsafe(self._open, app)
 
-    def _load(self) -> list[ServedModel]:
-        from toplabel.serve.models import GPU_BATCH, serve_model, split_alias
+    def _load(self, given: str | None, load: Load) -> ServedModel:
+        from toplabel.serve.models import serve_model, split_alias
 
-        served = []
-        for given in self._serving.models or (None,):
-            alias, name = (None, None) if given is None else split_alias(given)
-            try:
-                predictor = self._serving.load(name)
-                model = serve_model(
-                    name,
-                    predictor,
-                    read=self._serving.read,
-                    threads=self._cpus,
-                    batching=self._serving.batching,
-                    batch_size=self._serving.batch_size,
-                    observe=self._metrics.observe_batch,
-                )
-            except ToplabelError as error:
-                raise type(error)(f"{given or 'the embedded model'}: {error}") from error
-            served.append(model if alias is None else replace(model, name=alias))
-        if any(model.engine.device != "cpu" for model in served):
-            # Most threads then wait with a prepared picture for the next batch of the device.
-            self._workers.grow(self._cpus + (self._serving.batch_size or GPU_BATCH))
-        return served
+        alias, name = (None, None) if given is None else split_alias(given)
+        try:
+            model = serve_model(
+                name,
+                load(name),
+                read=self._read,
+                threads=self._threads,
+                batching=_BATCHING[self._options.batching],
+                batch_size=self._batch_size,
+                observe=self._metrics.observe_batch,
+            )
+        except ToplabelError as error:
+            raise type(error)(f"{given or 'the built-in model'}: {error}") from error
+        return model if alias is None else replace(model, name=alias)
 
     def _service(self, models: list[ServedModel]) -> Service:
-        from toplabel.serve.labelling import Labelling
         from toplabel.serve.models import ServedModels
-        from toplabel.serve.request_body import Bodies
+        from toplabel.serve.request_body import BodyReader
         from toplabel.serve.service import Service
+        from toplabel.serve.work import Labeller
 
-        limits = self._serving.limits
-        bodies = Bodies(limits)
-        watch = self._metrics.watch
+        options, watch = self._options, self._metrics.watch
+        remote = None
+        if options.url_hosts:
+            from toplabel.serve.remote import Remote
+
+            seconds = self._read.timeout_seconds
+            remote = Remote(options.url_hosts, max_bytes=options.max_body, timeout_seconds=seconds)
+        bodies = BodyReader(options)
         watch("queue_depth", "Images that wait for a worker.", lambda: self._workers.depth)
         watch("held_bytes", "Bytes of requests' bodies held.", lambda: bodies.held_bytes)
-        connections = self._server.server_state.connections
-        watch("connections", "Open connections.", lambda: len(connections))
-        hosts = self._serving.url_hosts
+        watch("connections", "Open connections.", lambda: len(self._connections.open))
         return Service(
             models=ServedModels(models),
             bodies=bodies,
-            labelling=Labelling(self._workers, limits, self._metrics),
-            limits=limits,
-            lifecycle=self._lifecycle,
+            labeller=Labeller(self._workers, options, self._metrics),
+            options=options,
             metrics=self._metrics,
-            remote=_remote(hosts, limits, self._serving.read) if hosts else None,
+            remote=remote,
+            state=lambda: self._middleware.state,
         )
 
     def _open(self, app: Any) -> None:
-        self._edge.app = app
+        self._middleware.app = app
         gc.collect()
         gc.freeze()  # what there is now stays: no later collection looks at it again
         gc.enable()
-        if self._lifecycle.state == "starting":
-            self._lifecycle.state = "ready"
+        if self._middleware.state == "starting":
+            self._middleware.state = "ready"
         host, port = self._listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        self._serving.tell(f"ready at http://{shown}:{port}")
+        logger.info("ready at http://%s:%s", shown, port)
 
     def _give_up(self) -> None:
-        self._lifecycle.state = "draining"
+        self._middleware.state = "draining"
         self._server.should_exit = True
 
     def _stop(self, number: int) -> None:
         """The first signal lets the server finish, the second ends it."""
         if self._stopping is not None:
             os._exit(128 + number)
-        wait = self._serving.lame_duck_seconds if number == signal.SIGTERM else 0.0
-        self._lifecycle.state = "draining"
+        wait = self._options.lame_duck if number == signal.SIGTERM else 0.0
+        self._middleware.state = "draining"
         self._stopping = asyncio.ensure_future(self._drain(wait))
 
     async def _drain(self, seconds: float) -> None:
+        """Accept for a while, then no more; what has been accepted may still bring a request."""
         await asyncio.sleep(seconds)
-        stop_listening(self._listener)
-        await asyncio.sleep(_SETTLE_SECONDS)
+        for server in self._server.servers:
+            server.close()
+        await asyncio.sleep(_LAST_CHANCE_SECONDS)
         self._server.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        UsageError: The address cannot be had.
+    """
+    try:
+        ((family, *_, address), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # asyncio sends without delay only where the protocol is named: else the second half of an
+        # answer waits 40 ms for the client's acknowledgement of the first
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except (OSError, OverflowError, ValueError) as error:
+        raise _cannot_listen(host, port, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(host, port, error) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return UsageError(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host")
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Let this process have a file descriptor for each connection, as far as the system allows."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _import_application() -> None:
     import toplabel.serve.app  # noqa: F401
-
-
-def _remote(hosts: Sequence[str], limits: Limits, read: ReadOptions) -> Remote:
-    from toplabel.serve.remote import Remote  # only where it is asked for
-
-    return Remote(hosts, max_bytes=limits.body_bytes, timeout_seconds=read.timeout_seconds)

@@ -2,96 +2,111 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from toplabel.serve.api_error import Refusal
-from toplabel.serve.multipart import parse_multipart
-from toplabel.serve.uploads import Link, Upload, shown_name, uploads_of_json
+from fastapi import Response
+
+from toplabel.serve.api_error import ApiError
+from toplabel.serve.request_body import (
+    Link,
+    Upload,
+    parse,
+    parse_multipart,
+    shown_name,
+    uploads_of_json,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from toplabel.serve.labelling import Labelling
-    from toplabel.serve.lifecycle import Lifecycle
-    from toplabel.serve.limits import Limits
     from toplabel.serve.metrics import Metrics
-    from toplabel.serve.models import ServedModels
+    from toplabel.serve.models import Answer, ServedModels
+    from toplabel.serve.options import ServeOptions
     from toplabel.serve.remote import Remote
-    from toplabel.serve.request_body import Bodies
-
-Parsed = TypeVar("Parsed")
-
-_PARSED_AT_ONCE = 1 << 18
-"""Bodies up to this size are parsed on the event loop: the way to a thread costs more."""
+    from toplabel.serve.request_body import BodyReader
+    from toplabel.serve.work import Labeller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the routes of one server share."""
+    """What the routes of one server share; `state` is that of the middleware."""
 
     models: ServedModels
-    bodies: Bodies
-    labelling: Labelling
-    limits: Limits
-    lifecycle: Lifecycle
+    bodies: BodyReader
+    labeller: Labeller
+    options: ServeOptions
     metrics: Metrics
     remote: Remote | None
+    state: Callable[[], str]
+
+    def check_ready(self) -> None:
+        """Refuse where requests should go elsewhere.
+
+        Raises:
+            ApiError: 503.
+        """
+        if self.state() != "ready":
+            raise ApiError(503, "not_ready", f"the server is {self.state()}")
 
     @asynccontextmanager
     async def uploads(self, request: Request) -> AsyncIterator[list[Upload]]:
-        """The pictures that a request brings, in whatever form.
+        """The images that a request brings, in whatever form.
 
         Raises:
-            Refusal: They cannot be had.
+            ApiError: They cannot be had.
         """
         async with self.bodies.read(request) as body:
             kind = request.headers.get("content-type", "")
-            yield await self._pictures(body, kind)
+            yield await self._images(body, kind)
 
-    async def _pictures(self, body: bytes, kind: str) -> list[Upload]:
-        media = kind.partition(";")[0].strip().lower()
+    async def _images(self, body: bytes, kind: str) -> list[Upload]:
+        media, most = media_type(kind), self.options.max_images
         given: Sequence[Upload | Link]
         if not body:
-            raise Refusal(400, "empty", "the request has no body; send a picture's bytes")
+            raise ApiError(400, "empty", EMPTY)
         if media == "application/json":
-            given = await parse(body, lambda: uploads_of_json(body, max_images=self.limits.images))
+            given = await parse(body, lambda: uploads_of_json(body, max_images=most))
         elif media == "multipart/form-data":
-            given = await parse(
-                body, lambda: parse_multipart(body, kind, max_files=self.limits.images)
-            )
+            given = await parse(body, lambda: parse_multipart(body, kind, max_files=most))
         else:  # curl --data-binary says it is a form, and many clients say nothing
             given = [Upload("", body)]
         if not given:
-            raise Refusal(422, "no_image", "the form has no file; send pictures as files")
+            raise ApiError(422, "no_image", "the form has no file; send images as files")
         return [await self._upload(one, place) for place, one in enumerate(given)]
 
     async def _upload(self, given: Upload | Link, place: int) -> Upload:
         if isinstance(given, Upload):
             return Upload(shown_name(given.name, place), given.content)
         if self.remote is None:
-            raise Refusal(
-                403, "url_not_allowed", "this server fetches no URLs; send the picture itself"
-            )
+            text = "this server does not fetch URLs; send the image itself"
+            raise ApiError(403, "url_not_allowed", text)
         content = await self.remote.fetch(given.url)
         return Upload(shown_name(given.url, place), content)
 
 
-async def parse(body: bytes, parser: Callable[[], Parsed]) -> Parsed:
-    """What `parser` makes of a body; of a large one in a thread, so that others do not wait."""
-    if len(body) <= _PARSED_AT_ONCE:
-        return parser()
-    return await asyncio.get_running_loop().run_in_executor(None, parser)
+EMPTY = "the request has no body; send the bytes of an image file"
 
 
-def milliseconds(seconds: float) -> float:
-    """For people and JSON."""
-    return round(1000 * seconds, 3)
+def media_type(content_type: str) -> str:
+    """The media type of a Content-Type, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def as_json(value: Any) -> Response:
+    """A JSON response; FastAPI's own way through its models would cost a millisecond."""
+    return Response(json.dumps(value), media_type="application/json")
 
 
 def note(request: Request, **facts: Any) -> None:
-    """Put facts into the request's line of the journal."""
+    """Put facts into the request's line of the access log."""
     request.scope["state"].setdefault("facts", {}).update(facts)
+
+
+def failures(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What the access log has of answers: how many failed, and why; no content."""
+    failed = [a.prediction.error for a in answers if a.prediction.error is not None]
+    return {"failed": len(failed), "errors": sorted({e.code for e in failed})} if failed else {}

@@ -1,0 +1,225 @@
+"""A connection: uvicorn's HTTP/1.1 protocol, with an end to every wait for a client.
+
+uvicorn waits for headers, and for a client that does not read, without end. So between asyncio
+and uvicorn's protocol stands one of our own, by asyncio's public interfaces on both sides: to
+asyncio it is the protocol, to uvicorn's protocol the transport. It parses nothing. Bodies have
+their deadline in `middleware.py`, from which it also hears when a request begins and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from toplabel.serve.api_error import ApiError, busy
+
+if TYPE_CHECKING:
+    from toplabel.serve.options import ServeOptions
+
+MAX_HEAD_BYTES = 16 * 2**10
+"""Of a request's line and headers; uvicorn is told the same."""
+
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 16 * 2**20
+
+
+class Connections:
+    """Makes the protocol of each connection, and counts those that are open.
+
+    Args:
+        http: uvicorn's protocol class.
+        options: What clients may do.
+        count_refusal: Called with the code of each refusal that the application never sees.
+    """
+
+    def __init__(
+        self,
+        http: Callable[..., asyncio.Protocol],
+        options: ServeOptions,
+        count_refusal: Callable[[str], None],
+    ) -> None:
+        self.http = http
+        self.options = options
+        self.count_refusal = count_refusal
+        self.open: set[Connection] = set()
+
+    def __call__(self, *, app_state: dict[str, Any], **settings: Any) -> asyncio.Protocol:
+        """A connection's protocol, for uvicorn; the application finds it in its scope's state."""
+        connection = Connection(self)
+        state = {**app_state, "connection": connection}
+        connection.http = self.http(app_state=state, **settings)
+        return connection
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Ends it with 408 where the headers do not come in time."""
+
+    http: asyncio.Protocol
+
+    def __init__(self, every: Connections) -> None:
+        self._every = every
+        self._loop = asyncio.get_running_loop()
+        self._transport = asyncio.Transport()
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._dropped_bytes = 0
+        self._unsent: list[bytes] = []
+        self._answering = False  # the application has a request
+        self._parsing = False  # what is written now is uvicorn's own
+        self._ended = False
+        self.receiving = False
+        """Whether the client may be in the middle of a request."""
+
+    def __getattr__(self, name: str) -> Any:
+        """For uvicorn: everything else is the transport's own."""
+        return getattr(self._transport, name)
+
+    # From asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection, or refuse it where there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._every.open.add(self)
+        self.http.connection_made(self)  # type: ignore[arg-type]
+        if len(self._every.open) > self._every.options.max_connections:
+            self.receiving = True
+            self._refuse(busy("the server has too many connections"))
+        else:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all timers."""
+        self._ended = True
+        self._every.open.discard(self)
+        for timer in (self._head_timer, self._write_timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
+        self.http.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand data on, and watch the time where a request begins with it."""
+        if self._ended:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > _LINGER_BYTES:
+                self._transport.abort()
+            return
+        if not self._answering:
+            self.receiving = True
+            self._head_bytes += len(data)
+            if self._head_timer is None:
+                self._await_head()
+        self._parsing = True
+        try:
+            self.http.data_received(data)
+        finally:
+            self._parsing = False
+
+    def eof_received(self) -> bool | None:
+        """Hand the client's end on."""
+        return self.http.eof_received()
+
+    def pause_writing(self) -> None:
+        """The client does not take its response: give it some time, not all."""
+        self.http.pause_writing()
+        if self._write_timer is None:
+            seconds = self._every.options.write_timeout
+            self._write_timer = self._loop.call_later(seconds, self._transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken what there was."""
+        self.http.resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    # From uvicorn
+
+    def write(self, data: bytes) -> None:
+        """Send, together with what else is written before the event loop goes on.
+
+        uvicorn writes headers and body apart. Each send lets another thread have Python's lock,
+        which costs as much as a millisecond to get back.
+        """
+        if self._parsing and data and not self._ended:
+            self._refuse(self._no_http())
+        elif data and not self._ended:
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(data)
+
+    def is_closing(self) -> bool:
+        """Whether the connection ends."""
+        return self._ended or self._transport.is_closing()
+
+    def close(self) -> None:
+        """End the connection, in a while where the client is still sending.
+
+        Closing a socket that holds unread bytes resets it, and the reset may overtake the response.
+        So say that no more is sent, and drop what comes, for a short time and some bytes.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._end_timer = self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
+        self._flush()
+        if self.receiving:
+            self._transport.resume_reading()
+            with suppress(OSError):  # the client has gone already
+                self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    # From the middleware
+
+    def begin_request(self, *, has_body: bool) -> None:
+        """The headers are complete, and the application has the request."""
+        self._answering = True
+        self.receiving = has_body
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def end_request(self) -> None:
+        """The application has answered."""
+        self._answering = False
+
+    def _await_head(self) -> None:
+        seconds = self._every.options.header_timeout
+        text = f"the request's headers took longer than {seconds:g} seconds"
+        late = ApiError(408, "timeout", text)
+        self._head_timer = self._loop.call_later(seconds, self._refuse, late)
+
+    def _no_http(self) -> ApiError:
+        """What uvicorn refuses by itself."""
+        if self._head_bytes > MAX_HEAD_BYTES:
+            return ApiError(431, "headers_too_large", "the request's headers are too large")
+        return ApiError(400, "bad_request", "this is not a valid HTTP/1.1 request")
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer without the application, and end the connection."""
+        self._every.count_refusal(error.code)
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(error.body)),
+            **error.headers,
+            "Connection": "close",
+        }
+        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._unsent.append("\r\n".join([*lines, "", ""]).encode() + error.body)
+        self.close()
+
+    def _flush(self) -> None:
+        if self._unsent:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            self._transport.write(data)

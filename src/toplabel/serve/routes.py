@@ -1,0 +1,211 @@
+"""toplabel's own routes: /v1/classify, /v1/explain, /v1/models, health and metrics."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+
+from toplabel.analysis.explain.rendering import explain_upload
+from toplabel.errors import ImageError, UsageError
+from toplabel.serve.api_error import ApiError, told
+from toplabel.serve.metrics import CONTENT_TYPE
+from toplabel.serve.openapi import (
+    Classify,
+    ClassifyBody,
+    Explain,
+    ExplanationBody,
+    LabelsBody,
+    ModelsBody,
+    StateBody,
+    errors,
+    image_body,
+)
+from toplabel.serve.service import Service, as_json, failures, note
+from toplabel.serve.work import Labelled, RequestOptions, refuse_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toplabel.serve.models import ServedModel
+    from toplabel.serve.request_body import Upload
+
+
+def classify_routes(service: Service) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["toplabel"])
+
+    @router.post(
+        "/v1/classify",
+        summary="Label images",
+        response_model=ClassifyBody,
+        responses=errors(400, 401, 403, 404, 408, 413, 415, 422, 431, 500, 503),
+        openapi_extra=image_body(many=True),
+    )
+    async def classify(request: Request, query: Classify) -> Response:
+        """A record for each image.
+
+        The body is an image's bytes, a form with one file or several, or JSON with base64. Where
+        the one image cannot be labelled the answer is an error; of several, its record says so.
+        """
+        started = time.perf_counter()
+        model = service.models.find(query.model)
+        wanted = RequestOptions(top_k=query.top_k, threshold=query.threshold)
+        async with service.uploads(request) as uploads:
+            contents = [upload.content for upload in uploads]
+            labelled = await service.labeller.label(request, model, contents, wanted)
+        note(request, model=model.name, images=len(uploads), **failures(labelled.answers))
+        if len(uploads) == 1:
+            refuse_failed(labelled.answers[0])
+        return as_json(
+            {
+                "model": {"name": model.name, "sha256": model.sha256},
+                "predictions": _records(uploads, labelled),
+                "timings_ms": {
+                    "queue": _ms(labelled.queue_seconds),
+                    "read": _ms(labelled.read_seconds),
+                    "model": _ms(labelled.model_seconds),
+                    "total": _ms(time.perf_counter() - started),
+                },
+            }
+        )
+
+    @router.get(
+        "/v1/models", summary="The served models", response_model=ModelsBody, responses=errors(401)
+    )
+    async def models() -> Response:
+        """All served models; the first answers where none is named."""
+        default = service.models.default
+        every = [_described(m, m is default) for m in service.models.all]
+        return as_json({"models": every})
+
+    @router.get(
+        "/v1/models/{name:path}/labels",
+        summary="A model's class names",
+        response_model=LabelsBody,
+        responses=errors(401, 404),
+    )
+    async def labels(name: str) -> Response:
+        """The class names, in the order of their indices."""
+        model = service.models.find(name)
+        return as_json({"name": model.name, "labels": list(model.predictor.labels)})
+
+    return router
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 3)
+
+
+def _records(uploads: Sequence[Upload], labelled: Labelled) -> list[dict[str, Any]]:
+    records = []
+    for upload, answer in zip(uploads, labelled.answers, strict=True):
+        prediction = answer.prediction
+        if (error := prediction.error) is not None:
+            prediction = replace(prediction, error=replace(error, message=told(error)))
+        records.append({**prediction.to_dict(), "source": upload.name})
+    return records
+
+
+def _described(model: ServedModel, default: bool) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "classes": len(model.predictor.labels),
+        "input_size": list(model.predictor.preprocess.input_size),
+        "default": default,
+        "engine": f"{model.engine.name} on {model.engine.device}",
+        "labels_url": f"/v1/models/{quote(model.name, safe='/')}/labels",
+    }
+
+
+_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
+
+
+def explain_routes(service: Service) -> APIRouter:
+    """The route."""
+    router = APIRouter(tags=["toplabel"])
+
+    @router.post(
+        "/v1/explain",
+        summary="Explain a label",
+        response_model=ExplanationBody,
+        responses={
+            200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+            **errors(400, 401, 403, 404, 408, 413, 415, 422, 431, 500, 503),
+        },
+        openapi_extra=image_body(many=False),
+    )
+    async def explain(request: Request, query: Explain) -> Response:
+        """The image under a heat map of the evidence for a label, or the map in numbers.
+
+        From gradients where the server has PyTorch, captum and the network (`toplabel[explain]`),
+        else by occlusion: a hundred forward passes instead of one.
+        """
+        model = service.models.find(query.model)
+        async with service.uploads(request) as uploads:
+            if len(uploads) != 1:
+                raise ApiError(
+                    422, "too_many_images", f"got {len(uploads)} images; expected one to explain"
+                )
+            work = partial(
+                explain_upload,
+                model.predictor.classifier,
+                model.engine,
+                uploads[0].content,
+                label=query.label,
+                format=query.format,
+                read=model.read,
+            )
+            note(request, model=model.name, images=1)
+            try:
+                _, (rendered,) = await service.labeller.run(request, [work])
+            except ImageError as error:
+                raise ApiError.of_image(error) from error
+            except UsageError as error:
+                raise ApiError(422, "invalid_parameter", str(error)) from error
+        return Response(
+            rendered.content,
+            media_type=_MEDIA_TYPES[query.format],
+            headers={"X-Explanation": json.dumps(rendered.facts)},  # beside the image, too
+        )
+
+    return router
+
+
+def health_routes(service: Service) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/health/live", summary="Is it there", response_model=StateBody)
+    async def live() -> Response:
+        """200 as long as the process answers."""
+        return as_json({"status": "live"})
+
+    @router.get(
+        "/health/ready",
+        summary="Should requests come here",
+        response_model=StateBody,
+        responses=errors(503),
+    )
+    async def ready() -> Response:
+        """200 from the models' first forward on, until the server is told to stop; else 503."""
+        service.check_ready()
+        return as_json({"status": "ready"})
+
+    @router.get(
+        "/metrics",
+        summary="Metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(401)},
+    )
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
+
+    return router
