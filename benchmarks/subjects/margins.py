@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 import toplabel
-from toplabel.bundle.bundle import embedded_bundle
+from toplabel.bundle.bundle import built_in_bundle
 from toplabel.image.reading import read_image
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -38,7 +38,7 @@ def content(photo: str, variant: str) -> bytes:
 
 @cache
 def parts() -> tuple:
-    bundle = embedded_bundle()
+    bundle = built_in_bundle()
     engine = OnnxRuntimeEngine(bundle.program, threads=1)
     return bundle.preprocess, engine, toplabel.load(threads=1)
 

@@ -9,12 +9,12 @@ import time
 
 import numpy as np
 
-from toplabel.bundle.bundle import embedded_bundle
+from toplabel.bundle.bundle import built_in_bundle
 from toplabel.image.reading import read_image
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
 mode, *photos = sys.argv[1:]
-bundle = embedded_bundle()
+bundle = built_in_bundle()
 recipe = bundle.preprocess
 engine = OnnxRuntimeEngine(bundle.program, threads=1)
 batch = np.empty((1, recipe.num_channels, *recipe.input_size), np.float32)

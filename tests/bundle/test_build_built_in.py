@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toplabel.bundle.bundle import Bundle, embedded_bundle
-from toplabel.bundle.reference import Goldens, compare
+from toplabel.bundle.bundle import Bundle, built_in_bundle
+from toplabel.bundle.reference import ReferenceOutputs, compare
 
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -23,13 +23,16 @@ def weights(path: Path) -> dict[str, np.ndarray]:
 
 def test_the_embedded_bundle_is_what_its_script_builds(tmp_path: Path) -> None:
     built: Bundle = runpy.run_path(str(SCRIPT))["build"](tmp_path)
-    shipped = embedded_bundle()
+    shipped = built_in_bundle()
     assert built.to_manifest() == shipped.to_manifest()
     expected, found = weights(shipped.program.path), weights(built.program.path)
     assert expected.keys() == found.keys()
     for name, values in expected.items():
         # the exporter folds batch norms in float32: processors differ in the last bit
         np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6, err_msg=name)
-    old, new = Goldens.load(shipped.program.goldens_path), Goldens.load(built.program.goldens_path)
+    old, new = (
+        ReferenceOutputs.load(shipped.program.reference_path),
+        ReferenceOutputs.load(built.program.reference_path),
+    )
     np.testing.assert_array_equal(old.pixels, new.pixels)
     assert compare(old.logits, new.logits).agrees

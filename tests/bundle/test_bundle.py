@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toplabel.bundle.bundle import Bundle, embedded_bundle
-from toplabel.bundle.reference import Goldens
+from toplabel.bundle.bundle import Bundle, built_in_bundle
+from toplabel.bundle.reference import ReferenceOutputs
 from toplabel.errors import BundleError, LabelsError
 from toplabel.labels.labels import Labels
 
-EMBEDDED = embedded_bundle().program.path.parent
+EMBEDDED = built_in_bundle().program.path.parent
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 
 def test_the_embedded_bundle_knows_its_labels_recipe_and_licence() -> None:
-    bundle = embedded_bundle()
+    bundle = built_in_bundle()
     assert len(bundle.labels) == bundle.program.outputs == 1000
     assert bundle.labels[281] == "tabby"
     assert bundle.labels.ids is not None
@@ -45,11 +45,11 @@ def test_a_bundle_survives_writing_and_reading(copy: Path) -> None:
     assert Bundle.read(copy) == bundle
 
 
-def test_its_goldens_mean_something() -> None:
-    goldens = Goldens.load(embedded_bundle().program.goldens_path)
-    assert len(goldens.pixels) >= 8
-    assert len(set(goldens.logits.argmax(axis=1).tolist())) >= 4
-    assert np.ptp(goldens.logits) > 5
+def test_its_reference_outputs_mean_something() -> None:
+    reference = ReferenceOutputs.load(built_in_bundle().program.reference_path)
+    assert len(reference.pixels) >= 8
+    assert len(set(reference.logits.argmax(axis=1).tolist())) >= 4
+    assert np.ptp(reference.logits) > 5
 
 
 def test_a_manifest_that_is_missing_or_no_json_is_named(copy: Path) -> None:
@@ -86,11 +86,11 @@ def test_a_manifest_with_wrong_content_is_damaged(copy: Path, change: dict[str, 
 
 def test_labels_that_do_not_fit_the_outputs_are_refused() -> None:
     with pytest.raises(LabelsError, match="2 labels for a model with 1000 outputs"):
-        replace(embedded_bundle(), labels=Labels(("a", "b")))
+        replace(built_in_bundle(), labels=Labels(("a", "b")))
 
 
 def test_a_recipe_that_does_not_fit_the_program_is_refused() -> None:
-    bundle = embedded_bundle()
+    bundle = built_in_bundle()
     other = replace(bundle.preprocess, input_size=(192, 192))
     with pytest.raises(BundleError, match=r"\(3, 192, 192\), the program takes \(3, 224, 224\)"):
         replace(bundle, preprocess=other)

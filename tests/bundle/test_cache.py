@@ -29,9 +29,9 @@ from toplabel.bundle.program import Program
 KEY = {KEY!r}
 def make(folder, key=KEY, size_bytes=400):
     (folder / "program.onnx").write_bytes(bytes(size_bytes))
-    (folder / "goldens.npz").write_bytes(b"goldens")
+    (folder / "goldens.npz").write_bytes(b"outputs")
     program = Program(
-        path=folder / "program.onnx", goldens_path=folder / "goldens.npz", key=key,
+        path=folder / "program.onnx", reference_path=folder / "goldens.npz", key=key,
         input_name="input", output_name="logits", input_shape=(3, 8, 9), outputs=4,
         fixed_batch=False, exporter="none", agreement={{}}, probabilities=False)
     program.write(folder)

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.bundle import Bundle, is_bundle
 from toplabel.bundle.cache import cache_dir
-from toplabel.bundle.file import describe_packed, is_bundle, open_packed, pack
-from toplabel.bundle.file.contents import content_key, sealed
+from toplabel.bundle.file import content_key, describe_packed, open_packed, pack, sealed
 from toplabel.bundle.program import Program
-from toplabel.bundle.reference import Goldens, draw_inputs
+from toplabel.bundle.reference import ReferenceOutputs, draw_inputs
 from toplabel.errors import BundleError, UsageError
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
@@ -65,7 +64,7 @@ def make_bundle(folder: Path, *, seed: int = 0, weights_beside: str | None = Non
     scale, offset = np.full(3, 2 / 255, np.float32), np.full(3, -1, np.float32)
     program = Program(
         path=folder / "program.onnx",
-        goldens_path=folder / "goldens.npz",
+        reference_path=folder / "goldens.npz",
         key="ab" * 32,
         input_name="input",
         output_name="logits",
@@ -79,9 +78,9 @@ def make_bundle(folder: Path, *, seed: int = 0, weights_beside: str | None = Non
     import onnxruntime as ort
 
     session = ort.InferenceSession(str(program.path), providers=["CPUExecutionProvider"])
-    goldens = Goldens(pixels, scale, offset, np.zeros((8, 4), np.float32))
-    (logits,) = session.run(["logits"], {"input": goldens.inputs()})
-    replace(goldens, logits=logits).save(program.goldens_path)
+    reference = ReferenceOutputs(pixels, scale, offset, np.zeros((8, 4), np.float32))
+    (logits,) = session.run(["logits"], {"input": reference.inputs()})
+    replace(reference, logits=logits).save(program.reference_path)
     program.write(folder)
     return Bundle(
         name="test/tiny@01234567",
@@ -210,7 +209,7 @@ def test_an_opened_file_is_found_again_without_being_read(packed: Path) -> None:
         file.write(b"\0\0\0\0")
     os.utime(packed, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert packed.stat().st_size == size
-    with pytest.raises(BundleError, match="was changed after it was packed"):
+    with pytest.raises(BundleError, match="was modified after it was packed"):
         read(packed)
 
 
@@ -218,7 +217,7 @@ def test_an_opened_file_needs_no_archive_the_second_time(
     packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = read(packed)
-    monkeypatch.setattr("toplabel.bundle.file.opening.Archive", None)
+    monkeypatch.setattr("toplabel.bundle.file._Archive", None)
     assert read(packed) == opened
 
 
@@ -257,7 +256,7 @@ def test_a_key_that_a_file_claims_is_not_believed(packed: Path, tmp_path: Path) 
         members["manifest.json"] = json.dumps(sealed(manifest)).encode()
 
     rewrite(other, claim)
-    with pytest.raises(BundleError, match=r"was changed after it was packed: program\.json"):
+    with pytest.raises(BundleError, match=r"was modified after it was packed: program\.json"):
         read(other)
     assert scores(honest) == scores(read(packed))
 
@@ -268,9 +267,9 @@ def test_a_changed_member_is_named(packed: Path, name: str) -> None:
         members[name] = members[name][:-1] + b" "
 
     rewrite(packed, change)
-    with pytest.raises(BundleError, match=f"was changed after it was packed: {name}"):
+    with pytest.raises(BundleError, match=f"was modified after it was packed: {name}"):
         read(packed)
-    assert f"changed after it was packed: {name}" in describe_packed(packed)["verified"]
+    assert f"modified after it was packed: {name}" in describe_packed(packed)["verified"]
     assert not list((cache_dir() / "programs").glob("*"))
 
 
@@ -278,11 +277,13 @@ def test_changed_labels_are_noticed(packed: Path) -> None:
     with zipfile.ZipFile(packed) as archive:
         labels = json.loads(archive.read("manifest.json"))["labels"]
     rewrite(packed, manifest_changes={"labels": labels | {"names": ["a", "b", "c", "d"]}})
-    with pytest.raises(BundleError, match=r"was changed after it was packed: manifest\.json"):
+    with pytest.raises(BundleError, match=r"was modified after it was packed: manifest\.json"):
         read(packed)
 
 
-def test_a_changed_program_whose_hashes_were_made_to_fit_fails_its_goldens(packed: Path) -> None:
+def test_a_changed_program_whose_hashes_were_made_to_fit_fails_its_reference_outputs(
+    packed: Path,
+) -> None:
     def change(members: dict[str, bytes]) -> None:
         members["program.onnx"] = tiny_network(seed=1).SerializeToString()
 
@@ -292,15 +293,15 @@ def test_a_changed_program_whose_hashes_were_made_to_fit_fails_its_goldens(packe
         OnnxRuntimeEngine(bundle.program)
 
 
-def test_goldens_of_another_shape_are_refused(packed: Path, tmp_path: Path) -> None:
-    goldens = Goldens.load(tmp_path / "made" / "goldens.npz")
-    replace(goldens, logits=goldens.logits[:, :3]).save(tmp_path / "other.npz")
+def test_reference_outputs_of_another_shape_are_refused(packed: Path, tmp_path: Path) -> None:
+    reference = ReferenceOutputs.load(tmp_path / "made" / "goldens.npz")
+    replace(reference, logits=reference.logits[:, :3]).save(tmp_path / "other.npz")
 
     def change(members: dict[str, bytes]) -> None:
         members["goldens.npz"] = (tmp_path / "other.npz").read_bytes()
 
     rewrite(packed, change, rehash=True)
-    with pytest.raises(BundleError, match="golden inputs do not fit its program"):
+    with pytest.raises(BundleError, match="reference inputs do not fit its program"):
         read(packed)
 
 
@@ -316,7 +317,7 @@ def test_a_newer_format_says_so(packed: Path) -> None:
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/b", "C:evil", ".hidden", "a\\b"])
 def test_members_with_paths_are_refused(packed: Path, name: str) -> None:
     rewrite(packed, lambda members: members.update({name: b"x"}), rehash=True)
-    with pytest.raises(BundleError, match="name that is no plain file name"):
+    with pytest.raises(BundleError, match="name that is not a plain file name"):
         read(packed)
 
 
@@ -406,7 +407,7 @@ def test_a_missing_member_is_named(packed: Path) -> None:
 )
 def test_a_manifest_of_another_form_is_unsound(packed: Path, manifest: dict[str, Any]) -> None:
     rewrite(packed, manifest_changes=manifest)
-    with pytest.raises(BundleError, match="is no sound packed bundle"):
+    with pytest.raises(BundleError, match="is not a valid bundle"):
         read(packed)
 
 
@@ -417,7 +418,7 @@ def test_a_manifest_that_is_no_json_object_is_unsound(packed: Path, text: bytes)
     with zipfile.ZipFile(packed, "w") as archive:
         for name, content in (members | {"manifest.json": text}).items():
             archive.writestr(name, content)
-    with pytest.raises(BundleError, match=r"manifest\.json is no JSON object"):
+    with pytest.raises(BundleError, match=r"manifest\.json is not a JSON object"):
         read(packed)
 
 
@@ -444,7 +445,7 @@ def test_what_is_no_bundle_is_named(tmp_path: Path, content: bytes, kind: str) -
     path.write_bytes(content)
     assert not is_bundle(path)
     for use in (read, describe_packed):
-        with pytest.raises(BundleError, match=f"is no packed bundle, but {kind}"):
+        with pytest.raises(BundleError, match=f"is not a bundle but {kind}"):
             use(path)
 
 
@@ -452,7 +453,7 @@ def test_folders_pipes_and_other_zip_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is a folder"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BundleError, match="is no file"):
+    with pytest.raises(BundleError, match="is not a file"):
         read(tmp_path / "pipe")
     for member, kind in (("archive/data.pkl", "a PyTorch checkpoint"), ("a.txt", "another zip")):
         with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
@@ -501,7 +502,7 @@ def test_packing_replaces_a_file_at_once_and_leaves_nothing_beside(
 
 
 def test_packing_over_a_folder_or_into_none_says_so(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="which is no file"):
+    with pytest.raises(UsageError, match="exists and is not a file"):
         pack(bundle, tmp_path)
     with pytest.raises(UsageError, match="there is no folder"):
         pack(bundle, tmp_path / "nowhere" / "cats.toplabel")
@@ -509,7 +510,7 @@ def test_packing_over_a_folder_or_into_none_says_so(bundle: Bundle, tmp_path: Pa
 
 def test_packing_that_fails_leaves_the_old_file(bundle: Bundle, packed: Path) -> None:
     before = packed.read_bytes()
-    bundle.program.goldens_path.unlink()
+    bundle.program.reference_path.unlink()
     with pytest.raises(BundleError, match="cannot"):
         pack(bundle, packed)
     assert packed.read_bytes() == before

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from toplabel.bundle.bundle import embedded_bundle
+from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.onnx_header import is_onnx
 
 
 def test_an_onnx_file_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> None:
     unnamed = tmp_path / "model"
-    unnamed.write_bytes(embedded_bundle().program.path.read_bytes())
+    unnamed.write_bytes(built_in_bundle().program.path.read_bytes())
     assert is_onnx(unnamed)
-    assert is_onnx(embedded_bundle().program.path)
+    assert is_onnx(built_in_bundle().program.path)
 
 
 @pytest.mark.parametrize(

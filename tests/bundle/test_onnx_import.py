@@ -29,11 +29,11 @@ from toplabel.preprocess import Preprocess
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
-PICTURE = np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8)
+IMAGE = np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8)
 LABELS = Labels(("cat", "dog", "fox", "owl"))
 
 
-def recipe(size: int = 16, channels: int = 3) -> Preprocess:
+def preprocessing(size: int = 16, channels: int = 3) -> Preprocess:
     return Preprocess(
         input_size=(size, size),
         resize_mode="squash",
@@ -45,7 +45,7 @@ def recipe(size: int = 16, channels: int = 3) -> Preprocess:
     )
 
 
-RECIPE = recipe()
+PREPROCESS = preprocessing()
 
 
 class Net:
@@ -96,15 +96,15 @@ class Net:
 
 
 def read(path: Path, **options: Any) -> Bundle:
-    options = {"labels": LABELS, "preprocess": RECIPE} | options
+    options = {"labels": LABELS, "preprocess": PREPROCESS} | options
     return open_onnx(path, **options)
 
 
-def logits(bundle: Bundle, pictures: int = 1) -> list[dict[str, float]]:
+def logits(bundle: Bundle, images: int = 1) -> list[dict[str, float]]:
     with Predictor(Classifier.of_bundle(bundle), threads=1) as model:
         return [
             {top.label: top.score for top in prediction.top}
-            for prediction in model([PICTURE] * pictures)
+            for prediction in model([IMAGE] * images)
         ]
 
 
@@ -116,7 +116,7 @@ def path(tmp_path: Path) -> Path:
 def test_an_onnx_file_becomes_a_bundle_that_gives_its_outputs(path: Path) -> None:
     bundle = read(path)
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (outputs,) = session.run(None, {"image": RECIPE(PICTURE)[None]})
+    (outputs,) = session.run(None, {"image": PREPROCESS(IMAGE)[None]})
     expected = np.exp(outputs[0]) / np.exp(outputs[0]).sum()
     (scores,) = logits(bundle)
     assert [scores[name] for name in LABELS] == pytest.approx(expected.tolist(), abs=1e-6)
@@ -134,9 +134,9 @@ import sys
 from toplabel.labels.labels import Labels
 from toplabel.bundle.onnx_import import open_onnx
 from toplabel.preprocess import Preprocess
-recipe = Preprocess.from_json({RECIPE.to_json()!r})
+preprocess = Preprocess.from_json({PREPROCESS.to_json()!r})
 labels = Labels({LABELS.names!r})
-bundle = open_onnx({str(path)!r}, labels=labels, preprocess=recipe)
+bundle = open_onnx({str(path)!r}, labels=labels, preprocess=preprocess)
 print(bundle.name, sorted({{"onnxruntime", "onnx", "torch"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -158,14 +158,14 @@ def test_what_came_from_an_onnx_file_can_be_packed(path: Path, tmp_path: Path) -
     assert logits(open_packed(tmp_path / "net.toplabel")) == logits(bundle)
 
 
-def test_labels_and_recipe_come_from_the_metadata(tmp_path: Path) -> None:
+def test_labels_and_preprocessing_come_from_the_metadata(tmp_path: Path) -> None:
     metadata = {
         "toplabel.labels": json.dumps(LABELS.names),
-        "toplabel.preprocess": RECIPE.to_json(),
+        "toplabel.preprocess": PREPROCESS.to_json(),
         "license": "AGPL-3.0",
     }
     bundle = read(Net(metadata=metadata).save(tmp_path / "net.onnx"), labels=None, preprocess=None)
-    assert (bundle.labels, bundle.preprocess) == (LABELS, RECIPE)
+    assert (bundle.labels, bundle.preprocess) == (LABELS, PREPROCESS)
     assert bundle.provenance["licence"] == "AGPL-3.0"
 
 
@@ -207,36 +207,36 @@ def test_without_labels_answers_are_indices_and_that_is_said_each_time(path: Pat
         assert bundle.labels == Labels.indices(4)
 
 
-def test_without_a_recipe_it_says_what_to_state(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(PreprocessError, match=r"takes \(N, 3, 16, 16\): state what .*--preproc"):
+def test_without_a_preprocessing_it_says_what_to_pass(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(PreprocessError, match=r"takes \(N, 3, 16, 16\): pass the one .*--preproc"):
         read(path, preprocess=None)
     wrong = Net(metadata={"toplabel.preprocess": "{}"}).save(tmp_path / "wrong.onnx")
     with pytest.raises(PreprocessError, match=r"metadata 'toplabel\.preprocess': no 'input_size'"):
         read(wrong, preprocess=None)
 
 
-@pytest.mark.parametrize("given", [recipe(32), recipe(16, channels=4)])
-def test_a_recipe_that_does_not_fit_is_refused(path: Path, given: Preprocess) -> None:
+@pytest.mark.parametrize("given", [preprocessing(32), preprocessing(16, channels=4)])
+def test_a_preprocessing_that_does_not_fit_is_refused(path: Path, given: Preprocess) -> None:
     with pytest.raises(PreprocessError, match=r"net\.onnx takes \(N, 3, 16, 16\)"):
         read(path, preprocess=given)
 
 
 def test_free_sizes_come_from_the_recipe(tmp_path: Path) -> None:
     path = Net(shape=["N", 3, "height", None]).save(tmp_path / "net.onnx")
-    assert read(path, preprocess=recipe(24)).program.input_shape == (3, 24, 24)
-    assert read(path, preprocess=recipe(32)).program.input_shape == (3, 32, 32)
+    assert read(path, preprocess=preprocessing(24)).program.input_shape == (3, 24, 24)
+    assert read(path, preprocess=preprocessing(32)).program.input_shape == (3, 32, 32)
 
 
 def test_any_number_of_channels_is_taken(tmp_path: Path) -> None:
     path = Net(shape=["N", 5, 16, 16], channels=5).save(tmp_path / "net.onnx")
-    assert read(path, preprocess=recipe(16, channels=5)).program.input_shape == (5, 16, 16)
+    assert read(path, preprocess=preprocessing(16, channels=5)).program.input_shape == (5, 16, 16)
 
 
 def test_a_program_for_one_picture_is_run_one_by_one(tmp_path: Path) -> None:
     path = Net(shape=[1, 3, 16, 16], outputs={"logits": [1, 4]}).save(tmp_path / "net.onnx")
     bundle = read(path)
     assert bundle.program.fixed_batch
-    one, *others = logits(bundle, pictures=3)
+    one, *others = logits(bundle, images=3)
     assert others == [one, one]
 
 
@@ -261,10 +261,10 @@ def test_channels_last_is_refused_by_name(tmp_path: Path, shape: list[Any]) -> N
 
 def test_other_kinds_of_input_are_refused_by_name(tmp_path: Path) -> None:
     refused(Net(dtype=TensorProto.FLOAT16), tmp_path, "takes float16; expected float32")
-    refused(Net(shape=[8, 3, 16, 16]), tmp_path, "takes exactly 8 pictures at once")
+    refused(Net(shape=[8, 3, 16, 16]), tmp_path, "takes exactly 8 images at once")
     refused(Net(shape=["N", 3, 16], axes=[2]), tmp_path, r"shape \(N, 3, 16\); expected \(N, C")
     second = helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1])
-    refused(Net(more_inputs=[second]), tmp_path, r"takes 2 inputs \('image', 'mask'\)")
+    refused(Net(more_inputs=[second]), tmp_path, r"has 2 inputs \('image', 'mask'\)")
 
 
 def test_outputs_that_are_no_single_row_of_scores_are_refused_by_name(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_of_several_outputs_the_one_with_scores_is_taken(tmp_path: Path) -> None
 def test_one_score_needs_multi_label(tmp_path: Path) -> None:
     net = Net(classes=1, outputs={"logits": ["N", 1]})
     one = Labels(("cat",))
-    refused(net, tmp_path, "gives one score.*--multi-label", labels=one)
+    refused(net, tmp_path, "has one output.*--multi-label", labels=one)
     bundle = read(tmp_path / "net.onnx", labels=one, multi_label=True)
     assert bundle.activation == "sigmoid"
 
@@ -341,7 +341,7 @@ def test_what_is_no_onnx_file_is_a_bundle_error(tmp_path: Path, content: bytes) 
 def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot read '.*nowhere.onnx'"):
         read(tmp_path / "nowhere.onnx")
-    with pytest.raises(BundleError, match="is no file"):
+    with pytest.raises(BundleError, match="is not a file"):
         read(tmp_path)
 
 
@@ -402,7 +402,7 @@ def test_weights_anywhere_else_are_refused(tmp_path: Path, location: str) -> Non
     (tmp_path / "net" / "sub").mkdir()
     (tmp_path / "net" / "sub" / "weights.bin").write_bytes(bytes(48))
     (tmp_path / "net" / "link.bin").symlink_to(tmp_path / "weights.bin")
-    with pytest.raises(BundleError, match="takes its weights from .*; expected a file beside it"):
+    with pytest.raises(BundleError, match="keeps its weights in .*; expected a file beside it"):
         read(path)
 
 
@@ -497,5 +497,5 @@ def test_weights_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "net.onnx")
     (tmp_path / "weights.bin").unlink()
     os.mkfifo(tmp_path / "weights.bin")
-    with pytest.raises(BundleError, match="which is no file"):
+    with pytest.raises(BundleError, match="which is not a file"):
         describe_onnx(tmp_path / "net.onnx")

@@ -13,10 +13,10 @@ from toplabel.errors import BundleError
 def make_program(folder: Path, key: str = "ab" * 32) -> Program:
     """A program folder whose files hold no real program; enough to describe and to read."""
     (folder / "program.onnx").write_bytes(b"onnx" * 100)
-    (folder / "goldens.npz").write_bytes(b"goldens")
+    (folder / "goldens.npz").write_bytes(b"outputs")
     program = Program(
         path=folder / "program.onnx",
-        goldens_path=folder / "goldens.npz",
+        reference_path=folder / "goldens.npz",
         key=key,
         input_name="input",
         output_name="logits",

@@ -1,4 +1,4 @@
-"""Goldens: inputs that exercise a model, and the comparison that decides."""
+"""Reference outputs: inputs that exercise a model, and the comparison that decides."""
 
 import io
 import tracemalloc
@@ -10,13 +10,19 @@ import pytest
 from PIL import Image
 
 from toplabel.bundle import reference
-from toplabel.bundle.reference import Goldens, are_probabilities, compare, draw_inputs, replay
+from toplabel.bundle.reference import (
+    ReferenceOutputs,
+    are_probabilities,
+    compare,
+    draw_inputs,
+    replay,
+)
 from toplabel.errors import BundleError
 
 
-def make_goldens(count: int = 8, classes: int = 5) -> Goldens:
+def make_reference(count: int = 8, classes: int = 5) -> ReferenceOutputs:
     generator = np.random.default_rng(0)
-    return Goldens(
+    return ReferenceOutputs(
         pixels=draw_inputs((3, 16, 12))[:count],
         scale=np.array([0.01, 0.02, 0.03], np.float32),
         offset=np.array([-1, 0, 1], np.float32),
@@ -24,8 +30,8 @@ def make_goldens(count: int = 8, classes: int = 5) -> Goldens:
     )
 
 
-def looked_up(expected: Goldens, seen: list[int]):
-    """An engine that knows the goldens by heart, and notes the batch sizes it was given."""
+def looked_up(expected: ReferenceOutputs, seen: list[int]):
+    """An engine that knows the reference by heart, and notes the batch sizes it was given."""
 
     def run(batch: np.ndarray) -> np.ndarray:
         seen.append(len(batch))
@@ -37,22 +43,22 @@ def looked_up(expected: Goldens, seen: list[int]):
 
 @pytest.mark.parametrize("shape", [(3, 224, 224), (1, 28, 28), (3, 7, 300), (4, 9, 9), (3, 1, 1)])
 def test_draws_eight_pictures_of_any_shape(shape: tuple[int, int, int]) -> None:
-    pictures = draw_inputs(shape)
-    assert pictures.dtype == np.uint8
-    assert pictures.shape == (8, *shape)
+    images = draw_inputs(shape)
+    assert images.dtype == np.uint8
+    assert images.shape == (8, *shape)
 
 
 def test_draws_different_pictures_the_same_at_every_call() -> None:
-    pictures = draw_inputs((3, 64, 64))
-    assert len({picture.tobytes() for picture in pictures}) == 8
-    assert np.array_equal(pictures, draw_inputs((3, 64, 64)))
-    means = pictures.reshape(8, -1).mean(axis=1)
+    images = draw_inputs((3, 64, 64))
+    assert len({image.tobytes() for image in images}) == 8
+    assert np.array_equal(images, draw_inputs((3, 64, 64)))
+    means = images.reshape(8, -1).mean(axis=1)
     assert means.min() < 30
     assert means.max() > 225
 
 
 def test_photos_are_small_and_their_licence_lies_beside_them() -> None:
-    folder = Path(reference.__file__).parents[1] / "data" / "goldens"
+    folder = Path(reference.__file__).parents[1] / "data" / "reference_images"
     photos = list(folder.glob("*.png"))
     assert len(photos) == 3
     assert sum(photo.stat().st_size for photo in photos) < 60_000
@@ -64,7 +70,7 @@ def test_photos_are_small_and_their_licence_lies_beside_them() -> None:
 
 
 def test_drawn_pictures_pack_well(tmp_path: Path) -> None:
-    drawn = Goldens(
+    drawn = ReferenceOutputs(
         draw_inputs((3, 224, 224)),
         np.ones(3, np.float32),
         np.zeros(3, np.float32),
@@ -75,38 +81,38 @@ def test_drawn_pictures_pack_well(tmp_path: Path) -> None:
 
 
 def test_inputs_are_scaled_by_channel() -> None:
-    some = make_goldens()
+    some = make_reference()
     inputs = some.inputs()
     assert inputs.dtype == np.float32
     assert inputs[0, 2, 3, 4] == np.float32(some.pixels[0, 2, 3, 4]) * np.float32(0.03) + 1
 
 
-def test_saved_goldens_come_back_equal(tmp_path: Path) -> None:
-    some = make_goldens()
+def test_saved_outputs_come_back_equal(tmp_path: Path) -> None:
+    some = make_reference()
     some.save(tmp_path / "goldens.npz")
-    again = Goldens.load(tmp_path / "goldens.npz")
+    again = ReferenceOutputs.load(tmp_path / "goldens.npz")
     for name in ("pixels", "scale", "offset", "logits"):
         assert np.array_equal(getattr(some, name), getattr(again, name))
 
 
 def test_every_truncation_is_an_error_of_ours(tmp_path: Path) -> None:
     path = tmp_path / "goldens.npz"
-    make_goldens().save(path)
+    make_reference().save(path)
     content = path.read_bytes()
     for part in range(20):
         path.write_bytes(content[: len(content) * part // 20])
         with pytest.raises(BundleError, match="make the bundle again"):
-            Goldens.load(path)
+            ReferenceOutputs.load(path)
 
 
-def test_missing_goldens_are_an_error_of_ours(tmp_path: Path) -> None:
+def test_missing_outputs_are_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="goldens.npz"):
-        Goldens.load(tmp_path / "goldens.npz")
+        ReferenceOutputs.load(tmp_path / "goldens.npz")
 
 
 def test_flipped_bytes_never_load_silently_changed(tmp_path: Path) -> None:
     path = tmp_path / "goldens.npz"
-    some = make_goldens()
+    some = make_reference()
     some.save(path)
     content = path.read_bytes()
     for position in np.random.default_rng(1).integers(0, len(content), 100):
@@ -114,7 +120,7 @@ def test_flipped_bytes_never_load_silently_changed(tmp_path: Path) -> None:
         changed[position] ^= 0x10
         path.write_bytes(changed)
         try:
-            again = Goldens.load(path)
+            again = ReferenceOutputs.load(path)
         except BundleError:
             continue
         assert np.array_equal(again.pixels, some.pixels)
@@ -126,18 +132,20 @@ def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     objects = np.array([print], dtype=object)
     np.savez(path, pixels=objects, scale=objects, offset=objects, logits=objects)
     with pytest.raises(BundleError, match="allow_pickle"):
-        Goldens.load(path)
+        ReferenceOutputs.load(path)
 
 
 def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
-    some = make_goldens()
+    some = make_reference()
     path = tmp_path / "goldens.npz"
-    Goldens(some.pixels, some.scale, some.offset, some.logits[:3]).save(path)
+    ReferenceOutputs(some.pixels, some.scale, some.offset, some.logits[:3]).save(path)
     with pytest.raises(BundleError, match="fit each other"):
-        Goldens.load(path)
-    Goldens(some.pixels, some.scale, some.offset, some.logits.astype(np.float64)).save(path)
+        ReferenceOutputs.load(path)
+    ReferenceOutputs(some.pixels, some.scale, some.offset, some.logits.astype(np.float64)).save(
+        path
+    )
     with pytest.raises(BundleError, match="logits is float64"):
-        Goldens.load(path)
+        ReferenceOutputs.load(path)
 
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
@@ -154,11 +162,11 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
         for _ in range(600):
             member.write(bytes(2**20))
     with pytest.raises(BundleError, match="bytes unpacked"):
-        Goldens.load(path)
+        ReferenceOutputs.load(path)
 
 
 def test_equal_logits_agree() -> None:
-    logits = make_goldens().logits
+    logits = make_reference().logits
     agreement = compare(logits, logits)
     assert agreement.agrees
     assert agreement.reason == ""
@@ -201,12 +209,12 @@ def test_logits_that_do_not_depend_on_the_input_agree_with_nothing(logits: np.nd
 
 
 def test_other_shapes_do_not_agree() -> None:
-    logits = make_goldens().logits
+    logits = make_reference().logits
     assert "shape (8, 4)" in compare(logits, logits[:, :4]).reason
 
 
 def test_rows_that_are_not_finite_must_be_so_on_both_sides() -> None:
-    expected = make_goldens().logits.copy()
+    expected = make_reference().logits.copy()
     expected[7] = np.nan
     got = expected.copy()
     assert compare(expected, got).agrees
@@ -218,27 +226,27 @@ def test_rows_that_are_not_finite_must_be_so_on_both_sides() -> None:
 
 
 def test_mostly_not_finite_logits_agree_with_nothing() -> None:
-    expected = make_goldens().logits.copy()
+    expected = make_reference().logits.copy()
     expected[:5] = np.inf
     assert "not finite" in compare(expected, expected).reason
 
 
 def test_replay_asks_in_every_batch_size() -> None:
     seen: list[int] = []
-    some = make_goldens()
+    some = make_reference()
     assert replay(some, looked_up(some, seen)).agrees
     assert seen == [1] * 8 + [2] * 4 + [5, 3]
 
 
 def test_replay_asks_a_fixed_batch_one_by_one() -> None:
     seen: list[int] = []
-    some = make_goldens()
+    some = make_reference()
     assert replay(some, looked_up(some, seen), fixed_batch=True).agrees
     assert seen == [1] * 8
 
 
 def test_replay_notices_what_goes_wrong_only_in_a_larger_batch() -> None:
-    some = make_goldens()
+    some = make_reference()
     right = looked_up(some, [])
 
     def run(batch: np.ndarray) -> np.ndarray:
@@ -252,12 +260,12 @@ def test_replay_notices_what_goes_wrong_only_in_a_larger_batch() -> None:
 
 
 def test_replay_notices_outputs_of_the_wrong_shape() -> None:
-    some = make_goldens()
+    some = make_reference()
     assert "shape (1, 3)" in replay(some, lambda batch: some.logits[: len(batch), :3]).reason
 
 
 def test_knows_probabilities_from_logits() -> None:
-    logits = make_goldens().logits
+    logits = make_reference().logits
     exponents = np.exp(logits)
     assert are_probabilities((exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32))
     assert not are_probabilities(logits)
@@ -267,33 +275,35 @@ def test_knows_probabilities_from_logits() -> None:
 
 def test_arrays_that_do_not_fit_the_program_are_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "goldens.npz"
-    some = make_goldens()
+    some = make_reference()
     large = np.zeros((40, 3, 512, 512), np.uint8)
-    Goldens(large, some.scale, some.offset, np.zeros((40, 5), np.float32)).save(path)
+    ReferenceOutputs(large, some.scale, some.offset, np.zeros((40, 5), np.float32)).save(path)
     tracemalloc.start()
     with pytest.raises(BundleError, match="do not fit its program"):
-        Goldens.load(path, expecting=((3, 16, 12), 5))
+        ReferenceOutputs.load(path, expecting=((3, 16, 12), 5))
     assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
     tracemalloc.stop()
     some.save(path)
-    assert len(Goldens.load(path, expecting=((3, 16, 12), 5)).pixels) == 8
+    assert len(ReferenceOutputs.load(path, expecting=((3, 16, 12), 5)).pixels) == 8
     with pytest.raises(BundleError, match="do not fit its program"):
-        Goldens.load(path, expecting=((3, 16, 12), 4))
+        ReferenceOutputs.load(path, expecting=((3, 16, 12), 4))
 
 
-def test_very_many_goldens_are_refused(tmp_path: Path) -> None:
+def test_very_many_inputs_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "goldens.npz"
-    some = make_goldens()
+    some = make_reference()
     pixels, logits = np.zeros((65, 3, 2, 2), np.uint8), np.zeros((65, 5), np.float32)
-    Goldens(pixels, some.scale, some.offset, logits).save(path)
-    with pytest.raises(BundleError, match="65 golden inputs"):
-        Goldens.load(path)
+    ReferenceOutputs(pixels, some.scale, some.offset, logits).save(path)
+    with pytest.raises(BundleError, match="65 reference inputs"):
+        ReferenceOutputs.load(path)
 
 
-def test_the_room_for_goldens_follows_the_programs_input(tmp_path: Path) -> None:
+def test_the_room_for_inputs_follows_the_programs_input(tmp_path: Path) -> None:
     path = tmp_path / "goldens.npz"
-    some = make_goldens()
+    some = make_reference()
     pixels = np.zeros((8, 3, 16, 12), np.uint8)
-    Goldens(pixels, some.scale, some.offset, np.zeros((8, 3 * 2**20), np.float32)).save(path)
+    ReferenceOutputs(pixels, some.scale, some.offset, np.zeros((8, 3 * 2**20), np.float32)).save(
+        path
+    )
     with pytest.raises(BundleError, match="bytes unpacked"):
-        Goldens.load(path, expecting=((3, 16, 12), 5))
+        ReferenceOutputs.load(path, expecting=((3, 16, 12), 5))

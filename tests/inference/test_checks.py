@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toplabel.bundle.bundle import embedded_bundle
+from toplabel.bundle.bundle import built_in_bundle
 from toplabel.inference.channel_order import ChannelOrder
 from toplabel.inference.checks import WATCHED, Suspicion
 from toplabel.inference.classifier import Classifier
@@ -350,7 +350,7 @@ def test_after_the_first_images_nothing_is_looked_at() -> None:
 
 @pytest.mark.shared_data
 def test_photos_raise_no_suspicion_of_the_embedded_model_and_bgr_does(shared_data: Path) -> None:
-    model = Classifier.of_bundle(embedded_bundle())
+    model = Classifier.of_bundle(built_in_bundle())
     engine = model.open_engine(2)
     paths = sorted((shared_data / "imagenet").iterdir())[::3]
     tensors = []

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toplabel.bundle.bundle import embedded_bundle
+from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.cache import optimised_folder
 from toplabel.bundle.program import Program
-from toplabel.bundle.reference import Goldens, replay
+from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import BundleError, EngineError
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -18,7 +18,7 @@ from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     """The embedded program in a folder that a test may damage."""
-    folder = shutil.copytree(embedded_bundle().program.path.parent, tmp_path / "program")
+    folder = shutil.copytree(built_in_bundle().program.path.parent, tmp_path / "program")
     return Program.read(Path(folder))
 
 
@@ -29,7 +29,7 @@ def copies(program: Program) -> list[Path]:
 
 
 def logits_agree(program: Program, engine: OnnxRuntimeEngine) -> bool:
-    return replay(Goldens.load(program.goldens_path), engine, batch_sizes=(1, 3)).agrees
+    return replay(ReferenceOutputs.load(program.reference_path), engine, batch_sizes=(1, 3)).agrees
 
 
 def test_the_first_opening_leaves_an_optimised_copy_and_the_second_uses_it(
@@ -53,8 +53,8 @@ def test_a_damaged_copy_is_made_again(program: Program, damage: bytes | None) ->
 
 
 def test_a_program_that_gives_other_logits_is_refused(program: Program) -> None:
-    goldens = Goldens.load(program.goldens_path)
-    replace(goldens, logits=goldens.logits[:, ::-1].copy()).save(program.goldens_path)
+    reference = ReferenceOutputs.load(program.reference_path)
+    replace(reference, logits=reference.logits[:, ::-1].copy()).save(program.reference_path)
     with pytest.raises(BundleError, match="no longer gives the logits it was checked with"):
         OnnxRuntimeEngine(program)
     assert copies(program) == []

@@ -21,7 +21,7 @@ from small_networks import Small, as_model, small  # noqa: E402
 from toplabel._internal import platform  # noqa: E402
 from toplabel.bundle import cache  # noqa: E402
 from toplabel.bundle.program import NotCompiled, Program  # noqa: E402
-from toplabel.bundle.reference import Goldens, pixel_scale, replay  # noqa: E402
+from toplabel.bundle.reference import ReferenceOutputs, pixel_scale, replay  # noqa: E402
 from toplabel.errors import ModelError  # noqa: E402
 from toplabel.models import zoo_import  # noqa: E402
 from toplabel.models.compile.compile import compile_model  # noqa: E402
@@ -79,18 +79,18 @@ def test_nothing_but_the_program_is_left_in_the_folder(tmp_path: Path) -> None:
     assert names == ["goldens.npz", "program.json", "program.onnx"]
 
 
-def test_the_goldens_are_what_eager_gave(tmp_path: Path) -> None:
+def test_the_reference_outputs_are_what_eager_gave(tmp_path: Path) -> None:
     module = small()
-    goldens = Goldens.load(compiled(module, tmp_path).goldens_path)
+    reference = ReferenceOutputs.load(compiled(module, tmp_path).reference_path)
 
     def run(batch: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return module(torch.from_numpy(batch)).numpy()
 
-    assert replay(goldens, run).agrees
+    assert replay(reference, run).agrees
 
 
-def test_goldens_are_scaled_as_the_recipe_says() -> None:
+def test_reference_inputs_are_scaled_as_the_recipe_says() -> None:
     recipe = Preprocess(
         input_size=(8, 8), resize_size=(8, 8), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)
     )
@@ -224,7 +224,7 @@ def test_outputs_that_do_not_depend_on_the_input_do_not_compile(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.0, -1000.0], ids=["taken", "never taken"])
-def test_branches_on_values_do_not_compile_even_where_no_golden_input_takes_them(
+def test_branches_on_values_do_not_compile_even_where_no_reference_input_takes_them(
     tmp_path: Path, threshold: float
 ) -> None:
     def forward(self: Small, x: torch.Tensor) -> torch.Tensor:

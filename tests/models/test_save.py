@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import toplabel
-from toplabel.bundle.bundle import embedded_bundle
+from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.file import describe_packed
 from toplabel.errors import ModelError, UsageError
 
@@ -31,18 +31,18 @@ import json, sys
 sys.modules["torch"] = None
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
-from toplabel.bundle.reference import Goldens
+from toplabel.bundle.reference import ReferenceOutputs
 from toplabel.bundle.file import open_packed
 from toplabel.inference.predictor import Predictor
 
 bundle = open_packed(sys.argv[1])
 model = Predictor(Classifier.of_bundle(bundle), threads=1)
-goldens = Goldens.load(bundle.program.goldens_path)
+reference = ReferenceOutputs.load(bundle.program.reference_path)
 print(json.dumps({
     "name": model.name,
     "top": [[(top.label, top.score) for top in one.top] for one in model(sys.argv[2:])],
-    "logits": OnnxRuntimeEngine(bundle.program)(goldens.inputs()).tolist(),
-    "inputs": goldens.inputs().tolist(),
+    "logits": OnnxRuntimeEngine(bundle.program)(reference.inputs()).tolist(),
+    "inputs": reference.inputs().tolist(),
     "program": str(bundle.program.path),
 }))
 """
@@ -166,9 +166,9 @@ def test_the_embedded_model_can_be_saved(tmp_path: Path) -> None:
     assert found["top"] == [[list(pair) for pair in one] for one in expected]
     description = describe_packed(path)
     assert description["licence"] == "Apache-2.0"
-    assert description["name"] == embedded_bundle().name
+    assert description["name"] == built_in_bundle().name
 
 
 def test_a_folder_is_no_place_to_save_to(tmp_path: Path) -> None:
-    with toplabel.load() as model, pytest.raises(UsageError, match="which is no file"):
+    with toplabel.load() as model, pytest.raises(UsageError, match="exists and is not a file"):
         model.save(tmp_path)

@@ -51,7 +51,10 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """One file in the archive; `header` is the offset of its local header in the file."""
+    """One file in the archive.
+
+    `header` is the offset of its local header in the file, `mode` Unix's `st_mode` where stated.
+    """
 
     name: bytes
     flags: int
@@ -60,6 +63,7 @@ class ZipMember:
     stored_size: int
     size: int
     header: int
+    mode: int
 
     @property
     def is_stored(self) -> bool:
@@ -137,7 +141,7 @@ def read_members(read_at: ReadAt, directory: Directory) -> Iterator[ZipMember]:
         size, stored_size, offset = wide
         name = window[name_at:extra_at]
         header = offset + directory.shift
-        yield ZipMember(name, flags, method, crc, stored_size, size, header)
+        yield ZipMember(name, flags, method, crc, stored_size, size, header, fields[15] >> 16)
         at, position = at + step, position + step
 
 

@@ -13,14 +13,14 @@ from typing import Any, Self, get_args
 from toplabel.bundle import cache
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.model import Activation
-from toplabel.bundle.program import DESCRIPTION_NAME, GOLDENS_NAME, PROGRAM_NAME, Program
+from toplabel.bundle.program import DESCRIPTION_NAME, PROGRAM_NAME, REFERENCE_NAME, Program
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
 from toplabel.preprocess import Preprocess
 
 MANIFEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
-EMBEDDED_NAME = "embedded/efficientnet_lite0"
+BUILT_IN_NAME = "embedded/efficientnet_lite0"
 ZIP_START = b"PK\x03\x04"
 _NAME_AT = 30  # where a zip file's first member is named
 DOUBTS = "doubts"
@@ -166,7 +166,7 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
 
     False, too, for what cannot be read. Only the first bytes are looked at.
     """
-    members = (MANIFEST_NAME, GOLDENS_NAME, PROGRAM_NAME, DESCRIPTION_NAME)
+    members = (MANIFEST_NAME, REFERENCE_NAME, PROGRAM_NAME, DESCRIPTION_NAME)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             return False
@@ -193,6 +193,6 @@ def cached_bundle(entry: str) -> Bundle | None:
         return None
 
 
-def embedded_bundle() -> Bundle:
+def built_in_bundle() -> Bundle:
     """The model that ships with toplabel: EfficientNet-Lite0, 1000 ImageNet classes."""
     return Bundle.read(Path(__file__).parents[1] / "data" / "efficientnet_lite0")

@@ -235,7 +235,7 @@ def _build_aside(key: str, build: Build) -> Program | NotCompiled:
         return replace(
             built,
             path=folder / built.path.name,
-            goldens_path=folder / built.goldens_path.name,
+            reference_path=folder / built.reference_path.name,
         )
     finally:
         _remove(aside)

@@ -41,7 +41,7 @@ class OnnxInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnnxOutline:
+class OnnxHeader:
     """What an ONNX file says of itself.
 
     Args:
@@ -99,7 +99,7 @@ def _starts_a_model(start: memoryview) -> bool:
     return False
 
 
-def read_onnx_outline(path: Path) -> OnnxOutline:
+def read_onnx_header(path: Path) -> OnnxHeader:
     """What the ONNX file says of itself.
 
     Raises:
@@ -127,7 +127,7 @@ class _Reader:
         self._fields = Fields()
         self._weights: set[str] = set()
 
-    def outline(self, model: memoryview) -> OnnxOutline:
+    def outline(self, model: memoryview) -> OnnxHeader:
         text = {"producer_name": "", "producer_version": ""}
         metadata: dict[str, str] = {}
         graphs: list[memoryview] = []
@@ -148,7 +148,7 @@ class _Reader:
         if len(graphs) != 1:
             raise ValueError(f"it holds {len(graphs)} graphs")
         inputs, makers = self._graph(graphs[0])
-        return OnnxOutline(
+        return OnnxHeader(
             producer=" ".join(filter(None, text.values())),
             metadata=metadata,
             inputs=inputs,

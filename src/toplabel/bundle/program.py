@@ -13,7 +13,7 @@ from toplabel.errors import BundleError
 
 PROGRAM_SCHEMA = 1
 PROGRAM_NAME = "program.onnx"
-GOLDENS_NAME = "goldens.npz"
+REFERENCE_NAME = "goldens.npz"
 DESCRIPTION_NAME = "program.json"
 
 
@@ -36,7 +36,7 @@ class Program:
 
     Args:
         path: The ONNX file; weights that do not fit into it lie beside it.
-        goldens_path: The golden inputs and the logits that eager PyTorch gave.
+        reference_path: The reference inputs and the logits that eager PyTorch gave.
         key: What it was made from, as 64 hexadecimal digits.
         input_name: The name of its one input.
         output_name: The name of its one output.
@@ -46,11 +46,11 @@ class Program:
         exporter: What made it, for people.
         agreement: How well it agreed with eager PyTorch when it was made, and who checked.
         probabilities: Its outputs are scores already and must not be softmaxed again: on every
-            golden input they are at least 0 and sum to 1, or it ends in a sigmoid.
+            reference input they are at least 0 and sum to 1, or it ends in a sigmoid.
     """
 
     path: Path
-    goldens_path: Path
+    reference_path: Path
     key: str
     input_name: str
     output_name: str
@@ -73,7 +73,7 @@ class Program:
             channels, height, width = map(int, description["input_shape"])
             program = cls(
                 path=folder / PROGRAM_NAME,
-                goldens_path=folder / GOLDENS_NAME,
+                reference_path=folder / REFERENCE_NAME,
                 key=_typed(description, "key", str),
                 input_name=_typed(description, "input_name", str),
                 output_name=_typed(description, "output_name", str),
@@ -153,8 +153,8 @@ def _typed(description: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def _check_sizes(folder: Path, sizes: dict[str, Any]) -> None:
-    if not {PROGRAM_NAME, GOLDENS_NAME} <= sizes.keys():
-        raise BundleError(f"the program at {folder} lists no {PROGRAM_NAME} or no {GOLDENS_NAME}")
+    if not {PROGRAM_NAME, REFERENCE_NAME} <= sizes.keys():
+        raise BundleError(f"the program at {folder} lists no {PROGRAM_NAME} or no {REFERENCE_NAME}")
     for name, size in sizes.items():
         if name != os.path.basename(name) or name in ("", ".", ".."):
             raise BundleError(f"the program at {folder} names a file outside it: {name!r}")

@@ -1,4 +1,4 @@
-"""Goldens: inputs and the logits that eager PyTorch gave; other logits are compared with them."""
+"""Reference outputs: inputs and the logits that eager PyTorch gave, to compare others with."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RELATIVE_TOLERANCE = 1e-4
 """What logits may differ by, for each unit of their spread (or in all, where that is below 1)."""
 
 LEAST_SPREAD = 1e-3
-"""Logits that vary by less over the golden inputs do not depend on the input, as far as we see."""
+"""Logits that vary by less over the reference inputs do not seem to depend on the input."""
 
-_PHOTOS = Path(__file__).parents[1] / "data" / "goldens"
+_PHOTOS = Path(__file__).parents[1] / "data" / "reference_images"
 _MAX_SIZE_BYTES = 512 * 2**20
 _ROOM_BYTES = 64 * 2**20  # besides 16 inputs, where their shape is known
 _MAX_COUNT = 64
@@ -32,7 +32,7 @@ _FIELDS = {"pixels": ("u1", 4), "scale": ("f4", 1), "offset": ("f4", 1), "logits
 
 
 @dataclass(frozen=True, slots=True)
-class Goldens:
+class ReferenceOutputs:
     """G inputs, kept as pixels so that they stay small, and the logits that eager PyTorch gave.
 
     Args:
@@ -59,8 +59,8 @@ class Goldens:
     @classmethod
     def load(
         cls, path: Path, *, expecting: tuple[tuple[int, int, int], int] | None = None
-    ) -> Goldens:
-        """The goldens that `save` wrote.
+    ) -> ReferenceOutputs:
+        """The reference outputs that `save` wrote.
 
         `expecting` is the ((C, H, W), K) of the program: others are refused before unpacking.
 
@@ -71,7 +71,7 @@ class Goldens:
             return cls(**_read_arrays(path, expecting))
         except Exception as error:  # zipfile, zlib and numpy know a dozen kinds for damaged bytes
             raise BundleError(
-                f"cannot read the golden inputs {path}: {error}; make the bundle again"
+                f"cannot read the reference outputs {path}: {error}; make the bundle again"
             ) from error
 
 
@@ -86,7 +86,7 @@ def _read_arrays(
         shapes = {name: _read_shape(archive, name) for name in _FIELDS}
     _check_shapes(shapes)
     if expecting not in (None, (shapes["pixels"][1:], shapes["logits"][1])):
-        raise ValueError("its golden inputs do not fit its program")
+        raise ValueError("its reference inputs do not fit its program")
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in _FIELDS}
 
@@ -110,7 +110,7 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
     if others != ((channels,), (channels,), (count,)) or 0 in shapes["pixels"]:
         raise ValueError("its arrays do not fit each other")
     if count > _MAX_COUNT:
-        raise ValueError(f"{count} golden inputs; expected at most {_MAX_COUNT}")
+        raise ValueError(f"{count} reference inputs; expected at most {_MAX_COUNT}")
 
 
 def to_inputs(
@@ -159,9 +159,11 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreemen
         return Agreement(False, reason, float("inf"), 0.0, 0.0, same_top1=False)
     finite = np.isfinite(expected).all(axis=1)
     if 2 * finite.sum() < len(expected):
-        return _no_agreement("its outputs are not finite (NaN or infinite) on most golden inputs")
+        return _no_agreement(
+            "its outputs are not finite (NaN or infinite) on most reference inputs"
+        )
     if not np.array_equal(finite, np.isfinite(got).all(axis=1)):
-        return _no_agreement("its outputs are finite on other golden inputs than expected")
+        return _no_agreement("its outputs are not finite on other inputs than expected")
     return _compare_finite(expected[finite].astype(np.float64), got[finite].astype(np.float64))
 
 
@@ -178,12 +180,12 @@ def _compare_finite(expected: NDArray[np.float64], got: NDArray[np.float64]) -> 
     if spread <= LEAST_SPREAD:
         reason = (
             "its outputs do not depend on the input (they vary by"
-            f" {spread:.2g} over the golden inputs), so nothing can be compared"
+            f" {spread:.2g} over the reference inputs), so nothing can be compared"
         )
     elif difference > tolerance:
         reason = f"its outputs differ by up to {difference:.3g}; allowed is {tolerance:.3g}"
     elif not same_top1:
-        reason = "its best class differs on a golden input"
+        reason = "its best class differs on a reference input"
     return Agreement(not reason, reason, difference, tolerance, spread, same_top1)
 
 
@@ -198,23 +200,23 @@ def tolerance_for(spread: float) -> float:
 
 
 def replay(
-    goldens: Goldens,
+    reference: ReferenceOutputs,
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     *,
     batch_sizes: tuple[int, ...] = (1, 2, 5),
     fixed_batch: bool = False,
 ) -> Agreement:
-    """Whether `run`, batch (N, C, H, W) -> logits (N, K), gives the golden logits in every batch.
+    """Whether `run`, batch (N, C, H, W) -> logits (N, K), gives them in batches of every size.
 
     Args:
-        goldens: The inputs and the expected logits.
+        reference: The inputs and the expected logits.
         run: What is to be checked.
         batch_sizes: How many inputs to give at once; each size is checked.
         fixed_batch: The program takes one input at a time, so only that is checked.
     """
     worst = None
     for batch_size in (1,) if fixed_batch else batch_sizes:
-        agreement = _replay_in_batches(goldens, run, batch_size)
+        agreement = _replay_in_batches(reference, run, batch_size)
         if not agreement.agrees:
             return agreement
         if worst is None or agreement.max_difference > worst.max_difference:
@@ -224,34 +226,34 @@ def replay(
 
 
 def _replay_in_batches(
-    goldens: Goldens,
+    reference: ReferenceOutputs,
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     batch_size: int,
 ) -> Agreement:
     outputs = []
-    for start in range(0, len(goldens.pixels), batch_size):
-        pixels = goldens.pixels[start : start + batch_size]
-        output = run(to_inputs(pixels, scale=goldens.scale, offset=goldens.offset))
-        expected_shape = (len(pixels), goldens.logits.shape[1])
+    for start in range(0, len(reference.pixels), batch_size):
+        pixels = reference.pixels[start : start + batch_size]
+        output = run(to_inputs(pixels, scale=reference.scale, offset=reference.offset))
+        expected_shape = (len(pixels), reference.logits.shape[1])
         if output.shape != expected_shape:
             return _no_agreement(
                 f"its outputs for {len(pixels)} inputs have shape {output.shape}"
                 f" instead of {expected_shape}"
             )
         outputs.append(output)
-    return compare(goldens.logits, np.concatenate(outputs))
+    return compare(reference.logits, np.concatenate(outputs))
 
 
 def replay_once(
-    goldens: Goldens, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    reference: ReferenceOutputs, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> Agreement:
-    """As `replay`, but each golden only once, in batches of 1, 2 and the rest.
+    """As `replay`, but each input only once, in batches of 1, 2 and the rest.
 
     For a program that has agreed before, on another machine or under another version.
     """
-    inputs = goldens.inputs()
+    inputs = reference.inputs()
     got = [run(inputs[:1]), run(inputs[1:3]), run(inputs[3:])]
-    return compare(goldens.logits, np.concatenate(got))
+    return compare(reference.logits, np.concatenate(got))
 
 
 def are_probabilities(logits: NDArray[np.float32]) -> bool:
@@ -264,15 +266,15 @@ def are_probabilities(logits: NDArray[np.float32]) -> bool:
 
 
 def draw_inputs(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Eight different pictures for a model that takes (C, H, W): uint8 (8, C, H, W).
+    """Eight different images for a model that takes (C, H, W): uint8 (8, C, H, W).
 
     Three photos, coarse and fine noise, a slope of colours, and flat light and dark. The same at
     every call and on every machine; they pack well.
     """
     channels, height, width = shape
-    pictures = [*_photos(height, width), *_noise(height, width), _slope(height, width)]
-    pictures += [np.full((height, width, 3), value, np.uint8) for value in (232, 24)]
-    return np.stack([_with_channels(picture, channels) for picture in pictures])
+    images = [*_photos(height, width), *_noise(height, width), _slope(height, width)]
+    images += [np.full((height, width, 3), value, np.uint8) for value in (232, 24)]
+    return np.stack([_with_channels(image, channels) for image in images])
 
 
 def _photos(height: int, width: int) -> list[NDArray[np.uint8]]:
@@ -303,9 +305,9 @@ def _slope(height: int, width: int) -> NDArray[np.uint8]:
     return np.stack([down, right, 255 - right], axis=2)
 
 
-def _with_channels(picture: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def _with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """(H, W, 3) -> (C, H, W): the grey value for one channel, else the colours, repeated."""
     if channels == 1:
-        picture = picture.mean(axis=2, keepdims=True).astype(np.uint8)
-    order = [channel % picture.shape[2] for channel in range(channels)]
-    return np.ascontiguousarray(picture[:, :, order].transpose(2, 0, 1))
+        image = image.mean(axis=2, keepdims=True).astype(np.uint8)
+    order = [channel % image.shape[2] for channel in range(channels)]
+    return np.ascontiguousarray(image[:, :, order].transpose(2, 0, 1))

@@ -14,7 +14,7 @@ from toplabel.bundle import cache
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.cache import FileSignature, find_failed_compile, remember_failed_compile
 from toplabel.bundle.program import NotCompiled
-from toplabel.bundle.reference import Goldens, replay
+from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import EngineError
 from toplabel.inference.classifier import Classifier, Live
 from toplabel.inference.engines.torch import TorchEngine
@@ -129,7 +129,7 @@ def _still_agrees(program: Program, model: Model) -> bool:
     The key covers weights, settings and the code of classes, but not the functions they call.
     """
     eager = TorchEngine(model, device="cpu")
-    return replay(Goldens.load(program.goldens_path), eager, batch_sizes=(1,)).agrees
+    return replay(ReferenceOutputs.load(program.reference_path), eager, batch_sizes=(1,)).agrees
 
 
 def _activation(model: Model) -> Activation:

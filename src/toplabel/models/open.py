@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from toplabel._internal.optional import require
 from toplabel.bundle.bundle import (
+    BUILT_IN_NAME,
     DOUBTS,
-    EMBEDDED_NAME,
     Bundle,
+    built_in_bundle,
     cached_bundle,
-    embedded_bundle,
     is_bundle,
 )
 from toplabel.errors import ModelNotFound, UsageError
@@ -45,7 +45,7 @@ def open_classifier(name: str | None, running: Running, stated: Stated) -> Opene
 
 def _kind(name: str) -> str:
     """What a model's name stands for: "bundle", "onnx" or "checkpoint" for a file, or "name"."""
-    if name.partition("@")[0] == EMBEDDED_NAME:
+    if name.partition("@")[0] == BUILT_IN_NAME:
         return "embedded"
     check_file(name)
     if not is_path(name) or not os.path.isfile(name):
@@ -62,7 +62,7 @@ _KINDS = {".toplabel": "bundle", ".onnx": "onnx"}
 def _open_embedded(name: str, running: Running, stated: Stated) -> Opened:
     stated.demand_no_checkpoint("the embedded model")
     _demand_onnxruntime("the embedded model", running, "'timm/tf_efficientnet_lite0'")
-    bundle = embedded_bundle()
+    bundle = built_in_bundle()
     if "@" in name and name != bundle.name:
         raise ModelNotFound(f"got the model {name!r}; this version of toplabel has {bundle.name}")
     return Classifier.of_bundle(_restated(bundle, running, stated)), None

@@ -24,7 +24,7 @@ class OnnxRuntimeEngine:
     """Runs a program with ONNX Runtime.
 
     The first time a program meets this version of ONNX Runtime on this kind of processor, its
-    goldens are replayed; if they agree, ONNX Runtime's optimised copy is kept in the cache and
+    reference are replayed; if they agree, ONNX Runtime's optimised copy is kept in the cache and
     opened from then on, in half the time.
 
     Args:
@@ -61,16 +61,16 @@ class OnnxRuntimeEngine:
         return np.asarray(logits, dtype=np.float32)
 
     def _open_and_check(self, threads: int) -> ort.InferenceSession:
-        """Open the program itself, replay its goldens, and keep the optimised copy."""
+        """Open the program itself, replay its reference outputs, and keep the optimised copy."""
         from toplabel.bundle.reference import (
-            Goldens,
+            ReferenceOutputs,
             replay_once,
         )  # Pillow and zipfile; only this first time
 
         copy = _copy_path(self._program)
         written = None if copy is None else copy.with_suffix(f".{os.getpid()}.tmp")
         self._session = _open_original(self._program, threads, optimised_copy=written)
-        agreement = replay_once(Goldens.load(self._program.goldens_path), self)
+        agreement = replay_once(ReferenceOutputs.load(self._program.reference_path), self)
         if not agreement.agrees:
             if written is not None:
                 written.unlink(missing_ok=True)

@@ -18,10 +18,10 @@ from torch import nn
 
 from toplabel._internal.onnxruntime import ort
 from toplabel.bundle.model import Model
-from toplabel.bundle.program import GOLDENS_NAME, PROGRAM_NAME, NotCompiled, Program
+from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
 from toplabel.bundle.reference import (
     Agreement,
-    Goldens,
+    ReferenceOutputs,
     are_probabilities,
     compare,
     draw_inputs,
@@ -108,25 +108,25 @@ def _run(
 def _compile(
     model: Model, module: nn.Module, folder: Path, deadline: float, report: Report
 ) -> Program | NotCompiled:
-    goldens, fixed_batch = _reference(model, module)
-    usable = compare(goldens.logits, goldens.logits)
+    reference, fixed_batch = _reference(model, module)
+    usable = compare(reference.logits, reference.logits)
     if not usable.agrees:
         return NotCompiled(usable.reason)
-    goldens.save(folder / GOLDENS_NAME)
+    reference.save(folder / REFERENCE_NAME)
     failures: dict[str, Exporter] = {}  # each reason, and who gave it first
     for exporter in exporters(fixed_batch=fixed_batch):
         if failures:
             report(f"compiling {model.name}: trying another way ({exporter})")
-        agreement = _try(module, goldens, folder, exporter)
+        agreement = _try(module, reference, folder, exporter)
         if isinstance(agreement, Agreement) and agreement.agrees:
-            return _program(folder, goldens, exporter, agreement)
+            return _program(folder, reference, exporter, agreement)
         failures.setdefault(agreement.reason, exporter)
         if time.monotonic() > deadline:
             break
     return NotCompiled("; ".join(f"{exporter}: {reason}" for reason, exporter in failures.items()))
 
 
-def _reference(model: Model, module: nn.Module) -> tuple[Goldens, bool]:
+def _reference(model: Model, module: nn.Module) -> tuple[ReferenceOutputs, bool]:
     """Reference outputs by eager PyTorch, and whether the module takes only one input at a time.
 
     Raises:
@@ -149,7 +149,7 @@ def _reference(model: Model, module: nn.Module) -> tuple[Goldens, bool]:
             if_random="switch it off",
             if_batch="is a batch normalisation still training?",
         )
-    return Goldens(pixels, scale, offset, logits), fixed_batch
+    return ReferenceOutputs(pixels, scale, offset, logits), fixed_batch
 
 
 def _ask(name: str, module: nn.Module, batch: torch.Tensor) -> NDArray[np.float32]:
@@ -184,15 +184,15 @@ def _is_no_room(error: Exception) -> bool:
 
 
 def _try(
-    module: nn.Module, goldens: Goldens, folder: Path, exporter: Exporter
+    module: nn.Module, reference: ReferenceOutputs, folder: Path, exporter: Exporter
 ) -> Agreement | Failed:
     """Export and check; the program's files are in `folder` where they agree."""
     aside = folder / "attempt"
     aside.mkdir()
     try:
-        example = torch.from_numpy(goldens.inputs()[:2])
+        example = torch.from_numpy(reference.inputs()[:2])
         path = export(module, example, aside, exporter=exporter)
-        agreement = _replay(path, goldens, exporter)
+        agreement = _replay(path, reference, exporter)
         if agreement.agrees:
             for file in aside.iterdir():
                 file.rename(folder / file.name)
@@ -205,7 +205,7 @@ def _try(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _replay(path: Path, goldens: Goldens, exporter: Exporter) -> Agreement:
+def _replay(path: Path, reference: ReferenceOutputs, exporter: Exporter) -> Agreement:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -214,20 +214,22 @@ def _replay(path: Path, goldens: Goldens, exporter: Exporter) -> Agreement:
         (logits,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         return np.asarray(logits, np.float32)
 
-    return replay(goldens, run, fixed_batch=exporter.fixed_batch)
+    return replay(reference, run, fixed_batch=exporter.fixed_batch)
 
 
-def _program(folder: Path, goldens: Goldens, exporter: Exporter, agreement: Agreement) -> Program:
-    _, channels, height, width = goldens.pixels.shape
-    in_unit_range = bool(((goldens.logits >= 0) & (goldens.logits <= 1)).all())
+def _program(
+    folder: Path, reference: ReferenceOutputs, exporter: Exporter, agreement: Agreement
+) -> Program:
+    _, channels, height, width = reference.pixels.shape
+    in_unit_range = bool(((reference.logits >= 0) & (reference.logits <= 1)).all())
     return Program(
         path=folder / PROGRAM_NAME,
-        goldens_path=folder / GOLDENS_NAME,
+        reference_path=folder / REFERENCE_NAME,
         key="",  # the parent knows it
         input_name=INPUT_NAME,
         output_name=OUTPUT_NAME,
         input_shape=(channels, height, width),
-        outputs=goldens.logits.shape[1],
+        outputs=reference.logits.shape[1],
         fixed_batch=exporter.fixed_batch,
         exporter=f"torch {torch.__version__}, {exporter.name}, opset {OPSET}",
         agreement={
@@ -236,7 +238,7 @@ def _program(folder: Path, goldens: Goldens, exporter: Exporter, agreement: Agre
             "spread": agreement.spread,
             "checked_with": f"onnxruntime {ort.__version__}",
         },
-        probabilities=are_probabilities(goldens.logits)
+        probabilities=are_probabilities(reference.logits)
         or (in_unit_range and ends_in_sigmoid(folder / PROGRAM_NAME)),
     )
 

@@ -1,18 +1,23 @@
-"""Checking: an ONNX program in, its goldens and what it is out, by running it unoptimised."""
+"""An ONNX program from elsewhere in; out the program in the cache, checked by running it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import logging
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toplabel._internal.onnxruntime import ort
 from toplabel._internal.text import first_line
+from toplabel.bundle import cache
+from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
 from toplabel.bundle.reference import (
-    Agreement,
-    Goldens,
+    ReferenceOutputs,
     are_probabilities,
     compare,
     draw_inputs,
@@ -21,51 +26,64 @@ from toplabel.bundle.reference import (
     to_inputs,
 )
 from toplabel.bundle.trust import check_repeatability
-from toplabel.errors import ModelError
+from toplabel.errors import BundleError, ModelError
 from toplabel.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from toplabel.bundle.onnx_import import OnnxSource
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """What an ONNX program turned out to be.
+_KEY_SCHEME = "onnx file 1"
 
-    Args:
-        goldens: With the outputs of ONNX Runtime without any optimisation.
-        output_name: The one output that has a row for each image.
-        fixed_batch: It takes one image at a time.
-        probabilities: Its outputs are scores already.
-        agreement: Of ONNX Runtime with its optimisations with that without.
+logger = logging.getLogger(__name__)
+
+
+def import_program(source: OnnxSource, preprocess: Preprocess) -> Program:
+    """The program of an ONNX file, from the cache, or copied into it and checked.
+
+    Raises:
+        ModelError: It cannot be run, is no classifier, or its answers cannot be trusted.
+        BundleError: It changes meanwhile, or there is no room for it.
     """
+    shape = (preprocess.num_channels, *preprocess.input_size)
+    text = json.dumps([_KEY_SCHEME, shape, dict(source.hashes)], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()
 
-    goldens: Goldens
-    output_name: str
-    fixed_batch: bool
-    probabilities: bool
-    agreement: Agreement
+    def build(folder: Path) -> Program:
+        logger.info("checking %s", source.name)
+        for name, file in source.files.items():
+            shutil.copyfile(file, folder / name)
+        now = tuple(cache.FileSignature.of(known.path) for known in source.signatures)
+        if now != source.signatures:
+            raise BundleError(f"{source.name} changed while it was read; try again")
+        program = _check(source, preprocess, key, folder)
+        program.write(folder)
+        return program
+
+    program = cache.store_program(key, build)
+    if isinstance(program, NotCompiled):
+        raise BundleError(f"cannot copy {source.name} into the cache: {program.reason}")
+    return program
 
 
-def check_onnx(path: Path, *, name: str, preprocess: Preprocess, one_only: bool) -> Checked:
-    """Run the program on the golden inputs, alone and in batches, with and without optimisations.
-
-    Args:
-        path: The ONNX file, its weights beside it.
-        name: What to call it in errors.
-        preprocess: Its recipe.
-        one_only: The file itself says that it takes one image at a time.
+def _check(source: OnnxSource, preprocess: Preprocess, key: str, folder: Path) -> Program:
+    """The program in the folder, run on the reference inputs: alone, in batches, optimised or not.
 
     Raises:
         ModelError: It cannot be run, is no classifier, or its answers cannot be trusted.
     """
+    path, name = folder / PROGRAM_NAME, source.name
     plain = _Session(path, name, optimised=False)
-    pixels = draw_inputs((preprocess.num_channels, *preprocess.input_size))
+    shape = (preprocess.num_channels, *preprocess.input_size)
+    pixels = draw_inputs(shape)
     scale, offset = pixel_scale(preprocess)
     inputs = to_inputs(pixels, scale=scale, offset=offset)
     plain.choose_output(inputs[:1])
     logits = np.concatenate([plain(inputs[i : i + 1]) for i in range(len(inputs))])
-    goldens = Goldens(pixels, scale, offset, logits)
+    reference = ReferenceOutputs(pixels, scale, offset, logits)
     usable = compare(logits, logits)
     if not usable.agrees:
         raise ModelError(f"{name} cannot be used as a classifier: {usable.reason}")
+    one_only = source.input.dimensions is not None and source.input.dimensions[0] == 1
     one_at_a_time = check_repeatability(
         plain,
         inputs,
@@ -78,18 +96,33 @@ def check_onnx(path: Path, *, name: str, preprocess: Preprocess, one_only: bool)
     fixed_batch = one_only or one_at_a_time
     optimised = _Session(path, name, optimised=True)
     optimised.output_name = plain.output_name
-    agreement = replay(goldens, optimised, fixed_batch=fixed_batch)
+    agreement = replay(reference, optimised, fixed_batch=fixed_batch)
     if not agreement.agrees:
         raise ModelError(
             f"{name} gives other outputs once onnxruntime {ort.__version__} has optimised it:"
-            f" {agreement.reason}; if it is quantised, take the float32 model it was made from"
+            f" {agreement.reason}; if it is quantised, use the float32 model it was made from"
         )
-    return Checked(
-        goldens=goldens,
+    reference.save(folder / REFERENCE_NAME)
+    in_unit_range = bool(((logits >= 0) & (logits <= 1)).all())
+    ends_in_sigmoid = source.header.makers.get(plain.output_name) == "Sigmoid"
+    return Program(
+        path=path,
+        reference_path=folder / REFERENCE_NAME,
+        key=key,
+        input_name=source.input.name,
         output_name=plain.output_name,
+        input_shape=shape,
+        outputs=logits.shape[1],
         fixed_batch=fixed_batch,
-        probabilities=are_probabilities(logits),
-        agreement=agreement,
+        exporter=source.header.producer or "not stated",
+        agreement={
+            "max_difference": agreement.max_difference,
+            "tolerance": agreement.tolerance,
+            "spread": agreement.spread,
+            "checked_with": f"onnxruntime {ort.__version__}, against itself without optimisations;"
+            " no PyTorch was there to compare with",
+        },
+        probabilities=are_probabilities(logits) or (in_unit_range and ends_in_sigmoid),
     )
 
 
@@ -126,7 +159,7 @@ class _Session:
         """
         names = [output.name for output in self._session.get_outputs()]
         outputs = dict(zip(names, self._try(None, one), strict=True))
-        rows = {name: value.shape for name, value in outputs.items() if _is_row(value)}
+        rows = [name for name, value in outputs.items() if _is_row(value)]
         if len(rows) != 1:
             found = ", ".join(f"{name!r} {_described(value)}" for name, value in outputs.items())
             how_many = "none" if not rows else "more than one"
@@ -148,7 +181,7 @@ class _Session:
         except Exception as error:
             raise ModelError(
                 f"{self.name} fails on a tensor of shape {batch.shape} ({first_line(error)});"
-                " state the preprocessing that it was exported for"
+                " pass the preprocessing that it was exported for"
             ) from error
         return outputs
 

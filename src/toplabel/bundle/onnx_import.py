@@ -1,0 +1,394 @@
+"""ONNX files from elsewhere: one in, a bundle or a description out; copied into the cache once."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toplabel._internal.notices import warn
+from toplabel.bundle import cache
+from toplabel.bundle.bundle import Bundle, cached_bundle
+from toplabel.bundle.model import Activation
+from toplabel.bundle.onnx_header import OnnxHeader, OnnxInput, read_onnx_header
+from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program
+from toplabel.errors import BundleError, LabelsError, ModelError, PreprocessError
+from toplabel.labels.labels import Labels
+from toplabel.preprocess import Preprocess
+
+LABELS_KEY = "toplabel.labels"
+PREPROCESS_KEY = "toplabel.preprocess"
+
+_LABELS_KEYS = (LABELS_KEY, "names", "classes", "labels", "class_names", "id2label")
+_LONGEST = 4 << 20
+_IMAGE_CHANNELS = (1, 3, 4)
+_SHOWN_LABELS = 5
+_SHOWN_TEXT = 80
+_OTHERS = {
+    re.compile(rb"version https://git-lfs"): (
+        "a git-LFS pointer, not the file itself; run `git lfs pull` there"
+    ),
+    re.compile(rb"\s*<(?:!doctype\s+html|html|\?xml|head|body)", re.IGNORECASE): (
+        "a web page, not what was to be downloaded; open the link in a browser"
+    ),
+}
+
+
+# Opened
+
+
+def open_onnx(
+    path: str | os.PathLike[str],
+    *,
+    labels: Labels | None = None,
+    preprocess: Preprocess | None = None,
+    multi_label: bool = False,
+) -> Bundle:
+    """The bundle of an ONNX file that somebody exported.
+
+    Its outputs are compared with those of the same file without ONNX Runtime's optimisations; no
+    PyTorch is there to compare with. The next time it is found in the cache by size, times and
+    inode of its files.
+
+    Args:
+        path: The file; weights that do not fit into it lie beside it.
+        labels: The class names; by default those in its metadata, else indices.
+        preprocess: The preprocessing; by default that in its metadata.
+        multi_label: Its outputs are independent of one another.
+
+    Raises:
+        BundleError: It is no ONNX file, is damaged, or names weights elsewhere.
+        ModelError: It is no classifier of images, cannot be run or cannot be trusted.
+        PreprocessError: No preprocessing is given, or it does not fit.
+        LabelsError: The labels do not fit its outputs.
+    """
+    entry = _entry_name(path, labels, preprocess, multi_label)
+    bundle = cached_bundle(entry)
+    if bundle is None:
+        source = read_source(path)
+        bundle = _import(source, labels, preprocess, multi_label)
+        manifest, files = bundle.to_manifest(), source.signatures
+        cache.store_entry(entry, manifest, weights_files=files, weights_may_vanish=False)
+    if not bundle.labels.named:
+        warn(
+            f"{bundle.name} comes without class names, so labels are class indices; pass labels"
+            " (--labels classes.txt)"
+        )
+    return bundle
+
+
+def _import(
+    source: OnnxSource, labels: Labels | None, preprocess: Preprocess | None, multi_label: bool
+) -> Bundle:
+    metadata = source.header.metadata
+    preprocess = preprocess or find_preprocess(metadata)
+    if preprocess is None:
+        raise PreprocessError(
+            f"{source.name} does not come with its preprocessing; it takes"
+            f" {_shape_text(source.input)}: pass the one it was trained with as preprocess"
+            " (--preprocess), such as imagenet-crop-256-224 or a JSON file; `toplabel doctor` helps"
+            " to find it"
+        )
+    _check_shape(source.input, preprocess, name=source.name)
+    labels = labels or find_labels(metadata)
+    from toplabel.bundle.onnx_check import import_program  # onnxruntime: 100 ms
+
+    program = import_program(source, preprocess)
+    provenance = {
+        "source": "onnx file",
+        "file": source.name,
+        "sha256": source.hashes[PROGRAM_NAME],
+        "producer": source.header.producer,
+        "licence": _licence(metadata),
+    }
+    return Bundle(
+        name=f"{source.name}@{source.hashes[PROGRAM_NAME][:8]}",
+        program=program,
+        preprocess=preprocess,
+        labels=labels or Labels.indices(program.outputs),
+        activation=_activation(program, multi_label, source.name),
+        provenance={name: text for name, text in provenance.items() if text},
+    )
+
+
+def _activation(program: Program, multi_label: bool, name: str) -> Activation:
+    if program.outputs == 1 and not multi_label:
+        raise ModelError(
+            f"{name} has one output; expected at least two, one for each class; if it is the score"
+            " of a single class, pass multi_label (--multi-label)"
+        )
+    if program.probabilities:
+        return "none"
+    return "sigmoid" if multi_label else "softmax"
+
+
+def _licence(metadata: Mapping[str, str]) -> str:
+    return metadata.get("licence") or metadata.get("license", "")
+
+
+def _entry_name(
+    path: str | os.PathLike[str],
+    labels: Labels | None,
+    preprocess: Preprocess | None,
+    multi_label: bool,
+) -> str:
+    """The cache's name for the file together with the options it was opened with."""
+    options = [
+        None if labels is None else [labels.names, labels.ids, labels.named],
+        None if preprocess is None else preprocess.to_dict(),
+        multi_label,
+    ]
+    digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()
+    return f"{os.path.abspath(path)} (onnx, {digest[:16]})"
+
+
+# Described
+
+
+def describe_onnx(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is in an ONNX file's header, as plain data for JSON. No engine runs.
+
+    `labels` and `preprocess` are None where it has none, or a text that says what is wrong.
+
+    Raises:
+        BundleError: It cannot be read, is no ONNX file, is damaged, or names weights elsewhere.
+        ModelError: It does not take a batch of images.
+    """
+    source = read_source(path)
+    metadata = source.header.metadata
+    labels: Labels | str | None
+    preprocess: dict[str, Any] | str | None
+    try:
+        labels = find_labels(metadata)
+    except LabelsError as error:
+        labels = str(error)
+    try:
+        found = find_preprocess(metadata)
+        preprocess = None if found is None else found.to_dict()
+    except PreprocessError as error:
+        preprocess = str(error)
+    return {
+        "file": os.fspath(path),
+        "kind": "ONNX file",
+        "size_bytes": sum(signature.size for signature in source.signatures),
+        "producer": source.header.producer or "not stated",
+        "input": f"{source.input.name} {source.input.dtype} {_shape_text(source.input)}",
+        "outputs": list(source.header.makers),
+        "weights_files": list(source.header.weights),
+        "classes": len(labels) if isinstance(labels, Labels) else None,
+        "labels": list(labels.names[:_SHOWN_LABELS]) if isinstance(labels, Labels) else labels,
+        "preprocess": preprocess,
+        "licence": _licence(metadata) or "not stated",
+        "metadata": {key: text[:_SHOWN_TEXT] for key, text in metadata.items()},
+    }
+
+
+# Metadata: class names and preprocessing
+
+
+def find_labels(metadata: Mapping[str, str]) -> Labels | None:
+    """The class names, from `toplabel.labels` or a key that others use; None where there are none.
+
+    Values are JSON, or a Python literal as Ultralytics writes it.
+
+    Raises:
+        LabelsError: A key is there and holds no class names; says which.
+    """
+    for key in _LABELS_KEYS:
+        text = metadata.get(key, "").strip()
+        if not text:
+            continue
+        try:
+            return Labels.of(_parse(text))
+        except (LabelsError, ValueError) as error:
+            raise LabelsError(
+                f"the file's metadata {key!r} holds no class names: {error}; pass them as labels"
+                " (--labels classes.txt)"
+            ) from error
+    return None
+
+
+def find_preprocess(metadata: Mapping[str, str]) -> Preprocess | None:
+    """The preprocessing in `toplabel.preprocess`; None where there is none.
+
+    Raises:
+        PreprocessError: It is no description of a preprocessing.
+    """
+    text = metadata.get(PREPROCESS_KEY)
+    if text is None:
+        return None
+    try:
+        return Preprocess.from_json(text)
+    except PreprocessError as error:
+        raise PreprocessError(f"in the file's metadata {PREPROCESS_KEY!r}: {error}") from error
+
+
+def _parse(text: str) -> Any:
+    if len(text) > _LONGEST:
+        raise ValueError(f"{len(text):,} characters")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise ValueError("it is neither JSON nor a Python literal") from None
+
+
+# Read as far as no engine is needed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxSource:
+    """An ONNX file with the files that hold its weights; its header is sound, nothing is run.
+
+    `files` and `hashes` are by the name that each file has in a program's folder.
+    """
+
+    name: str
+    header: OnnxHeader
+    input: OnnxInput
+    files: Mapping[str, Path]
+    hashes: Mapping[str, str]
+    signatures: tuple[cache.FileSignature, ...]
+
+
+def read_source(path: str | os.PathLike[str]) -> OnnxSource:
+    """The ONNX file at `path` and its weights.
+
+    Raises:
+        BundleError: It cannot be read, is no ONNX file, is damaged, or names weights elsewhere.
+        ModelError: It does not take a batch of images.
+    """
+    file = Path(os.path.abspath(path))
+    try:
+        first = cache.FileSignature.of(file)  # before it is read
+        _check_content(file)
+        header = read_onnx_header(file)
+        files = {PROGRAM_NAME: file} | {name: _beside(file, name) for name in header.weights}
+        if strange := [one.name for one in files.values() if not one.is_file() and one.exists()]:
+            raise BundleError(
+                f"{file.name} keeps its weights in {strange[0]!r}, which is not a file"
+            )
+        return OnnxSource(
+            name=file.name,
+            header=header,
+            input=_check_input(header, name=file.name),
+            files=files,
+            signatures=(
+                first,
+                *(cache.FileSignature.of(files[name]) for name in header.weights),
+            ),
+            hashes={name: cache.file_sha256(one) for name, one in files.items()},
+        )
+    except OSError as error:
+        missing = f" {error.filename!r}" if error.filename else ""
+        raise BundleError(
+            f"cannot read {str(file)!r} and its weights:{missing} {error.strerror or error}"
+        ) from error
+
+
+def _check_content(file: Path) -> None:
+    """Refuse what people mix up with an ONNX file.
+
+    Raises:
+        BundleError: It is something else; says what.
+        OSError: It cannot be read.
+    """
+    if not file.is_file():  # opening a pipe would wait for its writer
+        raise BundleError(f"{str(file)!r} is not a file; expected an ONNX file")
+    with file.open("rb") as opened:
+        start = opened.read(256)
+    if not start:
+        raise BundleError(f"{str(file)!r} is empty; copy or download it again")
+    for pattern, refusal in _OTHERS.items():
+        if pattern.match(start):
+            raise BundleError(f"{str(file)!r} is {refusal}")
+
+
+def _beside(file: Path, location: str) -> Path:
+    """The file with weights that the ONNX file names.
+
+    Raises:
+        BundleError: It is anywhere but beside the ONNX file.
+    """
+    weights = file.parent / location
+    plain = location == os.path.basename(location) and not set(location) & set("\\\0")
+    behind_links = (os.path.realpath(file.parent), os.path.dirname(os.path.realpath(file)))
+    if not plain or os.path.dirname(os.path.realpath(weights)) not in behind_links:
+        raise BundleError(
+            f"{file.name} keeps its weights in {location!r}; expected a file beside it, in"
+            f" {str(file.parent)!r}; save the model again with its weights there"
+        )
+    if location in (PROGRAM_NAME, REFERENCE_NAME) or location.endswith(".json"):
+        raise BundleError(
+            f"{file.name} keeps its weights in {location!r}, a name that toplabel needs itself;"
+            " save the model again with its weights under another one"
+        )
+    return weights
+
+
+# Shapes
+
+
+def _check_input(header: OnnxHeader, *, name: str) -> OnnxInput:
+    """The one input, which takes a batch of images as float32 (N, C, H, W).
+
+    Raises:
+        ModelError: There is none or more than one, or it takes something else.
+    """
+    if len(header.inputs) != 1:
+        names = ", ".join(repr(one.name) for one in header.inputs) or "none"
+        raise ModelError(
+            f"{name} has {len(header.inputs)} inputs ({names}); expected one, a batch of images"
+        )
+    (found,) = header.inputs
+    if found.dtype != "float32":
+        raise ModelError(f"{name} takes {found.dtype}; expected float32; export it in float32")
+    if found.dimensions is None:
+        return found
+    if len(found.dimensions) != 4:
+        raise ModelError(
+            f"{name} takes tensors of shape {_shape_text(found)}; expected (N, C, H, W), a batch of"
+            " images"
+        )
+    count, channels, height, last = found.dimensions
+    if isinstance(count, int) and count != 1:
+        raise ModelError(
+            f"{name} takes exactly {count} images at once; export it for one, or for any number"
+        )
+    one_is_named = isinstance(channels, str) and isinstance(height, str)
+    other_than_image = isinstance(channels, int) and channels not in _IMAGE_CHANNELS
+    if last in _IMAGE_CHANNELS and (one_is_named or other_than_image):
+        raise ModelError(
+            f"{name} takes tensors of shape {_shape_text(found)}, channels last; expected"
+            " (N, C, H, W); export it so (tf2onnx: --inputs-as-nchw)"
+        )
+    return found
+
+
+def _check_shape(found: OnnxInput, preprocess: Preprocess, *, name: str) -> None:
+    """Stop where the preprocessing makes tensors that the program does not take.
+
+    Raises:
+        PreprocessError: Their channels, height or width differ.
+    """
+    made = (preprocess.num_channels, *preprocess.input_size)
+    wanted = (found.dimensions or ("?",) * 4)[1:]
+    if any(isinstance(want, int) and want != size for want, size in zip(wanted, made, strict=True)):
+        raise PreprocessError(
+            f"the preprocessing makes tensors of shape {made}; {name} takes {_shape_text(found)};"
+            " pass the preprocessing that it was exported for"
+        )
+
+
+def _shape_text(found: OnnxInput) -> str:
+    """The shape for people: (N, 3, 224, 224); what is free has a name or is "?"."""
+    return "?" if found.dimensions is None else f"({', '.join(map(str, found.dimensions))})"
