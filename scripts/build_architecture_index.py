@@ -21,26 +21,24 @@ from typing import Any
 import torch
 
 from toplabel.models import zoo_import
-from toplabel.models.architectures.building import build
-from toplabel.models.architectures.identifying import SIZE_ARGUMENT, Candidate
+from toplabel.models.architectures.build import build
+from toplabel.models.architectures.choose import input_size
+from toplabel.models.architectures.identify import SIZE_ARGUMENT, Candidate
 from toplabel.models.architectures.index import (
     INDEX_FILE,
+    Free,
     Group,
     Library,
+    Meaning,
     Member,
+    names_key,
+    read_free,
     read_group,
+    shapes_key,
+    sorted_names,
     write_group,
     write_index,
 )
-from toplabel.models.architectures.signature import (
-    Free,
-    Meaning,
-    names_key,
-    read_free,
-    shapes_key,
-    sorted_names,
-)
-from toplabel.models.architectures.trials import input_size
 
 USUAL: dict[Meaning, int] = {"classes": 1000, "in_channels": 3}
 OTHER: dict[Meaning, int] = {"classes": 7, "in_channels": 1}

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from toplabel.models import zoo_import
-from toplabel.models.architectures import Candidate, identify
-from toplabel.models.architectures.building import build
-from toplabel.models.architectures.choosing import choose
+from toplabel.models.architectures.build import build
+from toplabel.models.architectures.choose import choose
+from toplabel.models.architectures.identify import Candidate, identify
 from toplabel.models.architectures.index import Member, load_index
-from toplabel.models.checkpoint.header import read_outline
-from toplabel.models.checkpoint.state_dict_search import find_contents
+from toplabel.models.checkpoint.header import read_checkpoint_info
+from toplabel.models.checkpoint.state_dict_search import find_state_dict
 
 DESTINATION = Path(__file__).parents[1] / "docs/architectures.md"
 MOST_PARAMETERS = 120_000_000
@@ -124,7 +124,7 @@ def check(candidate: Candidate, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     path = folder / "saved.pth"
     torch.save(build(candidate).state_dict(), path)
-    told = find_contents(read_outline(path).content).state
+    told = find_state_dict(read_checkpoint_info(path).content).state
     found = identify({name: tensor.shape for name, tensor in told.items()})
     groups = choose(found, torch.load(path, weights_only=True))
     fitting = [[one for one, _ in group] for group in groups]

@@ -4,9 +4,9 @@
 
 Every file is a seed (made by `tests/checkpoints.py`) with bytes flipped, cut, inserted, swapped or
 spliced; of zip files, half are packed again with right checksums, so that their pickles reach
-torch. Each is outlined and, where that succeeds, read, in a child process that ends at 20 seconds
-or 6 GB. Exit status 1: a crash, a hang, a foreign exception, or more than 1 s or 50 MB for one
-outline. The same seed makes the same files.
+torch. The header of each is read and, where that succeeds, its tensors, in a child process that
+ends at 20 seconds or 6 GB. Exit status 1: a crash, a hang, a foreign exception, or more than 1 s or
+50 MB for one header. The same seed makes the same files.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 _BATCH = 1000
 _SECONDS, _BYTES = 20, 6 << 30
-_OUTLINE_SECONDS, _OUTLINE_KILOBYTES = 1.0, 50_000
-_FINE = ("refused by the outline", "refused when read", "read as it was", "read as something else")
+_HEADER_SECONDS, _HEADER_KILOBYTES = 1.0, 50_000
+_FINE = ("refused by its header", "refused when read", "read as it was", "read as something else")
 
 
 def make_seeds(folder: Path) -> dict[str, bytes]:
@@ -118,22 +118,22 @@ def write_mutant(
 
 
 def outcome_of(path: Path, original: object) -> tuple[str, float, int]:
-    """What became of a file, and the seconds and kilobytes that its outline took."""
+    """What became of a file, and the seconds and kilobytes that reading its header took."""
     from toplabel.errors import CheckpointError
-    from toplabel.models.checkpoint import read_outline
+    from toplabel.models.checkpoint.header import read_checkpoint_info
     from toplabel.models.checkpoint.reading import read_checkpoint
 
     Path("/proc/self/clear_refs").write_text("5")
     before, start = _peak(), time.process_time()
     seconds, growth = 0.0, 0
-    stage = "refused by the outline"
+    stage = "refused by its header"
     try:
         try:
-            outline = read_outline(path)
+            info = read_checkpoint_info(path)
         finally:
             seconds, growth = time.process_time() - start, _peak() - before
         stage = "refused when read"
-        content = read_checkpoint(outline)
+        content = read_checkpoint(info)
         same = original is not None and are_equal(content, original)
         return ("read as it was" if same else "read as something else"), seconds, growth
     except CheckpointError as error:
@@ -183,11 +183,11 @@ def run_child(first: int, last: int, *, seed: int) -> None:
 
 def _read_seed(path: Path) -> object:
     from toplabel.errors import CheckpointError
-    from toplabel.models.checkpoint import read_outline
+    from toplabel.models.checkpoint.header import read_checkpoint_info
     from toplabel.models.checkpoint.reading import read_checkpoint
 
     try:
-        return read_checkpoint(read_outline(path))
+        return read_checkpoint(read_checkpoint_info(path))
     except CheckpointError:
         return None
 
@@ -224,11 +224,11 @@ def main() -> int:
     for number, name, outcome, seconds, growth in run_children(options.files, seed=options.seed):
         counts[name, outcome if outcome in _FINE else "BAD"] += 1
         slowest, largest = max(slowest, seconds), max(largest, growth)
-        costly = seconds > _OUTLINE_SECONDS or growth > _OUTLINE_KILOBYTES
+        costly = seconds > _HEADER_SECONDS or growth > _HEADER_KILOBYTES
         if outcome not in _FINE or costly:
             bad.append(f"file {number} ({name}): {outcome}, {seconds:.2f} s, {growth} kB")
     print_table(counts)
-    print(f"slowest outline {slowest:.2f} s, largest growth {largest / 1000:.1f} MB")
+    print(f"slowest header {slowest:.2f} s, largest growth {largest / 1000:.1f} MB")
     print("\n".join(bad[:50]) or f"{counts.total()} files: no crash, no hang, no foreign exception")
     return 1 if bad or counts.total() != options.files else 0
 

@@ -101,10 +101,10 @@ def test_inspect_prints_and_checks_the_sha256_of_what_has_no_checksum(tmp_path):
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-LFS pointer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\x89PNG\r\n\x1a\n" + bytes(64), "it is an image"),
-        (b"nothing in particular, for sure", "no kind of file"),
+        (b"nothing in particular, for sure", "file format is unknown"),
     ],
 )
 def test_inspect_says_what_a_file_is_that_is_no_checkpoint(tmp_path, content, reason):

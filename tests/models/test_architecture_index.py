@@ -10,13 +10,13 @@ import pytest
 from toplabel.models import zoo_import
 from toplabel.models.architectures.index import (
     INDEX_FILE,
+    Free,
     Group,
     Member,
     load_index,
     read_index,
     write_index,
 )
-from toplabel.models.architectures.signature import Free
 
 SCRIPT = Path(__file__).parents[2] / "scripts/build_architecture_index.py"
 
@@ -74,7 +74,7 @@ def test_the_index_has_nearly_all_of_timm_and_is_small() -> None:
 
 def test_identifying_needs_no_torch() -> None:
     code = (
-        "import sys; from toplabel.models.architectures import identify;"
+        "import sys; from toplabel.models.architectures.identify import identify;"
         "identify({'a.weight': (3,)});"
         "sys.exit('torch' in sys.modules)"
     )

@@ -10,9 +10,9 @@ from torch import nn  # noqa: E402
 
 from toplabel.errors import ModelNotFound  # noqa: E402
 from toplabel.models import zoo_import  # noqa: E402
-from toplabel.models.architectures import Candidate, identify, matching_state  # noqa: E402
-from toplabel.models.architectures.building import build, build_unset  # noqa: E402
-from toplabel.models.architectures.choosing import choose  # noqa: E402
+from toplabel.models.architectures.build import build, build_unset  # noqa: E402
+from toplabel.models.architectures.choose import choose  # noqa: E402
+from toplabel.models.architectures.identify import Candidate, identify, matching_state  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

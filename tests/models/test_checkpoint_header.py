@@ -26,8 +26,9 @@ from PIL import Image  # noqa: E402
 
 import checkpoints as made  # noqa: E402
 from toplabel.errors import CheckpointError  # noqa: E402
-from toplabel.models.checkpoint import Opaque, TensorInfo, read_outline  # noqa: E402
-from toplabel.models.checkpoint.known import ALLOWED  # noqa: E402
+from toplabel.models.checkpoint.allowed_globals import ALLOWED  # noqa: E402
+from toplabel.models.checkpoint.header import read_checkpoint_info  # noqa: E402
+from toplabel.models.checkpoint.tensors import TensorInfo, UnknownObject  # noqa: E402
 
 SAVERS = {"torch zip": made.save_zip, "torch legacy": made.save_legacy}
 
@@ -35,14 +36,14 @@ SAVERS = {"torch zip": made.save_zip, "torch legacy": made.save_legacy}
 @pytest.mark.parametrize("written", SAVERS)
 def test_a_training_checkpoint_keeps_its_nesting(written: str, tmp_path: Path) -> None:
     content = made.training_content()
-    outline = read_outline(SAVERS[written](tmp_path / "model.pth.tar", content))
-    assert outline.format == written
-    assert outline.blocked == ()
-    assert outline.whole_module is None
-    assert outline.size_bytes == (tmp_path / "model.pth.tar").stat().st_size
-    assert outline.files == (tmp_path / "model.pth.tar",)
-    assert outline.metadata == {}
-    found = dict(outline.content)
+    info = read_checkpoint_info(SAVERS[written](tmp_path / "model.pth.tar", content))
+    assert info.format == written
+    assert info.blocked == ()
+    assert info.whole_module is None
+    assert info.size_bytes == (tmp_path / "model.pth.tar").stat().st_size
+    assert info.files == (tmp_path / "model.pth.tar",)
+    assert info.metadata == {}
+    found = dict(info.content)
     assert found.pop("state_dict") == {
         name: TensorInfo(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
         for name, tensor in content["state_dict"].items()
@@ -67,16 +68,16 @@ def test_a_training_checkpoint_keeps_its_nesting(written: str, tmp_path: Path) -
 )
 def test_every_plain_dtype_is_told(written: str, dtype: torch.dtype, tmp_path: Path) -> None:
     tensor = torch.zeros(3, 4).to(dtype)[:, 1:]
-    outline = read_outline(SAVERS[written](tmp_path / "x", {"weight": tensor}))
+    info = read_checkpoint_info(SAVERS[written](tmp_path / "x", {"weight": tensor}))
     name = str(dtype).removeprefix("torch.")
-    assert outline.content == {"weight": TensorInfo(name, (3, 3))}
-    assert outline.content["weight"].nbytes == tensor.numel() * tensor.element_size()
+    assert info.content == {"weight": TensorInfo(name, (3, 3))}
+    assert info.content["weight"].nbytes == tensor.numel() * tensor.element_size()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.uint64, torch.float8_e4m3fn])
 def test_newer_dtypes_are_told(dtype: torch.dtype, tmp_path: Path) -> None:
-    outline = read_outline(made.save_zip(tmp_path / "x", [torch.zeros(2, 3).to(dtype)]))
-    assert outline.content == [TensorInfo(str(dtype).removeprefix("torch."), (2, 3))]
+    info = read_checkpoint_info(made.save_zip(tmp_path / "x", [torch.zeros(2, 3).to(dtype)]))
+    assert info.content == [TensorInfo(str(dtype).removeprefix("torch."), (2, 3))]
 
 
 def test_parameters_shared_and_empty_tensors_and_views_are_plain(tmp_path: Path) -> None:
@@ -84,27 +85,27 @@ def test_parameters_shared_and_empty_tensors_and_views_are_plain(tmp_path: Path)
     weird = torch.ones(2)
     weird.note = "kept by torch.save"
     content = {"a": tied, "b": tied, "c": tied.data.t()[1], "d": torch.ones(0, 5), "e": weird}
-    outline = read_outline(made.save_zip(tmp_path / "x", content))
-    shapes = {name: info.shape for name, info in outline.content.items()}
+    info = read_checkpoint_info(made.save_zip(tmp_path / "x", content))
+    shapes = {name: info.shape for name, info in info.content.items()}
     assert shapes == {"a": (4, 3), "b": (4, 3), "c": (4,), "d": (0, 5), "e": (2,)}
 
 
 @pytest.mark.parametrize("written", SAVERS)
 def test_a_whole_module_is_known_by_its_class(written: str, tmp_path: Path) -> None:
-    outline = read_outline(SAVERS[written](tmp_path / "x", made.small_network()))
-    assert outline.whole_module == "torch.nn.modules.container.Sequential"
-    assert outline.blocked[0] == outline.whole_module
-    assert isinstance(outline.content, Opaque)
-    modules = outline.content.state["_modules"]
+    info = read_checkpoint_info(SAVERS[written](tmp_path / "x", made.small_network()))
+    assert info.whole_module == "torch.nn.modules.container.Sequential"
+    assert info.blocked[0] == info.whole_module
+    assert isinstance(info.content, UnknownObject)
+    modules = info.content.state["_modules"]
     assert modules["head"].kind == "torch.nn.modules.linear.Linear"
     assert modules["head"].state["_parameters"]["weight"] == TensorInfo("float32", (3, 4))
 
 
 def test_a_module_within_a_dict_is_opaque_and_named(tmp_path: Path) -> None:
-    outline = read_outline(made.save_zip(tmp_path / "x", {"model": made.small_network()}))
-    assert outline.whole_module is None
-    assert outline.content["model"].kind == "torch.nn.modules.container.Sequential"
-    assert "torch.nn.modules.conv.Conv2d" in outline.blocked
+    info = read_checkpoint_info(made.save_zip(tmp_path / "x", {"model": made.small_network()}))
+    assert info.whole_module is None
+    assert info.content["model"].kind == "torch.nn.modules.container.Sequential"
+    assert "torch.nn.modules.conv.Conv2d" in info.blocked
 
 
 def test_unknown_objects_are_opaque_with_their_state(tmp_path: Path) -> None:
@@ -117,15 +118,15 @@ def test_unknown_objects_are_opaque_with_their_state(tmp_path: Path) -> None:
         "function": torch.relu,
         "ordered": collections.OrderedDict(b=1, a=2),
     }
-    outline = read_outline(made.save_zip(tmp_path / "x", content))
-    assert outline.content["args"] == Opaque(
+    info = read_checkpoint_info(made.save_zip(tmp_path / "x", content))
+    assert info.content["args"] == UnknownObject(
         "argparse.Namespace", {"model": "resnet18", "classes": 3}
     )
-    assert outline.content["count"] == {"cat": 2}
-    assert outline.content["path"].kind == "pathlib.PurePosixPath"
-    assert outline.content["accuracy"].kind.endswith("multiarray.scalar")
-    assert outline.content["ordered"] == {"b": 1, "a": 2}
-    assert outline.blocked[:3] == (
+    assert info.content["count"] == {"cat": 2}
+    assert info.content["path"].kind == "pathlib.PurePosixPath"
+    assert info.content["accuracy"].kind.endswith("multiarray.scalar")
+    assert info.content["ordered"] == {"b": 1, "a": 2}
+    assert info.blocked[:3] == (
         "argparse.Namespace",
         "collections.defaultdict",
         "builtins.int",
@@ -136,40 +137,43 @@ def test_unknown_objects_are_opaque_with_their_state(tmp_path: Path) -> None:
 def test_every_pickle_protocol_is_outlined(protocol: int, tmp_path: Path) -> None:
     content = made.training_content()
     torch.save(content, tmp_path / "x", pickle_protocol=protocol)
-    outline = read_outline(tmp_path / "x")
-    assert outline.content["classes"] == content["classes"]
-    assert outline.content["state_dict"].keys() == content["state_dict"].keys()
+    info = read_checkpoint_info(tmp_path / "x")
+    assert info.content["classes"] == content["classes"]
+    assert info.content["state_dict"].keys() == content["state_dict"].keys()
 
 
 def test_safetensors_is_told_with_its_metadata(tmp_path: Path) -> None:
     state = made.small_network().state_dict()
-    outline = read_outline(made.save_safetensors(tmp_path / "x.bin", state))
-    assert outline.format == "safetensors"
-    assert outline.metadata == {"format": "pt"}
-    assert outline.content["norm.num_batches_tracked"] == TensorInfo("int64", ())
-    assert outline.content.keys() == state.keys()
+    info = read_checkpoint_info(made.save_safetensors(tmp_path / "x.bin", state))
+    assert info.format == "safetensors"
+    assert info.metadata == {"format": "pt"}
+    assert info.content["norm.num_batches_tracked"] == TensorInfo("int64", ())
+    assert info.content.keys() == state.keys()
 
 
 def test_shards_are_read_through_their_index(tmp_path: Path) -> None:
     state = made.small_network().state_dict()
-    outline = read_outline(made.save_sharded(tmp_path, state))
-    assert list(outline.content) == list(state)
-    assert [path.name for path in outline.files] == [
+    info = read_checkpoint_info(made.save_sharded(tmp_path, state))
+    assert list(info.content) == list(state)
+    assert [path.name for path in info.files] == [
         "model.safetensors.index.json",
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
     ]
-    assert outline.size_bytes == sum(path.stat().st_size for path in outline.files)
+    assert info.size_bytes == sum(path.stat().st_size for path in info.files)
 
 
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("../model-00001-of-00002.safetensors", "no list of safetensors files beside it"),
-        ("/etc/passwd", "no list of safetensors files beside it"),
-        ("pytorch_model.bin", "no list of safetensors files beside it"),
+        (
+            "../model-00001-of-00002.safetensors",
+            "lists other files than safetensors files beside it",
+        ),
+        ("/etc/passwd", "lists other files than safetensors files beside it"),
+        ("pytorch_model.bin", "lists other files than safetensors files beside it"),
         ("absent.safetensors", "is missing"),
-        ("model-00002-of-00002.safetensors", "disagree about tensor 'conv.bias'"),
+        ("model-00002-of-00002.safetensors", "disagree on tensor 'conv.bias'"),
     ],
 )
 def test_an_index_leads_only_to_shards_beside_it(place: str, reason: str, tmp_path: Path) -> None:
@@ -178,7 +182,7 @@ def test_an_index_leads_only_to_shards_beside_it(place: str, reason: str, tmp_pa
     parsed["weight_map"]["conv.bias"] = place
     index.write_text(json.dumps(parsed))
     with pytest.raises(CheckpointError, match=reason):
-        read_outline(index)
+        read_checkpoint_info(index)
 
 
 def png() -> bytes:
@@ -203,7 +207,7 @@ def zip_of(*names: str) -> bytes:
 
 OTHERS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "it is empty"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-LFS pointer"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
     "html": (b"\n<!DOCTYPE html><html>no</html>", "web page"),
     "xml": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "web page"),
     "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x051.0.0", "ONNX"),
@@ -221,8 +225,8 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "pickle": (pickle.dumps({"a": 1}), "bare pickle"),
     "pickle of protocol 0": (pickle.dumps({"a": 1}, 0), "bare pickle"),
     "json": (b'{"resize": 256}', "JSON"),
-    "text": (b"cat\ndog\nowl\n", "no kind of file that is known"),
-    "noise": (bytes(range(7, 200)), "no kind of file that is known"),
+    "text": (b"cat\ndog\nowl\n", "file format is unknown"),
+    "noise": (bytes(range(7, 200)), "file format is unknown"),
     "cut zip": (zip_of("archive/data.pkl")[:40], "cut short"),
 }
 
@@ -233,7 +237,7 @@ def test_what_is_no_checkpoint_is_called_by_its_kind(kind: str, tmp_path: Path) 
     path = tmp_path / "model.pth"
     path.write_bytes(body)
     with pytest.raises(CheckpointError, match=expected) as caught:
-        read_outline(path)
+        read_checkpoint_info(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -243,13 +247,13 @@ def test_folders_pipes_and_absent_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name, expected in [
         (".", "it is a folder"),
-        ("pipe", "no ordinary file"),
+        ("pipe", "not a regular file"),
         ("absent", "no such file"),
         ("loop", "symbolic links"),
         ("a\0b", "null"),
     ]:
         with pytest.raises(CheckpointError, match=expected):
-            read_outline(tmp_path / name)
+            read_checkpoint_info(tmp_path / name)
 
 
 def test_programs_are_told_and_not_read(tmp_path: Path) -> None:
@@ -257,9 +261,9 @@ def test_programs_are_told_and_not_read(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(network, torch.ones(1, 3, 8, 8)).save(tmp_path / "script.pth")
-    outline = read_outline(tmp_path / "script.pth")
-    assert outline.format == "torchscript"
-    assert isinstance(outline.content, Opaque)
+    info = read_checkpoint_info(tmp_path / "script.pth")
+    assert info.format == "torchscript"
+    assert isinstance(info.content, UnknownObject)
 
 
 def test_the_allowed_globals_are_torchs_own() -> None:
@@ -272,8 +276,8 @@ def test_the_allowed_globals_are_torchs_own() -> None:
 def test_outlining_imports_no_torch(save: Callable[[Path, Any], Path], tmp_path: Path) -> None:
     path = save(tmp_path / "x", {f"w{n}": torch.zeros(1000) for n in range(300)})
     code = (
-        "import sys; from toplabel.models.checkpoint import read_outline;"
-        "read_outline(sys.argv[1]);"
+        "import sys; from toplabel.models.checkpoint.header import read_checkpoint_info;"
+        "read_checkpoint_info(sys.argv[1]);"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
@@ -283,8 +287,8 @@ def test_outlining_imports_no_torch(save: Callable[[Path, Any], Path], tmp_path:
 def test_half_a_gigabyte_is_outlined_in_200_megabytes(tmp_path: Path) -> None:
     content = {f"w{n}": torch.zeros(250_000) for n in range(500)}
     code = (
-        "import sys; from toplabel.models.checkpoint import read_outline;"
-        "read_outline(sys.argv[1]);"
+        "import sys; from toplabel.models.checkpoint.header import read_checkpoint_info;"
+        "read_checkpoint_info(sys.argv[1]);"
         "peak = next(l for l in open('/proc/self/status') if l.startswith('VmHWM'));"
         "assert int(peak.split()[1]) < 200_000, peak"
     )
@@ -296,8 +300,8 @@ def test_half_a_gigabyte_is_outlined_in_200_megabytes(tmp_path: Path) -> None:
 
 @pytest.mark.shared_data
 def test_a_real_checkpoint_of_2018_is_outlined(shared_data: Path) -> None:
-    outline = read_outline(shared_data / "checkpoints" / "resnet20-12fca82f.th")
-    assert outline.format == "torch legacy"
-    assert outline.blocked == ()
-    assert outline.content["best_prec1"] == pytest.approx(91.73, abs=1)
-    assert outline.content["state_dict"]["module.linear.weight"].shape == (10, 64)
+    info = read_checkpoint_info(shared_data / "checkpoints" / "resnet20-12fca82f.th")
+    assert info.format == "torch legacy"
+    assert info.blocked == ()
+    assert info.content["best_prec1"] == pytest.approx(91.73, abs=1)
+    assert info.content["state_dict"]["module.linear.weight"].shape == (10, 64)

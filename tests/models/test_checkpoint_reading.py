@@ -20,7 +20,7 @@ import torch  # noqa: E402
 
 import checkpoints as made  # noqa: E402
 from toplabel.errors import CheckpointError, MissingDependency  # noqa: E402
-from toplabel.models.checkpoint import read_outline  # noqa: E402
+from toplabel.models.checkpoint.header import read_checkpoint_info  # noqa: E402
 from toplabel.models.checkpoint.reading import (  # noqa: E402
     demand_safe_pickles,
     non_finite_names,
@@ -47,7 +47,7 @@ def test_content_is_read_as_it_was_saved_under_any_name(
     container: str, name: str, tmp_path: Path
 ) -> None:
     content = made.training_content()
-    read = read_checkpoint(read_outline(SAVERS[container](tmp_path / name, content)))
+    read = read_checkpoint(read_checkpoint_info(SAVERS[container](tmp_path / name, content)))
     assert equal(read, content)
 
 
@@ -55,7 +55,7 @@ def test_tensors_come_plain_and_detached_with_the_metadata_of_their_modules(
     tmp_path: Path,
 ) -> None:
     state = made.small_network().state_dict(keep_vars=True)
-    read = read_checkpoint(read_outline(made.save_zip(tmp_path / "x", state)))
+    read = read_checkpoint(read_checkpoint_info(made.save_zip(tmp_path / "x", state)))
     assert all(type(tensor) is torch.Tensor for tensor in read.values())
     assert not any(tensor.requires_grad for tensor in read.values())
     assert read._metadata == state._metadata
@@ -65,12 +65,12 @@ def test_tensors_come_plain_and_detached_with_the_metadata_of_their_modules(
 def test_attributes_of_tensors_and_dicts_are_left_behind(tmp_path: Path) -> None:
     tensor = torch.ones(2)
     tensor.float = 5
-    read = read_checkpoint(read_outline(made.save_zip(tmp_path / "x", {"a": tensor})))
+    read = read_checkpoint(read_checkpoint_info(made.save_zip(tmp_path / "x", {"a": tensor})))
     assert read["a"].float().tolist() == [1, 1]
     attributes = b"}" + made.text("items") + made.number(5) + b"sb"
     body = made.named("collections.OrderedDict") + b")R" + made.text("a") + b"Ns" + attributes
     path = made.zip_around(tmp_path / "y", made.whole(body))
-    assert list(read_checkpoint(read_outline(path)).items()) == [("a", None)]
+    assert list(read_checkpoint(read_checkpoint_info(path)).items()) == [("a", None)]
 
 
 @pytest.mark.parametrize("container", SAVERS)
@@ -84,7 +84,7 @@ def test_files_saved_on_cuda_are_read_on_a_cpu(container: str, tmp_path: Path) -
         storage = made.legacy_storage("0", 4, "torch.cuda.FloatStorage")
         body = made.tensor(storage.replace(made.text("cpu"), place), (4,), (1,))
         path = made.legacy_around(tmp_path / "x", made.state_of(body), {"0": (4, stored)})
-    read = read_checkpoint(read_outline(path))
+    read = read_checkpoint(read_checkpoint_info(path))
     assert read["weight"].device.type == "cpu"
     assert read["weight"].tolist() == [0, 1, 2, 3]
 
@@ -97,19 +97,19 @@ def test_safetensors_are_read_whole_and_sharded(sharded: bool, tmp_path: Path) -
         if sharded
         else made.save_safetensors(tmp_path / "x", state)
     )
-    outline = read_outline(path)
-    read = read_checkpoint(outline)
-    assert list(read) == list(outline.content)
+    info = read_checkpoint_info(path)
+    read = read_checkpoint(info)
+    assert list(read) == list(info.content)
     assert equal(read, dict(state))
 
 
 @pytest.mark.parametrize("container", SAVERS)
 def test_what_was_outlined_is_what_is_read(container: str, tmp_path: Path) -> None:
-    outline = read_outline(SAVERS[container](tmp_path / "x", made.training_content()))
-    read = read_checkpoint(outline)
-    for name, info in outline.content["state_dict"].items():
+    info = read_checkpoint_info(SAVERS[container](tmp_path / "x", made.training_content()))
+    read = read_checkpoint(info)
+    for name, saved in info.content["state_dict"].items():
         tensor = read["state_dict"][name]
-        assert (str(tensor.dtype), tuple(tensor.shape)) == (f"torch.{info.dtype}", info.shape)
+        assert (str(tensor.dtype), tuple(tensor.shape)) == (f"torch.{saved.dtype}", saved.shape)
 
 
 @pytest.mark.parametrize("container", SAVERS)
@@ -121,13 +121,13 @@ def test_blocked_globals_are_read_when_they_are_allowed(container: str, tmp_path
         "array": np.arange(3),
         "weight": torch.ones(2),
     }
-    outline = read_outline(SAVERS[container](tmp_path / "x", content))
+    info = read_checkpoint_info(SAVERS[container](tmp_path / "x", content))
     with pytest.raises(CheckpointError, match="--allow-global argparse.Namespace"):
-        read_checkpoint(outline)
+        read_checkpoint(info)
     with pytest.raises(CheckpointError, match="--allow-global numpy") as caught:
-        read_checkpoint(outline, allow_globals=["argparse.Namespace"])
+        read_checkpoint(info, allow_globals=["argparse.Namespace"])
     assert "Namespace" not in str(caught.value)
-    read = read_checkpoint(outline, allow_globals=outline.blocked)
+    read = read_checkpoint(info, allow_globals=info.blocked)
     assert read["args"].model == "resnet18"
     assert read["count"] == {"cat": 2}
     assert read["accuracy"] == 0.5
@@ -146,27 +146,27 @@ def test_blocked_globals_are_read_when_they_are_allowed(container: str, tmp_path
     ],
 )
 def test_only_importable_harmless_names_are_allowed(name: str, reason: str, tmp_path: Path) -> None:
-    outline = read_outline(made.save_zip(tmp_path / "x", {"a": 1}))
+    info = read_checkpoint_info(made.save_zip(tmp_path / "x", {"a": 1}))
     with pytest.raises(CheckpointError, match=reason):
-        read_checkpoint(outline, allow_globals=[name])
+        read_checkpoint(info, allow_globals=[name])
 
 
 @pytest.mark.parametrize("container", SAVERS)
 def test_whole_modules_are_read_only_with_trust(container: str, tmp_path: Path) -> None:
     network = made.small_network().eval()
-    outline = read_outline(SAVERS[container](tmp_path / "x", network))
+    info = read_checkpoint_info(SAVERS[container](tmp_path / "x", network))
     with pytest.raises(CheckpointError, match="whole pickled network of class torch.nn"):
-        read_checkpoint(outline)
-    read = read_checkpoint(outline, trust=True)
+        read_checkpoint(info)
+    read = read_checkpoint(info, trust=True)
     images = torch.rand(2, 3, 8, 8)
     assert torch.equal(read(images), network(images))
 
 
 def test_a_trusted_module_whose_class_is_absent_says_so(tmp_path: Path) -> None:
     body = made.named("absent_nets.Net") + b")\x81}b"
-    outline = read_outline(made.zip_around(tmp_path / "x", made.whole(body)))
+    info = read_checkpoint_info(made.zip_around(tmp_path / "x", made.whole(body)))
     with pytest.raises(CheckpointError, match="cannot be imported here: No module named 'absent"):
-        read_checkpoint(outline, trust=True)
+        read_checkpoint(info, trust=True)
 
 
 def test_programs_are_run_only_with_trust(tmp_path: Path) -> None:
@@ -176,19 +176,19 @@ def test_programs_are_run_only_with_trust(tmp_path: Path) -> None:
         torch.jit.trace(network, images).save(tmp_path / "script.pt")
         torch.export.save(torch.export.export(network, (images,)), tmp_path / "program.pt2")
     for name, kind in (("script.pt", "TorchScript"), ("program.pt2", "an exported program")):
-        outline = read_outline(tmp_path / name)
+        info = read_checkpoint_info(tmp_path / name)
         with pytest.raises(CheckpointError, match=f"{kind}.*torch.save.*--trust"):
-            read_checkpoint(outline)
-        read = read_checkpoint(outline, trust=True)
+            read_checkpoint(info)
+        read = read_checkpoint(info, trust=True)
         torch.testing.assert_close(read(images), network(images))
 
 
 def test_other_pickle_protocols_are_explained(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "x", pickle_protocol=4)
-    outline = read_outline(tmp_path / "x")
+    info = read_checkpoint_info(tmp_path / "x")
     with pytest.raises(CheckpointError, match="pickle_protocol other than 2"):
-        read_checkpoint(outline)
-    assert read_checkpoint(outline, trust=True)["weight"].tolist() == [1, 1]
+        read_checkpoint(info)
+    assert read_checkpoint(info, trust=True)["weight"].tolist() == [1, 1]
 
 
 def test_old_torch_is_not_given_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,20 +201,20 @@ def test_old_torch_is_not_given_pickles(monkeypatch: pytest.MonkeyPatch) -> None
 def test_safetensors_are_read_with_old_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outline = read_outline(made.save_safetensors(tmp_path / "x", {"a": torch.ones(2)}))
+    info = read_checkpoint_info(made.save_safetensors(tmp_path / "x", {"a": torch.ones(2)}))
     monkeypatch.setattr(torch, "__version__", "2.4.0")
-    assert read_checkpoint(outline)["a"].tolist() == [1, 1]
+    assert read_checkpoint(info)["a"].tolist() == [1, 1]
 
 
 def test_a_file_that_changed_since_is_told(tmp_path: Path) -> None:
     path = made.save_zip(tmp_path / "x", {"a": torch.ones(2)})
-    outline = read_outline(path)
+    info = read_checkpoint_info(path)
     made.save_zip(path, {"a": torch.ones(2000)})
     with pytest.raises(CheckpointError, match="it changed while"):
-        read_checkpoint(outline)
+        read_checkpoint(info)
     path.unlink()
     with pytest.raises(CheckpointError, match="No such file"):
-        read_checkpoint(outline)
+        read_checkpoint(info)
 
 
 def test_parameters_of_old_files_are_tensors(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_parameters_of_old_files_are_tensors(tmp_path: Path) -> None:
     hooks = made.named("collections.OrderedDict") + b")R"
     body = made.named("torch.nn.parameter.Parameter") + inner + b"\x85R(\x88\x89" + hooks + b"tb"
     stored = {"0": (2, np.ones(2, np.float32).tobytes())}
-    outline = read_outline(made.legacy_around(tmp_path / "x", made.state_of(body), stored))
-    assert outline.content["weight"].shape == (2,)
-    assert read_checkpoint(outline)["weight"].tolist() == [1, 1]
+    info = read_checkpoint_info(made.legacy_around(tmp_path / "x", made.state_of(body), stored))
+    assert info.content["weight"].shape == (2,)
+    assert read_checkpoint(info)["weight"].tolist() == [1, 1]
 
 
 def test_tensors_that_hold_no_numbers_are_named() -> None:
@@ -260,7 +260,7 @@ def check_damage(save: Callable[[Path, Any], Path], folder: Path, *, flips: int)
         path = folder / "piece"
         path.write_bytes(piece)
         try:
-            content = read_checkpoint(read_outline(path))
+            content = read_checkpoint(read_checkpoint_info(path))
         except CheckpointError:
             continue
         read += 1
@@ -296,8 +296,8 @@ def test_300_damaged_files_end_without_a_crash_or_a_hang() -> None:
 
 @pytest.mark.shared_data
 def test_a_real_checkpoint_of_2018_is_read(shared_data: Path) -> None:
-    outline = read_outline(shared_data / "checkpoints" / "resnet20-12fca82f.th")
-    read = read_checkpoint(outline)
-    assert read["state_dict"].keys() == outline.content["state_dict"].keys()
+    info = read_checkpoint_info(shared_data / "checkpoints" / "resnet20-12fca82f.th")
+    read = read_checkpoint(info)
+    assert read["state_dict"].keys() == info.content["state_dict"].keys()
     assert sum(tensor.numel() for tensor in read["state_dict"].values()) > 269_000
     assert non_finite_names(read["state_dict"]) == ()

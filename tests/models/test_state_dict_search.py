@@ -1,4 +1,4 @@
-"""Contents: every nesting that people save in, the state dict and the hints in it out."""
+"""FoundStateDict: every nesting that people save in, the state dict and the hints in it out."""
 
 import argparse
 import copy
@@ -13,17 +13,16 @@ from torch.optim.swa_utils import AveragedModel
 from own_networks import GreyNet
 from toplabel.errors import CheckpointError
 from toplabel.models import transforms
-from toplabel.models.checkpoint.header import read_outline
+from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.reading import read_checkpoint
-from toplabel.models.checkpoint.state_dict_search import find_contents
-from toplabel.models.checkpoint.state_dicts import flatten_module
-from toplabel.models.checkpoint.tensors import Opaque, TensorInfo
+from toplabel.models.checkpoint.state_dict_search import find_state_dict, flatten_module
+from toplabel.models.checkpoint.tensors import TensorInfo, UnknownObject
 
 NAMES = ["ant", "bee", "cat"]
 
 
 def outlined(value: object, known: dict[int, TensorInfo] | None = None) -> object:
-    """The value as an outline tells it: tensors as what the file says of them, each once."""
+    """The value as an info tells it: tensors as what the file says of them, each once."""
     known = {} if known is None else known
     if torch.is_tensor(value):
         told = TensorInfo(str(value.dtype).removeprefix("torch."), tuple(value.shape))
@@ -33,7 +32,7 @@ def outlined(value: object, known: dict[int, TensorInfo] | None = None) -> objec
     if isinstance(value, list | tuple):
         return type(value)(outlined(inner, known) for inner in value)
     if isinstance(value, argparse.Namespace):
-        return Opaque("argparse.Namespace", outlined(vars(value), known))
+        return UnknownObject("argparse.Namespace", outlined(vars(value), known))
     return value
 
 
@@ -139,7 +138,7 @@ def test_every_habit_is_tested(containers):
 @pytest.mark.parametrize("as_file_says", [False, True])
 def test_the_state_dict_is_found_in(habit, as_file_says, net, containers):
     content, where = containers[habit]
-    found = find_contents(outlined(content) if as_file_says else content)
+    found = find_state_dict(outlined(content) if as_file_says else content)
     assert found.where == where
     expected = net.state_dict()
     bare = {
@@ -158,9 +157,9 @@ def test_files_give_the_same_whether_outlined_or_read(habit, zipped, containers,
     content, where = containers[habit]
     path = tmp_path / "last.pth.tar"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    outline = read_outline(path)
-    told = find_contents(outline.content)
-    read = find_contents(read_checkpoint(outline, allow_globals=outline.blocked))
+    info = read_checkpoint_info(path)
+    told = find_state_dict(info.content)
+    read = find_state_dict(read_checkpoint(info, allow_globals=info.blocked))
     assert told.where == read.where == where
     assert told.architecture == read.architecture
     assert told.hyper_parameters == read.hyper_parameters
@@ -171,7 +170,7 @@ def test_files_give_the_same_whether_outlined_or_read(habit, zipped, containers,
 
 def test_a_whole_module_in_a_file_is_outlined_as_its_state_dict(net, tmp_path):
     torch.save({"model": net, "names": dict(enumerate(NAMES))}, tmp_path / "best.pt")
-    found = find_contents(read_outline(tmp_path / "best.pt").content)
+    found = find_state_dict(read_checkpoint_info(tmp_path / "best.pt").content)
     assert dict(found.state) == outlined(dict(net.state_dict()))
     assert (found.where, found.labels_where) == ("model", "names")
 
@@ -190,8 +189,8 @@ def test_a_whole_module_in_a_file_is_outlined_as_its_state_dict(net, tmp_path):
 )
 def test_an_average_is_taken_when_asked_for(habit, where, containers):
     content, _ = containers[habit]
-    assert find_contents(content, ema=True).where == where
-    usual = find_contents(content)
+    assert find_state_dict(content, ema=True).where == where
+    usual = find_state_dict(content)
     assert where == usual.where or where in usual.others
 
 
@@ -199,7 +198,7 @@ def test_an_average_is_taken_when_asked_for(habit, where, containers):
 def test_no_average_is_an_error_that_says_what_there_is(habit, containers):
     content, where = containers[habit]
     with pytest.raises(CheckpointError, match=rf"no moving average.*{where or 'top level'}"):
-        find_contents(content, ema=True)
+        find_state_dict(content, ema=True)
 
 
 def test_an_average_inside_the_state_dict_is_told_apart(net):
@@ -211,10 +210,10 @@ def test_an_average_inside_the_state_dict_is_told_apart(net):
             "ema_net.n_averaged": torch.tensor(7),
         }
     }
-    usual = find_contents(content)
+    usual = find_state_dict(content)
     assert set(usual.state) == {f"net.{name}" for name in state}
     assert usual.others == ("state_dict.ema_net.*",)
-    averaged = find_contents(content, ema=True)
+    averaged = find_state_dict(content, ema=True)
     assert averaged.where == "state_dict.ema_net."[:-1]
     assert torch.equal(averaged.state["net.head.weight"], state["head.weight"] * 3)
 
@@ -227,8 +226,8 @@ def test_an_average_without_dots_and_without_statistics_is_told_apart(net):
         for name, parameter in net.named_parameters()
     }
     content = {"state_dict": {**{f"model.{k}": v for k, v in state.items()}, **averaged}}
-    assert set(find_contents(content).state) == {f"model.{name}" for name in state}
-    found = find_contents(content, ema=True).state
+    assert set(find_state_dict(content).state) == {f"model.{name}" for name in state}
+    found = find_state_dict(content, ema=True).state
     assert torch.equal(found["model.head.weight"], state["head.weight"] + 1)
     assert torch.equal(found["model.features.1.running_mean"], state["features.1.running_mean"])
 
@@ -238,7 +237,7 @@ def test_an_attention_that_is_called_ema_stays(net):
     for block in ("block1", "block2"):
         state |= {f"{block}.conv.weight": torch.ones(8, 8, 3, 3)}
         state |= {f"{block}.ema.conv1x1.weight": torch.ones(8, 8, 1, 1)}
-    assert find_contents(state).state == state
+    assert find_state_dict(state).state == state
 
 
 def test_lightnings_averaging_puts_the_average_in_the_place_of_the_weights(net):
@@ -249,14 +248,14 @@ def test_lightnings_averaging_puts_the_average_in_the_place_of_the_weights(net):
         "averaging_state": {"n_averaged": torch.tensor(3)},
     }
     for ema in (False, True):
-        assert find_contents(content, ema=ema).where == "state_dict"
+        assert find_state_dict(content, ema=ema).where == "state_dict"
 
 
 def test_networks_of_equal_standing_are_listed(net):
     state = net.state_dict()
     content = {"netG": state, "netD": {name: tensor * 2 for name, tensor in state.items()}}
     with pytest.raises(CheckpointError, match=r"several networks.*netG \(.*netD \(.*of its own"):
-        find_contents(content)
+        find_state_dict(content)
 
 
 @pytest.mark.parametrize(
@@ -265,31 +264,32 @@ def test_networks_of_equal_standing_are_listed(net):
         {}, [], None, 3, "text", b"bytes", {"epoch": 3}, {"loss": torch.tensor(0.1)},
         {"trainer": {"state": {"conv.weight": torch.ones(3, 3)}, "param_groups": []}},
         {"optimizer": {"state": {0: {"exp_avg": torch.ones(3, 3)}}, "param_groups": []}},
-        torch.ones(3, 3), {"state_dict": {}}, Opaque("a.B", None), Opaque("a.B", {"x": 1}),
+        torch.ones(3, 3), {"state_dict": {}},
+        UnknownObject("a.B", None), UnknownObject("a.B", {"x": 1}),
         {"class_weights": torch.ones(9)}, [torch.ones(2, 2)], {1: torch.ones(2, 2)},
     ],
 )  # fmt: skip
 def test_content_without_a_network_is_an_error(content):
-    with pytest.raises(CheckpointError, match="holds no network.*expected a state dict"):
-        find_contents(content)
+    with pytest.raises(CheckpointError, match="contains no network.*expected a state dict"):
+        find_state_dict(content)
 
 
 def test_content_that_refers_to_itself_ends():
     loop: dict = {"again": None, "w": torch.ones(2, 2)}
     loop["again"] = loop
-    assert list(find_contents(loop).state) == ["w"]
+    assert list(find_state_dict(loop).state) == ["w"]
     wide: list = []
     for _ in range(30):  # ten ways into each level, a thousand million million ways in all
         wide = [wide] * 10
     with pytest.raises(CheckpointError, match="no network"):
-        find_contents({"model": wide})
-    found = find_contents({"model": {"w": torch.ones(2, 2)}, "args": {"wide": wide, "lr": 1}})
+        find_state_dict({"model": wide})
+    found = find_state_dict({"model": {"w": torch.ones(2, 2)}, "args": {"wide": wide, "lr": 1}})
     assert found.hyper_parameters == {"lr": 1}
 
 
 def test_a_whole_pickled_module_becomes_its_state_dict(net):
-    def pickled(module: nn.Module) -> Opaque:
-        return Opaque(
+    def pickled(module: nn.Module) -> UnknownObject:
+        return UnknownObject(
             f"own_networks.{type(module).__name__}",
             {
                 "training": False,
@@ -304,9 +304,9 @@ def test_a_whole_pickled_module_becomes_its_state_dict(net):
     whole = pickled(net)
     assert flatten_module(whole) == outlined(dict(net.state_dict()))
     assert list(flatten_module(whole)) == list(net.state_dict())
-    assert find_contents(whole).state == flatten_module(whole)
-    learner = Opaque("fastai.learner.Learner", {"model": whole, "dls": {"vocab": NAMES}})
-    found = find_contents(learner)
+    assert find_state_dict(whole).state == flatten_module(whole)
+    learner = UnknownObject("fastai.learner.Learner", {"model": whole, "dls": {"vocab": NAMES}})
+    found = find_state_dict(learner)
     assert (found.where, found.labels_where) == ("model", "dls.vocab")
     yolo = {
         "epoch": -1,
@@ -314,12 +314,12 @@ def test_a_whole_pickled_module_becomes_its_state_dict(net):
         "ema": None,
         "train_args": {"imgsz": 64, "task": "classify"},
     }
-    assert find_contents(yolo).hyper_parameters == {"imgsz": 64, "task": "classify"}
+    assert find_state_dict(yolo).hyper_parameters == {"imgsz": 64, "task": "classify"}
 
 
 def test_a_live_module_gives_its_state_dict(net):
-    assert find_contents({"model": net, "epoch": 3}).state.keys() == net.state_dict().keys()
-    assert find_contents(net).where == ""
+    assert find_state_dict({"model": net, "epoch": 3}).state.keys() == net.state_dict().keys()
+    assert find_state_dict(net).where == ""
 
 
 @pytest.mark.parametrize(
@@ -333,15 +333,15 @@ def test_a_live_module_gives_its_state_dict(net):
         ({"meta": {"dataset_meta": {"classes": tuple(NAMES)}}}, "meta.dataset_meta.classes"),
         ({"hyper_parameters": {"class_names": NAMES, "lr": 1.0}}, "hyper_parameters.class_names"),
         ({"args": argparse.Namespace(classes=NAMES)}, "args.classes"),
-        ({"args": Opaque("argparse.Namespace", {"classes": NAMES})}, "args.classes"),
+        ({"args": UnknownObject("argparse.Namespace", {"classes": NAMES})}, "args.classes"),
         ({"names": {0: "ant", 1: "bee", 2: "cat"}}, "names"),
         ({"class_to_idx": {"ant": 0, "bee": 1, "cat": 2}, "classes": NAMES}, "class_to_idx"),
         ({"classes": NAMES, "labels": ["sunny", "rainy"]}, "classes"),
         (
             {
-                "hyper_parameters": Opaque(
+                "hyper_parameters": UnknownObject(
                     "omegaconf.dictconfig.DictConfig",
-                    {"_content": {"classes": Opaque("x.AnyNode", {"_val": NAMES})}},
+                    {"_content": {"classes": UnknownObject("x.AnyNode", {"_val": NAMES})}},
                 )
             },
             "hyper_parameters.classes",
@@ -349,7 +349,7 @@ def test_a_live_module_gives_its_state_dict(net):
     ],
 )
 def test_labels_are_found(beside, where, net):
-    found = find_contents({"state_dict": net.state_dict(), **beside})
+    found = find_state_dict({"state_dict": net.state_dict(), **beside})
     assert found.labels is not None
     assert found.labels.names == tuple(NAMES)
     assert found.labels_where == where
@@ -372,7 +372,7 @@ def test_labels_are_found(beside, where, net):
     ],
 )
 def test_what_names_no_classes_gives_no_labels(beside, net):
-    found = find_contents({"state_dict": net.state_dict(), **beside})
+    found = find_state_dict({"state_dict": net.state_dict(), **beside})
     assert found.labels is None
     assert found.labels_where == ""
 
@@ -382,13 +382,13 @@ def test_labels_that_contradict_one_another_are_none(net):
         "classes": ["cat", "bee", "ant"],
         "args": {"class_to_idx": {n: i for i, n in enumerate(NAMES)}},
     }
-    found = find_contents({"state_dict": net.state_dict(), **beside})
+    found = find_state_dict({"state_dict": net.state_dict(), **beside})
     assert found.labels is None
     assert found.labels_where == "classes and args.class_to_idx, which differ"
 
 
 def test_labels_of_the_number_of_outputs_outrank_others(net):
-    found = find_contents(
+    found = find_state_dict(
         {"model": net.state_dict(), "classes": ["a", "b"], "meta": {"classes": NAMES}}
     )
     assert found.labels_where == "meta.classes"
@@ -408,7 +408,7 @@ def test_labels_of_the_number_of_outputs_outrank_others(net):
     ],
 )
 def test_the_architecture_is_what_the_checkpoint_calls_it(beside, name, net):
-    assert find_contents({"state_dict": net.state_dict(), **beside}).architecture == name
+    assert find_state_dict({"state_dict": net.state_dict(), **beside}).architecture == name
 
 
 TIMM = {
@@ -446,7 +446,7 @@ HF = {
     ],
 )
 def test_preprocessing_that_is_stated_in_full_is_found(beside, input_size, net):
-    stated = find_contents({"state_dict": net.state_dict(), **beside}).preprocess
+    stated = find_state_dict({"state_dict": net.state_dict(), **beside}).preprocess
     assert stated is not None
     assert transforms.translate(stated).input_size == input_size
 
@@ -455,12 +455,12 @@ def test_preprocessing_that_is_stated_in_full_is_found(beside, input_size, net):
 def test_half_a_statement_of_the_preprocessing_is_none(left_out, net):
     half = {key: value for key, value in TIMM.items() if key != left_out}
     for beside in ({"args": half}, {"args": {**half, left_out: None}}, {"pretrained_cfg": half}):
-        assert find_contents({"state_dict": net.state_dict(), **beside}).preprocess is None
+        assert find_state_dict({"state_dict": net.state_dict(), **beside}).preprocess is None
 
 
 def test_a_filter_that_is_for_training_only_states_nothing(net):
     beside = {"args": {**TIMM, "interpolation": "random"}}
-    assert find_contents({"state_dict": net.state_dict(), **beside}).preprocess is None
+    assert find_state_dict({"state_dict": net.state_dict(), **beside}).preprocess is None
 
 
 def test_the_metadata_of_safetensors_is_read(net):
@@ -471,7 +471,7 @@ def test_the_metadata_of_safetensors_is_read(net):
         "preprocess": json.dumps(OWN),
         "broken": "{",
     }
-    found = find_contents(outlined(dict(net.state_dict())), metadata=metadata)
+    found = find_state_dict(outlined(dict(net.state_dict())), metadata=metadata)
     assert found.architecture == "resnet10t"
     assert found.labels is not None
     assert found.labels.names == tuple(NAMES)
@@ -480,10 +480,11 @@ def test_the_metadata_of_safetensors_is_read(net):
 
 def test_hyper_parameters_are_plain(net):
     hyper = {
-        "lr": 0.1, "dims": [1, 2], "nested": {"a": None}, "criterion": Opaque("torch.nn.Loss"),
+        "lr": 0.1, "dims": [1, 2], "nested": {"a": None},
+        "criterion": UnknownObject("torch.nn.Loss"),
         "weights": torch.ones(3), "long": list(range(5000)),
     }  # fmt: skip
-    found = find_contents(
+    found = find_state_dict(
         {"state_dict": net.state_dict(), "hyper_parameters": hyper, "args": {"lr": 9, "x": 1}}
     )
     assert found.hyper_parameters == {"lr": 0.1, "dims": [1, 2], "nested": {"a": None}, "x": 1}

@@ -95,7 +95,7 @@ def _variant(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) ->
         from toplabel._internal.optional import require
 
         require("torch", extra="torch", purpose="your own preprocessing function")
-        from toplabel.models.fit.classes import import_function
+        from toplabel.models.fit.build_module import import_function
 
         function, recipe = import_function(recipe), None
     checkpoint = os.path.isfile(name) and not name.endswith((".toplabel", ".onnx"))

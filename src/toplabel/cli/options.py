@@ -159,7 +159,7 @@ def take_statements(options: dict[str, Any]) -> dict[str, Any]:
     said["recompile"] = options.pop("recompile")
     said["allow_globals"] = allowed
     if pairs:
-        from toplabel.models.fit.locating import parse_arguments
+        from toplabel.models.fit.class_spec import parse_arguments
 
         said["arch_args"] = parse_arguments(pairs)
     return said

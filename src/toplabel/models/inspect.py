@@ -12,9 +12,11 @@ from toplabel.bundle.bundle import is_bundle
 from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError
-from toplabel.models.architectures import Candidate, identify
-from toplabel.models.checkpoint import Contents, Outline, TensorInfo, find_contents, read_outline
-from toplabel.models.checkpoint.refusing import check_allowed
+from toplabel.models.architectures.identify import Candidate, identify
+from toplabel.models.checkpoint.allowed_globals import check_allowed
+from toplabel.models.checkpoint.header import CheckpointInfo, read_checkpoint_info
+from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
+from toplabel.models.checkpoint.tensors import TensorInfo
 
 _SHOWN_CANDIDATES = 5
 _SHOWN_LABELS = 5
@@ -65,29 +67,29 @@ def describe_checkpoint(path: Path, *, ema: bool = False) -> Description:
     Raises:
         CheckpointError: It is none, or is damaged.
     """
-    outline = read_outline(path)
+    info = read_checkpoint_info(path)
     facts: dict[str, Any] = {
         "file": str(path),
-        "format": outline.format,
-        "size_bytes": outline.size_bytes,
+        "format": info.format,
+        "size_bytes": info.size_bytes,
     }
-    if outline.format in ("torch legacy", "safetensors"):  # nothing in these tells of damage
+    if info.format in ("torch legacy", "safetensors"):  # nothing in these tells of damage
         facts["sha256"] = sha256_of(path)
-    if outline.blocked:
-        facts["blocked"] = list(outline.blocked)
-    if outline.whole_module:
-        facts["whole_module"] = outline.whole_module
+    if info.blocked:
+        facts["blocked"] = list(info.blocked)
+    if info.whole_module:
+        facts["whole_module"] = info.whole_module
     try:
-        contents = find_contents(outline.content, metadata=outline.metadata, ema=ema)
+        contents = find_state_dict(info.content, metadata=info.metadata, ema=ema)
     except CheckpointError as error:
-        return Description(facts=facts, problem=_problem(outline) or str(error))
+        return Description(facts=facts, problem=_problem(info) or str(error))
     shapes = {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
     candidates = identify(shapes)
     facts |= dict(_content_facts(contents)) | dict(_architecture_facts(contents, candidates))
     return Description(
         facts=facts,
         missing=tuple(_missing(contents, candidates)),
-        problem=_problem(outline),
+        problem=_problem(info),
     )
 
 
@@ -97,7 +99,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _content_facts(contents: Contents) -> Iterator[tuple[str, Any]]:
+def _content_facts(contents: FoundStateDict) -> Iterator[tuple[str, Any]]:
     tensors = [tensor for tensor in contents.state.values() if isinstance(tensor, TensorInfo)]
     yield "state_dict", contents.where or "the file itself"
     if contents.others:
@@ -115,7 +117,7 @@ def _content_facts(contents: Contents) -> Iterator[tuple[str, Any]]:
 
 
 def _architecture_facts(
-    contents: Contents, candidates: tuple[Candidate, ...]
+    contents: FoundStateDict, candidates: tuple[Candidate, ...]
 ) -> Iterator[tuple[str, Any]]:
     if contents.architecture:
         yield "architecture_stated", contents.architecture
@@ -146,7 +148,7 @@ def _first_kernel(state: Mapping[str, Any]) -> tuple[str, int] | None:
     return kernels[0] if kernels else None
 
 
-def _missing(contents: Contents, candidates: tuple[Candidate, ...]) -> Iterator[str]:
+def _missing(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> Iterator[str]:
     if len({candidate.name for candidate in candidates}) > 1 and not contents.architecture:
         names = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
         yield f"--arch {candidates[0].name} (several fit, and may compute other things: {names})"
@@ -161,10 +163,10 @@ def _missing(contents: Contents, candidates: tuple[Candidate, ...]) -> Iterator[
         yield f"--preprocess imagenet-crop-256-224{assumed}"
 
 
-def _problem(outline: Outline) -> str:
+def _problem(info: CheckpointInfo) -> str:
     """Why it is not read as it is, and what to do."""
     try:
-        check_allowed(outline, ())
+        check_allowed(info, ())
     except CheckpointError as error:
         return str(error)
     return ""

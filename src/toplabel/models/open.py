@@ -111,7 +111,7 @@ def _open_checkpoint(path: str, running: Running, stated: Stated) -> Opened:
             return with_live((Classifier.of_bundle(bundle), None), revive)
     require("torch", extra="torch", purpose=f"the checkpoint {path!r}")
     from toplabel.models.build import build
-    from toplabel.models.fit.locating import is_fresh
+    from toplabel.models.fit.class_spec import is_fresh
     from toplabel.models.sources.checkpoint import load as load_checkpoint
 
     own = isinstance(stated.arch, str) and ":" in stated.arch
@@ -125,7 +125,7 @@ def _checkpoint_entry(path: str, stated: Stated) -> str | None:
     """Under what the cache knows a checkpoint: its path, and what was said of it."""
     code = None
     if isinstance(stated.arch, str) and ":" in stated.arch:
-        from toplabel.models.fit.locating import locate_class_file
+        from toplabel.models.fit.class_spec import locate_class_file
 
         code = locate_class_file(stated.arch)
     said = stated.fingerprint(code=None if code is None else os.path.realpath(code))

@@ -16,8 +16,9 @@ from toplabel.analysis.doctor.batchnorm_stats import normalisations
 from toplabel.analysis.doctor.finding import Finding
 from toplabel.errors import ModelError, UsageError
 from toplabel.labels.labels import Labels
-from toplabel.models.checkpoint import find_contents, read_outline
+from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
+from toplabel.models.checkpoint.state_dict_search import find_state_dict
 from toplabel.models.options import Stated
 from toplabel.models.sources import is_path, load_model
 from toplabel.models.sources.module import logits_module
@@ -89,9 +90,9 @@ def open_subject(
 
 
 def _open_checkpoint(path: Path, stated: Stated, size: int | None) -> Subject:
-    outline = read_outline(path)
-    content: Any = read_checkpoint(outline, allow_globals=stated.allow_globals, trust=stated.trust)
-    contents = find_contents(content, metadata=outline.metadata, ema=stated.ema)
+    info = read_checkpoint_info(path)
+    content: Any = read_checkpoint(info, allow_globals=stated.allow_globals, trust=stated.trust)
+    contents = find_state_dict(content, metadata=info.metadata, ema=stated.ema)
     findings = [_weights(non_finite_names(contents.state), path)]
     told: list[str] = []
     network = find_network(content, contents, stated, path=path, teller=Teller(told.append))

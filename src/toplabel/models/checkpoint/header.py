@@ -1,35 +1,92 @@
-"""Outline: a checkpoint file in, what it is out, without running any of it and without torch."""
+"""A checkpoint file in, what it is out: by its content, running none of it and without torch."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+import stat
+import tarfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from toplabel._internal.zip_directory import Extent
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint import legacy, pickles, safetensors
+from toplabel.models.checkpoint import safetensors
 from toplabel.models.checkpoint.archive import check_structure, read_archive
-from toplabel.models.checkpoint.kinds import REFUSALS, Kind, kind_of
-from toplabel.models.checkpoint.literals import ByteSource
-from toplabel.models.checkpoint.oldtar import find_member
-from toplabel.models.checkpoint.storages import Storage
-from toplabel.models.checkpoint.tensors import Opaque
+from toplabel.models.checkpoint.stubs import Pickled, named_globals, naming, read_pickle
+from toplabel.models.checkpoint.tensors import ITEM_SIZES, Storage, UnknownObject
+from toplabel.models.checkpoint.unpickler import Budget, ByteSource, cut_short, number
+
+_EXPECTED = "expected a file written by torch.save or safetensors"
+
+# What is wrong with each kind of file that holds no weights we read, and what to do.
+_REFUSALS = {
+    "torch tar": (
+        "it is in the tar format that torch wrote before 2017, which cannot be read safely;"
+        " load it where it was made and save its weights again: torch.save(model.state_dict(),"
+        " 'weights.pth')"
+    ),
+    "pickle": f"it is a bare pickle; {_EXPECTED}: torch.save(model.state_dict(), 'weights.pth')",
+    "folder": "it is a folder; pass the checkpoint in it",
+    "special file": "it is not a regular file; expected a checkpoint",
+    "empty": "it is empty; copy or download it again",
+    "lfs pointer": "it is a Git LFS pointer, not the file itself; run `git lfs pull` there",
+    "web page": "it is a web page, not the file to be downloaded; open the link in a browser",
+    "toplabel bundle": "it is a toplabel bundle, not a checkpoint; pass it as the model itself",
+    "onnx": "it is an ONNX file, not a checkpoint; pass it as the model itself, named *.onnx",
+    "keras": f"it is a Keras model; {_EXPECTED}",
+    "hdf5": f"it is an HDF5 file, as Keras writes; {_EXPECTED}",
+    "numpy": f"it is a NumPy file; {_EXPECTED}",
+    "gguf": f"it is a GGUF file; {_EXPECTED}",
+    "tflite": f"it is a TensorFlow Lite file; {_EXPECTED}",
+    "tar": f"it is a tar archive; unpack it: {_EXPECTED}",
+    "zip": f"it is a zip archive without torch's data.pkl; unpack it: {_EXPECTED}",
+    "compressed": f"it is a compressed file; unpack it: {_EXPECTED}",
+    "image": (
+        "it is an image, not a checkpoint; the image comes before the model: toplabel IMAGE -m"
+        " CHECKPOINT"
+    ),
+    "json": f"it is a JSON file that lists no weights; {_EXPECTED}",
+    "unknown": f"its file format is unknown; {_EXPECTED}",
+}
+
+_MAGIC = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"version https://git-lfs", "lfs pointer"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"\x93NUMPY", "numpy"),
+    (b"GGUF", "gguf"),
+    *((magic, "compressed") for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")),
+    *((magic, "compressed") for magic in (b"7z\xbc\xaf", b"Rar!")),
+    *((magic, "image") for magic in (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")),
+    *((magic, "image") for magic in (b"II*\0", b"MM\0*")),
+)
+_PAGE = re.compile(rb"\s*(?:<!doctype\s+html|<html|<\?xml|<head|<body)", re.IGNORECASE)
+# ir_version, then the producer, the domain, the graph or the like
+_ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
+_START = 1024
+
+# What follows the pickle protocol's number in every legacy file of torch: a pickled constant.
+_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_LEGACY_PROTOCOL = 1001
+_OLD_TAR_MEMBERS = (b"sys_info", b"pickle", b"tensors", b"storages")
+_MOST_TAR_MEMBERS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class CheckpointInfo:
     """What a checkpoint file is.
 
     Args:
         path: The file; the index where there are shards.
         format: How it is written. `torchscript` and `pt2` are programs, whose content is not read.
         content: Nested dicts, lists, tuples, sets, text, numbers, bytes, None, `TensorInfo` and
-            `Opaque`; as deep and large as it looks.
+            `UnknownObject`; as deep and large as it looks.
         blocked: The globals that `torch.load(weights_only=True)` refuses, in order of appearance.
-        whole_module: The class, where it is a whole pickled network; `content` is an `Opaque` then.
+        whole_module: The class, where it is a whole pickled network; `content` is an
+            `UnknownObject` then.
         size_bytes: Of all its files.
         files: One; or the index and its shards.
         metadata: What a safetensors file says of itself.
@@ -38,14 +95,14 @@ class Outline:
     path: Path
     format: Literal["torch zip", "torch legacy", "safetensors", "torchscript", "pt2"]
     content: Any
-    blocked: tuple[str, ...]
-    whole_module: str | None
+    blocked: tuple[str, ...] = ()
+    whole_module: str | None = None
     size_bytes: int
     files: tuple[Path, ...]
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_outline(path: str | Path) -> Outline:
+def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
     """What the checkpoint at `path` is; nothing of it is run, its tensors are not read.
 
     Raises:
@@ -54,80 +111,157 @@ def read_outline(path: str | Path) -> Outline:
     """
     path = Path(path)
     try:
-        kind = kind_of(path)
+        kind = _kind_of(path)
         if kind in _READERS:
             return _READERS[kind](path)
-        raise CheckpointError(REFUSALS[kind] + _named_in(path, kind))
+        raise CheckpointError(_REFUSALS[kind] + _named_in(path, kind))
     except CheckpointError as error:
         raise CheckpointError(f"cannot read {str(path)!r}: {error}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
-def _read_safetensors(path: Path) -> Outline:
-    return _of_header(path, safetensors.read_header(path))
+def _kind_of(path: Path) -> str:
+    """What kind of file is at `path`, by its content: one that is read, or a key of the refusals.
+
+    Raises:
+        CheckpointError: There is none, it cannot be read, or it is a zip archive cut short.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return "folder" if stat.S_ISDIR(mode) else "special file"
+        with path.open("rb") as file:
+            return _kind_of_content(file, path.stat().st_size)
+    except FileNotFoundError as error:
+        raise CheckpointError("there is no such file") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(getattr(error, "strerror", None) or str(error)) from error
 
 
-def _read_index(path: Path) -> Outline:
-    return _of_header(path, safetensors.read_index(path))
+def _kind_of_content(file: BinaryIO, size: int) -> str:
+    start = file.read(_START)
+    if not start:
+        return "empty"
+    if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") < 1 << 40:
+        return "safetensors"
+    kind = next((kind for magic, kind in _MAGIC if start.startswith(magic)), None)
+    if kind == "zip":
+        return _kind_of_members(read_archive(file, size).names)
+    kind = kind or _kind_of_start(start)
+    return "pickle" if kind == "unknown" and _is_pickle(file, size) else kind
 
 
-def _of_header(path: Path, header: safetensors.SafetensorsHeader) -> Outline:
-    return Outline(
-        path=path,
-        format="safetensors",
-        content=header.tensors,
-        blocked=(),
-        whole_module=None,
-        size_bytes=header.size_bytes,
-        files=header.files,
-        metadata=header.metadata,
-    )
+def _kind_of_start(start: bytes) -> str:
+    if start[:1] == b"\x80" and start[2:].startswith(_LEGACY_MAGIC):
+        return "torch legacy"
+    if _PAGE.match(start):
+        return "web page"
+    if _tar_header(start):
+        return "torch tar" if start[:100].strip(b"\0") in _OLD_TAR_MEMBERS else "tar"
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "image"
+    if start[4:8] == b"TFL3":
+        return "tflite"
+    if start[:1] == b"\x80" and start[1:2] <= b"\x05":
+        return "pickle"
+    if _ONNX.match(start):
+        return "onnx"
+    if start.lstrip()[:1] in (b"{", b"["):
+        return "safetensors index" if b'"weight_map"' in start or b'"metadata"' in start else "json"
+    return "unknown"
 
 
-def _read_legacy(path: Path) -> Outline:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        return _of_pickle(path, "torch legacy", legacy.read_legacy(file, size), size)
+def _is_pickle(file: BinaryIO, size: int) -> bool:
+    """Whether it is one of protocol 0 or 1, which begin with nothing of their own."""
+    file.seek(0)
+    try:
+        read_pickle(ByteSource(file, end=size))
+    except CheckpointError:
+        return False
+    return True
 
 
-def _read_zip(path: Path) -> Outline:
+def _kind_of_members(names: Collection[str]) -> str:
+    """What kind of zip archive has members of these names."""
+    inner = {name.partition("/")[2] for name in names}
+    if "manifest.json" in names:
+        return "toplabel bundle"
+    if inner & {"archive_format", "serialized_exported_program.json"} or (
+        "serialized_exported_program.json" in names
+    ):
+        return "pt2"
+    if "constants.pkl" in inner:
+        return "torchscript"
+    if "data.pkl" in inner:
+        return "torch zip"
+    if "model.weights.h5" in names:
+        return "keras"
+    return "numpy" if names and all(name.endswith(".npy") for name in names) else "zip"
+
+
+def _read_zip(path: Path) -> CheckpointInfo:
     size = path.stat().st_size
     with path.open("rb") as file:
         extents = check_structure(file, read_archive(file, size))
-        top = _top_folder(extents)
-        pickled = _read_member(file, extents[f"{top}/data.pkl"])
+        # Everything is in one folder, which torch takes from the first name.
+        tops = {name.partition("/")[0] for name in extents}
+        top = min(tops, default="")
+        if len(tops) != 1 or f"{top}/data.pkl" not in extents:
+            raise CheckpointError("its members are not in one folder, as in files of torch.save")
+        extent = extents[f"{top}/data.pkl"]
+        file.seek(extent.start)
+        pickled = read_pickle(ByteSource(file, end=extent.start + extent.size))
     for storage in pickled.storages:
-        _check_storage(storage, extents.get(f"{top}/data/{storage.key}"))
+        stored = extents.get(f"{top}/data/{storage.key}")
+        if stored is None or stored.size != storage.nbytes:
+            found = "it is missing" if stored is None else f"the file has {stored.size}"
+            raise CheckpointError(
+                f"its pickle needs {storage.nbytes} bytes of storage {storage.key[:40]!r}, but"
+                f" {found}; copy or download it again"
+            )
     return _of_pickle(path, "torch zip", pickled, size)
 
 
-def _top_folder(extents: Mapping[str, Extent]) -> str:
-    """The one folder that everything is in, as torch takes it from the first name."""
-    tops = {name.partition("/")[0] for name in extents}
-    if len(tops) != 1 or f"{min(tops)}/data.pkl" not in extents:
-        raise CheckpointError("its members are not in one folder, as torch.save has them")
-    return min(tops)
+def _read_legacy(path: Path) -> CheckpointInfo:
+    """The format of torch before 1.6: its pickle, once all its numbers are there."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if _tar_header(file.read(tarfile.BLOCKSIZE)):  # torch tries that first
+            raise CheckpointError("it is a tar archive and a torch file in one; expected either")
+        file.seek(0)
+        source, budget = ByteSource(file, end=size), Budget()
+        read_pickle(source, budget=budget)  # the magic number
+        if read_pickle(source, budget=budget).content != _LEGACY_PROTOCOL:
+            raise CheckpointError("its version is one that torch never wrote; download it again")
+        machine = read_pickle(source, budget=budget).content
+        if isinstance(machine, dict) and machine.get("little_endian") is False:
+            raise CheckpointError("it was saved on a big-endian machine; save it again on another")
+        pickled = read_pickle(source, budget=budget)
+        keys = read_pickle(source, budget=budget).content
+        _check_storages(source, keys, {storage.key: storage for storage in pickled.storages})
+    return _of_pickle(path, "torch legacy", pickled, size)
 
 
-def _read_member(file: BinaryIO, extent: Extent) -> pickles.Pickled:
-    file.seek(extent.start)
-    return pickles.read_pickle(ByteSource(file, end=extent.start + extent.size))
-
-
-def _check_storage(storage: Storage, extent: Extent | None) -> None:
-    if extent is None or extent.size != storage.nbytes:
-        found = "none" if extent is None else f"{extent.size} bytes"
-        raise CheckpointError(
-            f"its pickle speaks of a storage {storage.key[:40]!r} of {storage.nbytes} bytes, and"
-            f" there is {found}; copy or download it again"
-        )
+def _check_storages(source: ByteSource, keys: Any, storages: dict[str, Storage]) -> None:
+    """Every storage follows once, and is as long as the pickle says."""
+    plain = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not plain or len(keys) != len(storages) or set(keys) != storages.keys():
+        raise CheckpointError("its list of storages does not match its tensors; download it again")
+    read_count = number("<q")
+    for key in keys:
+        storage = storages[key]
+        if read_count(source) != storage.num_elements:
+            raise cut_short()
+        source.skip(storage.num_elements * ITEM_SIZES[storage.dtype])
 
 
 def _of_pickle(
-    path: Path, written: Literal["torch zip", "torch legacy"], pickled: pickles.Pickled, size: int
-) -> Outline:
-    return Outline(
+    path: Path, written: Literal["torch zip", "torch legacy"], pickled: Pickled, size: int
+) -> CheckpointInfo:
+    return CheckpointInfo(
         path=path,
         format=written,
         content=pickled.content,
@@ -135,41 +269,86 @@ def _of_pickle(
         whole_module=pickled.whole_module,
         size_bytes=size,
         files=(path,),
-        metadata={},
     )
 
 
-def _read_program(path: Path) -> Outline:
-    """A TorchScript archive or an exported program: known by its kind alone."""
-    kind = kind_of(path)
-    return Outline(
+def _read_safetensors(path: Path) -> CheckpointInfo:
+    return _of_header(path, safetensors.read_header(path))
+
+
+def _read_index(path: Path) -> CheckpointInfo:
+    return _of_header(path, safetensors.read_index(path))
+
+
+def _of_header(path: Path, header: safetensors.SafetensorsHeader) -> CheckpointInfo:
+    return CheckpointInfo(
         path=path,
-        format="pt2" if kind == "pt2" else "torchscript",
-        content=Opaque("torch.export.ExportedProgram" if kind == "pt2" else "torch.ScriptModule"),
-        blocked=(),
-        whole_module=None,
+        format="safetensors",
+        content=header.tensors,
+        size_bytes=header.size_bytes,
+        files=header.files,
+        metadata=header.metadata,
+    )
+
+
+def _read_torchscript(path: Path) -> CheckpointInfo:
+    return _of_program(path, "torchscript", "torch.ScriptModule")
+
+
+def _read_pt2(path: Path) -> CheckpointInfo:
+    return _of_program(path, "pt2", "torch.export.ExportedProgram")
+
+
+def _of_program(path: Path, written: Literal["torchscript", "pt2"], kind: str) -> CheckpointInfo:
+    """A program, known by its kind alone."""
+    return CheckpointInfo(
+        path=path,
+        format=written,
+        content=UnknownObject(kind),
         size_bytes=path.stat().st_size,
         files=(path,),
-        metadata={},
     )
 
 
-_READERS: Mapping[Kind, Callable[[Path], Outline]] = {
+_READERS: Mapping[str, Callable[[Path], CheckpointInfo]] = {
     "torch zip": _read_zip,
     "torch legacy": _read_legacy,
     "safetensors": _read_safetensors,
     "safetensors index": _read_index,
-    "torchscript": _read_program,
-    "pt2": _read_program,
+    "torchscript": _read_torchscript,
+    "pt2": _read_pt2,
 }
 
 
-def _named_in(path: Path, kind: Kind) -> str:
+def _named_in(path: Path, kind: str) -> str:
     """What a refused pickle would call, for the message."""
     if kind not in ("pickle", "torch tar"):
         return ""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
-        start, end = (0, size) if kind == "pickle" else find_member(file, "pickle") or (0, 0)
+        start, end = (0, size) if kind == "pickle" else _find_in_tar(file, "pickle")
         file.seek(start)
-        return pickles.naming(pickles.named_globals(ByteSource(file, end=min(end, size))))
+        return naming(named_globals(ByteSource(file, end=min(end, size))))
+
+
+def _find_in_tar(file: BinaryIO, name: str) -> tuple[int, int]:
+    """Where the bytes of a member begin and end; nothing is unpacked; (0, 0): there is none."""
+    at = 0
+    for _ in range(_MOST_TAR_MEMBERS):
+        file.seek(at)
+        member = _tar_header(file.read(tarfile.BLOCKSIZE))
+        if member is None or member.size < 0:
+            break
+        start = at + tarfile.BLOCKSIZE
+        if member.name == name:
+            return start, start + member.size
+        at = start + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return 0, 0
+
+
+def _tar_header(start: bytes) -> tarfile.TarInfo | None:
+    """The member of a tar archive of any kind that begins so, as Python's reader sees it."""
+    try:
+        return tarfile.TarInfo.frombuf(start[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None

@@ -1,4 +1,4 @@
-"""Hints: a checkpoint's content in, its classes' names, settings and architecture out."""
+"""A checkpoint's content in, what it says of its model (labels, settings, preprocessing) out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 from toplabel.errors import LabelsError
 from toplabel.labels.labels import Labels
-from toplabel.models.checkpoint.state_dicts import State
-from toplabel.models.checkpoint.tensors import Opaque
+from toplabel.models.checkpoint.tensors import UnknownObject
 
 Holder = tuple[str, Mapping[str, Any]]  # dotted path of the keys to it, and what it holds
 
@@ -32,6 +31,13 @@ _NAME = re.compile(r"[A-Za-z_][\w./:@-]{1,99}")
 _PLACEHOLDER = re.compile(r"LABEL_\d+")  # what transformers writes where nobody named the classes
 _MAX_DEPTH = 3
 _LONGEST = 1000  # values in a setting that is one, and not data
+
+_OWN = ("preprocess", "preprocessing")
+_TIMM = ("pretrained_cfg", "default_cfg", "data_config", "data_cfg")
+_HF = ("preprocessor_config", "image_processor", "processor", "feature_extractor")
+_HF_CLASS = ("image_processor_type", "feature_extractor_type")
+_SIZES = ("input_size", "img_size", "image_size")
+_FILTERS = frozenset({"bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"})
 
 
 def find_holders(content: object, metadata: Mapping[str, str]) -> list[Holder]:
@@ -59,7 +65,7 @@ def find_holders(content: object, metadata: Mapping[str, str]) -> list[Holder]:
     return holders
 
 
-def find_labels(holders: list[Holder], state: State) -> tuple[Labels | None, str]:
+def find_labels(holders: list[Holder], state: Mapping[str, Any]) -> tuple[Labels | None, str]:
     """The names of the classes, and where they stood.
 
     Where two places name different classes, nobody knows which the outputs mean: then there are
@@ -82,15 +88,15 @@ def find_labels(holders: list[Holder], state: State) -> tuple[Labels | None, str
 
 def find_architecture(holders: list[Holder]) -> str | None:
     """The name that it gives its network; what it was called by outranks its class."""
-    said: dict[tuple[bool, int], str] = {}
+    named: dict[tuple[bool, int], str] = {}
     for where, plain in holders:
         for rank, key in enumerate(_ARCHITECTURE):
             name = plain.get(key)
             if isinstance(name, str) and _NAME.fullmatch(name):
                 # timm writes the class as "arch" where no arguments say the model
                 outer = not (key == "model" and where.split(".")[-1] == "args")
-                said.setdefault((outer, rank), name)
-    return said[min(said)] if said else None
+                named.setdefault((outer, rank), name)
+    return named[min(named)] if named else None
 
 
 def find_settings(holders: list[Holder]) -> dict[str, Any]:
@@ -104,9 +110,21 @@ def find_settings(holders: list[Holder]) -> dict[str, Any]:
     return settings
 
 
+def find_preprocess(holders: list[Holder]) -> dict[str, Any] | None:
+    """What `transforms.translate` takes, where the checkpoint gives all of it; else None.
+
+    Half of it is nothing: a mean without its size and crop would leave the rest to a guess.
+    """
+    for _, plain in holders:
+        found = _own(plain) or _huggingface(plain) or _timm(plain)
+        if found:
+            return found
+    return None
+
+
 def as_mapping(value: object) -> Mapping[str, Any] | None:
     """The value as a mapping, where it is one or an object that only holds names and values."""
-    if isinstance(value, Opaque):
+    if isinstance(value, UnknownObject):
         state = value.state
         if value.kind.startswith("omegaconf.") and isinstance(state, Mapping):
             content = state.get("_content")
@@ -121,7 +139,11 @@ def as_mapping(value: object) -> Mapping[str, Any] | None:
 
 def _node(value: object) -> object:
     """The value in a node of OmegaConf's."""
-    if isinstance(value, Opaque) and isinstance(value.state, Mapping) and "_val" in value.state:
+    if (
+        isinstance(value, UnknownObject)
+        and isinstance(value.state, Mapping)
+        and "_val" in value.state
+    ):
         return value.state["_val"]
     return value
 
@@ -137,7 +159,7 @@ def _named_classes(holders: list[Holder]) -> Iterator[tuple[str, Labels]]:
 
 def _labels(value: object) -> Labels | None:
     """Labels where the value is nothing else than the names of classes."""
-    if isinstance(value, Opaque) and isinstance(value.state, Mapping):  # fastai's vocabulary
+    if isinstance(value, UnknownObject) and isinstance(value.state, Mapping):  # fastai's vocabulary
         value = value.state.get("items", value.state.get("_content"))
     if isinstance(value, Mapping):
         pairs = list(value.items())
@@ -175,9 +197,75 @@ def _is_plain(value: object) -> bool:
 
 def _parsed(text: str) -> object:
     """What a text of safetensors' metadata means: JSON where it is some, else itself."""
-    if text[:1] in ("{", "["):
+    if text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
             return text
     return text
+
+
+def _own(plain: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A `Preprocess` of ours: an object, or its JSON."""
+    for key in _OWN:
+        fields = plain.get(key)
+        fields = _parsed(fields) if isinstance(fields, str) else fields
+        if isinstance(fields, Mapping) and {"input_size", "mean", "std"} <= fields.keys():
+            return dict(fields)
+    return None
+
+
+def _huggingface(plain: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An image processor's configuration; one without its class's name has no meaning."""
+    for config in (plain, *(as_mapping(plain.get(key)) or {} for key in _HF)):
+        if any(isinstance(config.get(key), str) for key in _HF_CLASS):
+            return {str(key): value for key, value in config.items()}
+    return None
+
+
+def _timm(plain: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The data config of timm, in a mapping of its own or among the arguments of its training."""
+    for config in (*(as_mapping(plain.get(key)) or {} for key in _TIMM), plain):
+        found = _complete(config)
+        if found:
+            return found
+    return None
+
+
+def _complete(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Size, mean, std, filter and crop; None where one is not said or is for training only."""
+    mean, std = _numbers(config.get("mean")), _numbers(config.get("std"))
+    size, crop = _size(config, len(mean)), config.get("crop_pct")
+    if not mean or not std or not size or config.get("interpolation") not in _FILTERS:
+        return None
+    if isinstance(crop, bool) or not isinstance(crop, int | float) or crop <= 0:
+        return None
+    return {
+        "input_size": size,
+        "interpolation": config["interpolation"],
+        "mean": mean,
+        "std": std,
+        "crop_pct": crop,
+        "crop_mode": config.get("crop_mode") or "center",
+    }
+
+
+def _size(config: Mapping[str, Any], channels: int) -> list[int]:
+    """(channels, height, width), `channels` where nothing says them; empty: no size is said."""
+    for key in _SIZES:
+        size = config.get(key)
+        if isinstance(size, int) and not isinstance(size, bool):
+            size = (size, size)
+        if isinstance(size, list | tuple) and all(type(side) is int for side in size):
+            if len(size) == 2:
+                return [config.get("in_chans") or channels, *size]
+            if len(size) == 3:
+                return list(size)
+    return []
+
+
+def _numbers(value: object) -> list[float]:
+    """A list of numbers; empty for anything else."""
+    listed = value if isinstance(value, list | tuple) else ()
+    numbers = [v for v in listed if isinstance(v, int | float) and not isinstance(v, bool)]
+    return numbers if len(numbers) == len(listed) else []

@@ -1,4 +1,4 @@
-"""Reading: an outlined checkpoint in, its tensors on the CPU out; runs nothing of the file.
+"""The `CheckpointInfo` of a file in, its tensors on the CPU out; runs nothing of the file.
 
 The one place where a pickle may be read without torch's own guard is here, behind `trust`.
 """
@@ -19,10 +19,9 @@ import torch
 from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, MissingDependency
+from toplabel.models.checkpoint.allowed_globals import check_allowed, runs_code
 from toplabel.models.checkpoint.archive import check_contents, check_structure, read_archive
-from toplabel.models.checkpoint.header import Outline
-from toplabel.models.checkpoint.known import runs_code
-from toplabel.models.checkpoint.refusing import check_allowed
+from toplabel.models.checkpoint.header import CheckpointInfo
 
 _SAFE_PICKLES = (2, 10)
 _LOOSENS, _FORBIDS_TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -30,15 +29,15 @@ _REASON_LENGTH = 200
 
 
 def read_checkpoint(
-    outline: Outline, *, allow_globals: Sequence[str] = (), trust: bool = False
+    info: CheckpointInfo, *, allow_globals: Sequence[str] = (), trust: bool = False
 ) -> Any:
-    """What the checkpoint holds: the nesting of its outline with tensors on the CPU.
+    """What the checkpoint holds: the nesting of its `content` with tensors on the CPU.
 
     Tensors are plain, strided and detached, and lie within their storages; those of zip files are
     read when they are first used.
 
     Args:
-        outline: Of the file, which must not have changed since.
+        info: Of the file, which must not have changed since.
         allow_globals: Names of classes and functions, "module.name", that it may use.
         trust: Whatever the pickle asks for is done, code of any kind; only for files whose maker
             is trusted. The result may then be an nn.Module, or hold one.
@@ -47,21 +46,20 @@ def read_checkpoint(
         CheckpointError: It is refused, damaged, has changed, or holds tensors that are not plain.
         MissingDependency: It is pickled, and torch is older than 2.10.
     """
-    if outline.format == "safetensors":
-        return _without_surprises(outline, lambda: _read_safetensors(outline))
-    demand_safe_pickles(outline.path)
+    if info.format == "safetensors":
+        return _without_surprises(info, lambda: _read_safetensors(info))
+    demand_safe_pickles(info.path)
     if not trust:
-        check_allowed(outline, allow_globals)
+        check_allowed(info, allow_globals)
     elif os.environ.get(_FORBIDS_TRUST):
         raise CheckpointError(
-            f"{_FORBIDS_TRUST} is set, which forbids to trust a pickle: unset it, or leave out"
-            " --trust"
+            f"{_FORBIDS_TRUST} is set, which forbids trusting a pickle: unset it, or drop --trust"
         )
-    _check_unchanged(outline)
-    if outline.format in ("torchscript", "pt2"):
-        return _without_surprises(outline, lambda: _read_program(outline))
+    _check_unchanged(info)
+    if info.format in ("torchscript", "pt2"):
+        return _without_surprises(info, lambda: _read_program(info))
     allowed = [] if trust else [(_import(name), name) for name in allow_globals]
-    return _without_surprises(outline, lambda: _unpickle(outline, allowed, trust=trust))
+    return _without_surprises(info, lambda: _unpickle(info, allowed, trust=trust))
 
 
 def demand_safe_pickles(path: Path) -> None:
@@ -73,8 +71,8 @@ def demand_safe_pickles(path: Path) -> None:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < _SAFE_PICKLES:
         raise MissingDependency(
-            f"{path.name} is a pickled file, and this torch ({torch.__version__}) can be attacked"
-            " through such (CVE-2026-24747); pip install 'torch>=2.10', or use weights in the"
+            f"{path.name} is a pickled file, and torch {torch.__version__} can be attacked through"
+            " such files (CVE-2026-24747); pip install 'torch>=2.10', or use weights in the"
             " safetensors format"
         )
 
@@ -92,15 +90,15 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(wide.sum())) or bool(torch.isfinite(wide).all())
 
 
-def _check_unchanged(outline: Outline) -> None:
-    """Stop where the file is another than was outlined, or its members are damaged."""
-    path = outline.path
+def _check_unchanged(info: CheckpointInfo) -> None:
+    """Stop where the file is another than was looked at, or its members are damaged."""
+    path = info.path
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size != outline.size_bytes:
+            if size != info.size_bytes:
                 raise CheckpointError("it changed while it was being read; try again")
-            if outline.format == "torch zip":
+            if info.format == "torch zip":
                 check_contents(file, check_structure(file, read_archive(file, size)))
     except CheckpointError as error:
         raise CheckpointError(f"cannot read {str(path)!r}: {error}") from error
@@ -154,10 +152,10 @@ def _no_overrides() -> Iterator[None]:
             os.environ[_LOOSENS] = held
 
 
-def _unpickle(outline: Outline, allowed: list[tuple[Any, str]], *, trust: bool) -> Any:
-    path = outline.path
+def _unpickle(info: CheckpointInfo, allowed: list[tuple[Any, str]], *, trust: bool) -> Any:
+    path = info.path
     # A module that is kept would live on the file, which may change; weights are copied.
-    lazily = outline.format == "torch zip" and path.suffix != ".safetensors" and not trust
+    lazily = info.format == "torch zip" and path.suffix != ".safetensors" and not trust
     with path.open("rb") as file, _no_overrides():
         # torch takes a path's suffix for its format, so a misnamed file is given open
         source = str(path) if lazily else file
@@ -175,23 +173,23 @@ def _numpy_dtypes(allowed: list[tuple[Any, str]]) -> list[Any]:
     return [getattr(dtypes, name) for name in dtypes.__all__ if name.endswith("DType")]
 
 
-def _read_program(outline: Outline) -> Any:
+def _read_program(info: CheckpointInfo) -> Any:
     """The network in a TorchScript archive or an exported program, which is trusted."""
-    if outline.format == "torchscript":
-        return torch.jit.load(str(outline.path), map_location="cpu")  # type: ignore[no-untyped-call]
-    with outline.path.open("rb") as file:  # torch wants the suffix .pt2 of a path
+    if info.format == "torchscript":
+        return torch.jit.load(str(info.path), map_location="cpu")  # type: ignore[no-untyped-call]
+    with info.path.open("rb") as file:  # torch wants the suffix .pt2 of a path
         return torch.export.load(file).module()
 
 
-def _read_safetensors(outline: Outline) -> dict[str, torch.Tensor]:
+def _read_safetensors(info: CheckpointInfo) -> dict[str, torch.Tensor]:
     library = require("safetensors.torch", extra="torch", purpose="reading safetensors")
     state: dict[str, torch.Tensor] = {}
-    for file in outline.files[-1:] if len(outline.files) == 1 else outline.files[1:]:
+    for file in info.files[-1:] if len(info.files) == 1 else info.files[1:]:
         state.update(library.load_file(str(file), device="cpu"))
-    return {name: state[name] for name in outline.content}
+    return {name: state[name] for name in info.content}
 
 
-def _without_surprises(outline: Outline, read: Callable[[], Any]) -> Any:
+def _without_surprises(info: CheckpointInfo, read: Callable[[], Any]) -> Any:
     """What `read` gives, with plain tensors; whatever fails on the way is a CheckpointError."""
     try:
         with warnings.catch_warnings():
@@ -201,7 +199,7 @@ def _without_surprises(outline: Outline, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # torch raises whatever its parts raise
         raise CheckpointError(
-            f"cannot read {str(outline.path)!r}: {_reason(error)}; save its weights again where it"
+            f"cannot read {str(info.path)!r}: {_reason(error)}; save its weights again where it"
             " was made, torch.save(model.state_dict(), 'weights.pth')"
         ) from error
 
@@ -209,9 +207,9 @@ def _without_surprises(outline: Outline, read: Callable[[], Any]) -> Any:
 def _reason(error: Exception) -> str:
     text = str(error)
     if "Unsupported operand" in text:
-        return "it was saved with a pickle_protocol other than 2, which torch reads only unguarded"
+        return "it was saved with a pickle_protocol other than 2, which torch cannot load safely"
     if isinstance(error, ImportError | AttributeError):
-        return f"what it was made with cannot be imported here: {text}"[:_REASON_LENGTH]
+        return f"what it needs cannot be imported here: {text}"[:_REASON_LENGTH]
     text = text.partition("WeightsUnpickler error: ")[2] or text
     return f"{type(error).__name__}: {first_line(text)}"[:_REASON_LENGTH]
 
@@ -247,7 +245,9 @@ def _plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
     elif tensor.device.type != "cpu":
         kind = f"on the device {tensor.device}"
     elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        kind = "larger than what is stored of it"
+        kind = "larger than its storage"
     else:
         return tensor.detach()
-    raise CheckpointError(f"it holds a tensor {kind}; expected plain ones, strided, on the CPU")
+    raise CheckpointError(
+        f"it contains a tensor {kind}; expected plain, strided tensors on the CPU"
+    )

@@ -1,4 +1,4 @@
-"""Safetensors: a file, or an index and its shards, in; the names, dtypes and shapes within out."""
+"""A safetensors file, or an index and its shards, in; the names, dtypes and shapes within out."""
 
 from __future__ import annotations
 
@@ -14,18 +14,10 @@ from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.tensors import TensorInfo
 
 _DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
+    **{f"F{bits}": f"float{bits}" for bits in (64, 32, 16)},
     "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
+    **{f"I{bits}": f"int{bits}" for bits in (64, 32, 16, 8)},
+    **{f"U{bits}": f"uint{bits}" for bits in (64, 32, 16, 8)},
     "BOOL": "bool",
     "C64": "complex64",
     "F8_E4M3": "float8_e4m3fn",
@@ -35,7 +27,7 @@ _DTYPES = {
 _HEADER_LIMIT = 8_000_000  # bytes: enough for 50,000 tensors; the library's own is 100 MB
 _PARTS_LIMIT = 500_000  # values in it: each costs some 70 bytes
 _FIELDS = {"dtype", "shape", "data_offsets"}
-_DAMAGED = "its header is damaged; copy or download it again"
+_DAMAGED = "its header is corrupt; copy or download it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +52,12 @@ def read_header(path: Path) -> SafetensorsHeader:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > size - 8:
             raise CheckpointError(
-                f"it is cut short: its {size} bytes end within its header;"
-                " copy or download it again"
+                f"it is truncated: its {size} bytes end within its header; copy or download it"
+                " again"
             )
         if length > _HEADER_LIMIT:
             raise CheckpointError(
-                f"its header has {length} bytes; at most {_HEADER_LIMIT} are read"
+                f"its header has {length} bytes; at most {_HEADER_LIMIT} are accepted"
             )
         header = parse_object(file.read(length))
     metadata = _metadata(header.pop("__metadata__", {}))
@@ -84,7 +76,7 @@ def _parse_entry(name: str, entry: Any) -> tuple[TensorInfo, tuple[int, int]]:
     dtype, shape, extent = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise CheckpointError(
-            f"its tensor {name[:100]!r} is of dtype {str(dtype)[:20]!r}; expected"
+            f"its tensor {name[:100]!r} has dtype {str(dtype)[:20]!r}; expected"
             f" {', '.join(_DTYPES)}"
         )
     if not (_are_counts(shape) and _are_counts(extent)) or len(extent) != 2 or len(shape) > 64:
@@ -107,8 +99,8 @@ def _check_ranges(ranges: list[tuple[int, int]], size: int) -> None:
         end = after
     if end != size:
         raise CheckpointError(
-            f"it has {size} bytes of tensors, and its header speaks of {end}: it is cut short or"
-            " has something behind it; copy or download it again"
+            f"it has {size} bytes of tensors where its header lists {end}: it is truncated or has"
+            " trailing bytes; copy or download it again"
         )
 
 
@@ -129,7 +121,9 @@ def parse_object(text: bytes) -> dict[str, Any]:
         CheckpointError: It is none, or too large.
     """
     if sum(map(text.count, (b",", b"[", b"{"))) > _PARTS_LIMIT:
-        raise CheckpointError(f"its header has too many parts; at most {_PARTS_LIMIT} are read")
+        raise CheckpointError(
+            f"its header has too many entries; at most {_PARTS_LIMIT} are accepted"
+        )
     try:
         parsed = json.loads(text.decode("utf-8"), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
@@ -144,7 +138,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     parsed = dict(pairs)
     if len(parsed) != len(pairs):
-        raise CheckpointError("its header names a tensor twice; save it anew")
+        raise CheckpointError("its header names a tensor twice; save it again")
     return parsed
 
 
@@ -157,19 +151,21 @@ def read_index(path: Path) -> SafetensorsHeader:
     """
     size = path.stat().st_size
     if size > _HEADER_LIMIT:
-        raise CheckpointError(f"it is an index of {size} bytes; at most {_HEADER_LIMIT} are read")
+        raise CheckpointError(
+            f"it is an index of {size} bytes; at most {_HEADER_LIMIT} are accepted"
+        )
     places = parse_object(path.read_bytes()).get("weight_map")
     if not isinstance(places, dict) or not all(_is_shard(place) for place in places.values()):
         raise CheckpointError(
-            "its weight_map is no list of safetensors files beside it; convert the shards to"
-            " safetensors, or name the model's folder"
+            "its weight_map lists other files than safetensors files beside it; convert the shards"
+            " to safetensors, or pass the model's folder"
         )
     shards = {name: _read_shard(path.parent / name) for name in dict.fromkeys(places.values())}
     for name, shard in shards.items():
         listed = {tensor for tensor, place in places.items() if place == name}
         if shard.tensors.keys() != listed:
             odd = sorted(shard.tensors.keys() ^ listed)[0]
-            raise CheckpointError(f"it and its shard {name!r} disagree about tensor {odd[:100]!r}")
+            raise CheckpointError(f"it and its shard {name!r} disagree on tensor {odd[:100]!r}")
     return SafetensorsHeader(
         {tensor: shards[place].tensors[tensor] for tensor, place in places.items()},
         next((shard.metadata for shard in shards.values()), {}),

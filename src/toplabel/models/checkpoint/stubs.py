@@ -1,16 +1,17 @@
-"""Inert objects: what a pickle asks to be made in, plain values and stand-ins out; nothing real."""
+"""A pickle in, what it would create out: plain values, and stubs for objects; nothing real."""
 
 from __future__ import annotations
 
 import _compat_pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from toplabel._internal.text import printable
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.known import (
+from toplabel.models.checkpoint.allowed_globals import (
     ALLOWED,
     CONSTANTS,
     FROM_TYPE,
@@ -18,12 +19,72 @@ from toplabel.models.checkpoint.known import (
     PLAIN_TENSORS,
     UNSUITABLE,
 )
-from toplabel.models.checkpoint.storages import Storage, Storages, tensor_in
-from toplabel.models.checkpoint.tensors import Opaque, TensorInfo
-from toplabel.models.checkpoint.unpickler import Budget
+from toplabel.models.checkpoint.tensors import (
+    Storage,
+    Storages,
+    TensorInfo,
+    UnknownObject,
+    tensor_in,
+)
+from toplabel.models.checkpoint.unpickler import Budget, ByteSource, unpickle
 
 _NAME_LENGTH = 200
+_NAMED = 3
 _RECONSTRUCTORS = ("copyreg._reconstructor", "copyreg.__newobj__")
+_DEEPEST = 100
+_LARGEST = 2_000_000  # values, counted as often as they are reached
+_MOST_COPIED = 400_000  # values of objects' states: 40 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pickled:
+    """What a pickle says.
+
+    Args:
+        content: Plain values, `TensorInfo` and `UnknownObject`, nested.
+        blocked: The globals that torch would refuse, in order of appearance.
+        whole_module: The class, where it is a whole network and not its state dict.
+        storages: Those that its tensors need.
+    """
+
+    content: Any
+    blocked: tuple[str, ...]
+    whole_module: str | None
+    storages: tuple[Storage, ...]
+
+
+def read_pickle(source: ByteSource, *, budget: Budget | None = None) -> Pickled:
+    """What the pickle at `source` says; `source` stands behind it then.
+
+    Raises:
+        CheckpointError: It is damaged, too costly, or holds tensors that are not plain.
+    """
+    budget = budget or Budget()
+    maker = StubMaker(budget)
+    try:
+        made = unpickle(source, maker, budget)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{naming(maker.blocked)}") from error
+    return Pickled(
+        content=_Plain().convert(made)[0],
+        blocked=tuple(maker.blocked),
+        whole_module=made.kind if isinstance(made, Stub) and made.is_module else None,
+        storages=tuple(maker.storages.whole.values()),
+    )
+
+
+def named_globals(source: ByteSource) -> tuple[str, ...]:
+    """The globals that a pickle names before it ends or breaks, for an error to name them."""
+    budget = Budget()
+    maker = StubMaker(budget)
+    with suppress(CheckpointError):
+        unpickle(source, maker, budget)
+    return tuple(maker.blocked)
+
+
+def naming(names: Collection[str]) -> str:
+    """The end of an error about a pickle that names globals no checkpoint needs."""
+    return f"; it names {', '.join(list(names)[:_NAMED])}" if names else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +95,8 @@ class Global:
 
 
 @dataclass(slots=True, eq=False)
-class Thing:
-    """What stands for an object of a class that is not known."""
+class Stub:
+    """Stands for an object of an unknown class."""
 
     kind: str
     arguments: tuple[Any, ...] = ()
@@ -43,9 +104,24 @@ class Thing:
     entries: dict[Any, Any] = field(default_factory=dict)
     items: list[Any] = field(default_factory=list)
 
+    @property
+    def is_module(self) -> bool:
+        """Whether it has what only networks have; torch.fx gives it as an argument."""
+        states = (self.state, *self.arguments)
+        return any(isinstance(s, dict) and {"_parameters", "_modules"} <= s.keys() for s in states)
 
-class InertMaker:
-    """Makes what one file's pickles ask for, as far as it is plain; a `Maker`.
+    @property
+    def given(self) -> Any:
+        """What it was given: its attributes and entries, its items or its arguments."""
+        if isinstance(self.state, dict) or (self.state is None and self.entries):
+            return {**(self.state or {}), **self.entries}
+        if self.state is not None:
+            return self.state
+        return self.items or self.arguments or None
+
+
+class StubMaker:
+    """Makes what one file's pickles ask for, as far as it is plain; stubs for the rest.
 
     Args:
         budget: What is made is charged to it.
@@ -59,16 +135,16 @@ class InertMaker:
         self._budget = budget
 
     def find(self, module: str, name: str) -> Global:
-        """A stand-in for the global."""
+        """A stub for the global."""
         module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
         module = _compat_pickle.IMPORT_MAPPING.get(module, module)
-        full = printable(f"{module}.{name}")[:_NAME_LENGTH]
+        full = printable(f"{module}.{name}"[:_NAME_LENGTH])[:_NAME_LENGTH]
         if full not in ALLOWED:
             self.blocked[full] = None
         return Global(full)
 
     def call(self, function: Any, arguments: Any) -> Any:
-        """What the call would give: a plain value, a `TensorInfo`, or a stand-in.
+        """What the call would give: a plain value, a `TensorInfo`, or a stub.
 
         Raises:
             CheckpointError: torch would make it, and we do not want it made.
@@ -76,10 +152,10 @@ class InertMaker:
         if not isinstance(arguments, tuple):
             raise TypeError(arguments)
         self._budget.charge(250)
-        name = function.name if isinstance(function, Global) else _kind_of(function)
+        name = _name_of(function)
         if name in UNSUITABLE:
             kind, remedy = UNSUITABLE[name]
-            raise CheckpointError(f"it holds a {kind} tensor; expected plain ones: {remedy}")
+            raise CheckpointError(f"it contains a {kind} tensor; expected plain ones: {remedy}")
         if name == FROM_TYPE:
             return self._tensor_of_type(*arguments)
         if name in _CALLS:
@@ -87,8 +163,8 @@ class InertMaker:
         if name in ALLOWED:
             raise CheckpointError(f"its pickle calls {name}, which no saved checkpoint does")
         if name in _RECONSTRUCTORS and arguments and isinstance(arguments[0], Global):
-            return Thing(arguments[0].name)
-        return {} if name == "collections.defaultdict" else Thing(name, arguments)
+            return Stub(arguments[0].name)
+        return {} if name == "collections.defaultdict" else Stub(name, arguments)
 
     def _tensor_of_type(self, function: Any, kind: Any, arguments: Any, state: Any) -> Any:
         made = self.call(function, arguments)
@@ -96,7 +172,7 @@ class InertMaker:
             return made
         if kind.name in PLAIN_TENSORS:
             return made
-        return Thing(kind.name)
+        return Stub(kind.name)
 
     def _charged(self, made: Any) -> Any:
         """`made`, which may be a copy of something large."""
@@ -112,7 +188,7 @@ class InertMaker:
         Raises:
             CheckpointError: It is something that has none.
         """
-        if isinstance(made, Thing):
+        if isinstance(made, Stub):
             made.state = _one_state(state)
             if made.state is not state:  # a copy of what many objects may share
                 self._budget.charge(100 * len(made.state))
@@ -120,8 +196,8 @@ class InertMaker:
             # of a Parameter of old: requires_grad, volatile and hooks
             plain = isinstance(state, tuple) and len(state) == 3
             if not plain or any(isinstance(part, Storage | TensorInfo) for part in state):
-                raise CheckpointError("its pickle changes a tensor after it was made")
-        elif not isinstance(made, dict | Opaque):  # an OrderedDict's attributes are left out
+                raise CheckpointError("its pickle changes a tensor after creating it")
+        elif not isinstance(made, dict | UnknownObject):  # an OrderedDict's attributes are left out
             raise CheckpointError(f"its pickle gives a state to a {type(made).__name__}")
         return made
 
@@ -134,15 +210,15 @@ class InertMaker:
         if kind in ("module", b"module"):
             return class_
         if kind not in ("storage", b"storage") or not isinstance(class_, Global):
-            raise CheckpointError("its pickle refers to something that is no storage")
+            raise CheckpointError("its pickle refers to something other than a storage")
         return self.storages.refer(class_.name, rest)
 
     def append(self, made: Any, values: Sequence[Any]) -> None:
-        """Add `values` to a list, a set, or what stands for one."""
+        """Add `values` to a list, a set, or a stub for one."""
         if isinstance(made, set):
             self._budget.charge(100 * len(values))
             made.update(_as_key(value, len(made) + i) for i, value in enumerate(values))
-        elif isinstance(made, Thing):
+        elif isinstance(made, Stub):
             made.items.extend(values)
         elif isinstance(made, list):
             made.extend(values)
@@ -150,16 +226,18 @@ class InertMaker:
             raise TypeError(made)
 
     def assign(self, made: Any, pairs: Sequence[Any]) -> None:
-        """Set keys of a dict, or of what stands for one."""
-        entries = made.entries if isinstance(made, Thing) else made
+        """Set keys of a dict, or of a stub for one."""
+        entries = made.entries if isinstance(made, Stub) else made
         if not isinstance(entries, dict) or len(pairs) % 2:
             raise TypeError(made)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             entries[_as_key(key, len(entries))] = value
 
 
-def _kind_of(value: Any) -> str:
-    return value.kind if isinstance(value, Thing) else type(value).__name__
+def _name_of(function: Any) -> str:
+    if isinstance(function, Global):
+        return function.name
+    return function.kind if isinstance(function, Stub) else type(function).__name__
 
 
 def _one_state(state: Any) -> Any:
@@ -176,8 +254,8 @@ def _as_key(key: Any, number: int) -> Any:
     Only keys whose hash is quick to make and hard to hit are taken: that of deeply nested tuples
     ends the process, and tuples of chosen numbers all collide.
     """
-    if isinstance(key, Global | Thing):
-        return f"<{key.name if isinstance(key, Global) else key.kind} {number}>"
+    if isinstance(key, Global | Stub):
+        return f"<{_name_of(key)} {number}>"
     if isinstance(key, TensorInfo):
         return f"<tensor {number}>"
     small = isinstance(key, tuple) and len(key) <= 8
@@ -208,10 +286,10 @@ def _set(values: Any = ()) -> set[Any]:
 def _bytes(*arguments: Any) -> Any:
     """`bytearray(...)` or `_codecs.encode(text, "latin1")`."""
     text, *encoding = arguments or (b"",)
-    if isinstance(text, Opaque | bytes):
+    if isinstance(text, UnknownObject | bytes):
         return text
     if not isinstance(text, str) or encoding not in (["latin1"], ["latin-1"]):
-        raise CheckpointError("its pickle makes bytes in a way that no saved checkpoint does")
+        raise CheckpointError("its pickle creates bytes in a way that no saved checkpoint does")
     return text.encode("latin-1")
 
 
@@ -251,13 +329,13 @@ def _tensor_v3(
 def _check_no_metadata(metadata: Sequence[Any]) -> None:
     if any(metadata):
         raise CheckpointError(
-            "it holds a lazily conjugated or negated tensor; expected plain ones: save it with"
+            "it contains a lazily conjugated or negated tensor; expected plain ones: save it with"
             " .resolve_conj().resolve_neg()"
         )
 
 
 def _parameter(tensor: Any, *rest: Any) -> Any:
-    if not isinstance(tensor, TensorInfo | Thing):
+    if not isinstance(tensor, TensorInfo | Stub):
         raise TypeError(tensor)
     return tensor
 
@@ -272,13 +350,13 @@ def _from_cpu(tensor: Any, dtype: Any, *rest: Any) -> TensorInfo:
 def _steps(shape: Sequence[int]) -> list[int]:
     """The strides of a contiguous tensor."""
     strides = [1] * len(shape)
-    for place in range(len(shape) - 1, 0, -1):
-        strides[place - 1] = strides[place] * max(shape[place], 1)
+    for at in range(len(shape) - 1, 0, -1):
+        strides[at - 1] = strides[at] * max(shape[at], 1)
     return strides
 
 
 def _from_numpy(array: Any, *rest: Any) -> Any:
-    return Thing("torch._utils._rebuild_device_tensor_from_numpy")
+    return Stub("torch._utils._rebuild_device_tensor_from_numpy")
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -300,3 +378,71 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _from_cpu,
     "torch._utils._rebuild_device_tensor_from_numpy": _from_numpy,
 }
+
+
+class _Plain:
+    """Converts what a pickle left into plain values, `TensorInfo` and `UnknownObject` alone.
+
+    Whoever walks the result comes to an end: it has no cycles, and is as deep and large as it
+    looks; within an `UnknownObject`, what leads back or too deep is cut off. A value that is
+    reached twice is converted once and shared.
+    """
+
+    def __init__(self) -> None:
+        self.done: dict[int, tuple[Any, int]] = {}
+        self.kept: list[Any] = []  # no id in `done` may be given to another object
+        self.path: dict[int, int] = {}  # the containers that we are in, and how deep they are
+        self.deepest_stub = -1
+        self.copied = 0
+
+    def convert(self, value: Any) -> tuple[Any, int]:
+        """The plain value and how many values a walk over it meets.
+
+        Raises:
+            CheckpointError: It contains itself, or is too deep or too large.
+        """
+        if isinstance(value, Global):
+            return (value.name if value.name in CONSTANTS else UnknownObject(value.name)), 1
+        if isinstance(value, Storage):
+            return UnknownObject("torch.storage.TypedStorage"), 1
+        if not isinstance(value, dict | list | tuple | Stub):
+            return value, 1
+        if id(value) in self.done:
+            return self.done[id(value)]
+        if id(value) in self.path or len(self.path) > _DEEPEST:
+            return self._cut(value), 1
+        outer = self.deepest_stub
+        self.path[id(value)] = len(self.path)
+        if isinstance(value, Stub):
+            self.deepest_stub = self.path[id(value)]
+        plain, size = self._convert_parts(value)
+        del self.path[id(value)]
+        self.deepest_stub = outer
+        if size > _LARGEST:
+            raise CheckpointError("its parts refer to one another so often that it never ends")
+        self.kept.append(value)
+        self.done[id(value)] = plain, size
+        return plain, size
+
+    def _convert_parts(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, Stub):
+            if isinstance(value.state, dict):
+                self.copied += len(value.state)  # each object's own, though many may share it
+                if self.copied > _MOST_COPIED:
+                    raise CheckpointError("its objects hold more values than any checkpoint needs")
+            state, size = self.convert(value.given)
+            return UnknownObject(value.kind, state), size + 1
+        if isinstance(value, dict):
+            pairs = [(key, self.convert(part)) for key, part in value.items()]
+            return {key: plain for key, (plain, _) in pairs}, 1 + sum(n for _, (_, n) in pairs)
+        parts = [self.convert(part) for part in value]
+        plain = [part for part, _ in parts]
+        return (tuple(plain) if isinstance(value, tuple) else plain), 1 + sum(n for _, n in parts)
+
+    def _cut(self, value: Any) -> UnknownObject:
+        if self.deepest_stub < self.path.get(id(value), 0):
+            raise CheckpointError(
+                f"it contains itself, or is nested more than {_DEEPEST} deep;"
+                " expected a dict of tensors and plain values"
+            )
+        return UnknownObject(_name_of(value))

@@ -1,35 +1,53 @@
-"""What a file says of its tensors and of objects we do not know, as plain values."""
+"""What a file says of its tensors and unknown objects, as plain values; tensors must fit their
+storages.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toplabel.errors import CheckpointError
+
 #: Bytes of one element, by torch's name of the dtype: all that a plain tensor can have.
 ITEM_SIZES = {
-    "float64": 8,
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "int64": 8,
-    "int32": 4,
-    "int16": 2,
-    "int8": 1,
-    "uint64": 8,
-    "uint32": 4,
-    "uint16": 2,
-    "uint8": 1,
-    "bool": 1,
-    "complex128": 16,
-    "complex64": 8,
-    "complex32": 4,
-    "float8_e4m3fn": 1,
-    "float8_e5m2": 1,
-    "float8_e4m3fnuz": 1,
-    "float8_e5m2fnuz": 1,
-    "float8_e8m0fnu": 1,
+    **dict.fromkeys(("complex128",), 16),
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    **dict.fromkeys(("float32", "int32", "uint32", "complex32"), 4),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("int8", "uint8", "bool", "float8_e4m3fn", "float8_e5m2"), 1),
+    **dict.fromkeys(("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"), 1),
 }
+
+_STORAGE_DTYPES = {
+    "BFloat16": "bfloat16",
+    "Bool": "bool",
+    "Byte": "uint8",
+    "Char": "int8",
+    "ComplexDouble": "complex128",
+    "ComplexFloat": "complex64",
+    "Double": "float64",
+    "Float": "float32",
+    "Half": "float16",
+    "Int": "int32",
+    "Long": "int64",
+    "Short": "int16",
+}
+
+#: The dtype of each storage class.
+STORAGES = {
+    "torch.storage.UntypedStorage": "uint8",
+    **{f"torch.{name}Storage": dtype for name, dtype in _STORAGE_DTYPES.items()},
+    **{f"torch.cuda.{name}Storage": dtype for name, dtype in _STORAGE_DTYPES.items()},
+}
+
+QUANTIZED = ("QInt32", "QInt8", "QUInt2x4", "QUInt4x2", "QUInt8")
+QUANTIZED_STORAGES = frozenset(f"torch.{name}Storage" for name in QUANTIZED)
+
+_MOST_DIMENSIONS = 64
+_ODD_REFERENCE = "its pickle refers to a storage in a way that torch never writes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +74,8 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Opaque:
-    """An object of a class we do not know: named, never made.
+class UnknownObject:
+    """An object of an unknown class: named, never created.
 
     Args:
         kind: Its class, or the function that would make it: `argparse.Namespace`.
@@ -66,3 +84,107 @@ class Opaque:
 
     kind: str
     state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Numbers beside the pickle: where, of which dtype, and how many, as the pickle says."""
+
+    key: str
+    dtype: str
+    num_elements: int
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return self.num_elements * ITEM_SIZES[self.dtype]
+
+
+class Storages:
+    """The storages that one pickle refers to; all references to one must agree.
+
+    Args:
+        whole: Each storage by its key, in order of appearance.
+    """
+
+    def __init__(self) -> None:
+        self.whole: dict[str, Storage] = {}
+        self._views: dict[str, tuple[str, int, int]] = {}
+
+    def refer(self, class_name: str, reference: Sequence[Any]) -> Storage:
+        """The storage, or the part of one, that a reference means.
+
+        Args:
+            class_name: Of the storage.
+            reference: Key, device and number of elements; in legacy files a view's key, offset and
+                number of elements, or None, as well.
+
+        Raises:
+            CheckpointError: It is none, or contradicts an earlier one.
+        """
+        if class_name in QUANTIZED_STORAGES:
+            raise CheckpointError(
+                "it contains a quantized tensor; expected plain ones: save the float model's"
+                " weights"
+            )
+        key, device, count, *view = reference
+        known = class_name in STORAGES and isinstance(key, str) and isinstance(device, str | bytes)
+        if not known or not _is_count(count) or len(view) > 1:
+            raise CheckpointError(_ODD_REFERENCE)
+        storage = Storage(key, STORAGES[class_name], count)
+        if self.whole.setdefault(key, storage) != storage:
+            raise CheckpointError(f"its pickle contradicts itself about storage {key[:40]!r}")
+        return storage if not view or view[0] is None else self._part(storage, view[0])
+
+    def _part(self, storage: Storage, view: Any) -> Storage:
+        key, offset, count = view
+        if not (isinstance(key, str) and _is_count(offset) and _is_count(count)):
+            raise CheckpointError(_ODD_REFERENCE)
+        place = (storage.key, offset, count)
+        if self._views.setdefault(key, place) != place or offset + count > storage.num_elements:
+            raise CheckpointError("its pickle uses part of a storage beyond its end")
+        return Storage(storage.key, storage.dtype, count)
+
+
+def tensor_in(
+    storage: Any, offset: Any, shape: Any, strides: Any, *, dtype: str | None = None
+) -> TensorInfo:
+    """The tensor that reads `storage` from `offset` on with these strides, all in elements.
+
+    Args:
+        storage: A `Storage`; whatever else a pickle may put there is refused.
+        offset: Not negative.
+        shape: One number for each dimension.
+        strides: As many, none negative.
+        dtype: Where it is not the storage's own.
+
+    Raises:
+        CheckpointError: It makes no sense, reaches beyond the storage, or claims more elements
+            than that has, as a stride of 0 would.
+    """
+    plain = isinstance(shape, tuple | list) and isinstance(strides, tuple | list)
+    if (
+        not isinstance(storage, Storage)
+        or not plain
+        or not len(shape) == len(strides) <= _MOST_DIMENSIONS
+        or not all(map(_is_count, (offset, *shape, *strides)))
+    ):
+        raise CheckpointError("its pickle creates a tensor in a way that torch never writes")
+    info = TensorInfo(dtype or storage.dtype, tuple(shape))
+    if info.dtype not in ITEM_SIZES:
+        raise CheckpointError(
+            f"it contains a tensor of {info.dtype[:40]!r}; expected plain numbers"
+        )
+    steps = ((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    last = offset + sum(steps) + 1 if info.num_elements else 0
+    if max(last, info.num_elements) * ITEM_SIZES[info.dtype] > storage.nbytes:
+        text = "x".join(map(str, shape[:6])) + ("x..." if len(shape) > 6 else "")
+        raise CheckpointError(
+            f"its tensor of shape {text} claims more than the {storage.num_elements} numbers stored"
+            " for it; save it with .contiguous()"
+        )
+    return info
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63

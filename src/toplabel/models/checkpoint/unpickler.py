@@ -1,7 +1,7 @@
-"""Opcodes: the bytes of a pickle in, calls of a `Maker` out; makes nothing but plain values itself.
+"""The bytes of a pickle in, calls of a `StubMaker` out; only plain values are made here.
 
-An own reader, because Python's can be made to allocate gigabytes by a few bytes, and torch's makes
-real tensors. Every operation and every byte that it keeps is charged to a budget.
+A reader of our own, because Python's can be made to allocate gigabytes by a few bytes, and torch's
+makes real tensors. Every operation and every byte that is kept is charged to a budget.
 """
 
 from __future__ import annotations
@@ -9,25 +9,72 @@ from __future__ import annotations
 import pickle
 import struct
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.literals import LITERALS, ByteSource, number
+from toplabel.models.checkpoint.tensors import UnknownObject
+
+if TYPE_CHECKING:
+    from toplabel.models.checkpoint.stubs import StubMaker
 
 _BUDGET = 40_000_000  # bytes, about: enough for 12,000 tensors
 _STEP = 40  # what every operation costs: at most a million
+_NAME_LIMIT = 1000  # bytes of a name, or of a number in digits
+_TEXT_LIMIT = 1_000_000  # bytes of a text that is kept: longer ones are arrays in disguise
+_INTEGER_LIMIT = 32  # bytes
 _DAMAGE = (
-    IndexError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-    struct.error,
+    *(IndexError, KeyError, ValueError, TypeError, AttributeError),
+    *(OverflowError, MemoryError, RecursionError, struct.error),
 )
+
+
+class ByteSource:
+    """Reads a stretch of a file, from where it stands to `end`, never more than is there."""
+
+    __slots__ = ("_end", "_file", "position")
+
+    def __init__(self, file: BinaryIO, *, end: int) -> None:
+        self._file, self._end = file, end
+        self.position = file.tell()
+
+    def read(self, count: int) -> bytes:
+        """Exactly that many bytes.
+
+        Raises:
+            CheckpointError: There are fewer.
+        """
+        self._advance(count)
+        block = self._file.read(count)
+        if len(block) != count:
+            raise cut_short()
+        return block
+
+    def skip(self, count: int) -> None:
+        """Go on by that many bytes.
+
+        Raises:
+            CheckpointError: There are fewer.
+        """
+        self._advance(count)
+        self._file.seek(self.position)
+
+    def line(self) -> bytes:
+        """The bytes up to a line's end, without it.
+
+        Raises:
+            CheckpointError: There is none, or the line is too long for a name or a number.
+        """
+        line = self._file.readline(min(_NAME_LIMIT, self._end - self.position))
+        if not line.endswith(b"\n"):
+            raise cut_short()
+        self.position += len(line)
+        return line[:-1]
+
+    def _advance(self, count: int) -> None:
+        if not 0 <= count <= self._end - self.position:
+            raise cut_short()
+        self.position += count
 
 
 class Budget:
@@ -47,54 +94,36 @@ class Budget:
         self.left -= size
         if self.left < 0:
             raise CheckpointError(
-                "its pickle makes more objects than any checkpoint needs; expected tensors and a"
+                "its pickle creates more objects than any checkpoint needs; expected tensors and a"
                 " few plain values: load it where it was made and save its state dict"
             )
 
 
-class Maker(Protocol):
-    """What a pickle's operations on objects mean."""
-
-    def find(self, module: str, name: str) -> Any:
-        """What stands for a global."""
-
-    def call(self, function: Any, arguments: Any) -> Any:
-        """What stands for the result of a call."""
-
-    def build(self, made: Any, state: Any) -> Any:
-        """What stands for `made` after it got its state."""
-
-    def refer(self, reference: Any) -> Any:
-        """What stands for something outside the pickle: a storage."""
-
-    def append(self, made: Any, values: Sequence[Any]) -> None:
-        """Add to a list or set."""
-
-    def assign(self, made: Any, pairs: Sequence[Any]) -> None:
-        """Set keys 0, 2, 4... of `pairs` to the values beside them."""
+def cut_short() -> CheckpointError:
+    """The error for a file that ends, or makes no sense, in the middle."""
+    return CheckpointError("it is truncated or corrupt; copy or download it again")
 
 
-def run_pickle(source: ByteSource, maker: Maker, budget: Budget) -> Any:
+def unpickle(source: ByteSource, maker: StubMaker, budget: Budget) -> Any:
     """The value that one pickle leaves; `source` stands behind it then.
 
     Raises:
         CheckpointError: It is damaged, cut short, or costs more than the budget.
     """
-    machine = _Machine(source, maker, budget)
     try:
-        return machine.run()
+        return _Machine(source, maker, budget).run()
     except CheckpointError:
         raise
     except _DAMAGE as error:
         raise CheckpointError(
-            f"its pickle is damaged ({type(error).__name__}); copy or download it again"
+            f"its pickle is corrupt ({type(error).__name__}); copy or download it again"
         ) from error
 
 
 class _Machine:
     """The stack, marks and memo of one pickle."""
 
-    def __init__(self, source: ByteSource, maker: Maker, budget: Budget) -> None:
+    def __init__(self, source: ByteSource, maker: StubMaker, budget: Budget) -> None:
         self.source, self.maker, self.budget = source, maker, budget
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
@@ -104,8 +133,8 @@ class _Machine:
         read, budget = self.source.read, self.budget
         while (code := read(1)) != pickle.STOP:
             budget.charge(_STEP)
-            if code in LITERALS:
-                value = LITERALS[code](self.source)
+            if code in _LITERALS:
+                value = _LITERALS[code](self.source)
                 if isinstance(value, str | bytes):
                     budget.charge(sys.getsizeof(value))
                 self.stack.append(value)
@@ -113,14 +142,32 @@ class _Machine:
                 _OPERATIONS[code](self)
             else:
                 raise CheckpointError(
-                    f"its pickle holds operation {code!r}, which no checkpoint needs"
+                    f"its pickle has the opcode {code!r}, which no checkpoint needs"
                 )
         return self.stack.pop()
+
+    def mark(self) -> None:
+        self.marked.append(self.stack)
+        self.stack = []
+        self.budget.charge(64)
 
     def pop_marked(self) -> list[Any]:
         values = self.stack
         self.stack = self.marked.pop()
         return values
+
+    def pop(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.pop_marked()
+
+    def put(self, index: int) -> None:
+        self.budget.charge(60)
+        self.memo[index] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
 
     def make_empty(self, kind: type) -> None:
         self.budget.charge(216 if kind is set else 64)
@@ -132,16 +179,49 @@ class _Machine:
         self.stack[-count:] = [tuple(self.stack[-count:])]
         self.budget.charge(40)
 
-    def put(self, place: int) -> None:
-        self.budget.charge(60)
-        self.memo[place] = self.stack[-1]
+    def make_marked(self, kind: type) -> None:
+        values = self.pop_marked()  # which changes the stack
+        self.stack.append(kind(values))
 
-    def get(self, place: int) -> None:
-        self.stack.append(self.memo[place])
+    def make_dict(self) -> None:
+        pairs = self.pop_marked()
+        self.make_empty(dict)
+        self.maker.assign(self.stack[-1], pairs)
+
+    def make_frozenset(self) -> None:
+        values = self.pop_marked()
+        self.make_empty(set)
+        self.maker.append(self.stack[-1], values)
+
+    def append(self) -> None:
+        value = self.stack.pop()
+        self.maker.append(self.stack[-1], [value])
+
+    def append_marked(self) -> None:
+        values = self.pop_marked()
+        self.maker.append(self.stack[-1], values)
+
+    def assign(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.budget.charge(64)
+        self.maker.assign(self.stack[-1], [key, value])
+
+    def assign_marked(self) -> None:
+        pairs = self.pop_marked()
+        self.budget.charge(32 * len(pairs))
+        self.maker.assign(self.stack[-1], pairs)
+
+    def build(self) -> None:
+        state = self.stack.pop()
+        self.stack.append(self.maker.build(self.stack.pop(), state))
 
     def call(self) -> None:
         arguments = self.stack.pop()
         self.stack.append(self.maker.call(self.stack.pop(), arguments))
+
+    def call_with_keywords(self) -> None:
+        self.stack.pop()  # a stub does not need them
+        self.call()
 
     def find(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
@@ -149,110 +229,113 @@ class _Machine:
         self.budget.charge(200 + len(module) + len(name))
         self.stack.append(self.maker.find(module, name))
 
+    def find_by_lines(self) -> None:
+        module, name = self.source.line(), self.source.line()
+        self.find(module.decode(), name.decode())
 
-def _mark(machine: _Machine) -> None:
-    machine.marked.append(machine.stack)
-    machine.stack = []
-    machine.budget.charge(64)
+    def find_on_stack(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.find(module, name)
 
+    def instantiate_by_lines(self) -> None:
+        self.find_by_lines()
+        function, arguments = self.stack.pop(), self.pop_marked()
+        self.stack.append(self.maker.call(function, tuple(arguments)))
 
-def _pop(machine: _Machine) -> None:
-    if machine.stack:
-        machine.stack.pop()
-    else:
-        machine.pop_marked()
+    def instantiate(self) -> None:
+        function, *arguments = self.pop_marked()
+        self.stack.append(self.maker.call(function, tuple(arguments)))
 
+    def refer(self) -> None:
+        self.stack.append(self.maker.refer(self.stack.pop()))
 
-def _tuple(machine: _Machine) -> None:
-    values = machine.pop_marked()  # which changes the stack
-    machine.stack.append(tuple(values))
-
-
-def _list(machine: _Machine) -> None:
-    values = machine.pop_marked()
-    machine.stack.append(values)
-
-
-def _dict(machine: _Machine) -> None:
-    pairs = machine.pop_marked()
-    machine.make_empty(dict)
-    machine.maker.assign(machine.stack[-1], pairs)
+    def refer_by_line(self) -> None:
+        self.stack.append(self.maker.refer(self.source.line().decode()))
 
 
-def _frozenset(machine: _Machine) -> None:
-    values = machine.pop_marked()
-    machine.make_empty(set)
-    machine.maker.append(machine.stack[-1], values)
+def number(form: str) -> Callable[[ByteSource], Any]:
+    """A reader of one number in the form of `struct`."""
+    packed = struct.Struct(form)
+    return lambda source: packed.unpack(source.read(packed.size))[0]
 
 
-def _append(machine: _Machine) -> None:
-    value = machine.stack.pop()
-    machine.maker.append(machine.stack[-1], [value])
+def _text(form: str, make: Callable[[bytes], Any], kind: str) -> Callable[[ByteSource], Any]:
+    count_of = number(form)
+
+    def read(source: ByteSource) -> Any:
+        count = count_of(source)
+        if count <= _TEXT_LIMIT:
+            return make(source.read(count))
+        source.skip(count)
+        return UnknownObject(kind)
+
+    return read
 
 
-def _appends(machine: _Machine) -> None:
-    values = machine.pop_marked()
-    machine.maker.append(machine.stack[-1], values)
+def _integer(form: str) -> Callable[[ByteSource], int]:
+    count_of = number(form)
+
+    def read(source: ByteSource) -> int:
+        count = count_of(source)
+        if count > _INTEGER_LIMIT:
+            raise OverflowError(count)
+        return int.from_bytes(source.read(count), "little", signed=True)
+
+    return read
 
 
-def _assign(machine: _Machine) -> None:
-    value, key = machine.stack.pop(), machine.stack.pop()
-    machine.budget.charge(64)
-    machine.maker.assign(machine.stack[-1], [key, value])
+def _integer_line(source: ByteSource) -> int | bool:
+    line = source.line()
+    return line == b"01" if line in (b"00", b"01") else int(line)
 
 
-def _assigns(machine: _Machine) -> None:
-    pairs = machine.pop_marked()
-    machine.budget.charge(32 * len(pairs))
-    machine.maker.assign(machine.stack[-1], pairs)
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
 
 
-def _build(machine: _Machine) -> None:
-    state = machine.stack.pop()
-    machine.stack.append(machine.maker.build(machine.stack.pop(), state))
+def _decode_old(raw: bytes) -> str | bytes:
+    """Text of Python 2, as torch reads it; what is no UTF-8 stays bytes."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
 
 
-def _call_with_keywords(machine: _Machine) -> None:
-    machine.stack.pop()  # what stands for the result does not need them
-    machine.call()
-
-
-def _global(machine: _Machine) -> None:
-    module, name = machine.source.line(), machine.source.line()
-    machine.find(module.decode(), name.decode())
-
-
-def _stack_global(machine: _Machine) -> None:
-    name, module = machine.stack.pop(), machine.stack.pop()
-    machine.find(module, name)
-
-
-def _inst(machine: _Machine) -> None:
-    _global(machine)
-    function, arguments = machine.stack.pop(), machine.pop_marked()
-    machine.stack.append(machine.maker.call(function, tuple(arguments)))
-
-
-def _obj(machine: _Machine) -> None:
-    function, *arguments = machine.pop_marked()
-    machine.stack.append(machine.maker.call(function, tuple(arguments)))
-
-
-def _refer(machine: _Machine) -> None:
-    machine.stack.append(machine.maker.refer(machine.stack.pop()))
-
-
-def _refer_by_line(machine: _Machine) -> None:
-    machine.stack.append(machine.maker.refer(machine.source.line().decode()))
-
+# The operations that put a plain value onto the stack.
+_LITERALS: dict[bytes, Callable[[ByteSource], Any]] = {
+    pickle.NONE: lambda source: None,
+    pickle.NEWTRUE: lambda source: True,
+    pickle.NEWFALSE: lambda source: False,
+    pickle.EMPTY_TUPLE: lambda source: (),
+    pickle.BININT: number("<i"),
+    pickle.BININT1: number("<B"),
+    pickle.BININT2: number("<H"),
+    pickle.BINFLOAT: number(">d"),
+    pickle.INT: _integer_line,
+    pickle.LONG: lambda source: int(source.line().rstrip(b"L")),
+    pickle.LONG1: _integer("<B"),
+    pickle.LONG4: _integer("<i"),
+    pickle.FLOAT: lambda source: float(source.line()),
+    pickle.STRING: lambda source: _decode_old(source.line().strip()[1:-1]),
+    pickle.BINSTRING: _text("<i", _decode_old, "str"),
+    pickle.SHORT_BINSTRING: _text("<B", _decode_old, "str"),
+    pickle.UNICODE: lambda source: str(source.line(), "raw-unicode-escape"),
+    pickle.SHORT_BINUNICODE: _text("<B", _decode, "str"),
+    pickle.BINUNICODE: _text("<I", _decode, "str"),
+    pickle.BINUNICODE8: _text("<Q", _decode, "str"),
+    pickle.SHORT_BINBYTES: _text("<B", bytes, "bytes"),
+    pickle.BINBYTES: _text("<I", bytes, "bytes"),
+    pickle.BINBYTES8: _text("<Q", bytes, "bytes"),
+    pickle.BYTEARRAY8: _text("<Q", bytes, "bytes"),
+}
 
 _byte, _word = number("<B"), number("<I")
 
 _OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.PROTO: lambda m: m.source.skip(1),
     pickle.FRAME: lambda m: m.source.skip(8),
-    pickle.MARK: _mark,
-    pickle.POP: _pop,
+    pickle.MARK: _Machine.mark,
+    pickle.POP: _Machine.pop,
     pickle.POP_MARK: lambda m: m.pop_marked().clear(),
     pickle.DUP: lambda m: m.stack.append(m.stack[-1]),
     pickle.EMPTY_LIST: lambda m: m.make_empty(list),
@@ -261,15 +344,15 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.TUPLE1: lambda m: m.make_tuple(1),
     pickle.TUPLE2: lambda m: m.make_tuple(2),
     pickle.TUPLE3: lambda m: m.make_tuple(3),
-    pickle.TUPLE: _tuple,
-    pickle.LIST: _list,
-    pickle.DICT: _dict,
-    pickle.FROZENSET: _frozenset,
-    pickle.APPEND: _append,
-    pickle.APPENDS: _appends,
-    pickle.ADDITEMS: _appends,
-    pickle.SETITEM: _assign,
-    pickle.SETITEMS: _assigns,
+    pickle.TUPLE: lambda m: m.make_marked(tuple),
+    pickle.LIST: lambda m: m.make_marked(list),
+    pickle.DICT: _Machine.make_dict,
+    pickle.FROZENSET: _Machine.make_frozenset,
+    pickle.APPEND: _Machine.append,
+    pickle.APPENDS: _Machine.append_marked,
+    pickle.ADDITEMS: _Machine.append_marked,
+    pickle.SETITEM: _Machine.assign,
+    pickle.SETITEMS: _Machine.assign_marked,
     pickle.BINPUT: lambda m: m.put(_byte(m.source)),
     pickle.LONG_BINPUT: lambda m: m.put(_word(m.source)),
     pickle.BINGET: lambda m: m.get(_byte(m.source)),
@@ -277,14 +360,14 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.PUT: lambda m: m.put(int(m.source.line())),
     pickle.GET: lambda m: m.get(int(m.source.line())),
     pickle.MEMOIZE: lambda m: m.put(len(m.memo)),
-    pickle.GLOBAL: _global,
-    pickle.STACK_GLOBAL: _stack_global,
-    pickle.REDUCE: lambda m: m.call(),
-    pickle.NEWOBJ: lambda m: m.call(),
-    pickle.NEWOBJ_EX: _call_with_keywords,
-    pickle.BUILD: _build,
-    pickle.INST: _inst,
-    pickle.OBJ: _obj,
-    pickle.BINPERSID: _refer,
-    pickle.PERSID: _refer_by_line,
+    pickle.GLOBAL: _Machine.find_by_lines,
+    pickle.STACK_GLOBAL: _Machine.find_on_stack,
+    pickle.REDUCE: _Machine.call,
+    pickle.NEWOBJ: _Machine.call,
+    pickle.NEWOBJ_EX: _Machine.call_with_keywords,
+    pickle.BUILD: _Machine.build,
+    pickle.INST: _Machine.instantiate_by_lines,
+    pickle.OBJ: _Machine.instantiate,
+    pickle.BINPERSID: _Machine.refer,
+    pickle.PERSID: _Machine.refer_by_line,
 }

@@ -21,8 +21,9 @@ from toplabel.errors import CheckpointError, ModelError, PreprocessError
 from toplabel.labels.files import order_warning
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
-from toplabel.models.checkpoint import Contents, Outline, find_contents, read_outline
+from toplabel.models.checkpoint.header import CheckpointInfo, read_checkpoint_info
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
+from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
 from toplabel.models.options import Stated
 from toplabel.models.sources.module import from_module
 from toplabel.models.sources.networks import Network, Notify, Teller, find_network, zoo_preprocess
@@ -46,10 +47,10 @@ def load(path: Path, *, stated: Stated, notify: Notify) -> Model:
         MissingDependency: torch is too old to read such a file safely.
     """
     declare_missing_operators()  # for code of the user's that imports torchvision
-    outline = read_outline(path)
-    stamps = [FileSignature.of(file) for file in outline.files]
-    content = read_checkpoint(outline, allow_globals=stated.allow_globals, trust=stated.trust)
-    contents = _contents(content, outline, stated)
+    info = read_checkpoint_info(path)
+    stamps = [FileSignature.of(file) for file in info.files]
+    content = read_checkpoint(info, allow_globals=stated.allow_globals, trust=stated.trust)
+    contents = _contents(content, info, stated)
     _check_finite(contents, path)
     teller = Teller(notify)
     network = find_network(content, contents, stated, path=path, teller=teller)
@@ -62,23 +63,23 @@ def load(path: Path, *, stated: Stated, notify: Notify) -> Model:
         name=f"checkpoint/{path.name}",
     )
     labels = _labels(contents, stated, outputs=len(model.labels), path=path, teller=teller)
-    if [FileSignature.of(file) for file in outline.files] != stamps:  # tensors are read when used
+    if [FileSignature.of(file) for file in info.files] != stamps:  # tensors are read when used
         raise CheckpointError(f"{path} changed while it was read; try again")
     return replace(
         model,
         labels=labels,
         weights_files=(*stamps, *network.code),
-        provenance=_provenance(outline, contents, network, teller),
+        provenance=_provenance(info, contents, network, teller),
     )
 
 
-def _contents(content: Any, outline: Outline, stated: Stated) -> Contents:
+def _contents(content: Any, info: CheckpointInfo, stated: Stated) -> FoundStateDict:
     if isinstance(content, nn.Module):
-        return Contents.of_state(content.state_dict())
-    return find_contents(content, metadata=outline.metadata, ema=stated.ema)
+        return FoundStateDict(state=content.state_dict())
+    return find_state_dict(content, metadata=info.metadata, ema=stated.ema)
 
 
-def _check_finite(contents: Contents, path: Path) -> None:
+def _check_finite(contents: FoundStateDict, path: Path) -> None:
     names = non_finite_names(contents.state)
     if names:
         raise ModelError(
@@ -88,7 +89,7 @@ def _check_finite(contents: Contents, path: Path) -> None:
 
 
 def _recipe(
-    contents: Contents, network: Network, stated: Stated, *, path: Path, teller: Teller
+    contents: FoundStateDict, network: Network, stated: Stated, *, path: Path, teller: Teller
 ) -> Preprocess:
     """The recipe that was stated, that stands in the file, or visibly that of the zoo's entry."""
     given = stated.read_preprocess()
@@ -121,7 +122,7 @@ def _input_channels(module: nn.Module) -> int | None:
 
 
 def _labels(
-    contents: Contents, stated: Stated, *, outputs: int, path: Path, teller: Teller
+    contents: FoundStateDict, stated: Stated, *, outputs: int, path: Path, teller: Teller
 ) -> Labels:
     """The labels that were stated or stand in the file, one for each output; else indices."""
     labels = stated.read_labels()
@@ -141,12 +142,12 @@ def _labels(
 
 
 def _provenance(
-    outline: Outline, contents: Contents, network: Network, teller: Teller
+    info: CheckpointInfo, contents: FoundStateDict, network: Network, teller: Teller
 ) -> dict[str, str]:
     known: Mapping[str, str | None] = {
         "source": "checkpoint",
-        "file": outline.path.name,
-        "format": outline.format,
+        "file": info.path.name,
+        "format": info.format,
         "state_dict": contents.where or None,
         "architecture": network.name,
         "loaded": f"{network.share:.1%} of the parameters" if network.share < 1 else None,

@@ -11,10 +11,13 @@ from torch import nn
 
 from toplabel.bundle.cache import FileSignature
 from toplabel.errors import CheckpointError, ModelError, ModelNotFound, UsageError
-from toplabel.models.architectures import Candidate, identify
-from toplabel.models.architectures.choosing import build, choose
-from toplabel.models.checkpoint import Contents
-from toplabel.models.fit import build_module, fit, locate_class_file
+from toplabel.models.architectures.build import build
+from toplabel.models.architectures.choose import choose
+from toplabel.models.architectures.identify import Candidate, identify
+from toplabel.models.checkpoint.state_dict_search import FoundStateDict
+from toplabel.models.fit.build_module import build_module
+from toplabel.models.fit.class_spec import locate_class_file
+from toplabel.models.fit.load_state_dict import load_state_dict
 from toplabel.models.options import Stated
 from toplabel.models.sources import resolve
 from toplabel.models.sources.timm import find_config, read_preprocess
@@ -59,7 +62,7 @@ class Network:
 
 
 def find_network(
-    content: Any, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+    content: Any, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
 ) -> Network:
     """The network that was stated, that the file holds whole, or that its tensors tell."""
     if isinstance(stated.arch, str) and ":" not in stated.arch:
@@ -72,7 +75,7 @@ def find_network(
 
 
 def _own_network(
-    arch: Any, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+    arch: Any, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
 ) -> Network:
     """The user's own class, function or network."""
     file = locate_class_file(arch) if isinstance(arch, str) else None
@@ -89,7 +92,7 @@ def _own_network(
 
 
 def _named_network(
-    arch: str, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+    arch: str, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
 ) -> Network:
     """A zoo's architecture, with as many classes and channels as the tensors tell."""
     name = resolve(arch)
@@ -122,7 +125,9 @@ def _named_network(
     return Network(module=module, name=f"{library}/{bare}", zoo=f"{library}/{bare}", share=share)
 
 
-def _one_function(name: str, contents: Contents, stated: Stated, path: Path) -> Candidate | None:
+def _one_function(
+    name: str, contents: FoundStateDict, stated: Stated, path: Path
+) -> Candidate | None:
     """How the zoo's architecture is built to fit every tensor; None where it does in no way.
 
     Raises:
@@ -141,11 +146,11 @@ def _one_function(name: str, contents: Contents, stated: Stated, path: Path) -> 
     return ways[0] if ways else None
 
 
-def _shapes(contents: Contents) -> dict[str, tuple[int, ...]]:
+def _shapes(contents: FoundStateDict) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
 
 
-def _identified_network(contents: Contents, *, path: Path, teller: Teller) -> Network:
+def _identified_network(contents: FoundStateDict, *, path: Path, teller: Teller) -> Network:
     """The zoos' architecture that fits every tensor; of several, only where they compute alike."""
     candidates = identify(_shapes(contents))
     named = (contents.architecture or "").partition(".")[0]
@@ -182,9 +187,11 @@ def _title(candidate: Candidate) -> str:
 
 
 def _fit(
-    module: nn.Module, contents: Contents, stated: Stated, *, path: Path, teller: Teller
+    module: nn.Module, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
 ) -> float:
-    found = fit(module, contents.state, allow_partial=stated.allow_partial, name=str(path))
+    found = load_state_dict(
+        module, contents.state, allow_partial=stated.allow_partial, name=str(path)
+    )
     for note in found.notes:
         if found.share < 1:
             teller.doubt(note)

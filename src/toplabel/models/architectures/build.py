@@ -1,4 +1,4 @@
-"""Building: a candidate in; the network it names out, with random weights, or with none."""
+"""A candidate in; the network that it names out, with random weights, or with none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from toplabel.errors import ModelNotFound
-from toplabel.models.architectures.identifying import COLOURS, Candidate
+from toplabel.models.architectures.identify import COLOURS, Candidate
 from toplabel.models.architectures.index import load_index
 from toplabel.models.zoo_import import import_timm, import_torchvision
 
@@ -91,7 +91,7 @@ def _without_values() -> Iterator[None]:
 
 
 def _replace_first_convolution(module: nn.Module, in_channels: int) -> None:
-    """What people do to a torchvision model that is to take grey pictures."""
+    """What people do to a torchvision model that is to take grey images."""
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d) and part.in_channels == COLOURS:
             parent, _, own = name.rpartition(".")

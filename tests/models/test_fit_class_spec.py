@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from toplabel.errors import UsageError
-from toplabel.models.fit.locating import locate_class_file, parse_arguments, parse_class
+from toplabel.models.fit.class_spec import locate_class_file, parse_arguments, parse_class
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_argument_twice_is_refused():
 def test_locating_needs_no_torch():
     script = (
         "import sys; sys.modules['torch'] = None\n"
-        "from toplabel.models.fit import locate_class_file, parse_arguments\n"
+        "from toplabel.models.fit.class_spec import locate_class_file, parse_arguments\n"
         f"print(locate_class_file({f'{__file__}:Net'!r}))"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from own_networks import GreyNet
 from toplabel.errors import ModelError, UsageError
-from toplabel.models.fit import build_module
+from toplabel.models.fit.build_module import build_module
 
 NETS = """
 import dataclasses
@@ -100,9 +100,9 @@ def test_what_python_has_in_hand_is_taken(capsys):
     assert isinstance(build_module(partial(GreyNet, 4), {"width": 2}), GreyNet)
     module = GreyNet(4)
     assert build_module(module) is module
-    with pytest.raises(UsageError, match="GreyNet is a network already.*got num_classes"):
+    with pytest.raises(UsageError, match="GreyNet is already a network.*got num_classes"):
         build_module(module, {"num_classes": 4})
-    with pytest.raises(UsageError, match="int is a int; expected a class"):
+    with pytest.raises(UsageError, match="int is a int; expected a network class"):
         build_module(5)  # type: ignore[arg-type]
 
 
@@ -110,41 +110,41 @@ def test_what_python_has_in_hand_is_taken(capsys):
     ("spec", "arguments", "error", "says"),
     [
         ("none.py:MyCNN", {}, UsageError, r"cannot read 'none.py': No such file.*class MyCNN"),
-        ("package:None_", {}, UsageError, r"no 'None_' in package; nor any"),
+        ("package:None_", {}, UsageError, r"no 'None_' in package; it has no network class"),
         (
             "no_such_pkg.nets:MyCNN",
             {},
             UsageError,
-            r"no module 'no_such_pkg\.nets' in .*own_project",
+            r"no module named 'no_such_pkg\.nets' in .*own_project",
         ),
-        ("package.missing:MyCNN", {}, UsageError, r"no module 'package\.missing'"),
+        ("package.missing:MyCNN", {}, UsageError, r"no module named 'package\.missing'"),
         ("nets.py:MyCnn", {}, UsageError, r"no 'MyCnn' in nets\.py; it has MyCNN"),
         ("nets.py:Other", {}, UsageError, r"no 'Other' in nets\.py; it has Base, MyCNN"),
-        ("nets.py:MyCNN", {}, UsageError, r"MyCNN needs num_classes; say --arch-arg num_classes="),
+        ("nets.py:MyCNN", {}, UsageError, r"MyCNN needs num_classes; pass --arch-arg num_classes="),
         (
             "nets.py:MyCNN",
             {"num_clases": 3},
             UsageError,
-            r"takes no argument 'num_clases'; it takes num_classes, width, in_chans",
+            r"has no argument 'num_clases'; it takes num_classes, width, in_chans",
         ),
         (
             "nets.py:make_dict",
             {"x": 1},
             ModelError,
-            r"make_dict\(x=1\) gave a dict; expected a torch",
+            r"make_dict\(x=1\) returned a dict; expected a torch",
         ),
-        ("nets.py:number", {}, UsageError, r"number is a int; expected a class of networks"),
+        ("nets.py:number", {}, UsageError, r"number is a int; expected a network class"),
         (
             "nets.py:broken",
             {},
             ModelError,
-            r"making broken\(\) failed: ValueError: invalid literal.*\(nets\.py, line \d+\)",
+            r"calling broken\(\) failed: ValueError: invalid literal.*\(nets\.py, line \d+\)",
         ),
         (
             "nets.py:MyCNN",
             {"num_classes": "x"},
             ModelError,
-            r"making MyCNN\(num_classes='x'\) failed: .*\(nets\.py, line \d+\)",
+            r"calling MyCNN\(num_classes='x'\) failed: .*\(nets\.py, line \d+\)",
         ),
         ("package/nets.py:Part", {}, ModelError, r"relative import.*package\.module:Class"),
     ],

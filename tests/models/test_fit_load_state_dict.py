@@ -11,8 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from own_networks import Block, GreyNet, ResNet20
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.state_dict_search import find_contents
-from toplabel.models.fit import fit
+from toplabel.models.checkpoint.state_dict_search import find_state_dict
+from toplabel.models.fit.load_state_dict import load_state_dict
 from toplabel.models.zoo_import import import_timm, import_torchvision
 
 
@@ -71,7 +71,9 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 )
 def test_every_family_loads_exactly_under_any_prefix(make, prefix):
     module, saved = make(), trained(make)
-    found = fit(module, {prefix + name: tensor for name, tensor in saved.state_dict().items()})
+    found = load_state_dict(
+        module, {prefix + name: tensor for name, tensor in saved.state_dict().items()}
+    )
     assert same(module, saved)
     assert (found.share, found.prefix, found.notes) == (1.0, prefix, ())
 
@@ -86,28 +88,28 @@ def test_real_wrappers_are_unwrapped():
         nn.DataParallel(wrapped),
     ):
         module = GreyNet(3)
-        fit(module, wrapper.state_dict())
+        load_state_dict(module, wrapper.state_dict())
         assert same(module, saved)
         other = torch.compile(nn.DataParallel(GreyNet(3)), backend="eager")
-        fit(other, wrapper.state_dict())
+        load_state_dict(other, wrapper.state_dict())
         assert torch.equal(other.state_dict()["_orig_mod.module.head.bias"], saved.head.bias)
 
 
 def test_what_a_training_keeps_beside_the_network_is_left_out_and_told():
     saved = trained(LightningLike)
     module = GreyNet(5)
-    found = fit(module, saved.state_dict())
+    found = load_state_dict(module, saved.state_dict())
     assert same(module, saved.model)
     assert found.prefix == "model."
     (note,) = found.notes
-    assert note == "left out, as no layer of the network: class_weights, criterion.weight"
+    assert note == "ignored, as not part of the network: class_weights, criterion.weight"
 
 
 def test_a_layer_beside_the_network_is_not_left_out():
     """The class fits under `backbone.`, but its answers would be those before the head."""
     saved = {f"backbone.{k}": v for k, v in GreyNet(5).state_dict().items()}
     with pytest.raises(CheckpointError, match=r"1 are unexpected.*\n.*\n    head\.weight \(2, 5\)"):
-        fit(GreyNet(5), {**saved, "head.weight": torch.ones(2, 5)})
+        load_state_dict(GreyNet(5), {**saved, "head.weight": torch.ones(2, 5)})
 
 
 def test_counters_that_a_profiler_or_an_average_leaves_are_told():
@@ -115,18 +117,18 @@ def test_counters_that_a_profiler_or_an_average_leaves_are_told():
     averaged = AveragedModel(saved)
     averaged.update_parameters(saved)
     module = GreyNet(3)
-    found = fit(module, averaged.state_dict())
+    found = load_state_dict(module, averaged.state_dict())
     assert same(module, saved)
-    assert found.notes == ("left out, as no layer of the network: n_averaged",)
+    assert found.notes == ("ignored, as not part of the network: n_averaged",)
     counted = {"total_ops": torch.zeros(1).double(), "features.0.total_params": torch.zeros(1)}
-    assert fit(GreyNet(3), {**saved.state_dict(), **counted}).share == 1
+    assert load_state_dict(GreyNet(3), {**saved.state_dict(), **counted}).share == 1
 
 
 def test_files_of_old_without_num_batches_tracked_load():
     saved = trained(lambda: GreyNet(3))
     old = {k: v for k, v in saved.state_dict().items() if "num_batches" not in k}
     module = GreyNet(3)
-    found = fit(module, old)
+    found = load_state_dict(module, old)
     assert same(module, saved)
     assert found.share == 1
     assert "no num_batches_tracked" in found.notes[0]
@@ -135,7 +137,7 @@ def test_files_of_old_without_num_batches_tracked_load():
 def test_half_precision_is_told():
     saved = trained(lambda: GreyNet(3))
     module = GreyNet(3)
-    found = fit(module, copy.deepcopy(saved).half().state_dict())
+    found = load_state_dict(module, copy.deepcopy(saved).half().state_dict())
     assert found.notes == ("weights are float16 in the file and float32 in the network",)
     assert torch.equal(module.head.weight, saved.head.weight.half().float())
 
@@ -146,25 +148,25 @@ def test_integers_are_no_weights():
     with pytest.raises(
         CheckpointError, match=r"head\.weight: the file has int8, the class .* float32"
     ):
-        fit(GreyNet(3), state)
+        load_state_dict(GreyNet(3), state)
 
 
 def test_tied_weights_may_be_there_once_but_not_differ():
     weight = torch.rand(4, 4)
     for state in ({"first.weight": weight}, {"m.second.weight": weight}):
         module = Tied()
-        assert fit(module, state).share == 1
+        assert load_state_dict(module, state).share == 1
         assert torch.equal(module.first.weight, weight)
-    fit(Tied(), {"first.weight": weight, "second.weight": weight.clone()})
+    load_state_dict(Tied(), {"first.weight": weight, "second.weight": weight.clone()})
     with pytest.raises(CheckpointError, match=r"different weights for first\.weight and second"):
-        fit(Tied(), {"first.weight": weight, "second.weight": weight + 1})
+        load_state_dict(Tied(), {"first.weight": weight, "second.weight": weight + 1})
 
 
 def test_a_file_with_the_network_twice_is_not_chosen_from():
     student, teacher = (trained(lambda: GreyNet(3), seed).state_dict() for seed in (1, 2))
     both = {f"{who}.{k}": v for who, of in (("s", student), ("t", teacher)) for k, v in of.items()}
     with pytest.raises(CheckpointError, match=r"GreyNet 2 times.*under 's\.' and 't\.'"):
-        fit(GreyNet(3), both)
+        load_state_dict(GreyNet(3), both)
 
 
 def test_an_average_beside_the_network_is_left_out():
@@ -172,10 +174,10 @@ def test_an_average_beside_the_network_is_left_out():
     both = {f"net.{k}": v for k, v in saved.state_dict().items()}
     both |= {f"net_ema.{k}": v * 2 for k, v in saved.state_dict().items()}
     module = GreyNet(3)
-    assert "net_ema." in fit(module, both).notes[0]
+    assert "net_ema." in load_state_dict(module, both).notes[0]
     assert same(module, saved)
     averaged = GreyNet(3)
-    fit(averaged, find_contents({"state_dict": both}, ema=True).state)
+    load_state_dict(averaged, find_state_dict({"state_dict": both}, ema=True).state)
     assert torch.equal(averaged.head.weight, saved.head.weight * 2)
 
 
@@ -184,21 +186,21 @@ def test_a_class_that_renames_old_names_itself_loads():
     old = nn.utils.weight_norm(nn.Linear(3, 2))
     state = {f"net.{name}": tensor for name, tensor in old.state_dict().items()}
     module = parametrizations.weight_norm(nn.Linear(3, 2))
-    found = fit(module, state)
+    found = load_state_dict(module, state)
     assert torch.equal(module.weight, old.weight)
-    assert found.notes[-1] == "the class itself renamed the file's tensors"
+    assert found.notes[-1] == "the class itself renames the tensors of the file"
     before = copy.deepcopy(module.state_dict())
     with pytest.raises(CheckpointError, match="does not fit ParametrizedLinear"):
-        fit(module, {**state, "net.weight_q": torch.ones(1, 1)})
+        load_state_dict(module, {**state, "net.weight_q": torch.ones(1, 1)})
     with pytest.raises(CheckpointError, match="does not fit ParametrizedLinear"):
-        fit(module, {**state, "head.weight": torch.ones(1, 1)})
+        load_state_dict(module, {**state, "head.weight": torch.ones(1, 1)})
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
 def test_a_lazy_class_takes_the_files_shapes():
     saved = nn.Linear(5, 3)
     module = nn.LazyLinear(3)
-    assert fit(module, {f"x.{k}": v for k, v in saved.state_dict().items()}).share == 1
+    assert load_state_dict(module, {f"x.{k}": v for k, v in saved.state_dict().items()}).share == 1
     assert torch.equal(module.weight, saved.weight)
 
 
@@ -210,17 +212,17 @@ def lines_of(error: pytest.ExceptionInfo) -> list[str]:
 
 def test_another_number_of_classes_is_recognised():
     with pytest.raises(CheckpointError) as error:
-        fit(
+        load_state_dict(
             resnet18(),
             import_torchvision().models.resnet18(num_classes=3).state_dict(),
             name="a.pth",
         )
     assert lines_of(error) == [
-        "a.pth does not fit ResNet: 120 of 122 tensors agree, 0 are missing from the file,"
-        " 0 are unexpected in it, 2 have another shape or kind",
+        "a.pth does not fit ResNet: 120 of 122 tensors match, 0 are missing from the file,"
+        " 0 are unexpected in it, 2 have a different shape or dtype",
         "  in both, but different:",
-        "    fc.weight: the file has (3, 512), the class makes (7, 512)",
-        "    fc.bias: the file has (3,), the class makes (7,)",
+        "    fc.weight: the file has (3, 512), the class creates (7, 512)",
+        "    fc.bias: the file has (3,), the class creates (7,)",
         "  the file has 3 outputs: try --arch-arg num_classes=3",
     ]
 
@@ -230,22 +232,23 @@ def test_another_number_of_channels_and_classes_is_recognised():
     grey = models.create_model("resnet10t", num_classes=4, in_chans=1, pretrained=False)
     colour = models.create_model("resnet10t", num_classes=9, pretrained=False)
     with pytest.raises(CheckpointError) as error:
-        fit(colour, {f"module.{k}": v for k, v in grey.state_dict().items()})
+        load_state_dict(colour, {f"module.{k}": v for k, v in grey.state_dict().items()})
     assert [line for line in lines_of(error) if "--arch-arg" in line] == [
         "  the file has 4 outputs: try --arch-arg num_classes=4",
-        "  the file takes 1 channels: try --arch-arg in_chans=1",
+        "  the file takes 1 input channels: try --arch-arg in_chans=1",
     ]
 
 
 def test_another_architecture_is_recognised():
     with pytest.raises(CheckpointError) as error:
-        fit(vit(), resnet18().state_dict())
+        load_state_dict(vit(), resnet18().state_dict())
     lines = lines_of(error)
-    assert "0 of 32 tensors agree, 32 are missing from the file, 102 are unexpected" in lines[0]
-    assert lines[1] == "  only in VisionTransformer, the first 10 of 32:"
-    assert lines[12] == "  only in the file, the first 10 of 102:"
+    assert "0 of 32 tensors match, 32 are missing from the file, 102 are unexpected" in lines[0]
+    assert lines[1] == "  missing from the file, in VisionTransformer, the first 10 of 32:"
+    assert lines[12] == "  unexpected in the file, the first 10 of 102:"
     assert (
-        lines[-1] == "  no name agrees: this is another architecture, or another class of that name"
+        lines[-1]
+        == "  no name matches: this is another architecture, or another class of that name"
     )
 
 
@@ -258,16 +261,14 @@ def test_another_width_is_told_within_a_screen():
     with pytest.raises(
         CheckpointError, match=r"features\.0\.weight: the file has \(16, 1, 3, 3\)"
     ) as error:
-        fit(module, state)
+        load_state_dict(module, state)
     lines_of(error)
 
 
 def test_a_backbone_without_its_classifier_is_recognised():
     state = {k: v for k, v in resnet18().state_dict().items() if not k.startswith("fc.")}
-    with pytest.raises(
-        CheckpointError, match=r"layers that the file does not, such as a classifier"
-    ):
-        fit(resnet18(), state)
+    with pytest.raises(CheckpointError, match=r"layers that the file lacks, such as a classifier"):
+        load_state_dict(resnet18(), state)
 
 
 def test_partly_is_only_on_demand_and_says_how_much():
@@ -276,7 +277,7 @@ def test_partly_is_only_on_demand_and_says_how_much():
     state["fc.weight"] = torch.ones(3, 512)
     module = resnet18()
     fresh = module.fc.weight.detach().clone()
-    found = fit(module, {f"m.{k}": v for k, v in state.items()}, allow_partial=True)
+    found = load_state_dict(module, {f"m.{k}": v for k, v in state.items()}, allow_partial=True)
     loaded = sum(p.numel() for n, p in module.named_parameters() if n in state and n != "fc.weight")
     assert found.share == loaded / sum(p.numel() for p in module.parameters())
     assert 0.2 < found.share < 0.3
@@ -289,16 +290,18 @@ def test_partly_is_only_on_demand_and_says_how_much():
 
 
 def test_partly_with_layers_to_spare_says_so():
-    found = fit(GreyNet(3), {**GreyNet(3).state_dict(), "x.y": torch.ones(1)}, allow_partial=True)
+    found = load_state_dict(
+        GreyNet(3), {**GreyNet(3).state_dict(), "x.y": torch.ones(1)}, allow_partial=True
+    )
     assert found.share == 1
     assert found.notes == (
-        "all of the class was loaded, but not all of the file; answers may be wrong",
+        "the whole network was loaded, but not the whole file; answers may be wrong",
     )
 
 
 def test_nothing_at_all_is_an_error_even_so():
-    with pytest.raises(CheckpointError, match=r"(?s)nothing of best\.pth could.*no name agrees"):
-        fit(GreyNet(3), resnet18().state_dict(), allow_partial=True, name="best.pth")
+    with pytest.raises(CheckpointError, match=r"(?s)nothing of best\.pth could.*no name matches"):
+        load_state_dict(GreyNet(3), resnet18().state_dict(), allow_partial=True, name="best.pth")
 
 
 @pytest.fixture
@@ -309,10 +312,10 @@ def resnet20(shared_data) -> dict:
 
 @pytest.mark.shared_data
 def test_a_real_checkpoint_loads_with_its_class(resnet20, shared_data):
-    contents = find_contents(resnet20)
+    contents = find_state_dict(resnet20)
     assert contents.where == "state_dict"
     module = ResNet20().eval()
-    found = fit(module, contents.state)
+    found = load_state_dict(module, contents.state)
     assert (found.share, found.prefix) == (1.0, "module.")
     reference = json.loads((shared_data / "reference" / "resnet20_cifar10.json").read_text())
     names = list(reference["index"])[::25]
@@ -346,13 +349,13 @@ def test_a_real_checkpoint_with_a_class_that_lacks_layers_stops(resnet20):
                 block.bn2 = nn.Identity()
 
     with pytest.raises(CheckpointError) as error:
-        fit(Lesser(), find_contents(resnet20).state, name="resnet20-12fca82f.th")
+        load_state_dict(Lesser(), find_state_dict(resnet20).state, name="resnet20-12fca82f.th")
     lines = lines_of(error)
     unexpected = [line for line in lines if line.startswith("    ")]
     assert "0 are missing from the file" in lines[0]
     assert 8 <= len(unexpected) <= 10
     assert "    module.layer2.0.bn2.weight (32,)" in unexpected
-    assert "name the class that it was trained with" in lines[-1]
+    assert "pass the class that it was trained with" in lines[-1]
 
 
 def test_a_network_that_asks_for_its_version_gets_it() -> None:
@@ -361,5 +364,8 @@ def test_a_network_that_asks_for_its_version_gets_it() -> None:
     build = import_torchvision().models.mnasnet0_5
     state = dict(build(num_classes=3).state_dict())
     module = build(num_classes=3)
-    assert fit(module, {f"module.{name}": tensor for name, tensor in state.items()}).share == 1
+    assert (
+        load_state_dict(module, {f"module.{name}": tensor for name, tensor in state.items()}).share
+        == 1
+    )
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())

@@ -1,4 +1,4 @@
-"""Locating: how people name a class and its arguments in, its file and values out; no imports."""
+"""A class and its arguments as people write them in, its file and values out. No imports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parse_class(spec: str) -> ClassName:
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise UsageError(f"got {spec!r} as the architecture's class; expected {_ACCEPTED}")
+        raise UsageError(f"got {spec!r} as the architecture; expected {_ACCEPTED}")
     file, module, attribute = match["file"], match["module"], match["attribute"]
     return ClassName(Path(file) if file else None, module or "", attribute)
 
@@ -105,10 +105,11 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
         name = name.strip().replace("-", "_")
         if not equals or not name.isidentifier():
             raise UsageError(
-                f"got {pair!r} as an argument of the class; expected NAME=VALUE, as num_classes=10"
+                f"got {pair!r} as an argument of the class; expected NAME=VALUE, e.g."
+                " num_classes=10"
             )
         if name in arguments:
-            raise UsageError(f"got the argument {name!r} of the class twice; say it once")
+            raise UsageError(f"got the argument {name!r} of the class twice; pass it once")
         arguments[name] = _value(value.strip())
     return arguments
 

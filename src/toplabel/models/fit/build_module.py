@@ -1,4 +1,4 @@
-"""Classes: a class by its name, or in hand, and its arguments in; the network it makes out.
+"""A class by its name, or in hand, and its arguments in; the network that it creates out.
 
 This is where code of the user's runs, because the user named it.
 """
@@ -21,7 +21,7 @@ from torch import nn
 
 from toplabel._internal.text import first_line
 from toplabel.errors import ModelError, ToplabelError, UsageError
-from toplabel.models.fit.locating import ClassName, find_module, parse_class
+from toplabel.models.fit.class_spec import ClassName, find_module, parse_class
 
 Architecture = str | nn.Module | Callable[..., nn.Module]
 
@@ -43,11 +43,10 @@ def build_module(spec: Architecture, arguments: Mapping[str, Any] | None = None)
     arguments = dict(arguments or {})
     with redirect_stdout(sys.stderr):
         if not isinstance(spec, str):
-            return _made(spec, arguments, name=_called(spec))
-        name = parse_class(spec)
-        with _importable(name):
-            module = _import_file(name) if name.file is not None else _import_module(name)
-            return _made(_attribute(module, name), arguments, name=name.attribute)
+            called = getattr(spec, "__qualname__", None) or type(spec).__name__
+            return _create(spec, arguments, name=called)
+        with _imported(spec) as (found, name):
+            return _create(found, arguments, name=name.attribute)
 
 
 def import_function(spec: str) -> Callable[..., Any]:
@@ -57,22 +56,35 @@ def import_function(spec: str) -> Callable[..., Any]:
         UsageError: There is no such file, module or function.
         ModelError: Its file fails.
     """
-    with redirect_stdout(sys.stderr):
-        name = parse_class(spec)
-        with _importable(name):
-            module = _import_file(name) if name.file is not None else _import_module(name)
-            found = _attribute(module, name)
+    with redirect_stdout(sys.stderr), _imported(spec) as (found, _):
+        pass
     if not callable(found):
-        raise UsageError(f"got {spec!r}, which is no function that can be called")
+        raise UsageError(f"got {spec!r}, a {type(found).__name__}; expected a function")
     return found
+
+
+@contextmanager
+def _imported(spec: str) -> Iterator[tuple[object, ClassName]]:
+    """What a name means; its folder, or the working directory, is on Python's path meanwhile."""
+    name = parse_class(spec)
+    folder = Path.cwd() if name.file is None else name.file.expanduser().resolve().parent
+    if name.file is not None:
+        _forget_strangers(folder)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        module = _import_file(name) if name.file is not None else _import_module(name)
+        yield _attribute(module, name), name
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _import_module(name: ClassName) -> ModuleType:
     found = find_module(name.module)
     if found is None and name.module not in sys.modules:
         raise UsageError(
-            f"there is no module {name.module!r} in {Path.cwd()} or on Python's path; install its"
-            " package, change to its folder, or name its file: path/to/nets.py:Class"
+            f"no module named {name.module!r} in {Path.cwd()} or on Python's path; install its"
+            " package, change to its folder, or pass its file: path/to/nets.py:Class"
         )
     with _explained(f"importing {name.module}"):
         return importlib.import_module(name.module)
@@ -100,20 +112,6 @@ def _import_file(name: ClassName) -> ModuleType:
     with _explained(f"running {name.file}"):
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     return module
-
-
-@contextmanager
-def _importable(name: ClassName) -> Iterator[None]:
-    """The class's folder, or the working directory, first on Python's path meanwhile."""
-    folder = Path.cwd() if name.file is None else name.file.expanduser().resolve().parent
-    if name.file is not None:
-        _forget_strangers(folder)
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
 
 
 def _forget_strangers(folder: Path) -> None:
@@ -146,8 +144,8 @@ def _attribute(module: ModuleType, name: ClassName) -> object:
     functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
     close = get_close_matches(name.attribute, [*networks, *functions], n=3)
     known = close or networks or functions
-    has = f"it has {', '.join(known[:6])}" if known else "nor any network's class"
-    raise UsageError(f"there is no {name.attribute!r} in {name.file or name.module}; {has}")
+    has = f"it has {', '.join(known[:6])}" if known else "it has no network class"
+    raise UsageError(f"no {name.attribute!r} in {name.file or name.module}; {has}")
 
 
 def _is_network_class(value: object, module: ModuleType) -> bool:
@@ -158,25 +156,26 @@ def _is_network_class(value: object, module: ModuleType) -> bool:
     )
 
 
-def _made(target: object, arguments: dict[str, Any], *, name: str) -> nn.Module:
+def _create(target: object, arguments: dict[str, Any], *, name: str) -> nn.Module:
     if isinstance(target, nn.Module):
         if arguments:
             raise UsageError(
-                f"{name} is a network already, so it takes no arguments; got {', '.join(arguments)}"
+                f"{name} is already a network, so it takes no arguments; got {', '.join(arguments)}"
             )
         return target
     if not callable(target):
         raise UsageError(
-            f"{name} is a {type(target).__name__}; expected a class of networks, a function that"
-            " makes one, or a torch.nn.Module"
+            f"{name} is a {type(target).__name__}; expected a network class, a function that"
+            " returns a network, or a torch.nn.Module"
         )
     _check_arguments(target, arguments, name)
-    with _explained(f"making {name}({_written(arguments)})"):
+    call = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    with _explained(f"calling {call}"):
         made = target(**arguments)
     if not isinstance(made, nn.Module):
         raise ModelError(
-            f"{name}({_written(arguments)}) gave a {type(made).__name__}; expected a"
-            " torch.nn.Module: write a function that returns just the network, and name that"
+            f"{call} returned a {type(made).__name__}; expected a torch.nn.Module: write a function"
+            " that returns only the network, and pass that"
         )
     return made
 
@@ -192,11 +191,11 @@ def _check_arguments(target: Callable[..., object], arguments: dict[str, Any], n
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = [key for key in arguments if key not in {p.name for p in by_name}]
     if unknown and not anything:
-        raise UsageError(f"{name} takes no argument {unknown[0]!r}; it takes {takes}")
+        raise UsageError(f"{name} has no argument {unknown[0]!r}; it takes {takes}")
     missing = [p.name for p in by_name if p.default is p.empty and p.name not in arguments]
     if missing:
         ways = " ".join(f"--arch-arg {key}=..." for key in missing)
-        raise UsageError(f"{name} needs {', '.join(missing)}; say {ways}")
+        raise UsageError(f"{name} needs {', '.join(missing)}; pass {ways}")
 
 
 @contextmanager
@@ -223,17 +222,9 @@ def _place(error: BaseException) -> str:
 
 def _advice(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return "; put what is no definition under if __name__ == '__main__':"
+        return "; put everything but definitions under if __name__ == '__main__':"
     if isinstance(error, ModuleNotFoundError):
         return "; install it, or put its folder on PYTHONPATH"
     if isinstance(error, ImportError) and "relative import" in str(error):
-        return "; name it by its package, from the folder above that: package.module:Class"
+        return "; pass it by its package, from the folder above that: package.module:Class"
     return ""
-
-
-def _called(spec: object) -> str:
-    return getattr(spec, "__qualname__", None) or type(spec).__name__
-
-
-def _written(arguments: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())

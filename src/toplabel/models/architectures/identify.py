@@ -1,0 +1,171 @@
+"""The names and shapes of a state dict in; the architectures that they fit out. Needs no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from toplabel.models.architectures.index import (
+    Library,
+    Shapes,
+    load_index,
+    names_key,
+    read_free,
+    shapes_key,
+    sorted_names,
+)
+from toplabel.models.prefixes import (
+    PROFILED,
+    TABLES,
+    WRAPPERS,
+    is_training_vector,
+    strip_wrappers,
+    without_wrappers,
+)
+
+IMAGENET_CLASSES = 1000  # what an architecture has that does not take their number
+COLOURS = 3
+SIZE_ARGUMENT = {"torchvision": "image_size", "timm": "img_size"}
+
+_MOST = 0.6  # of the names stand behind a prefix that is worth a try
+_DEEPEST = 12  # wrappers around one another
+_INNER_WRAPPERS = WRAPPERS - {"module"}  # timm's iformer has layers of that name
+_TABLES = TABLES | {"attn_mask"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An architecture that every tensor of a state dict fits.
+
+    What no tensor shows (a stride, an activation, an epsilon) may still differ: where there are
+    several candidates, `choose` says which of them compute the same.
+    """
+
+    library: Library
+    name: str
+    classes: int
+    in_channels: int
+    prefix: str = ""  # stripped from every name, beside the marks of inner wrappers
+    unused: tuple[str, ...] = ()  # names in the file of what training keeps beside a network
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)  # to build it
+
+
+def identify(shapes: Shapes) -> tuple[Candidate, ...]:
+    """The architectures of torchvision and timm that have exactly these tensors.
+
+    Args:
+        shapes: Name of each tensor -> its shape. Prefixes of wrappers are found and stripped.
+
+    Returns:
+        Candidates, torchvision's first, then by the shortest name; none where a tensor is
+        missing, is too many, or has another shape.
+    """
+    for stripping in _strippings(shapes):
+        found = list(_fitting(stripping, shapes))
+        # A named architecture for this image size is preferred to one built for another.
+        exact = [candidate for candidate, own_size in found if own_size]
+        if found:
+            candidates = exact or [candidate for candidate, _ in found]
+            return tuple(sorted(candidates, key=_order))
+    return ()
+
+
+def matching_state(candidate: Candidate, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a state dict under the names that the candidate's own state dict has."""
+    unused = set(candidate.unused)
+    length = len(candidate.prefix)
+    return {
+        strip_wrappers(name[length:], _INNER_WRAPPERS): v
+        for name, v in state.items()
+        if name not in unused
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Stripping:
+    """One way to read the names of a state dict."""
+
+    prefix: str
+    names: Mapping[str, str]  # name without the prefix -> name in the file
+    unused: tuple[str, ...]
+
+
+def _strippings(shapes: Shapes) -> Iterator[_Stripping]:
+    """The names as they are, then without each prefix that most of them share."""
+    inner: dict[str, str] = {}
+    unused: list[str] = []
+    for name in shapes:
+        if name.rpartition(".")[2] in PROFILED:
+            unused.append(name)
+        else:
+            inner[name] = name
+    prefix = ""
+    for _ in range(_DEEPEST):
+        yield from _readings(prefix, inner, unused)
+        first = _shared_first_part(inner, shapes)
+        if first is None:
+            return
+        prefix += first
+        unused += [full for name, full in inner.items() if not name.startswith(first)]
+        inner = {n.removeprefix(first): full for n, full in inner.items() if n.startswith(first)}
+
+
+def _readings(prefix: str, inner: Mapping[str, str], unused: list[str]) -> Iterator[_Stripping]:
+    if any(all(name.startswith(f"{part}.") for name in inner) for part in _INNER_WRAPPERS):
+        return  # a prefix like any other
+    names = {plain: inner[n] for plain, n in without_wrappers(inner, _INNER_WRAPPERS).items()}
+    yield _Stripping(prefix, names, tuple(unused))
+    tables = {name for name in names if name.rpartition(".")[2] in _TABLES}
+    if tables:
+        kept = {name: full for name, full in names.items() if name not in tables}
+        yield _Stripping(
+            prefix, kept, (*unused, *(names[name] for name in names if name in tables))
+        )
+
+
+def _shared_first_part(names: Mapping[str, str], shapes: Shapes) -> str | None:
+    """The part, with its dot, in front of all names but those of what stands beside a network."""
+    counts = Counter(name.partition(".")[0] for name in names if "." in name)
+    first, count = counts.most_common(1)[0] if counts else ("", 0)
+    if not count or count < _MOST * len(names):
+        return None
+    others = {name: full for name, full in names.items() if not name.startswith(f"{first}.")}
+    beside = all(is_training_vector(name, shapes[full]) for name, full in others.items())
+    return f"{first}." if beside else None
+
+
+def _fitting(stripping: _Stripping, shapes: Shapes) -> Iterator[tuple[Candidate, bool]]:
+    """Candidates, each with whether its image size is the architecture's own."""
+    names = sorted_names(stripping.names)
+    sizes = [tuple(shapes[stripping.names[name]]) for name in names]
+    for group in load_index().find(names_key(names)):
+        values = read_free(sizes, group.free)
+        if values is None or shapes_key(sizes, group.free) != group.shapes_key:
+            continue
+        for member in group.members:
+            arguments = dict(member.arguments)
+            image_size = values.get("image_size", member.image_size)
+            if image_size != member.image_size:
+                arguments[SIZE_ARGUMENT[member.library]] = image_size
+            candidate = Candidate(
+                library=member.library,
+                name=member.name,
+                classes=values.get("classes", IMAGENET_CLASSES),
+                in_channels=values.get("in_channels", COLOURS),
+                prefix=stripping.prefix,
+                unused=stripping.unused,
+                arguments=arguments,
+            )
+            yield candidate, image_size == member.image_size
+
+
+def _order(candidate: Candidate) -> tuple[bool, int, str, int, str]:
+    return (
+        candidate.library != "torchvision",
+        len(candidate.name),
+        candidate.name,
+        len(candidate.arguments),
+        repr(sorted(candidate.arguments.items())),
+    )

@@ -1,0 +1,157 @@
+"""The globals that a pickle may name, and why a checkpoint that names others is not unpickled.
+
+`ALLOWED` is a snapshot of torch 2.13, so that torch need not be imported; a test compares it with
+the installed one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from toplabel.errors import CheckpointError
+from toplabel.models.checkpoint.tensors import ITEM_SIZES, QUANTIZED, QUANTIZED_STORAGES, STORAGES
+
+if TYPE_CHECKING:
+    from toplabel.models.checkpoint.header import CheckpointInfo
+
+_ODD_DTYPES = (
+    *("float4_e2m1fn_x2", "bits16", "bits1x8", "bits2x4", "bits4x2", "bits8"),
+    *(f"{sign}{bits}" for sign in ("int", "uint") for bits in range(1, 8)),
+    *(name.lower() for name in QUANTIZED),
+)
+
+#: Values that stand for themselves: a dtype, a scheme of quantization.
+CONSTANTS = frozenset(
+    f"torch.{name}"
+    for name in (
+        *ITEM_SIZES,
+        *_ODD_DTYPES,
+        *("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine"),
+        *("per_channel_symmetric", "per_channel_affine_float_qparams"),
+    )
+)
+
+_NUMBERS = ("BFloat16", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
+_SPARSE_TENSORS = tuple(
+    f"{module}.{name}Tensor"
+    for module in ("torch.sparse", "torch.cuda.sparse")
+    for name in _NUMBERS
+)
+_DENSE_TENSORS = tuple(
+    f"{module}.{name}Tensor" for module in ("torch", "torch.cuda") for name in (*_NUMBERS, "Bool")
+)
+
+PARAMETER = "torch.nn.parameter.Parameter"
+FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
+
+#: The classes that a tensor may name without being a subclass.
+PLAIN_TENSORS = frozenset({"torch.Tensor", PARAMETER})
+
+#: What torch would rebuild and we do not: what such tensors are called, and the remedy.
+UNSUITABLE = {
+    "torch._utils._rebuild_qtensor": ("quantized", "save the float model's weights"),
+    "torch._utils._rebuild_sparse_tensor": ("sparse", "save it with .to_dense()"),
+    "torch._utils._rebuild_meta_tensor_no_storage": ("meta", "save tensors that have data"),
+    "torch._utils._rebuild_nested_tensor": ("nested", "save its parts as tensors of their own"),
+    "torch._utils._rebuild_wrapper_subclass": ("wrapper", "save the tensor within"),
+    **dict.fromkeys(_SPARSE_TENSORS, ("sparse", "save it with .to_dense()")),
+}
+
+#: Exactly what `torch.load(weights_only=True)` accepts unasked.
+ALLOWED = frozenset(
+    {
+        "_codecs.encode",
+        "builtins.bytearray",
+        "builtins.complex",
+        "builtins.set",
+        "collections.Counter",
+        "collections.OrderedDict",
+        "torch.Size",
+        "torch.device",
+        "torch.serialization._get_layout",
+        "torch.storage.TypedStorage",
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+        "torch._utils._rebuild_device_tensor_from_numpy",
+        "torch._utils._rebuild_parameter",
+        "torch._utils._rebuild_parameter_with_state",
+        "torch._utils._rebuild_tensor",
+        "torch._utils._rebuild_tensor_v2",
+        "torch._utils._rebuild_tensor_v3",
+        FROM_TYPE,
+        *PLAIN_TENSORS,
+        *STORAGES,
+        *QUANTIZED_STORAGES,
+        *CONSTANTS,
+        *_DENSE_TENSORS,
+        *UNSUITABLE,
+    }
+)
+
+#: Modules whose functions run what they are given: nothing makes them harmless.
+_RUNNING_MODULES = frozenset(
+    {"os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "pickle", "_pickle", "shutil"}
+    | {"ctypes", "code", "pty", "pdb", "bdb", "timeit", "socket", "multiprocessing", "webbrowser"}
+    | {"commands"}
+)
+_RUNNING_BUILTINS = frozenset(
+    {"exec", "eval", "compile", "__import__", "open", "getattr", "setattr", "delattr", "input"}
+    | {"breakpoint", "globals", "vars", "apply", "execfile"}
+)
+
+_NAMED = 5
+_LONGEST = 80
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+_RESAVE = "torch.save(model.state_dict(), 'weights.pth')"
+
+
+def runs_code(name: str) -> bool:
+    """Whether a global of this name, "module.name", runs whatever it is given."""
+    module, _, inner = name.partition(".")
+    if module in ("builtins", "__builtin__"):
+        return inner in _RUNNING_BUILTINS
+    return module in _RUNNING_MODULES
+
+
+def check_allowed(info: CheckpointInfo, allow_globals: Collection[str]) -> None:
+    """Stop before anything is unpickled that the user did not allow.
+
+    Args:
+        info: Of the checkpoint.
+        allow_globals: The names that the user takes for safe.
+
+    Raises:
+        CheckpointError: It is a program, or names globals that were not allowed; says in which
+            safe ways it can be loaded, and how to trust it only at the end.
+    """
+    if info.format in ("torchscript", "pt2"):
+        kind = "a TorchScript archive" if info.format == "torchscript" else "an exported program"
+        raise CheckpointError(
+            f"{str(info.path)!r} is {kind}, a program rather than weights; in the environment that"
+            f" made it, save its weights, {_RESAVE}, or export it to ONNX; or, if you trust its"
+            " author, pass --trust to run it as it is"
+        )
+    missing = [name for name in info.blocked if name not in allow_globals]
+    if missing:
+        found = (
+            f"is a whole pickled network of class {info.whole_module} instead of its weights"
+            if info.whole_module is not None
+            else "contains more than weights"
+        )
+        raise CheckpointError(
+            f"{str(info.path)!r} {found}, and reading it would run the code that it names; where it"
+            f" was made, save only its weights: {_RESAVE}; {_how_to_allow(missing)}; or, if you"
+            " trust its author, pass --trust, which lets it run any code"
+        )
+
+
+def _how_to_allow(missing: list[str]) -> str:
+    """The options to copy, unless one of the names is no honest one."""
+    for name in missing:
+        if runs_code(name) or not _NAME.fullmatch(name):
+            names = ", ".join(repr(one[:_LONGEST]) for one in missing[:_NAMED])
+            return f"it names {names}; {name[:_LONGEST]!r} can run anything and cannot be allowed"
+    options = " ".join(f"--allow-global {name}" for name in missing[:_NAMED])
+    more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
+    return f"or allow what you know to be harmless: {options}{more}"
