@@ -190,17 +190,13 @@ def match_classes(names: Iterable[str], labels: Labels, *, model: str = "the mod
     found = {name: _find(name, tables, len(labels)) for name in wanted}
     missing = [name for name, match in found.items() if match is None]
     if missing and not labels.named and len(missing) == len(wanted) == len(labels):
-        return Matching(
-            {name: index for index, name in enumerate(wanted)}, dict.fromkeys(wanted, "order")
-        )
-    if missing:
+        found = {name: (index, "order") for index, name in enumerate(wanted)}
+    elif missing:
         raise LabelsError(_no_match(missing, len(wanted), labels, model))
     matches = {name: match for name, match in found.items() if match is not None}
-    _refuse_duplicates({name: index for name, (index, _) in matches.items()}, labels)
-    return Matching(
-        {name: index for name, (index, _) in matches.items()},
-        {name: how for name, (_, how) in matches.items()},
-    )
+    indices = {name: index for name, (index, _) in matches.items()}
+    _refuse_duplicates(indices, labels)
+    return Matching(indices, {name: how for name, (_, how) in matches.items()})
 
 
 def _tables(labels: Labels) -> dict[How, Mapping[str, list[int]]]:

@@ -21,7 +21,6 @@ RESAMPLES = 1000
 LEVEL = 0.95
 _SEED = 0
 _LEAST = 1e-12
-_Z = 1.959963984540054  # 95 %, two-sided
 _SIGNIFICANT = 0.05
 
 
@@ -95,6 +94,7 @@ class Metrics:
 def compute_metrics(outputs: Outputs, labels: Labels) -> Metrics:
     """All metrics of outputs for images of which at least one could be labelled."""
     top1, of_all, top5, recall, f1, nll, brier, ece = _bootstrap(outputs)
+    confusions = _confusions(outputs.known, outputs.best)
     return Metrics(
         images=len(outputs.truth),
         failed=len(outputs.failures),
@@ -106,8 +106,8 @@ def compute_metrics(outputs: Outputs, labels: Labels) -> Metrics:
         nll=nll,
         brier=brier,
         ece=ece,
-        classes=_class_metrics(outputs, labels),
-        confusions=_confusions(outputs.known, outputs.best),
+        classes=_class_metrics(outputs, labels, confusions),
+        confusions=confusions,
     )
 
 
@@ -201,14 +201,17 @@ class _WeightedMetrics:
         return float((hits / true).mean()), float((2 * hits / (true + predicted)).mean())
 
 
-def _class_metrics(outputs: Outputs, labels: Labels) -> tuple[ClassMetrics, ...]:
+def _class_metrics(
+    outputs: Outputs, labels: Labels, confusions: tuple[tuple[int, int, int], ...]
+) -> tuple[ClassMetrics, ...]:
     from sklearn.metrics import precision_recall_fscore_support
 
-    known, best = outputs.known, outputs.best
     occurring = np.unique(outputs.truth)
     precision, recall, f1, _ = precision_recall_fscore_support(
-        known, best, labels=occurring, zero_division=0.0
+        outputs.known, outputs.best, labels=occurring, zero_division=0.0
     )
+    # the rarest mistakes first: of each class the most frequent one stays
+    mistaken = {true: (labels[best], count) for true, best, count in reversed(confusions)}
     failed = np.bincount(outputs.truth[~outputs.readable], minlength=len(labels))
     total = np.bincount(outputs.truth, minlength=len(labels))
     return tuple(
@@ -220,18 +223,10 @@ def _class_metrics(outputs: Outputs, labels: Labels) -> tuple[ClassMetrics, ...]
             recall=float(recall[place]),
             precision=float(precision[place]),
             f1=float(f1[place]),
-            mistaken=_mistaken(best[known == index], int(index), labels),
+            mistaken=mistaken.get(int(index)),
         )
         for place, index in enumerate(occurring)
     )
-
-
-def _mistaken(best: NDArray[np.int64], index: int, labels: Labels) -> tuple[str, int] | None:
-    others = best[best != index]
-    if not len(others):
-        return None
-    counts = np.bincount(others)
-    return labels[int(counts.argmax())], int(counts.max())
 
 
 def _confusions(
@@ -296,21 +291,20 @@ def paired_test(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> PairedTest:
 
 def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> Estimate:
     """Difference of paired proportions: Newcombe's method 10, without continuity correction."""
-    n = both + only_a + only_b + neither
-    of_a, of_b = (both + only_a) / n, (both + only_b) / n
-    low_a, high_a = _wilson(of_a, n)
-    low_b, high_b = _wilson(of_b, n)
-    product = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    from scipy.stats import binomtest
+
+    a, b, n = both + only_a, both + only_b, both + only_a + only_b + neither
+    low_a, high_a = binomtest(a, n).proportion_ci(LEVEL, method="wilson")
+    low_b, high_b = binomtest(b, n).proportion_ci(LEVEL, method="wilson")
+    product = a * (n - a) * b * (n - b)
     phi = 0.0 if product == 0 else (both * neither - only_a * only_b) / product**0.5
-    difference = of_b - of_a
-    down, up = of_b - low_b, high_a - of_a
-    lower = (down**2 - 2 * phi * down * up + up**2) ** 0.5
-    down, up = high_b - of_b, of_a - low_a
-    upper = (down**2 - 2 * phi * down * up + up**2) ** 0.5
-    return Estimate(difference, difference - lower, difference + upper)
 
+    def width(down: float, up: float) -> float:
+        return float((down**2 - 2 * phi * down * up + up**2) ** 0.5)
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    centre = (share + _Z * _Z / (2 * n)) / (1 + _Z * _Z / n)
-    half = _Z * (share * (1 - share) / n + _Z * _Z / (4 * n * n)) ** 0.5 / (1 + _Z * _Z / n)
-    return centre - half, centre + half
+    difference = (b - a) / n
+    return Estimate(
+        difference,
+        difference - width(b / n - low_b, high_a - a / n),
+        difference + width(high_b - b / n, a / n - low_a),
+    )
