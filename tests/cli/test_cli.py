@@ -110,7 +110,7 @@ def test_json_records_stand_in_order_and_hold_failures(flamingo: Path, photo: Pa
     assert records[0] == records[3]
     assert list(records[0]) == list(records[1])
     assert done.returncode == 1
-    assert done.stderr == b"toplabel: 1 of 4 inputs failed; their records say why\n"
+    assert done.stderr == b"toplabel: 1 of 4 inputs failed; see their records\n"
 
 
 def test_json_gives_five_classes_unless_told(photo: Path):

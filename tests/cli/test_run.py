@@ -37,11 +37,11 @@ def test_dash_o_is_a_run_and_so_is_run(material: tuple[Path, list[str]], tmp_pat
     one = toplabel("photos", "-o", str(tmp_path / "a.csv"), *model, cwd=folder)
     assert one.returncode == 0, one.stderr
     assert one.stdout == ""
-    assert "30 inputs, 30 of them now" in one.stderr
+    assert "30 inputs, 30 of them new" in one.stderr
     assert "labels: red 10, green 10, blue 10" in one.stderr
     other = toplabel("run", "photos", "-o", str(tmp_path / "a.csv"), *model, cwd=folder)
     assert other.returncode == 0
-    assert "30 inputs, all done before: 30 labelled, 0 failed" in other.stderr
+    assert "30 inputs, all already done: 30 labelled, 0 failed" in other.stderr
     assert [row["source"] for row in read_csv(tmp_path / "a.csv")][:1] == ["photos/00000.png"]
 
 
@@ -119,7 +119,7 @@ def test_a_terminal_sees_a_bar(material: tuple[Path, list[str]], tmp_path: Path)
     os.close(ours)
     text = b"".join(seen).decode()
     assert re.search(r"\[#+\.*\] \d+ % [\d,]+ of 3,000 images, [\d.e+]+ a second, .* left", text)
-    assert text.rstrip().endswith("written: a.csv")
+    assert text.rstrip().endswith("saved to a.csv")
 
 
 def test_nothing_but_pictures_is_copied(material: tuple[Path, list[str]], tmp_path: Path) -> None:

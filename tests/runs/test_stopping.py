@@ -72,7 +72,7 @@ def test_a_signal_stops_it_with_its_status_and_the_rest_is_done_later(
         time.sleep(0.05)
     finished = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 1
-    assert "are done; going on" in finished.stderr
+    assert "inputs are already done" in finished.stderr
     assert "2,000 inputs" in finished.stderr
 
 
@@ -168,7 +168,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     assert not (tmp_path / "a.jsonl").exists()
     finished = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 1
-    assert "all done before" in finished.stderr
+    assert "all already done" in finished.stderr
     assert len(read_jsonl(tmp_path / "a.jsonl")) == 2000
 
 

@@ -1,4 +1,4 @@
-"""The command group: the first word in, the command it names out; without one, `predict`."""
+"""The command group: the first word in, the command of that name out; without one, `predict`."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ COMMANDS = {
     "serve": "toplabel.cli.serve:serve",
     "cache": "toplabel.cli.cache:cache",
 }
-"""Each command and the function that is it; its file is imported when it is called."""
+"""Each command and its function; the file is imported when the command is called."""
 
 DEFAULT = "predict"
 
-HELP = """Print what each image is, according to a PyTorch classifier.
+HELP = """Label images with a PyTorch classifier.
 
 \b
 toplabel cat.jpg                  the label of an image
-toplabel photos/ '*.png' --json   folders, patterns; a record a line
+toplabel photos/ '*.png' --json   folders, patterns; one JSON record per line
 toplabel cat.jpg -m resnet50      another model; toplabel models lists them
-cat cat.jpg | toplabel - -q       standard input; the label alone
-toplabel photos/ -o labels.csv    a run: everything once, goes on where it was stopped
+cat cat.jpg | toplabel - -q       standard input; only the label
+toplabel photos/ -o labels.csv    a run: each image once; the same command resumes it
 """
 
-EPILOG = """A file or folder called like a command is named with its folder: ./models
+EPILOG = """To label a file or folder that has the name of a command, write its path: ./models
 
-Exit status: 0 all labelled, 1 some inputs failed, 2 nothing could be done, 130 and 143 stopped.
+Exit status: 0 all inputs labelled, 1 some inputs failed, 2 error, 130 or 143 interrupted.
 """
 
 
@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the default command in front where the first word is no command."""
+        """Put the default command in front if the first word is not a command."""
         first = args[0] if args else ""
         if first not in (*COMMANDS, "-h", "--help", "--version"):
             _check_near_miss(first)
@@ -97,10 +97,10 @@ def toplabel() -> None:
 
 
 def _check_near_miss(word: str) -> None:
-    """Stop where the first word is almost a command and no file.
+    """Stop if the first word is almost a command, and not a file.
 
     Raises:
-        click.UsageError: It says which command may be meant.
+        click.UsageError: The message names the command that may be meant.
     """
     if not word.isalpha() or os.path.lexists(word):
         return

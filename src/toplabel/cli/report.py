@@ -1,4 +1,4 @@
-"""The report: predictions in as they come, records and messages out, and the exit status."""
+"""Predictions in as they come; records, messages and the exit status out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Report:
     """Prints each prediction as it comes.
 
     Args:
-        view: How.
-        quiet: Leave out notes; failures are told all the same.
-        progress: Where to show how far it is.
+        view: The format of the records.
+        quiet: Print no notes; failures are reported all the same.
+        progress: Where to show progress.
     """
 
     def __init__(self, view: View, *, quiet: bool, progress: Progress) -> None:
@@ -34,13 +34,13 @@ class Report:
 
     @property
     def status(self) -> int:
-        """The exit status so far: 0; 1 where some inputs have failed; 2 without any record."""
+        """The exit status so far: 0; 1 if some inputs have failed; 2 without any record."""
         if self._missing and not self._done:
             return 2
         return 1 if self._failed or self._missing else 0
 
     def add(self, prediction: Prediction) -> None:
-        """Print one prediction: its record, and what a person should know of it."""
+        """Print one prediction: its record, and its warnings and error."""
         if not self._done and self._view.header:
             self._records.write(self._view.header)
         self._done += 1
@@ -56,20 +56,20 @@ class Report:
             self.note(text)
 
     def note(self, text: str) -> None:
-        """Print one line for people, unless they want it quiet."""
+        """Print one line for people, unless quiet."""
         if not self._quiet:
             self._say(text)
 
     def miss(self, text: str) -> None:
-        """Print why an input names no source at all."""
+        """Print why an input names no image."""
         self._missing += 1
         self._say(text)
 
     def close(self) -> None:
-        """Take the progress away, and sum up what only the records have told."""
+        """Remove the progress line, and count the failures that only the records report."""
         clear_line()
         if self._failed and self._view.tells:
-            say(f"{self._failed:,} of {self._done:,} inputs failed; their records say why")
+            say(f"{self._failed:,} of {self._done:,} inputs failed; see their records")
 
     def _explain(self, prediction: Prediction) -> None:
         for warning in prediction.warnings:

@@ -1,4 +1,4 @@
-"""What a person sees of a run on standard error: a bar, or a line now and then; and a summary."""
+"""Progress of a run on standard error, as a bar or as lines, and its summary."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LABELS_TOLD = 5
 
 
 class RunProgress:
-    """Shows how far a run is: a bar on a terminal, else a line each ten seconds.
+    """Shows the progress of a run: a bar on a terminal, else a line every ten seconds.
 
     Args:
-        shown: Whether anybody wants to see it.
+        shown: Whether to print anything.
     """
 
     def __init__(self, *, shown: bool) -> None:
@@ -31,13 +31,13 @@ class RunProgress:
 
     @property
     def last(self) -> Progress | None:
-        """How far it was when it was last told."""
+        """The last progress it was called with."""
         return self._last
 
     def update(self, progress: Progress) -> None:
         """Show it, ten times a second at most."""
         if self._last is None and progress.before and self._shown:
-            say(f"{progress.before:,} of {progress.inputs:,} are done; going on")
+            say(f"resuming: {progress.before:,} of {progress.inputs:,} inputs are already done")
         self._last = progress
         now, bar = monotonic(), is_terminal(sys.stderr)
         wait = _REDRAW_SECONDS if bar else _LINE_SECONDS
@@ -51,11 +51,11 @@ class RunProgress:
 
 
 def tell_summary(summary: RunSummary) -> None:
-    """Print what the run has come to."""
+    """Print the result of the run."""
     rate = summary.new / summary.seconds if summary.seconds else 0.0
-    took = f", {summary.new:,} of them now, in {duration(summary.seconds)} ({rate:.3g} a second)"
+    took = f", {summary.new:,} of them new, in {duration(summary.seconds)} ({rate:.3g} a second)"
     say(
-        f"{summary.inputs:,} inputs{took if summary.new else ', all done before'}:"
+        f"{summary.inputs:,} inputs{took if summary.new else ', all already done'}:"
         f" {summary.labelled:,} labelled, {summary.failed:,} failed"
         f"{f', {summary.unsure:,} unsure' if summary.unsure else ''}"
     )
@@ -64,8 +64,8 @@ def tell_summary(summary: RunSummary) -> None:
     if summary.errors:
         say(f"errors: {_counts(list(summary.errors.items()))}")
     if summary.missing:
-        say(f"{summary.missing:,} inputs of before are not there any more; their records stay")
-    say(f"written: {summary.output}")
+        say(f"{summary.missing:,} inputs of earlier runs are gone; their records are kept")
+    say(f"saved to {summary.output}")
 
 
 def duration(seconds: float) -> str:
