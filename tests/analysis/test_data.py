@@ -58,7 +58,7 @@ def test_the_digest_knows_images_and_labels_again_wherever_they_lie(tmp_path):
         (("a.txt",), "a.txt", "not a folder or a table"),
         (("cat/1.png", "2.png"), ".", "also images outside of them, such as '2.png'"),
         (("1.png", "2.png"), ".", "the class of '1.png' in .* is unknown"),
-        (("cat/notes.txt",), ".", "holds no picture"),
+        (("cat/notes.txt",), ".", "no images in the folder"),
     ],
 )
 def test_what_is_not_labelled_data_is_reported(tmp_path, files, data, message):

@@ -188,7 +188,7 @@ def test_wrong_labels_methods_and_images_are_refused(colours):
         toplabel.explain(colours, picture(), "rede")
     with pytest.raises(UsageError, match="unknown method .* auto, gradcam, occlusion"):
         toplabel.explain(colours, picture(), method="shap")
-    with pytest.raises(ImageError, match="the content is text"):
+    with pytest.raises(ImageError, match="it is text"):
         toplabel.explain(colours, b"not a picture")
 
 

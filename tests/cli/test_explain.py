@@ -56,7 +56,7 @@ def test_json_goes_to_standard_output_and_standard_input_is_read():
         ((CAT, "--json", "--label", "1000"), 2, "expected 0 to 999"),
         ((CAT, "--json", "--method", "gradcam"), 2, "use method 'occlusion'"),
         (("nothing.jpg", "--json"), 1, "nothing.jpg"),
-        ((ROOT / "README.md", "--json"), 1, "the content is text"),
+        ((ROOT / "README.md", "--json"), 1, "it is text"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, status, said, tmp_path):

@@ -68,7 +68,7 @@ def test_booleans_are_black_and_white() -> None:
 
 
 def test_floats_of_another_range_are_refused_with_the_way_out() -> None:
-    code = refused(COLOUR.astype(np.float32), "divide it by 255")
+    code = refused(COLOUR.astype(np.float32), "divide them by 255")
     assert code == "unsupported_format"
     normalized = RANDOM.normal(size=(6, 9, 3))
     assert refused(normalized, "before normalization") == "unsupported_format"
@@ -131,6 +131,6 @@ class TestTensors:
         assert refused(torch.zeros(3, 8, 8) - 1, "before normalization") == "unsupported_format"
         assert refused(torch.zeros(3, 8, 8, dtype=torch.int64), "uint8") == "unsupported_format"
         meta = torch.zeros(3, 8, 8, device="meta")
-        assert refused(meta, "cannot become an array") == "unsupported_format"
+        assert refused(meta, "cannot be converted to an array") == "unsupported_format"
         sparse = torch.zeros(3, 8, 8).to_sparse()
-        assert refused(sparse, "cannot become an array") == "unsupported_format"
+        assert refused(sparse, "cannot be converted to an array") == "unsupported_format"

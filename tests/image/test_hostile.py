@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from toplabel.errors import ERROR_CODES, ImageError
+from toplabel.image.decoded_image import DecodedImage
 from toplabel.image.options import ReadOptions
-from toplabel.image.picture import Picture
 from toplabel.image.reading import read_image
 
 # Reads each file named on standard input; prints one outcome a line, then the peak memory in kB.
@@ -75,7 +75,7 @@ def test_every_hostile_file_has_one_outcome(shared_data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_largest_accepted_pictures_stay_within_a_gigabyte(tmp_path: Path) -> None:
+def test_the_largest_accepted_images_stay_within_a_gigabyte(tmp_path: Path) -> None:
     # 10,900 x 11,000 is just below the limit; RGBA is the mode that costs most.
     kinds: list[tuple[str, str, dict[str, object], int]] = [
         ("rgba.png", "RGBA", {"compress_level": 1}, 11_000),
@@ -159,7 +159,7 @@ def mutations(draw: st.DrawFn, name: str) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("name", sorted(SEEDS))
-def test_mutated_files_give_a_picture_or_an_image_error(name: str) -> None:
+def test_mutated_files_give_an_image_or_an_image_error(name: str) -> None:
     @settings(
         max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
@@ -172,7 +172,7 @@ def test_mutated_files_give_a_picture_or_an_image_error(name: str) -> None:
         except ImageError as error:
             outcome = error.code
         else:
-            assert isinstance(picture, Picture)
+            assert isinstance(picture, DecodedImage)
             assert picture.pixels.dtype == np.uint8
             assert picture.pixels.shape[2] == 3
             assert picture.pixels.flags.c_contiguous

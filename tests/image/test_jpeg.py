@@ -78,7 +78,7 @@ def test_a_photo_that_has_to_be_turned_is_scaled_only_by_what_divides_its_sides(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (2, 7), (5, 200), (17, 9)])
-def test_scaled_decode_of_tiny_pictures_is_right_or_exact(size: tuple[int, int]) -> None:
+def test_scaled_decode_of_tiny_images_is_right_or_exact(size: tuple[int, int]) -> None:
     picture = read_image(encoded(scene(*size), "JPEG"), resized_size=lambda h, w: (1, 1))
     expected = (-(-size[1] // picture.scale), -(-size[0] // picture.scale), 3)
     assert picture.pixels.shape == expected

@@ -35,7 +35,7 @@ PHOTOS = ["a.PNG", "b.jpg", "sub/d.webp", "sub/deeper/e.jpeg", "z.tif"]
 
 
 @pytest.mark.parametrize("name", ["photos", "photos/", "./photos"])
-def test_folders_give_their_pictures_sorted(tree: Path, name: str) -> None:
+def test_folders_give_their_images_sorted(tree: Path, name: str) -> None:
     given = list(expand([name]))
     assert given == [os.path.join(name, photo) for photo in PHOTOS]
 
@@ -54,7 +54,7 @@ def test_patterns_give_what_a_shell_would(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["empty", "nothing/*.jpg", "empt*"])
-def test_a_folder_or_pattern_without_pictures_is_a_usage_error(tree: Path, name: str) -> None:
+def test_a_folder_or_pattern_without_images_is_a_usage_error(tree: Path, name: str) -> None:
     sources = expand(["photos/b.jpg", name])
     assert next(sources) == "photos/b.jpg"
     with pytest.raises(UsageError, match=name.replace("*", r"\*")):

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from toplabel.errors import ERROR_CODES, ImageError
+from toplabel.image.decoded_image import DecodedImage
 from toplabel.image.options import ReadOptions
-from toplabel.image.picture import Picture
 from toplabel.image.reading import read_image, source_name
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -57,7 +57,7 @@ def test_every_kind_of_source_gives_the_same_pixels(photo: Path) -> None:
     ]
     for source in sources:
         picture = read_image(source)
-        assert isinstance(picture, Picture)
+        assert isinstance(picture, DecodedImage)
         assert np.array_equal(picture.pixels, COLOURS)
     with photo.open("rb") as file:
         assert np.array_equal(read_image(file).pixels, COLOURS)
@@ -247,7 +247,7 @@ def test_threads_read_at_once() -> None:
     assert not wrong
 
 
-def test_a_fork_while_a_large_picture_is_decoded_does_not_hang() -> None:
+def test_a_fork_while_a_large_image_is_decoded_does_not_hang() -> None:
     from toplabel.image.limits import LARGE_PIXELS, turn
 
     with turn(LARGE_PIXELS + 1):

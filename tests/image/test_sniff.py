@@ -30,7 +30,7 @@ from toplabel.image.reading import read_image
         (b"\0\0\2" + bytes(9) + b"\1\0\1\0\x18\0" + bytes(9), "TGA"),
     ],
 )
-def test_other_picture_formats_are_refused_by_name(content: bytes, name: str) -> None:
+def test_other_image_formats_are_refused_by_name(content: bytes, name: str) -> None:
     with pytest.raises(ImageError, match=name) as caught:
         read_image(content)
     assert caught.value.code == "unsupported_format"
@@ -46,10 +46,10 @@ def test_other_picture_formats_are_refused_by_name(content: bytes, name: str) ->
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"\0\0\0\x18ftypmp42" + bytes(30), "a video"),
         (b"RIFF\0\0\0\0WAVE", "a sound"),
-        (b"\x07\x13\xfe" * 9, "no known kind"),
+        (b"\x07\x13\xfe" * 9, "no known format"),
     ],
 )
-def test_what_is_no_picture_says_what_it_is(content: bytes, what: str) -> None:
+def test_what_is_no_image_says_what_it_is(content: bytes, what: str) -> None:
     with pytest.raises(ImageError, match=what) as caught:
         read_image(content)
     assert caught.value.code == "not_an_image"

@@ -178,7 +178,7 @@ REFUSED = {
     "Latin-1": ("a.txt", b"cat\nk\xe4fer\n", "line 2 is not UTF-8.*save it again"),
     "zeros": ("a.txt", b"cat\nd\0g\n", "line 2 holds a zero byte"),
     "YAML": ("a.yaml", "names:\n  0: cat\n", r"got a \.yaml file; expected a text file.*\.json"),
-    "a picture": ("a.png", "cat", r"got a \.png file"),
+    "an image": ("a.png", "cat", r"got a \.png file"),
     "broken JSON": ("a.json", '["cat",\n "dog"', "line 2 is no JSON"),
     "JSON of text": ("a.json", '"cat"', "got JSON of 'cat'"),
     "JSON of nothing": ("a.json", "[]", "got no class names"),

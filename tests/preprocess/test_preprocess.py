@@ -165,7 +165,7 @@ def test_resized_sizes(fields, size, expected):
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash", "none"])
 @pytest.mark.parametrize("shape", [(1, 1), (7, 90), (90, 7), (8, 8), (37, 51)])
 @pytest.mark.parametrize("convention", ["torchvision", "timm", "hf"])
-def test_every_picture_becomes_the_input_size(mode, shape, convention):
+def test_every_image_becomes_the_input_size(mode, shape, convention):
     preprocess = recipe(
         resize_mode=mode,
         resize_size=None if mode == "none" else (10, 12),
@@ -203,7 +203,7 @@ def test_a_scaled_decode_is_resized_to_the_size_of_the_original():
 
 
 @pytest.mark.parametrize("channels", ["rgb", "grey"])
-def test_a_scaled_decode_ends_where_the_picture_ends(channels):
+def test_a_scaled_decode_ends_where_the_image_ends(channels):
     """The last row and column stand for a part of a pixel: a ramp keeps its slope."""
     ramp = np.linspace(0, 255, 1601 + 7)[None, :, None].repeat(808, 0).repeat(3, 2)
     decoded = ramp.reshape(101, 8, 201, 8, 3).mean((1, 3)).round().astype(np.uint8)
@@ -215,7 +215,7 @@ def test_a_scaled_decode_ends_where_the_picture_ends(channels):
     assert np.abs(np.int16(ours) - theirs).max() <= 1
 
 
-def test_a_resized_picture_beyond_the_limit_is_too_large():
+def test_a_resized_image_beyond_the_limit_is_too_large():
     preprocess = recipe(input_size=(224, 224), resize_size=(256, 256))
     with pytest.raises(ImageError, match="2048000x256") as caught:
         preprocess(np.zeros((1, 8000, 3), np.uint8), max_pixels=50_000_000)
@@ -223,7 +223,7 @@ def test_a_resized_picture_beyond_the_limit_is_too_large():
     preprocess(np.zeros((1, 8000, 3), np.uint8), max_pixels=2_048_000 * 256)
 
 
-def test_thin_pictures_cost_no_memory_and_no_time():
+def test_thin_images_cost_no_memory_and_no_time():
     script = """
 import resource, time, numpy
 from toplabel.preprocess import Preprocess

@@ -97,7 +97,7 @@ def transforms() -> dict[str, object]:
 @pytest.mark.torch
 def test_every_preset_equals_its_torchvision_transform_to_the_bit() -> None:
     meant = transforms()
-    assert set(PRESETS) - set(meant) == {"raw-1-squash-64-4ch"}  # Pillow has no such pictures
+    assert set(PRESETS) - set(meant) == {"raw-1-squash-64-4ch"}  # Pillow has no such images
     for name, transform in meant.items():
         recipe = preset(name)
         for pixels in photos():

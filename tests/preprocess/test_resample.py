@@ -1,4 +1,4 @@
-"""Our resampling of a window against Pillow's of the whole picture, bit for bit."""
+"""Our resampling of a window against Pillow's of the whole image, bit for bit."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_a_window_equals_pillows_resize_and_crop(name, case):
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (2, 1999), (500, 1), (40, 1700)])
-def test_thin_pictures_equal_pillow(name, shape):
+def test_thin_images_equal_pillow(name, shape):
     pixels = _random_pixels(*shape, seed=4)
     scale = 64 / min(shape)
     size = int(shape[0] * scale), int(shape[1] * scale)
@@ -68,7 +68,7 @@ def test_larger_windows_equal_pillow_too(name, case):
     assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
 
 
-def test_what_lies_outside_the_picture_is_padded():
+def test_what_lies_outside_the_image_is_padded():
     pixels = _random_pixels(4, 6, seed=1)
     window = Window(-1, 2, 5, 4)
     crop = resize_and_crop(pixels, size=(4, 6), window=window, interpolation="bilinear")

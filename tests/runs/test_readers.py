@@ -77,7 +77,7 @@ def test_a_folder_gives_its_pictures_sorted(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_and_a_pattern_without_matches_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no picture"):
+    with pytest.raises(UsageError, match="no images in the folder"):
         names(tmp_path)
     with pytest.raises(UsageError, match="nothing matches"):
         names(tmp_path / "*.jpg")

@@ -200,7 +200,7 @@ def test_no_input_that_exists_ends_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(RunError, match="no such file or folder"):
         label(tmp_path / "typo", tmp_path / "a.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no picture"):
+    with pytest.raises(UsageError, match="no images in the folder"):
         label(tmp_path / "empty", tmp_path / "a.csv")
     with pytest.raises(UsageError, match="standard input"):
         label("-", tmp_path / "a.csv")
@@ -210,7 +210,7 @@ def test_no_input_that_exists_ends_before_anything_is_written(tmp_path: Path) ->
 def test_an_empty_folder_that_was_there_stays(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "out").mkdir()
-    with pytest.raises(UsageError, match="holds no picture"):
+    with pytest.raises(UsageError, match="no images in the folder"):
         label(tmp_path / "empty", tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
 

@@ -8,31 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toplabel.errors import ImageError
+from toplabel.image.decoded_image import DecodedImage, Pixels
 from toplabel.image.failures import from_decoder
 from toplabel.image.limits import check_pixels
 from toplabel.image.options import ReadOptions
-from toplabel.image.picture import Picture, Pixels
 
 _SHAPES = "(H, W, 3), (H, W), (H, W, 1) or (H, W, 4)"
 
 
 def is_tensor(source: object) -> bool:
-    """Whether this is a torch tensor, told without importing torch."""
+    """Whether this is a torch tensor; does not import torch."""
     return any(
         base.__module__.split(".")[0] == "torch" and base.__name__ == "Tensor"
         for base in type(source).__mro__
     )
 
 
-def picture_of_array(array: NDArray[Any], *, options: ReadOptions) -> Picture:
-    """A NumPy array as a picture.
+def image_of_array(array: NDArray[Any], *, options: ReadOptions) -> DecodedImage:
+    """A NumPy array as an image.
 
     Args:
         array: (H, W, 3) RGB, (H, W) or (H, W, 1) grey, (H, W, 4) RGB and alpha, composited on
             white; a batch of one of these; other channel counts pass through. uint8 0..255,
             uint16 0..65535, bool, or floats 0..1.
-        options: `bgr` says that the channels are blue, green, red; `channels`, of how many
-            channels arrays are that pass through whatever their number.
+        options: With `bgr` the channels are blue, green, red; arrays of `channels` channels pass
+            through unchanged.
 
     Raises:
         ImageError: `wrong_size` for another shape, `unsupported_format` for other values,
@@ -46,14 +46,14 @@ def picture_of_array(array: NDArray[Any], *, options: ReadOptions) -> Picture:
             pixels = _rgb(pixels, bgr=options.bgr)
     except Exception as error:
         raise from_decoder(error, format_name="array") from error
-    return Picture(np.ascontiguousarray(pixels), pixels.shape[0], pixels.shape[1])
+    return DecodedImage(np.ascontiguousarray(pixels), pixels.shape[0], pixels.shape[1])
 
 
-def picture_of_tensor(tensor: Any, *, options: ReadOptions) -> Picture:
-    """A torch tensor of shape (3, H, W) or (1, 3, H, W) as a picture; values as for arrays.
+def image_of_tensor(tensor: Any, *, options: ReadOptions) -> DecodedImage:
+    """A torch tensor of shape (3, H, W) or (1, 3, H, W) as an image; values as for arrays.
 
     Raises:
-        ImageError: As `picture_of_array`.
+        ImageError: As `image_of_array`.
     """
     try:
         array = _array_of_tensor(tensor)
@@ -62,10 +62,10 @@ def picture_of_tensor(tensor: Any, *, options: ReadOptions) -> Picture:
     except Exception as error:  # quantized, sparse, meta and whatever else torch thinks of
         raise ImageError(
             "unsupported_format",
-            f"this tensor cannot become an array ({error}); expected a dense uint8 or float tensor"
-            " of shape (3, H, W)",
+            f"this tensor cannot be converted to an array ({error}); expected a dense uint8 or"
+            " float tensor of shape (3, H, W)",
         ) from error
-    return picture_of_array(array, options=options)
+    return image_of_array(array, options=options)
 
 
 def _array_of_tensor(tensor: Any) -> NDArray[Any]:
@@ -80,7 +80,7 @@ def _array_of_tensor(tensor: Any) -> NDArray[Any]:
         if array.shape[2] in (1, 3, 4) and array.shape[0] > 4:
             raise ImageError(
                 "wrong_size",
-                f"got a tensor of shape {tuple(array.shape)}; tensors are (3, H, W); use"
+                f"got a tensor of shape {tuple(array.shape)}; expected (3, H, W); use"
                 " tensor.permute(2, 0, 1)",
             )
         return np.moveaxis(array, 0, -1)
@@ -89,12 +89,12 @@ def _array_of_tensor(tensor: Any) -> NDArray[Any]:
     raise ImageError(
         "wrong_size",
         f"got a tensor of shape {tuple(tensor.shape)}; expected (3, H, W) or (1, 3, H, W);"
-        " give the pictures of a batch one by one",
+        " pass the images of a batch one by one",
     )
 
 
 def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, C), or an error that says what is wrong with the shape."""
+    """(H, W, C), or an error that names what is wrong with the shape."""
     shape = array.shape
     if array.ndim == 4 and shape[0] == 1:
         array = array[0]
@@ -103,15 +103,15 @@ def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
     if array.ndim != 3:
         raise ImageError(
             "wrong_size",
-            f"got an array of shape {shape}; expected {_SHAPES}; give the pictures of a batch one"
-            " by one",
+            f"got an array of shape {shape}; expected {_SHAPES}; pass the images of a batch"
+            " one by one",
         )
     if 0 in array.shape:
         raise ImageError("empty", f"got an array of shape {shape}; it has no pixels")
     if array.shape[0] in (1, 3) and array.shape[2] > 4 and array.shape[1] > 4:
         raise ImageError(
             "wrong_size",
-            f"got an array of shape {shape}; expected {_SHAPES}, the channels last; use"
+            f"got an array of shape {shape}; expected {_SHAPES}, with the channels last; use"
             " numpy.moveaxis(array, 0, -1)",
         )
     return array
@@ -130,7 +130,7 @@ def _bytes(array: NDArray[Any]) -> Pixels:
     raise ImageError(
         "unsupported_format",
         f"got an array of {array.dtype}; expected uint8 (0 to 255), uint16 (0 to 65535) or floats"
-        " (0 to 1); use array.astype(numpy.uint8) where its values are 0 to 255",
+        " (0 to 1); use array.astype(numpy.uint8) if its values are 0 to 255",
     )
 
 
@@ -139,7 +139,9 @@ def _float_bytes(array: NDArray[Any]) -> Pixels:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("non_finite", "some values are NaN or infinite; expected 0 to 1")
     if low < 0 or high > 1:
-        hint = "divide it by 255" if low >= 0 and high <= 255 else "give it before normalization"
+        hint = (
+            "divide them by 255" if low >= 0 and high <= 255 else "pass them before normalization"
+        )
         raise ImageError(
             "unsupported_format",
             f"got floats from {low:g} to {high:g}; expected 0 to 1; {hint}",

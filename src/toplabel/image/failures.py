@@ -7,23 +7,26 @@ import errno
 from toplabel.errors import ErrorCode, ImageError
 
 _SYSTEM: dict[int, tuple[ErrorCode, str]] = {
-    errno.ENOENT: ("not_found", "there is no such file"),
+    errno.ENOENT: ("not_found", "no such file"),
     errno.ENOTDIR: ("not_found", "a part of the path is not a folder"),
-    errno.ELOOP: ("not_found", "the link leads in a circle"),
-    errno.ENAMETOOLONG: ("not_found", "the name is longer than the file system allows"),
-    errno.EACCES: ("permission_denied", "the file may not be read by this user"),
-    errno.EPERM: ("permission_denied", "the file may not be read by this user"),
+    errno.ELOOP: ("not_found", "too many levels of symbolic links"),
+    errno.ENAMETOOLONG: ("not_found", "the file name is too long for this file system"),
+    errno.EACCES: ("permission_denied", "this user may not read the file"),
+    errno.EPERM: ("permission_denied", "this user may not read the file"),
     errno.EISDIR: ("not_a_file", "it is a folder"),
     errno.ENXIO: ("not_a_file", "it is a socket or a device"),
     errno.ENODEV: ("not_a_file", "it is a device"),
-    errno.ENOMEM: ("out_of_memory", "there was not enough memory"),
-    errno.ETIMEDOUT: ("timeout", "the file system did not answer in time"),
+    errno.ENOMEM: ("out_of_memory", "out of memory"),
+    errno.ETIMEDOUT: ("timeout", "the file system did not respond in time"),
     errno.EMFILE: ("internal", "this process has too many open files"),
     errno.ENFILE: ("internal", "this machine has too many open files"),
-    errno.EIO: ("corrupt", "the disk could not read it"),
+    errno.EIO: ("corrupt", "input/output error on the disk"),
 }
 _NO_CODE = ("unsupported", "not supported", "cannot handle", "unknown pixel mode")
-_CUT_SHORT = ("truncated", "premature end", "unexpected end", "end of file", "not enough data")
+_CUT_SHORT = (
+    *("truncated", "premature end", "unexpected end", "end of file", "not enough data"),
+    *("reached eof", "requires a buffer of at least"),
+)
 
 
 def from_system(error: OSError) -> ImageError:
@@ -33,7 +36,7 @@ def from_system(error: OSError) -> ImageError:
 
 
 def from_decoder(error: Exception, *, format_name: str) -> ImageError:
-    """What a decoder's exception, of whatever class, says about the picture.
+    """What a decoder's exception, of whatever class, says about the image.
 
     Args:
         error: The exception.
@@ -42,9 +45,9 @@ def from_decoder(error: Exception, *, format_name: str) -> ImageError:
     if isinstance(error, ImageError):
         return error
     if isinstance(error, MemoryError):
-        return ImageError("out_of_memory", "there was not enough memory to decode it")
+        return ImageError("out_of_memory", "not enough memory to decode it")
     if type(error).__name__.startswith("DecompressionBomb"):
-        return ImageError("too_large", f"a part of the {format_name} picture is too large: {error}")
+        return ImageError("too_large", f"a part of the {format_name} image is too large: {error}")
     if isinstance(error, EOFError) or any(words in str(error).lower() for words in _CUT_SHORT):
         return cut_short(format_name)
     text = str(error).lower()
@@ -60,8 +63,9 @@ def from_decoder(error: Exception, *, format_name: str) -> ImageError:
 
 
 def cut_short(format_name: str) -> ImageError:
-    """The file ends before its picture does."""
+    """The file ends before its image does."""
     return ImageError(
         "truncated",
-        f"the {format_name} data ends too early; get the file again, or allow truncated pictures",
+        f"the {format_name} data is truncated; get the file again, or set allow_truncated to read"
+        " what there is",
     )

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 import simplejpeg
 
 from toplabel.errors import ImageError
+from toplabel.image.decoded_image import (
+    DecodedImage,
+    Pixels,
+    exif_orientation,
+    is_sideways,
+    upright,
+)
 from toplabel.image.failures import cut_short, from_decoder
 from toplabel.image.limits import USUAL_BYTES, check_pixels, turn
 from toplabel.image.options import ReadOptions
-from toplabel.image.orientation import exif_orientation, is_sideways, upright
-from toplabel.image.picture import Picture, Pixels
 
 ResizedSize = Callable[[int, int], tuple[int, int]]
-"""(height, width) of an upright picture -> (height, width) that it will be resized to."""
+"""(height, width) of an upright image -> (height, width) that it will be resized to."""
 
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
@@ -24,7 +29,7 @@ _MAX_SCAN_PIXELS = 2_000_000_000  # at 1.2 ns, twice where Pillow tries again
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What a JPEG says about itself before its first scan.
+    """What stands in a JPEG before its first scan.
 
     `height` and `width` as stored. `samples` is their number for each pixel: 3 in full colour,
     1.5 where colours are stored at half the resolution. `scan_start` is where
@@ -43,7 +48,7 @@ class JpegHeader:
 
     @property
     def decoded_at_once(self) -> bool:
-        """Whether simplejpeg is asked at all; Pillow inverts the inks of CMYK and YCCK."""
+        """Whether simplejpeg decodes it; Pillow inverts the inks of CMYK and YCCK."""
         return self.components in (1, 3) and self.precision == 8
 
 
@@ -97,20 +102,17 @@ def _samples(frame: bytes) -> float:
 
 def decode_jpeg(
     data: bytes, *, options: ReadOptions, resized_size: ResizedSize | None = None
-) -> Picture:
-    """The picture in a JPEG file.
+) -> DecodedImage:
+    """The image in a JPEG file.
 
     Raises:
-        ImageError: It is too large, truncated, corrupt, or of a kind that nobody decodes.
+        ImageError: It is too large, truncated, corrupt, or of a kind that cannot be decoded.
     """
     header = read_header(data)
     if header is None:
-        whole = b"\xff\xd9" in data[-64:] or b"\xff\xda" in data
-        raise (
-            from_decoder(ValueError("no frame"), format_name="JPEG")
-            if whole
-            else (cut_short("JPEG"))
-        )
+        if b"\xff\xd9" in data[-64:] or b"\xff\xda" in data:
+            raise from_decoder(ValueError("no frame"), format_name="JPEG")
+        raise cut_short("JPEG")
     _check(header, data, max_pixels=options.max_pixels)
     if not header.decoded_at_once or (options.srgb and header.has_profile):
         return _by_pillow(data, header, options=options)
@@ -124,7 +126,7 @@ def decode_jpeg(
             return _part(data, header)
         # Pillow decides whether the complaint is a failure or a warning.
         return _by_pillow(data, header, options=options, complaint=str(error))
-    return _picture(pixels, header, scale=scale)
+    return _image(pixels, header, scale=scale)
 
 
 def _check(header: JpegHeader, data: bytes, *, max_pixels: int) -> None:
@@ -138,15 +140,15 @@ def _check(header: JpegHeader, data: bytes, *, max_pixels: int) -> None:
     if scans > 20 and scans * header.height * header.width > _MAX_SCAN_PIXELS:
         raise ImageError(
             "too_large",
-            f"the JPEG passes {scans} times over its {header.width} x {header.height} pixels;"
-            " accepted are a few seconds' worth; save it again",
+            f"the progressive JPEG has {scans} scans of {header.width} x {header.height} pixels,"
+            " which would take minutes to decode; save it again",
         )
 
 
 def _scale(header: JpegHeader, resized_size: ResizedSize) -> int:
     """The largest of 8, 4, 2 that leaves twice the resized size on both sides; else 1.
 
-    A picture that has to be turned must be divisible by it: a part of a pixel at the right or
+    An image that has to be turned must be divisible by it: a part of a pixel at the right or
     below, where the resize expects it, would come to lie at the left or above.
     """
     height, width = header.height, header.width
@@ -173,38 +175,38 @@ def _by_simplejpeg(data: bytes, header: JpegHeader, *, scale: int, strict: bool)
         decoded = simplejpeg.decode_jpeg(
             data, "RGB", min_height=height, min_width=width, min_factor=scale, strict=strict
         )
-    if decoded.shape != (height, width, 3):  # only pictures of a few pixels
+    if decoded.shape != (height, width, 3):  # only images of a few pixels
         raise ValueError(f"decoded at {decoded.shape[1]} x {decoded.shape[0]}")
     return decoded
 
 
-def _picture(
+def _image(
     pixels: Pixels, header: JpegHeader, *, scale: int = 1, warnings: tuple[str, ...] = ()
-) -> Picture:
+) -> DecodedImage:
     height, width = header.height, header.width
     if is_sideways(header.orientation):
         height, width = width, height
     if header.orientation != 1:
         pixels = upright(pixels, header.orientation)
-    return Picture(pixels, height, width, scale, warnings)
+    return DecodedImage(pixels, height, width, scale, warnings)
 
 
-def _part(data: bytes, header: JpegHeader) -> Picture:
+def _part(data: bytes, header: JpegHeader) -> DecodedImage:
     """What can be read of a JPEG that ends early; the rest is grey."""
     try:
         pixels = _by_simplejpeg(data, header, scale=1, strict=False)
     except Exception as error:
         raise from_decoder(error, format_name="JPEG") from error
-    return _picture(pixels, header, warnings=("the JPEG data ends early; the rest is missing",))
+    return _image(pixels, header, warnings=("the JPEG data ends early; the rest is missing",))
 
 
 def _by_pillow(
     data: bytes, header: JpegHeader, *, options: ReadOptions, complaint: str = ""
-) -> Picture:
+) -> DecodedImage:
     # Pillow costs 30 ms to import, and ordinary photos do not need it.
     from toplabel.image.decode import decode_stored
 
     pixels, warnings = decode_stored(data, "JPEG", options=options)
     if complaint and not complaint.startswith("tj"):  # that is what turbojpeg cannot do
         warnings = (f"the JPEG data may be damaged ({complaint})", *warnings)
-    return _picture(pixels, header, warnings=warnings)
+    return _image(pixels, header, warnings=warnings)

@@ -1,4 +1,4 @@
-"""Limits: how large a picture may be, and how many large ones are decoded at a time."""
+"""Limits: how large an image may be, and how many large ones are decoded at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ MAX_SIDE = 65_535
 """Longest side in pixels; what JPEG and GIF can hold. Longer ones are bombs or slides."""
 
 LARGE_PIXELS = 25_000_000
-"""Pictures above this are decoded one at a time, so that threads do not multiply the peak."""
-
+"""Images above this are decoded one at a time, so that threads do not multiply the peak."""
 
 USUAL_BYTES = 7.5
 """Peak memory of decoding, in bytes for each pixel, that `max_pixels` counts on."""
@@ -23,12 +22,12 @@ USUAL_BYTES = 7.5
 def check_pixels(
     height: int, width: int, *, max_pixels: int, bytes_per_pixel: float = USUAL_BYTES
 ) -> None:
-    """Refuse a picture by the size that its header states.
+    """Refuse an image by the size in its header.
 
     Args:
         height: In pixels.
         width: In pixels.
-        max_pixels: The limit for kinds of pictures that decode with usual memory.
+        max_pixels: The limit for kinds of images that decode with usual memory.
         bytes_per_pixel: Peak memory of decoding this kind; those that need more have a limit
             that is lower in proportion.
 
@@ -39,21 +38,20 @@ def check_pixels(
     if height * width > allowed:
         raise ImageError(
             "too_large",
-            f"the picture has {width} x {height} = {height * width:,} pixels; accepted are up to"
-            f" {allowed:,} of this kind (max_pixels {max_pixels:,}); make it smaller or raise the"
-            " limit",
+            f"the image has {width} x {height} = {height * width:,} pixels; the limit for this kind"
+            f" is {allowed:,} (max_pixels {max_pixels:,}); make it smaller or raise the limit",
         )
     if max(height, width) > MAX_SIDE:
         raise ImageError(
             "too_large",
-            f"the picture is {width} x {height} pixels; accepted are sides of up to {MAX_SIDE:,};"
+            f"the image is {width} x {height} pixels; the longest accepted side is {MAX_SIDE:,};"
             " cut it into parts",
         )
 
 
 @contextmanager
 def turn(pixels: int) -> Iterator[None]:
-    """Wait for one's turn to decode `pixels` pixels; small pictures never wait."""
+    """Wait for one's turn to decode `pixels` pixels; small images never wait."""
     if pixels <= LARGE_PIXELS:
         yield
         return

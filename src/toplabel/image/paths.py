@@ -1,4 +1,4 @@
-"""Inputs: what people name on a command line in, one source after another out."""
+"""Paths: what people name on a command line in, one source after another out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from toplabel.errors import UsageError
+from toplabel.image.files import is_url
 
 if TYPE_CHECKING:
     from toplabel._internal.external_sort import Spilled
@@ -15,36 +16,36 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".avif", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-"""Suffixes, in lower case, that a file in a folder must have to count as a picture."""
-
-
-def is_picture(name: str) -> bool:
-    """Whether a name has the ending of a picture."""
-    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+"""Suffixes, in lower case, that a file in a folder must have to count as an image."""
 
 
 _NAMES_HELD = 1_000_000
 """Names of one folder that are sorted in memory; more are sorted in pieces, on the disk."""
 
 
+def is_image(name: str) -> bool:
+    """Whether a name has the suffix of an image."""
+    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+
+
 def expand(inputs: Iterable[str]) -> Iterator[str]:
     """Sources, one by one, without holding more than one folder's names.
 
     Args:
-        inputs: Folders give their pictures, those of their subfolders too, sorted, hidden ones
-            left out. A pattern (`*`, `?`, `[...]`, `**`) that names no file gives what it
+        inputs: Folders give their images, those of their subfolders too, sorted, without hidden
+            ones. A pattern (`*`, `?`, `[...]`, `**`) that names no file gives what it
             matches, as a shell would. "-", URLs and all other names come back as they are, even
             where no such file exists.
 
     Raises:
-        UsageError: A folder holds no picture, or a pattern matches nothing. The sources before
+        UsageError: A folder has no images, or a pattern matches nothing. The sources before
             it have been given by then.
     """
     for name in inputs:
         if name == "-" or is_url(name):
             yield name
         elif os.path.isdir(name):
-            yield from _some(_folder(name), f"the folder {name!r} holds no picture")
+            yield from _some(_folder(name), f"there are no images in the folder {name!r}")
         elif _is_pattern(name):
             yield from _some(_matches(name), f"nothing matches the pattern {name!r}")
         else:
@@ -59,7 +60,9 @@ def _some(sources: Iterator[str], complaint: str) -> Iterator[str]:
         yield source
     if empty:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UsageError(f"{complaint}; pictures in folders have one of the suffixes {suffixes}")
+        raise UsageError(
+            f"{complaint}; files in folders count as images by their suffix: {suffixes}"
+        )
 
 
 def _is_pattern(name: str) -> bool:
@@ -130,8 +133,8 @@ def _glob(pattern: str) -> set[str]:
     return found
 
 
-def _folder(folder: str, wanted: Callable[[str], object] = is_picture) -> Iterator[str]:
-    """The pictures, or other wanted files, below a folder ("" for the current one), in order.
+def _folder(folder: str, wanted: Callable[[str], object] = is_image) -> Iterator[str]:
+    """The images, or other wanted files, below a folder ("" for the current one), in order.
 
     Each real folder once, so that links in a circle end. One that cannot be listed is given
     itself, so that its error becomes a record.
@@ -162,7 +165,7 @@ def _folder(folder: str, wanted: Callable[[str], object] = is_picture) -> Iterat
             pending.pop()
 
 
-def _names(folder: str, wanted: Callable[[str], object] = is_picture) -> Iterator[str]:
+def _names(folder: str, wanted: Callable[[str], object] = is_image) -> Iterator[str]:
     """Sorted names of the wanted files and of the subfolders in a folder, these with a slash.
 
     Raises:
@@ -180,26 +183,18 @@ def _names(folder: str, wanted: Callable[[str], object] = is_picture) -> Iterato
             elif wanted(name):
                 names.append(name)
             if len(names) == _NAMES_HELD:
-                spilled = spilled or _spilled()
+                if spilled is None:
+                    from toplabel._internal.external_sort import Spilled  # needed only here
+
+                    spilled = Spilled()
                 spilled.add(names)
                 names = []
     names.sort()
     return iter(names) if spilled is None else spilled.merged_with(names)
 
 
-def _spilled() -> Spilled:
-    from toplabel._internal.external_sort import Spilled  # only folders of a million names need it
-
-    return Spilled()
-
-
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle: a picture that cannot be found
+    except OSError:  # a link in a circle: an image that cannot be found
         return False
-
-
-def is_url(text: str) -> bool:
-    """Whether this names something to fetch: http or https."""
-    return text[:8].lower().startswith(("http://", "https://"))

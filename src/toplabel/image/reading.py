@@ -1,6 +1,6 @@
-"""Image: whatever people have a picture in goes in, `Picture` comes out: upright RGB pixels.
+"""Reading: any source of an image in, `DecodedImage` out: upright RGB pixels.
 
-The door of reading. It imports NumPy only; JPEG, Pillow and the network when they are needed.
+It imports NumPy only; JPEG, Pillow and the network are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -8,21 +8,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from toplabel.errors import ImageError
-from toplabel.image.arrays import is_tensor, picture_of_array, picture_of_tensor
-from toplabel.image.fetch import fetch
-from toplabel.image.files import check_bytes, open_file, read_standard_input, read_stream
+from toplabel.image.arrays import image_of_array, image_of_tensor, is_tensor
+from toplabel.image.decoded_image import DecodedImage
+from toplabel.image.failures import from_system
+from toplabel.image.files import (
+    check_bytes,
+    fetch,
+    is_url,
+    open_file,
+    read_standard_input,
+    read_stream,
+)
 from toplabel.image.options import ReadOptions
-from toplabel.image.paths import is_url
-from toplabel.image.picture import Picture
 from toplabel.image.sniff import HEAD_BYTES, sniff
 
 ResizedSize = Callable[[int, int], tuple[int, int]]
-"""(height, width) of an upright picture -> (height, width) that it will be resized to."""
+"""(height, width) of an upright image -> (height, width) that it will be resized to."""
 
 _DEFAULTS = ReadOptions()
 _HEADER_BYTES = 1 << 17  # where nearly every JPEG has said its size
@@ -33,8 +39,8 @@ def read_image(
     *,
     options: ReadOptions = _DEFAULTS,
     resized_size: ResizedSize | None = None,
-) -> Picture:
-    """One picture, upright, as RGB pixels of shape (H, W, 3), uint8, 0 to 255.
+) -> DecodedImage:
+    """One image, upright, as RGB pixels of shape (H, W, 3), uint8, 0 to 255.
 
     Transparency is composited on white; colour profiles are left alone; of animations the first
     frame is read; samples of 16 and 32 bits are scaled to 8.
@@ -59,7 +65,7 @@ def read_image(
 
 
 def source_name(source: object, index: int) -> str:
-    """What a record calls a source: its path or URL, else its kind and `index`, as "<array 0>"."""
+    """A source's name in records: its path or URL, else its kind and `index`, as "<array 0>"."""
     if isinstance(source, str):
         return source
     if isinstance(source, os.PathLike):
@@ -96,7 +102,7 @@ def _is_pillow(source: object) -> bool:
     return pillow is not None and isinstance(source, pillow.Image)
 
 
-def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None) -> Picture:
+def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
     if isinstance(source, str):
         return _read_text(source, options, resized_size)
     if isinstance(source, os.PathLike):
@@ -107,21 +113,23 @@ def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None
         check_bytes(len(content), max_bytes=options.max_bytes)
         return _read_content(content, options, resized_size)
     if isinstance(source, np.ndarray):
-        return picture_of_array(source, options=options)
+        return image_of_array(source, options=options)
     if _is_pillow(source):
-        return _read_pillow(source, options)
+        from toplabel.image.decode import decode_image
+
+        return decode_image(source, options=options)  # type: ignore[arg-type]
     if is_tensor(source):
-        return picture_of_tensor(source, options=options)
+        return image_of_tensor(source, options=options)
     if hasattr(source, "read"):
         content = read_stream(source, max_bytes=options.max_bytes)
         return _read_content(content, options, resized_size)
     raise TypeError(
-        f"got {type(source).__name__} as a source; expected a path, a URL, bytes, a binary file"
+        f"got {type(source).__name__}; expected a path, a URL, bytes, a binary file"
         " object, a Pillow image, a NumPy array or a torch tensor"
     )
 
 
-def _read_text(source: str, options: ReadOptions, resized_size: ResizedSize | None) -> Picture:
+def _read_text(source: str, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
     """A string is "-", a URL or a path."""
     if source == "-":
         content = read_standard_input(max_bytes=options.max_bytes)
@@ -134,29 +142,27 @@ def _read_text(source: str, options: ReadOptions, resized_size: ResizedSize | No
     return _read_content(content, options, resized_size)
 
 
-def _read_path(path: str, options: ReadOptions, resized_size: ResizedSize | None) -> Picture:
+def _read_path(path: str, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
     with open_file(path, max_bytes=options.max_bytes) as file:
         head = _read_some(file, _HEADER_BYTES)
         format_name = sniff(head[:HEAD_BYTES])
-        if format_name not in ("JPEG", "PPM"):
+        if format_name != "JPEG":
             return _decode(file, format_name, options)
-        _check_jpeg(head, format_name, options)
+        _check_jpeg(head, options)
         rest = _read_some(file, -1) if len(head) == _HEADER_BYTES else b""
     return _read_content(head + rest, options, resized_size)
 
 
 def _read_some(file: BinaryIO, count: int) -> bytes:
-    from toplabel.image.failures import from_system
-
     try:
         return file.read(count)
     except OSError as error:
         raise from_system(error) from error
 
 
-def _check_jpeg(head: bytes, format_name: str, options: ReadOptions) -> None:
+def _check_jpeg(head: bytes, options: ReadOptions) -> None:
     """Refuse a large file by its header, before the rest is read."""
-    if format_name != "JPEG" or len(head) < _HEADER_BYTES:
+    if len(head) < _HEADER_BYTES:
         return
     from toplabel.image.jpeg import read_header
     from toplabel.image.limits import check_pixels
@@ -167,27 +173,17 @@ def _check_jpeg(head: bytes, format_name: str, options: ReadOptions) -> None:
 
 def _read_content(
     content: bytes, options: ReadOptions, resized_size: ResizedSize | None
-) -> Picture:
+) -> DecodedImage:
     format_name = sniff(content[:HEAD_BYTES])
     if format_name == "JPEG":
         from toplabel.image.jpeg import decode_jpeg
 
         return decode_jpeg(content, options=options, resized_size=resized_size)
-    if format_name == "PPM":
-        from toplabel.image.ppm import decode_ppm
-
-        return decode_ppm(content, options=options)
     return _decode(content, format_name, options)
 
 
-def _decode(content: bytes | BinaryIO, format_name: str, options: ReadOptions) -> Picture:
+def _decode(content: bytes | BinaryIO, format_name: str, options: ReadOptions) -> DecodedImage:
     # Pillow costs 30 ms to import, and ordinary photos do not need it.
     from toplabel.image.decode import decode
 
     return decode(content, format_name, options=options)
-
-
-def _read_pillow(image: Any, options: ReadOptions) -> Picture:
-    from toplabel.image.decode import decode_image
-
-    return decode_image(image, options=options)

@@ -48,10 +48,10 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"FUJIFILMCCD-RAW", "camera raw (RAF)"),
     (128, b"DICM", "DICOM"),
 )
-_NO_PICTURE: tuple[tuple[bytes, str], ...] = (
+_NO_IMAGE: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
-    (b"\x93NUMPY", "a NumPy array file; load it and give the array"),
+    (b"\x93NUMPY", "a NumPy array file; load it and pass the array"),
     (b"\x89HDF\r\n", "an HDF5 file"),
     (b"\x1a\x45\xdf\xa3", "a video"),
     (b"RIFF", "a sound or video file"),
@@ -72,7 +72,7 @@ def sniff(head: bytes) -> str:
         ImageError: `empty`, `unsupported_format` with the format's name, or `not_an_image`.
     """
     if not head:
-        raise ImageError("empty", "there are no bytes; expected a picture")
+        raise ImageError("empty", "it is empty; expected an image")
     found = _supported(head)
     if found is None:
         raise _refusal(head)
@@ -93,7 +93,7 @@ def _supported(head: bytes) -> str | None:
 
 
 def _iso_brand(head: bytes) -> str | None:
-    """AVIF and HEIF are told apart by the brands in their first box."""
+    """AVIF or HEIF, by the brands in its first box."""
     length = max(16, min(int.from_bytes(head[:4], "big"), len(head)))
     brands = {head[8:12]} | {head[at : at + 4] for at in range(16, length, 4)}
     if brands & _AVIF_BRANDS:
@@ -102,7 +102,7 @@ def _iso_brand(head: bytes) -> str | None:
 
 
 def _refusal(head: bytes) -> ImageError:
-    """Why a file is not accepted, as exactly as its first bytes tell."""
+    """Why a file is not accepted, as exactly as its first bytes allow."""
     for offset, magic, name in _REFUSED:
         if head.startswith(magic, offset):
             return unsupported(name)
@@ -112,21 +112,21 @@ def _refusal(head: bytes) -> ImageError:
         return unsupported("Targa (TGA)")
     if head[4:8] == b"ftyp":
         return _not_an_image("a video or sound file")
-    for magic, what in _NO_PICTURE:
+    for magic, what in _NO_IMAGE:
         if head.startswith(magic):
             return _not_an_image(what)
-    return _not_an_image(_text_kind(head) or "of no known kind")
+    return _not_an_image(_text_kind(head) or "in no known format")
 
 
 def unsupported(name: str) -> ImageError:
-    """A picture format that is known and not read."""
+    """An image format that is known and not supported."""
     return ImageError(
-        "unsupported_format", f"it is {name}; accepted are {ACCEPTED}; convert it to PNG or JPEG"
+        "unsupported_format", f"it is {name}; supported are {ACCEPTED}; convert it to PNG or JPEG"
     )
 
 
 def _not_an_image(what: str) -> ImageError:
-    return ImageError("not_an_image", f"the content is {what}; accepted are {ACCEPTED}")
+    return ImageError("not_an_image", f"it is {what}; supported are {ACCEPTED}")
 
 
 def _looks_like_svg(head: bytes) -> bool:

@@ -11,8 +11,8 @@ import numpy as np
 
 from toplabel.errors import ErrorCode, ImageError, UsageError
 from toplabel.image.arrays import is_tensor
+from toplabel.image.decoded_image import DecodedImage
 from toplabel.image.options import ReadOptions
-from toplabel.image.picture import Picture
 from toplabel.image.reading import read_image, source_name
 from toplabel.inference.prediction import Prediction
 from toplabel.inference.rescan import is_close
@@ -140,7 +140,9 @@ def _observe(
             watch.observe(batch[place], item.logits, engine=engine if is_array else None)
 
 
-def _read(source: object, classifier: Classifier, settings: Settings, *, exact: bool) -> Picture:
+def _read(
+    source: object, classifier: Classifier, settings: Settings, *, exact: bool
+) -> DecodedImage:
     resized_size = None if exact else classifier.preprocess.resized_size
     try:
         return read_image(source, options=settings.read, resized_size=resized_size)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toplabel.errors import ImageError, UsageError
-from toplabel.image.paths import is_url
+from toplabel.image.files import is_url
 from toplabel.labels.labels import Labels
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.inputs import open_source
@@ -174,7 +174,7 @@ def _copy(entry: Entry, folder: Path) -> None:
 def _write(entry: Entry, path: Path) -> None:
     source = open_source(entry)
     if isinstance(source, str) and is_url(source):
-        from toplabel.image.fetch import fetch
+        from toplabel.image.files import fetch
 
         path.write_bytes(fetch(source, timeout_seconds=30.0, max_bytes=512 * 2**20))
     elif isinstance(source, str):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.analysis.explain.gradcam import GradCam
-    from toplabel.image.picture import Picture
+    from toplabel.image.decoded_image import DecodedImage
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
     from toplabel.preprocess import Preprocess
@@ -65,7 +65,7 @@ class Explanation:
     model: str
     faithfulness: float
     random_faithfulness: float
-    image: Picture
+    image: DecodedImage
     input_heat: NDArray[np.float32]
     preprocess: Preprocess
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from toplabel.image.paths import expand, is_url
+from toplabel.image.files import is_url
+from toplabel.image.paths import expand
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.kinds import CONTAINERS, is_list, is_remote, kind_of_container
 

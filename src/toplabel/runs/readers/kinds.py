@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from toplabel.image.paths import is_url
+from toplabel.image.files import is_url
 
 ContainerKind = Literal["tar", "zip", "parquet"]
 

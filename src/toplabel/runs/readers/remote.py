@@ -8,7 +8,7 @@ from typing import Any
 
 from toplabel._internal.optional import require
 from toplabel.errors import ErrorCode, ImageError, UsageError
-from toplabel.image.paths import is_picture
+from toplabel.image.paths import is_image
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.kinds import kind_of_container
 
@@ -104,7 +104,7 @@ def _find(location: _Location, url: str) -> Iterator[str]:
     if _MAGIC.search(path):
         return _matches(location, path)
     if kind_of_container(url) is None and location.fs.isdir(path):
-        return (one for one in _walk(location, path) if is_picture(one))
+        return (one for one in _walk(location, path) if is_image(one))
     return iter([path])
 
 
@@ -116,7 +116,7 @@ def _matches(location: _Location, pattern: str) -> Iterator[str]:
     depth = None if "**" in pattern else len(parts) - first
     anything = parts[-1].endswith("*")  # then only images and containers are meant
     for path in _walk(location, "/".join(parts[:first]), depth=depth):
-        wanted = not anything or is_picture(path) or kind_of_container(path) is not None
+        wanted = not anything or is_image(path) or kind_of_container(path) is not None
         if wanted and expression.match(path):
             yield path
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import IO, cast
 
 from toplabel.errors import ErrorCode, ImageError
-from toplabel.image.paths import is_picture
+from toplabel.image.paths import is_image
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.random_access import (
     FileObject,
@@ -115,7 +115,7 @@ def _how_it_ended(last: bytes) -> tuple[ErrorCode, str] | None:
 
 
 def _member(name: str, info: tarfile.TarInfo, stamp: tuple[int, int]) -> Iterator[Entry]:
-    if not is_picture(info.name) or info.isdir():
+    if not is_image(info.name) or info.isdir():
         return
     source = f"{name}#{info.name}"
     if info.isreg() and not info.issparse() and info.size >= 0:

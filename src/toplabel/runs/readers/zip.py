@@ -17,7 +17,7 @@ from toplabel._internal.zip_directory import (
     read_members,
 )
 from toplabel.errors import ImageError
-from toplabel.image.paths import is_picture
+from toplabel.image.paths import is_image
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.random_access import (
     RandomAccessFile,
@@ -49,7 +49,7 @@ def _list_images(name: str, file: RandomAccessFile) -> Iterator[Entry]:
     for member in read_members(file.read_at, find_directory(file.read_at, file.size)):
         encoding = "utf-8" if member.flags & UTF8_NAME else "cp437"
         path = member.name.decode(encoding, "surrogateescape")
-        if not is_picture(path):
+        if not is_image(path):
             continue
         source = f"{name}#{path}"
         if member.flags & ENCRYPTED:

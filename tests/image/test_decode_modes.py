@@ -13,7 +13,7 @@ from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
 
 
-def test_grey_and_bilevel_pictures_become_grey_rgb() -> None:
+def test_grey_and_bilevel_images_become_grey_rgb() -> None:
     grey = scene().convert("L")
     assert np.array_equal(read_image(encoded(grey, "PNG")).pixels[:, :, 1], np.asarray(grey))
     bilevel = scene().convert("1")
@@ -175,7 +175,7 @@ def test_ycbcr_tiff_is_converted() -> None:
     assert np.abs(mean_colour(content) - np.asarray(scene()).mean((0, 1))).max() <= 3
 
 
-def test_large_pictures_are_converted_in_bands() -> None:
+def test_large_images_are_converted_in_bands() -> None:
     image = Image.effect_mandelbrot((2500, 2000), (-2, -1, 1, 1), 5).convert("RGBA")
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
@@ -183,7 +183,7 @@ def test_large_pictures_are_converted_in_bands() -> None:
 
 
 def with_profile() -> bytes:
-    """A picture with a profile whose red and blue are swapped, so that using it shows."""
+    """An image with a profile whose red and blue are swapped, so that using it shows."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
     profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"

@@ -1,19 +1,42 @@
-"""Orientation: the EXIF tag 0x0112, and pixels turned upright by it."""
+"""What reading gives: `DecodedImage`; and EXIF orientations, by which its pixels are upright."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from toplabel.image.picture import Pixels
+Pixels = NDArray[np.uint8]
+"""(H, W, 3), uint8, 0 to 255, RGB, upright, C-contiguous. Other channel counts only from arrays."""
 
 _TAG = 0x0112
 _WIDTHS = {1: 1, 3: 2, 4: 4}  # TIFF types BYTE, SHORT and LONG, in bytes
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """One image, read.
+
+    Args:
+        pixels: (H, W, 3), uint8, upright RGB, C-contiguous. Arrays with a channel count other
+            than 1, 3 and 4 pass through as (H, W, C).
+        height: Of the whole upright image, in pixels, before any scaled decode.
+        width: The same.
+        scale: 1, or 2, 4, 8 where a JPEG was decoded at that fraction of its size.
+        warnings: What is doubtful about these pixels, in words; empty where nothing is.
+    """
+
+    pixels: Pixels
+    height: int
+    width: int
+    scale: int = 1
+    warnings: tuple[str, ...] = ()
+
+
 def exif_orientation(exif: bytes) -> int:
-    """The orientation 1 to 8 that an EXIF block states; 1 where it states none or nonsense.
+    """The orientation 1 to 8 in an EXIF block; 1 where it has none or nonsense.
 
     Args:
         exif: A TIFF structure, with or without the "Exif" that JPEG puts before it.
@@ -21,13 +44,9 @@ def exif_orientation(exif: bytes) -> int:
     tiff = exif
     while tiff.startswith(b"Exif\0\0"):
         tiff = tiff[6:]
-    order: Literal["little", "big"]
-    if tiff[:2] == b"II":
-        order = "little"
-    elif tiff[:2] == b"MM":
-        order = "big"
-    else:
+    if tiff[:2] not in (b"II", b"MM"):
         return 1
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
     directory = int.from_bytes(tiff[4:8], order)
     entries = int.from_bytes(tiff[directory : directory + 2], order)
     last = min(directory + 2 + 12 * entries, len(tiff) - 11)
@@ -45,7 +64,7 @@ def is_sideways(orientation: int) -> bool:
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels as people see the picture; C-contiguous.
+    """Pixels as people see the image; C-contiguous.
 
     Args:
         pixels: (H, W, 3) as stored.

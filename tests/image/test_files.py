@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from toplabel.errors import ImageError
-from toplabel.image.fetch import fetch
+from toplabel.image.files import fetch, is_url
 from toplabel.image.options import ReadOptions
-from toplabel.image.paths import is_url
 from toplabel.image.reading import read_image
 
 
@@ -116,7 +115,7 @@ def failure(url: str, **options: object) -> ImageError:
     return caught.value
 
 
-def test_reads_a_picture_from_a_url(server: str) -> None:
+def test_reads_an_image_from_a_url(server: str) -> None:
     for path in ("/photo.png", "/redirect", "/chunked", "/café a.png?q=é b#part"):
         assert np.array_equal(read_image(server + path).pixels[0, 0], [10, 20, 30]), path
     assert read_image(server.replace("http", "HTTP") + "/photo.png").width == 5
@@ -135,7 +134,7 @@ def test_redirects_stay_with_http_and_end(server: str) -> None:
         assert failure(server + path).code == "fetch_failed"
 
 
-def test_a_web_page_is_no_picture(server: str) -> None:
+def test_a_web_page_is_no_image(server: str) -> None:
     assert failure(server + "/html").code == "not_an_image"
 
 

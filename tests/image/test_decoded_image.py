@@ -1,4 +1,4 @@
-"""Every picture comes out upright."""
+"""Every image comes out upright."""
 
 import struct
 from pathlib import Path
