@@ -9,6 +9,7 @@ With --keep, what is found is noted in FILE line by line, and a second run goes 
 """
 
 import argparse
+import gzip
 import json
 import math
 import sys
@@ -26,6 +27,7 @@ from toplabel.models.architectures.choose import input_size
 from toplabel.models.architectures.identify import SIZE_ARGUMENT, Candidate
 from toplabel.models.architectures.index import (
     INDEX_FILE,
+    MEANINGS,
     Free,
     Group,
     Library,
@@ -36,13 +38,13 @@ from toplabel.models.architectures.index import (
     read_group,
     shapes_key,
     sorted_names,
-    write_group,
-    write_index,
 )
 
 USUAL: dict[Meaning, int] = {"classes": 1000, "in_channels": 3}
 OTHER: dict[Meaning, int] = {"classes": 7, "in_channels": 1}
 LARGEST_OFFSET = 64  # class and register tokens beside the patches
+FORMAT = 1
+LETTERS = {meaning: letter for letter, meaning in MEANINGS.items()}
 HIDDEN_SETTINGS = ("googlenet", "inception_v3")  # downloads set transform_input, training does not
 
 Shapes = dict[str, tuple[int, ...]]
@@ -173,6 +175,29 @@ def merge(groups: list[Group]) -> list[Group]:
         key = group.names_key, group.shapes_key, group.free
         members[key] = (*members.get(key, ()), *group.members)
     return [Group(*key, found) for key, found in members.items()]
+
+
+def write_index(path: Path, groups: list[Group], versions: Mapping[str, str]) -> None:
+    """Write groups in the form that `read_index` reads, the same bytes for the same groups."""
+    rows = sorted((write_group(group) for group in groups), key=json.dumps)
+    content = {"format": FORMAT, "versions": dict(sorted(versions.items())), "groups": rows}
+    text = json.dumps(content, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+
+
+def write_group(group: Group) -> list[Any]:
+    """A group in the form it has in the file."""
+    free = [[f.tensor, f.dim, LETTERS[f.meaning], f.factor, f.offset] for f in group.free]
+    members = sorted((write_member(member) for member in group.members), key=json.dumps)
+    return [group.names_key, group.shapes_key, free, members]
+
+
+def write_member(member: Member) -> list[Any]:
+    """A member in the form it has in the file."""
+    row = [member.library, member.name, dict(member.arguments), member.image_size]
+    while row[-1] in ({}, None):
+        row.pop()
+    return row
 
 
 def main() -> None:

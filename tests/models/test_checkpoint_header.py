@@ -28,7 +28,7 @@ import checkpoints as made  # noqa: E402
 from toplabel.errors import CheckpointError  # noqa: E402
 from toplabel.models.checkpoint.allowed_globals import ALLOWED  # noqa: E402
 from toplabel.models.checkpoint.header import read_checkpoint_info  # noqa: E402
-from toplabel.models.checkpoint.tensors import TensorInfo, UnknownObject  # noqa: E402
+from toplabel.models.checkpoint.info import TensorInfo, UnknownObject  # noqa: E402
 
 SAVERS = {"torch zip": made.save_zip, "torch legacy": made.save_legacy}
 

@@ -14,9 +14,9 @@ from own_networks import GreyNet
 from toplabel.errors import CheckpointError
 from toplabel.models import transforms
 from toplabel.models.checkpoint.header import read_checkpoint_info
+from toplabel.models.checkpoint.info import TensorInfo, UnknownObject
 from toplabel.models.checkpoint.reading import read_checkpoint
 from toplabel.models.checkpoint.state_dict_search import find_state_dict, flatten_module
-from toplabel.models.checkpoint.tensors import TensorInfo, UnknownObject
 
 NAMES = ["ant", "bee", "cat"]
 

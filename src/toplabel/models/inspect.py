@@ -14,9 +14,9 @@ from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError
 from toplabel.models.architectures.identify import Candidate, identify
 from toplabel.models.checkpoint.allowed_globals import check_allowed
-from toplabel.models.checkpoint.header import CheckpointInfo, read_checkpoint_info
+from toplabel.models.checkpoint.header import read_checkpoint_info
+from toplabel.models.checkpoint.info import CheckpointInfo, TensorInfo
 from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
-from toplabel.models.checkpoint.tensors import TensorInfo
 
 _SHOWN_CANDIDATES = 5
 _SHOWN_LABELS = 5

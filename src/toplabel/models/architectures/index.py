@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 INDEX_FILE = Path(__file__).parents[2] / "data" / "architectures.json.gz"
-FORMAT = 1
 
 Shapes = Mapping[str, tuple[int, ...]]
 Library = Literal["torchvision", "timm"]
 Meaning = Literal["classes", "in_channels", "image_size"]
 
-_MEANINGS: dict[str, Meaning] = {"c": "classes", "i": "in_channels", "s": "image_size"}
-_LETTERS = {meaning: letter for letter, meaning in _MEANINGS.items()}
+MEANINGS: dict[str, Meaning] = {"c": "classes", "i": "in_channels", "s": "image_size"}
 _COUNTER = "num_batches_tracked"  # files older than PyTorch 0.4.1 lack it
 _NAMES_BYTES = 6
 _SHAPES_BYTES = 9
@@ -132,20 +130,12 @@ def load_index() -> Index:
 
 
 def read_index(path: Path) -> Index:
-    """The index in a file that `write_index` wrote."""
+    """The index in a file that scripts/build_architecture_index.py wrote."""
     content = json.loads(gzip.decompress(path.read_bytes()))
     rows: dict[str, list[list[Any]]] = {}
     for row in content["groups"]:
         rows.setdefault(row[0], []).append(row)
     return Index(versions=content["versions"], rows=rows)
-
-
-def write_index(path: Path, groups: list[Group], versions: Mapping[str, str]) -> None:
-    """Write groups in the form that `load_index` reads, the same bytes for the same groups."""
-    rows = sorted((write_group(group) for group in groups), key=json.dumps)
-    content = {"format": FORMAT, "versions": dict(sorted(versions.items())), "groups": rows}
-    text = json.dumps(content, separators=(",", ":"))
-    path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
 
 def read_group(row: list[Any]) -> Group:
@@ -154,21 +144,7 @@ def read_group(row: list[Any]) -> Group:
     return Group(
         names_key=names_key,
         shapes_key=shapes_key,
-        free=tuple(Free(t, d, _MEANINGS[m], factor, offset) for t, d, m, factor, offset in free),
+        free=tuple(Free(t, d, MEANINGS[m], factor, offset) for t, d, m, factor, offset in free),
         # fields that are missing at a member's end have their defaults
         members=tuple(Member(*member) for member in members),
     )
-
-
-def write_group(group: Group) -> list[Any]:
-    """A group in the form it has in the file."""
-    free = [[f.tensor, f.dim, _LETTERS[f.meaning], f.factor, f.offset] for f in group.free]
-    members = sorted((_write_member(member) for member in group.members), key=json.dumps)
-    return [group.names_key, group.shapes_key, free, members]
-
-
-def _write_member(member: Member) -> list[Any]:
-    row = [member.library, member.name, dict(member.arguments), member.image_size]
-    while row[-1] in ({}, None):
-        row.pop()
-    return row

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.tensors import ITEM_SIZES, QUANTIZED, QUANTIZED_STORAGES, STORAGES
-
-if TYPE_CHECKING:
-    from toplabel.models.checkpoint.header import CheckpointInfo
+from toplabel.models.checkpoint.info import (
+    ITEM_SIZES,
+    QUANTIZED,
+    QUANTIZED_STORAGES,
+    STORAGES,
+    CheckpointInfo,
+)
 
 _ODD_DTYPES = (
     *("float4_e2m1fn_x2", "bits16", "bits1x8", "bits2x4", "bits4x2", "bits8"),

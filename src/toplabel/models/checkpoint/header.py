@@ -1,4 +1,4 @@
-"""A checkpoint file in, what it is out: by its content, running none of it and without torch."""
+"""A checkpoint file in, its `CheckpointInfo` out, by content: none of it is run. No torch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 import stat
 import tarfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint import safetensors
 from toplabel.models.checkpoint.archive import check_structure, read_archive
+from toplabel.models.checkpoint.info import ITEM_SIZES, CheckpointInfo, Storage, UnknownObject
 from toplabel.models.checkpoint.stubs import Pickled, named_globals, naming, read_pickle
-from toplabel.models.checkpoint.tensors import ITEM_SIZES, Storage, UnknownObject
 from toplabel.models.checkpoint.unpickler import Budget, ByteSource, cut_short, number
 
 _EXPECTED = "expected a file written by torch.save or safetensors"
@@ -73,33 +73,6 @@ _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_PROTOCOL = 1001
 _OLD_TAR_MEMBERS = (b"sys_info", b"pickle", b"tensors", b"storages")
 _MOST_TAR_MEMBERS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointInfo:
-    """What a checkpoint file is.
-
-    Args:
-        path: The file; the index where there are shards.
-        format: How it is written. `torchscript` and `pt2` are programs, whose content is not read.
-        content: Nested dicts, lists, tuples, sets, text, numbers, bytes, None, `TensorInfo` and
-            `UnknownObject`; as deep and large as it looks.
-        blocked: The globals that `torch.load(weights_only=True)` refuses, in order of appearance.
-        whole_module: The class, where it is a whole pickled network; `content` is an
-            `UnknownObject` then.
-        size_bytes: Of all its files.
-        files: One; or the index and its shards.
-        metadata: What a safetensors file says of itself.
-    """
-
-    path: Path
-    format: Literal["torch zip", "torch legacy", "safetensors", "torchscript", "pt2"]
-    content: Any
-    blocked: tuple[str, ...] = ()
-    whole_module: str | None = None
-    size_bytes: int
-    files: tuple[Path, ...]
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
@@ -272,34 +245,9 @@ def _of_pickle(
     )
 
 
-def _read_safetensors(path: Path) -> CheckpointInfo:
-    return _of_header(path, safetensors.read_header(path))
-
-
-def _read_index(path: Path) -> CheckpointInfo:
-    return _of_header(path, safetensors.read_index(path))
-
-
-def _of_header(path: Path, header: safetensors.SafetensorsHeader) -> CheckpointInfo:
-    return CheckpointInfo(
-        path=path,
-        format="safetensors",
-        content=header.tensors,
-        size_bytes=header.size_bytes,
-        files=header.files,
-        metadata=header.metadata,
-    )
-
-
-def _read_torchscript(path: Path) -> CheckpointInfo:
-    return _of_program(path, "torchscript", "torch.ScriptModule")
-
-
-def _read_pt2(path: Path) -> CheckpointInfo:
-    return _of_program(path, "pt2", "torch.export.ExportedProgram")
-
-
-def _of_program(path: Path, written: Literal["torchscript", "pt2"], kind: str) -> CheckpointInfo:
+def _read_program(
+    path: Path, *, written: Literal["torchscript", "pt2"], kind: str
+) -> CheckpointInfo:
     """A program, known by its kind alone."""
     return CheckpointInfo(
         path=path,
@@ -313,10 +261,10 @@ def _of_program(path: Path, written: Literal["torchscript", "pt2"], kind: str) -
 _READERS: Mapping[str, Callable[[Path], CheckpointInfo]] = {
     "torch zip": _read_zip,
     "torch legacy": _read_legacy,
-    "safetensors": _read_safetensors,
-    "safetensors index": _read_index,
-    "torchscript": _read_torchscript,
-    "pt2": _read_pt2,
+    "safetensors": safetensors.read_header,
+    "safetensors index": safetensors.read_index,
+    "torchscript": partial(_read_program, written="torchscript", kind="torch.ScriptModule"),
+    "pt2": partial(_read_program, written="pt2", kind="torch.export.ExportedProgram"),
 }
 
 

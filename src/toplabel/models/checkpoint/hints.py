@@ -9,7 +9,7 @@ from typing import Any
 
 from toplabel.errors import LabelsError
 from toplabel.labels.labels import Labels
-from toplabel.models.checkpoint.tensors import UnknownObject
+from toplabel.models.checkpoint.info import UnknownObject
 
 Holder = tuple[str, Mapping[str, Any]]  # dotted path of the keys to it, and what it holds
 

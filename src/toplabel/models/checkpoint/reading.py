@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import warnings
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, MissingDependency
 from toplabel.models.checkpoint.allowed_globals import check_allowed, runs_code
 from toplabel.models.checkpoint.archive import check_contents, check_structure, read_archive
-from toplabel.models.checkpoint.header import CheckpointInfo
+from toplabel.models.checkpoint.info import CheckpointInfo
 
 _SAFE_PICKLES = (2, 10)
 _LOOSENS, _FORBIDS_TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -114,31 +115,22 @@ def _import(name: str) -> Any:
     """
     if name == "collections.defaultdict":
         return _without_default  # torch fills no other dicts than its own few
-    parts = name.split(".")
-    if runs_code(name) or len(parts) < 2:
+    if runs_code(name) or "." not in name or ":" in name:
         raise CheckpointError(f"cannot allow {name!r}; expected a harmless 'module.name'")
-    for end in range(len(parts) - 1, 0, -1):
-        found = _import_from(".".join(parts[:end]), parts[end:])
-        if found is not None:
-            return found
-    raise CheckpointError(f"cannot allow {name!r}: there is no such class or function to import")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = pkgutil.resolve_name(name)
+    except Exception:  # whatever the module's own code does
+        found = None
+    if not callable(found):
+        raise CheckpointError(f"cannot allow {name!r}: no such class or function can be imported")
+    return found
 
 
 def _without_default(*arguments: Any) -> OrderedDict[Any, Any]:
     """What a defaultdict becomes: a dict, to be filled by the pickle."""
     return OrderedDict()
-
-
-def _import_from(module: str, names: list[str]) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = importlib.import_module(module)
-            for name in names:
-                found = getattr(found, name)
-    except Exception:  # whatever the module's own code does
-        return None
-    return found if callable(found) else None
 
 
 @contextmanager

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.tensors import TensorInfo
+from toplabel.models.checkpoint.info import CheckpointInfo, TensorInfo
 
 _DTYPES = {
     **{f"F{bits}": f"float{bits}" for bits in (64, 32, 16)},
@@ -30,17 +28,7 @@ _FIELDS = {"dtype", "shape", "data_offsets"}
 _DAMAGED = "its header is corrupt; copy or download it again"
 
 
-@dataclass(frozen=True, slots=True)
-class SafetensorsHeader:
-    """What a file, or all shards of an index, say; tensors by name in their order."""
-
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, str]
-    files: tuple[Path, ...]
-    size_bytes: int
-
-
-def read_header(path: Path) -> SafetensorsHeader:
+def read_header(path: Path) -> CheckpointInfo:
     """What one safetensors file says.
 
     Raises:
@@ -59,14 +47,23 @@ def read_header(path: Path) -> SafetensorsHeader:
             raise CheckpointError(
                 f"its header has {length} bytes; at most {_HEADER_LIMIT} are accepted"
             )
-        header = parse_object(file.read(length))
-    metadata = _metadata(header.pop("__metadata__", {}))
+        header = _parse_object(file.read(length))
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CheckpointError(_DAMAGED)
     tensors, ranges = {}, []
     for name, entry in header.items():
         tensors[name], extent = _parse_entry(name, entry)
         ranges.append(extent)
     _check_ranges(ranges, size - 8 - length)
-    return SafetensorsHeader(tensors, metadata, (path,), size)
+    return CheckpointInfo(
+        path=path,
+        format="safetensors",
+        content=tensors,
+        size_bytes=size,
+        files=(path,),
+        metadata=metadata,
+    )
 
 
 def _parse_entry(name: str, entry: Any) -> tuple[TensorInfo, tuple[int, int]]:
@@ -108,13 +105,7 @@ def _are_counts(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and 0 <= v < 1 << 63 for v in values)
 
 
-def _metadata(entries: Any) -> dict[str, str]:
-    if isinstance(entries, dict) and all(isinstance(value, str) for value in entries.values()):
-        return entries
-    raise CheckpointError(_DAMAGED)
-
-
-def parse_object(text: bytes) -> dict[str, Any]:
+def _parse_object(text: bytes) -> dict[str, Any]:
     """A JSON object in which no key stands twice.
 
     Raises:
@@ -142,7 +133,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return parsed
 
 
-def read_index(path: Path) -> SafetensorsHeader:
+def read_index(path: Path) -> CheckpointInfo:
     """What all the shards of an index say.
 
     Raises:
@@ -154,7 +145,7 @@ def read_index(path: Path) -> SafetensorsHeader:
         raise CheckpointError(
             f"it is an index of {size} bytes; at most {_HEADER_LIMIT} are accepted"
         )
-    places = parse_object(path.read_bytes()).get("weight_map")
+    places = _parse_object(path.read_bytes()).get("weight_map")
     if not isinstance(places, dict) or not all(_is_shard(place) for place in places.values()):
         raise CheckpointError(
             "its weight_map lists other files than safetensors files beside it; convert the shards"
@@ -163,14 +154,16 @@ def read_index(path: Path) -> SafetensorsHeader:
     shards = {name: _read_shard(path.parent / name) for name in dict.fromkeys(places.values())}
     for name, shard in shards.items():
         listed = {tensor for tensor, place in places.items() if place == name}
-        if shard.tensors.keys() != listed:
-            odd = sorted(shard.tensors.keys() ^ listed)[0]
+        if shard.content.keys() != listed:
+            odd = sorted(shard.content.keys() ^ listed)[0]
             raise CheckpointError(f"it and its shard {name!r} disagree on tensor {odd[:100]!r}")
-    return SafetensorsHeader(
-        {tensor: shards[place].tensors[tensor] for tensor, place in places.items()},
-        next((shard.metadata for shard in shards.values()), {}),
-        (path, *(shard.files[0] for shard in shards.values())),
-        size + sum(shard.size_bytes for shard in shards.values()),
+    return CheckpointInfo(
+        path=path,
+        format="safetensors",
+        content={tensor: shards[place].content[tensor] for tensor, place in places.items()},
+        size_bytes=size + sum(shard.size_bytes for shard in shards.values()),
+        files=(path, *(shard.path for shard in shards.values())),
+        metadata=next((shard.metadata for shard in shards.values()), {}),
     )
 
 
@@ -180,7 +173,7 @@ def _is_shard(place: Any) -> bool:
     return plain and Path(place).name == place and "\\" not in place
 
 
-def _read_shard(path: Path) -> SafetensorsHeader:
+def _read_shard(path: Path) -> CheckpointInfo:
     if not path.is_file():
         raise CheckpointError(f"its shard {path.name!r} is missing; download all of them")
     try:

@@ -13,7 +13,7 @@ from typing import Any
 from toplabel.errors import CheckpointError
 from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint import hints
-from toplabel.models.checkpoint.tensors import UnknownObject
+from toplabel.models.checkpoint.info import UnknownObject
 from toplabel.models.prefixes import cuts
 
 State = Mapping[str, Any]  # name -> TensorInfo or torch.Tensor

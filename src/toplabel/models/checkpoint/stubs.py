@@ -19,7 +19,7 @@ from toplabel.models.checkpoint.allowed_globals import (
     PLAIN_TENSORS,
     UNSUITABLE,
 )
-from toplabel.models.checkpoint.tensors import (
+from toplabel.models.checkpoint.info import (
     Storage,
     Storages,
     TensorInfo,
@@ -30,6 +30,7 @@ from toplabel.models.checkpoint.unpickler import Budget, ByteSource, unpickle
 
 _NAME_LENGTH = 200
 _NAMED = 3
+_FROM_NUMPY = "torch._utils._rebuild_device_tensor_from_numpy"
 _RECONSTRUCTORS = ("copyreg._reconstructor", "copyreg.__newobj__")
 _DEEPEST = 100
 _LARGEST = 2_000_000  # values, counted as often as they are reached
@@ -279,10 +280,6 @@ def _ordered(*arguments: Any) -> dict[Any, Any]:
     return {_as_key(key, number): value for number, (key, value) in enumerate(pairs)}
 
 
-def _set(values: Any = ()) -> set[Any]:
-    return {_as_key(value, number) for number, value in enumerate(values)}
-
-
 def _bytes(*arguments: Any) -> Any:
     """`bytearray(...)` or `_codecs.encode(text, "latin1")`."""
     text, *encoding = arguments or (b"",)
@@ -293,10 +290,6 @@ def _bytes(*arguments: Any) -> Any:
     return text.encode("latin-1")
 
 
-def _size(dimensions: Any) -> tuple[Any, ...]:
-    return tuple(dimensions)
-
-
 def _name_and_number(*arguments: Any) -> str:
     """A device, "cuda" and 0 or "cuda:0", or a layout."""
     if len(arguments) > 2 or not all(
@@ -304,10 +297,6 @@ def _name_and_number(*arguments: Any) -> str:
     ):
         raise TypeError("no device and no layout")
     return ":".join(map(str, arguments))
-
-
-def _complex(real: Any, imaginary: Any = 0.0) -> complex:
-    return complex(float(real), float(imaginary))
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TensorInfo:
@@ -355,18 +344,14 @@ def _steps(shape: Sequence[int]) -> list[int]:
     return strides
 
 
-def _from_numpy(array: Any, *rest: Any) -> Any:
-    return Stub("torch._utils._rebuild_device_tensor_from_numpy")
-
-
 _CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered,
     "collections.Counter": _ordered,
-    "builtins.set": _set,
+    "builtins.set": lambda values=(): {_as_key(v, number) for number, v in enumerate(values)},
     "builtins.bytearray": _bytes,
-    "builtins.complex": _complex,
+    "builtins.complex": lambda real, imaginary=0.0: complex(float(real), float(imaginary)),
     "_codecs.encode": _bytes,
-    "torch.Size": _size,
+    "torch.Size": lambda dimensions: tuple(dimensions),
     "torch.device": _name_and_number,
     "torch.serialization._get_layout": _name_and_number,
     PARAMETER: _parameter,
@@ -376,7 +361,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _from_cpu,
-    "torch._utils._rebuild_device_tensor_from_numpy": _from_numpy,
+    _FROM_NUMPY: lambda array, *rest: Stub(_FROM_NUMPY),
 }
 
 

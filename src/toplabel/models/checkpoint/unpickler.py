@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.tensors import UnknownObject
+from toplabel.models.checkpoint.info import UnknownObject
 
 if TYPE_CHECKING:
     from toplabel.models.checkpoint.stubs import StubMaker
@@ -30,7 +30,11 @@ _DAMAGE = (
 
 
 class ByteSource:
-    """Reads a stretch of a file, from where it stands to `end`, never more than is there."""
+    """Reads a stretch of a file, from where it stands to `end`, never more than is there.
+
+    Raises from every method:
+        CheckpointError: There are not so many bytes.
+    """
 
     __slots__ = ("_end", "_file", "position")
 
@@ -39,11 +43,7 @@ class ByteSource:
         self.position = file.tell()
 
     def read(self, count: int) -> bytes:
-        """Exactly that many bytes.
-
-        Raises:
-            CheckpointError: There are fewer.
-        """
+        """Exactly that many bytes."""
         self._advance(count)
         block = self._file.read(count)
         if len(block) != count:
@@ -51,20 +51,12 @@ class ByteSource:
         return block
 
     def skip(self, count: int) -> None:
-        """Go on by that many bytes.
-
-        Raises:
-            CheckpointError: There are fewer.
-        """
+        """Go on by that many bytes."""
         self._advance(count)
         self._file.seek(self.position)
 
     def line(self) -> bytes:
-        """The bytes up to a line's end, without it.
-
-        Raises:
-            CheckpointError: There is none, or the line is too long for a name or a number.
-        """
+        """The bytes up to a line's end, without it, at most as long as a name or a number."""
         line = self._file.readline(min(_NAME_LIMIT, self._end - self.position))
         if not line.endswith(b"\n"):
             raise cut_short()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,12 +210,12 @@ def match_names(
     agreeing: Counter[tuple[str, str]] = Counter()
     named: Counter[tuple[str, str]] = Counter()
     for lacks in _shared_starts(wanted_names):
-        rests = {name[len(lacks) :]: shape for name, shape in _pairs(wanted_names, wanted)}
-        for name, shape in _pairs(given_names, given):
-            for prefix, rest in cuts(name):
+        rests = {plain[len(lacks) :]: wanted[name] for plain, name in wanted_names.items()}
+        for plain, name in given_names.items():
+            for prefix, rest in cuts(plain):
                 if rest in rests:
                     named[prefix, lacks] += 1
-                    agreeing[prefix, lacks] += rests[rest] in (None, shape)
+                    agreeing[prefix, lacks] += rests[rest] in (None, given[name])
     if not named:
         return (NameMatch({}, "", 0),)
     best = max((agreeing[way], named[way]) for way in named)
@@ -238,16 +238,11 @@ def _match(
         found = given.get(prefix + plain[len(lacks) :])
         if found is not None:
             names[name] = found
-    starts = {_added(theirs, ours[len(lacks) :]) for ours, theirs in names.items()}
+    starts = {
+        theirs[: -len(rest)] if theirs.endswith(rest := ours[len(lacks) :]) else ""
+        for ours, theirs in names.items()
+    }
     return NameMatch(names, starts.pop() if len(starts) == 1 else prefix, agreeing)
-
-
-def _added(longer: str, name: str) -> str:
-    return longer.removesuffix(name) if longer.endswith(name) else ""
-
-
-def _pairs(names: Mapping[str, str], shapes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((plain, shapes[name]) for plain, name in names.items())
 
 
 def _shared_starts(names: Collection[str]) -> list[str]:
@@ -293,16 +288,15 @@ def _compare(
 def _missing(wanted: Mapping[str, Any], match: NameMatch) -> tuple[dict[str, Shape], list[str]]:
     """The network's tensors that the file lacks, but for counters and twins of what it has."""
     loaded = {id(wanted[ours]) for ours in match.names}
-    missing, counters = {}, []
+    missing: dict[str, Shape] = {}
+    counters = []
     for ours, tensor in wanted.items():
         if ours in match.names or id(tensor) in loaded:
             continue
-        if ours.endswith("num_batches_tracked"):
-            counters += (
-                [ours] if ours.replace("num_batches_tracked", "running_mean") in match.names else []
-            )
-        else:
+        if not ours.endswith("num_batches_tracked"):
             missing[ours] = _shape_of(tensor) or ()
+        elif ours.replace("num_batches_tracked", "running_mean") in match.names:
+            counters.append(ours)
     note = "the file has no num_batches_tracked, like old files; answers do not depend on it"
     return missing, [note] if counters else []
 

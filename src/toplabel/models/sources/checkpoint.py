@@ -21,7 +21,8 @@ from toplabel.errors import CheckpointError, ModelError, PreprocessError
 from toplabel.labels.files import order_warning
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
-from toplabel.models.checkpoint.header import CheckpointInfo, read_checkpoint_info
+from toplabel.models.checkpoint.header import read_checkpoint_info
+from toplabel.models.checkpoint.info import CheckpointInfo
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
 from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
 from toplabel.models.options import Stated

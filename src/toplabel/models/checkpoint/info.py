@@ -1,13 +1,15 @@
-"""What a file says of its tensors and unknown objects, as plain values; tensors must fit their
-storages.
+"""What a file says of itself, its tensors and unknown objects, as plain values.
+
+A tensor's shape and strides in, a `TensorInfo` that fits into its storage out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from toplabel.errors import CheckpointError
 
@@ -84,6 +86,33 @@ class UnknownObject:
 
     kind: str
     state: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointInfo:
+    """What a checkpoint file is.
+
+    Args:
+        path: The file; the index where there are shards.
+        format: How it is written. `torchscript` and `pt2` are programs, whose content is not read.
+        content: Nested dicts, lists, tuples, sets, text, numbers, bytes, None, `TensorInfo` and
+            `UnknownObject`; as deep and large as it looks.
+        blocked: The globals that `torch.load(weights_only=True)` refuses, in order of appearance.
+        whole_module: The class, where it is a whole pickled network; `content` is an
+            `UnknownObject` then.
+        size_bytes: Of all its files.
+        files: One; or the index and its shards.
+        metadata: What a safetensors file says of itself.
+    """
+
+    path: Path
+    format: Literal["torch zip", "torch legacy", "safetensors", "torchscript", "pt2"]
+    content: Any
+    blocked: tuple[str, ...] = ()
+    whole_module: str | None = None
+    size_bytes: int
+    files: tuple[Path, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
