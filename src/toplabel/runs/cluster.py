@@ -89,10 +89,14 @@ class ShardLabeller:
             path = Path(folder, "model.toplabel")
             path.write_bytes(config.bundle)
             bundle = open_packed(path)  # its program goes into this node's cache
-        spec = WorkerSpec.of(
-            bundle, config.settings, threads=config.threads, batch_size=config.batch_size
+        self._labeller = SubprocessLabeller(
+            WorkerSpec(
+                bundle=bundle,
+                settings=config.settings,
+                threads=config.threads,
+                batch_size=config.batch_size,
+            )
         )
-        self._labeller = SubprocessLabeller(spec)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Numbers of shards in; numbers, parts, results and warnings out."""
@@ -136,10 +140,10 @@ def finish_on_ray(
     Raises:
         RunError: The cluster cannot be reached, or it failed.
     """
-    with _connected(), _packed(bundle) as content:
+    with _connected():
         threads, most = _plan()
         config = ActorConfig(
-            bundle=content,
+            bundle=_pack(bundle),
             settings=settings,
             format=format,
             threads=threads,
@@ -229,13 +233,12 @@ def _check_port(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
-@contextmanager
-def _packed(bundle: Bundle) -> Iterator[bytes]:
+def _pack(bundle: Bundle) -> bytes:
     """The model as one file's bytes, for nodes that share no folder with this machine."""
     with tempfile.TemporaryDirectory(prefix="toplabel-") as folder:
         path = Path(folder, "model.toplabel")
         pack(bundle, path)
-        yield path.read_bytes()
+        return path.read_bytes()
 
 
 def _plan() -> tuple[int, int]:

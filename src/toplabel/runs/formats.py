@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from toplabel.errors import UsageError
+from toplabel.inference.prediction import Prediction
 from toplabel.inference.records import csv_header, to_csv, to_json
 from toplabel.runs.labelling import Outcome
 
@@ -52,59 +54,56 @@ def load_format(name: str) -> Format:
     if check_format(name) == "parquet":
         parquet: Format = import_module("toplabel.runs.formats_parquet").ParquetFormat()
         return parquet
-    return CsvFormat() if name == "csv" else JsonLinesFormat()
+    return _CSV if name == "csv" else _JSON_LINES
 
 
-class CsvFormat:
-    """CSV that is safe in spreadsheets: a header, then the columns of the command line and more."""
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    """Records as the command line writes them, with the sizes of images.
+
+    Args:
+        header: Before the records; gets the names of further columns.
+        record: One record; gets the values of further columns by name.
+        header_lines: How many lines the header has.
+    """
+
+    header: Callable[[Iterable[str]], bytes]
+    record: Callable[[Prediction, dict[str, Any]], bytes]
+    header_lines: int
 
     def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
-        """A header, and a row for each outcome."""
-        header = csv_header(("width", "height", *(("scores",) if all_scores else ())))
-        return b"".join([header, *(self._row(one, all_scores=all_scores) for one in outcomes)])
+        """The header, and a record for each outcome."""
+        header = self.header(("width", "height", *(("scores",) if all_scores else ())))
+        return header + b"".join(
+            [
+                self.record(one.prediction, _further_columns(one.prediction, all_scores))
+                for one in outcomes
+            ]
+        )
 
     def merge(self, parts: Sequence[Path], target: Path) -> None:
-        """The header once, then all rows."""
+        """The header once, then all records."""
         with open(target, "wb") as file:
             for number, part in enumerate(parts):
                 with open(part, "rb") as source:
-                    header = source.readline()
-                    if number == 0:
-                        file.write(header)
+                    for _ in range(self.header_lines if number else 0):
+                        source.readline()
                     shutil.copyfileobj(source, file)
 
-    def _row(self, outcome: Outcome, *, all_scores: bool) -> bytes:
-        prediction = outcome.prediction
-        more: list[object] = [prediction.width, prediction.height]
-        if all_scores:
-            scores = _scores(outcome)
-            more.append("" if scores is None else json.dumps(scores))
-        return to_csv(prediction, more)
+
+def _further_columns(prediction: Prediction, all_scores: bool) -> dict[str, Any]:
+    more: dict[str, Any] = {"width": prediction.width, "height": prediction.height}
+    if all_scores:  # in as few digits as give the same float16 again
+        scores = prediction.scores
+        more["scores"] = None if scores is None else [float(f"{s:.5g}") for s in scores.tolist()]
+    return more
 
 
-class JsonLinesFormat:
-    """JSON lines: the records of the command line and the sizes of images, a line each."""
-
-    def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
-        """A line of JSON for each outcome."""
-        return b"".join([self._line(one, all_scores=all_scores) for one in outcomes])
-
-    def merge(self, parts: Sequence[Path], target: Path) -> None:
-        """One file after another."""
-        with open(target, "wb") as file:
-            for part in parts:
-                with open(part, "rb") as source:
-                    shutil.copyfileobj(source, file)
-
-    def _line(self, outcome: Outcome, *, all_scores: bool) -> bytes:
-        prediction = outcome.prediction
-        more: dict[str, object] = {"width": prediction.width, "height": prediction.height}
-        if all_scores:
-            more["scores"] = _scores(outcome)
-        return to_json(prediction, more)
+def _csv_row(prediction: Prediction, more: dict[str, Any]) -> bytes:
+    if more.get("scores") is not None:
+        more["scores"] = json.dumps(more["scores"])
+    return to_csv(prediction, more.values())
 
 
-def _scores(outcome: Outcome) -> list[float] | None:
-    """Scores of all classes, in as few digits as give the same float16 again."""
-    scores = outcome.prediction.scores
-    return None if scores is None else [float(f"{score:.5g}") for score in scores.tolist()]
+_CSV = TextFormat(header=csv_header, record=_csv_row, header_lines=1)  # safe in spreadsheets
+_JSON_LINES = TextFormat(header=lambda more: b"", record=to_json, header_lines=0)

@@ -69,9 +69,6 @@ class Labeller(Protocol):
     def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of each batch, in order; batches are taken a few ahead."""
 
-    def close(self) -> None:
-        """End it."""
-
 
 class LocalLabeller:
     """Labels on the threads of this process; a crash of a library ends the run."""
@@ -93,9 +90,6 @@ class LocalLabeller:
         for outcomes in ordered_map(work, batches, workers=self._many.workers):
             self._predictor.pass_warnings_on()
             yield outcomes
-
-    def close(self) -> None:
-        """Nothing of its own is open."""
 
 
 def label_shards(

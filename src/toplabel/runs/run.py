@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
-from toplabel._internal.notices import collect_warnings, warn
+from toplabel._internal.notices import collect_warnings
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import Settings
 from toplabel.inference.predictor import Predictor
@@ -26,11 +26,9 @@ from toplabel.runs.shard_result import (
     Tally,
     commit,
     in_background,
-    is_merged,
     merge_parts,
     read_results,
     report_rows,
-    was_changed,
 )
 from toplabel.runs.sorting import Sorting
 from toplabel.runs.state import Output, State, open_state
@@ -101,13 +99,13 @@ def run(
         found = fingerprint(predictor.classifier, settings)
         with open_state(target, found, restart=run_options.restart) as state:
             entries = list_entries(inputs, column=run_options.column)
-            changes = state.list_inputs(entries, shard_size=run_options.shard_size)
+            missing = state.list_inputs(entries, shard_size=run_options.shard_size)
             work = _Work(state, predictor, settings, run_options)
             work.label()
             work.merge()
             work.report()
             seconds = time.monotonic() - started
-            return work.summary(missing=changes.missing, seconds=seconds, warnings=warnings)
+            return work.summary(missing=missing, seconds=seconds, warnings=warnings)
 
 
 def _as_list(source: Source | Sequence[Source]) -> list[str]:
@@ -238,12 +236,8 @@ class _Work:
         Raises:
             OSError: It cannot be written.
         """
-        if not self._state.output.is_file or is_merged(self._state):
-            return
-        if was_changed(self._state):
-            path = str(self._state.output.path)
-            warn(f"{path!r} was changed since this run wrote it; it is written again")
-        merge_parts(self._state, self._format)
+        if self._state.output.is_file:
+            merge_parts(self._state, self._format)
 
     def report(self) -> None:
         """Write the report that was asked for.

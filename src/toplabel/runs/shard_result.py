@@ -15,12 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toplabel._internal import platform
+from toplabel._internal.notices import warn
 from toplabel.inference.prediction import Failure
 from toplabel.labels.labels import Labels
 from toplabel.runs.formats import Format
@@ -32,9 +33,6 @@ from toplabel.runs.summary import LabelCount
 
 if TYPE_CHECKING:
     from toplabel.runs.report.selection import ReportRow
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 KEPT = 3
 """How many of an input's best classes a result has."""
@@ -183,16 +181,18 @@ def commit(state: State, finished: FinishedShard) -> None:
     finished.result.write(state.result(finished.shard.number))
 
 
-def in_background(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(work, items)` on a thread of its own, so that taking items goes on meanwhile.
+def in_background(
+    commit: Callable[[FinishedShard], FinishedShard], shards: Iterable[FinishedShard]
+) -> Iterator[FinishedShard]:
+    """`map(commit, shards)` on a thread of its own, so that labelling goes on meanwhile.
 
     Raises:
-        Exception: From `work`, at the latest at the end. All work that was begun is done.
+        Exception: From `commit`, at the latest at the end. What was begun is committed.
     """
-    pending: deque[Future[Result]] = deque()
+    pending: deque[Future[FinishedShard]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="toplabel-commit") as executor:
-        for item in items:
-            pending.append(executor.submit(work, item))
+        for shard in shards:
+            pending.append(executor.submit(commit, shard))
             while pending and (len(pending) > _AHEAD or pending[0].done()):
                 yield pending.popleft().result()
         while pending:
@@ -274,24 +274,17 @@ class Tally:
         self.unsure += int(result.unsure.sum())
 
 
-def is_merged(state: State) -> bool:
-    """Whether the file is there as the run has written it last, with all parts."""
-    return state.merged is not None and state.merged == _facts(state)
-
-
-def was_changed(state: State) -> bool:
-    """Whether somebody else has changed the file since the run wrote it."""
-    before, now = state.merged, _facts(state)
-    return before is not None and now is not None and {**before, "parts": 0} != {**now, "parts": 0}
-
-
 def merge_parts(state: State, encoding: Format) -> None:
-    """Write the single file from all parts, at once and durably.
+    """Write the single file from all parts, at once and durably, unless it is there already.
 
     Raises:
         OSError: There is no room, or it may not be written.
     """
-    output = state.output
+    output, before, now = state.output, state.merged, _facts(state)
+    if before is not None and before == now:
+        return
+    if before is not None and now is not None and {**before, "parts": 0} != {**now, "parts": 0}:
+        warn(f"{str(output.path)!r} was changed since this run wrote it; it is written again")
     state.remember_merged(None)
     parts = [output.part(number) for number in range(state.manifest.shards)]
     aside = output.state / f"joined.{output.format}.tmp"
@@ -304,6 +297,7 @@ def merge_parts(state: State, encoding: Format) -> None:
 
 
 def _facts(state: State) -> dict[str, Any] | None:
+    """What is stored of the file when it is written; None where there is none."""
     try:
         status = state.output.path.stat()
     except OSError:

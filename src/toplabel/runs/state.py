@@ -24,7 +24,6 @@ from toplabel.runs.fingerprint import check_same
 from toplabel.runs.formats import FORMATS, check_format
 from toplabel.runs.manifest import (
     Generation,
-    Listing,
     Manifest,
     copy_new,
     find_additions,
@@ -98,14 +97,6 @@ class Output:
         return cls(path=target, format=_SUFFIXES[suffix], parts=parts, is_file=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a new listing brought: how many inputs are new, and how many known ones it lacks."""
-
-    added: int
-    missing: int
-
-
 class State:
     """The state of one run. Comes from `open_state`, and only one process has it at a time."""
 
@@ -147,8 +138,11 @@ class State:
         """The file of one shard's result."""
         return self.output.state / "done" / f"{number:06d}.mark"
 
-    def list_inputs(self, entries: Iterable[Entry], *, shard_size: int | None) -> Changes:
+    def list_inputs(self, entries: Iterable[Entry], *, shard_size: int | None) -> int:
         """Take a listing: all of it the first time, later what is new in it.
+
+        Returns:
+            How many known inputs are no longer listed.
 
         Raises:
             UsageError: A reader found nothing.
@@ -160,24 +154,21 @@ class State:
         try:
             listing = write_listing(entries, listed)
             if self._content["listing"] == asdict(listing):
-                return Changes(0, 0)
-            return self._take(listed, listing, shard_size)
+                return 0
+            addition, added, missing = listed, listing.rows, 0
+            if self.manifest.generations:
+                addition, added, missing = self._find_new(listed)
+            if added:
+                self.manifest = self.manifest.add(addition, added, shard_size=shard_size)
+            self._content["generations"] = [asdict(g) for g in self.manifest.generations]
+            self._content["listing"] = asdict(listing)
+            self._save()
+            return missing
         finally:
             listed.unlink(missing_ok=True)
 
-    def _take(self, listed: Path, listing: Listing, shard_size: int | None) -> Changes:
-        changes = Changes(listing.rows, 0)
-        addition = listed
-        if self.manifest.generations:
-            changes, addition = self._find_new(listed)
-        if changes.added:
-            self.manifest = self.manifest.add(addition, changes.added, shard_size=shard_size)
-        self._content["generations"] = [asdict(g) for g in self.manifest.generations]
-        self._content["listing"] = asdict(listing)
-        self._save()
-        return changes
-
-    def _find_new(self, listed: Path) -> tuple[Changes, Path]:
+    def _find_new(self, listed: Path) -> tuple[Path, int, int]:
+        """A file of the new lines, their number, and that of known inputs that are gone."""
         found = find_additions(self.manifest.lines(), listed, listed.parent)
         known = self.manifest.rows
         if found.missing == known:
@@ -192,7 +183,7 @@ class State:
             )
         addition = listed.with_name("addition.tmp")
         copy_new(listed, found.is_new, addition)
-        return Changes(int(found.is_new.sum()), found.missing), addition
+        return addition, int(found.is_new.sum()), found.missing
 
     def _save(self) -> None:
         write_json(self.output.state / "run.json", self._content)

@@ -31,7 +31,7 @@ from toplabel.runs.labelling import (
     label_shards,
 )
 from toplabel.runs.manifest import Shard
-from toplabel.runs.worker import Answer, Noticed, Ready, Refused, WorkerSpec
+from toplabel.runs.worker import Answer, Ready, Refused, WorkerSpec
 
 THREADS_OF_PROCESS = 8
 """More threads in one Python process would wait for its interpreter lock, not for the cores."""
@@ -57,7 +57,7 @@ def open_pool(predictor: Predictor, settings: Settings) -> Iterator[Sequence[Lab
     if bundle is None or os.name != "posix" or not sys.executable:
         yield [LocalLabeller(predictor, settings)]
         return
-    spec = WorkerSpec.of(bundle, settings, batch_size=predictor.batch_size)
+    spec = WorkerSpec(bundle=bundle, settings=settings, batch_size=predictor.batch_size)
     with ExitStack() as stack:
         pool = []
         for threads in share_threads(predictor.threads):
@@ -91,13 +91,19 @@ def label_with(
 def _label_together(
     pool: Sequence[Labeller], shards: Iterable[Shard], on_outcomes: OnOutcomes
 ) -> Iterator[Labelled]:
-    pending = _Shared(iter(shards))
+    pending, turn, closed = iter(shards), threading.Lock(), threading.Event()
     found: Queue[Labelled | list[Outcome] | BaseException | None] = Queue(maxsize=4 * len(pool))
+
+    def take() -> Shard | None:
+        with turn:
+            return None if closed.is_set() else next(pending, None)
 
     def work(labeller: Labeller) -> None:
         """One labeller's thread: what it labels, and in the end None, or what went wrong."""
         try:
-            for labelled in label_shards(labeller, pending, lambda some: found.put(list(some))):
+            for labelled in label_shards(
+                labeller, iter(take, None), lambda some: found.put(list(some))
+            ):
                 found.put(labelled)
             found.put(None)
         except BaseException as error:
@@ -120,33 +126,10 @@ def _label_together(
             else:
                 on_outcomes(one)
     finally:  # also when the caller stops early: what is under way is finished and dropped
-        pending.close()
+        closed.set()
         while any(thread.is_alive() for thread in threads):
             with suppress(Empty):
                 found.get(timeout=0.05)
-
-
-class _Shared:
-    """Shards that several threads take from, until it is closed."""
-
-    def __init__(self, shards: Iterator[Shard]) -> None:
-        self._shards = shards
-        self._turn = threading.Lock()
-        self._closed = False
-
-    def __iter__(self) -> Iterator[Shard]:
-        return self
-
-    def __next__(self) -> Shard:
-        with self._turn:
-            if self._closed:
-                raise StopIteration
-            return next(self._shards)
-
-    def close(self) -> None:
-        """Give no more."""
-        with self._turn:
-            self._closed = True
 
 
 class _Died(Exception):
@@ -238,7 +221,9 @@ class SubprocessLabeller:
                 return [self._label_suspect([entry])[0] for entry in batch]
             message = f"reading or labelling it {death.consequence}; check this file by itself"
             return [
-                Outcome.failed(batch[0], ImageError(death.code, message), model=self._spec.model)
+                Outcome.failed(
+                    batch[0], ImageError(death.code, message), model=self._spec.bundle.name
+                )
             ]
 
     def _restart(self) -> None:
@@ -291,6 +276,8 @@ class _Worker:
         """
         answer = self._next(STALL_SECONDS)
         assert isinstance(answer, Answer)
+        for text in answer.warnings:
+            warn(text)
         return answer
 
     def end(self) -> None:
@@ -307,16 +294,14 @@ class _Worker:
         return message
 
     def _next(self, seconds: float) -> Answer | Ready | Refused:
-        """Its next message but those that are passed on."""
+        """Its next message; what it logs is logged here."""
         try:
             while self._connection.poll(seconds):
-                message: Answer | Ready | Refused | Noticed = self._connection.recv()
-                if not isinstance(message, Noticed):
+                message: Answer | Ready | Refused | logging.LogRecord = self._connection.recv()
+                if not isinstance(message, logging.LogRecord):
                     return message
-                if message.level:
-                    logger.log(message.level, "%s", message.text)
-                else:
-                    warn(message.text)
+                if logger.isEnabledFor(message.levelno):
+                    logger.handle(message)
         except (EOFError, OSError) as error:
             raise _Died.of(self._process.wait()) from error
         raise _Died("did not reply", f"took longer than {seconds:.0f} s", "timeout")

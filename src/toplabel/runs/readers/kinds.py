@@ -15,27 +15,21 @@ CONTAINERS: dict[str, str] = {
 }
 """Files that hold images, and the module that lists them and reads one."""
 
-_SUFFIXES: dict[str, ContainerKind] = {
-    ".tar": "tar",
-    ".tar.gz": "tar",
-    ".tgz": "tar",
-    ".tar.bz2": "tar",
-    ".tbz2": "tar",
-    ".tar.xz": "tar",
-    ".txz": "tar",
-    ".zip": "zip",
-    ".parquet": "parquet",
+_SUFFIXES: dict[ContainerKind, tuple[str, ...]] = {
+    "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
+    "zip": (".zip",),
+    "parquet": (".parquet",),
 }
-_ENDINGS = tuple(_SUFFIXES)
+_ALL_SUFFIXES = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 _LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 def kind_of_container(name: str) -> ContainerKind | None:
     """The kind of container by its suffix; None for anything else."""
     lower = name.partition("::")[0].lower()
-    if not lower.endswith(_ENDINGS):  # most, and quickly
+    if not lower.endswith(_ALL_SUFFIXES):  # most, and quickly
         return None
-    return next((kind for suffix, kind in _SUFFIXES.items() if lower.endswith(suffix)), None)
+    return next(kind for kind, suffixes in _SUFFIXES.items() if lower.endswith(suffixes))
 
 
 def is_list(name: str) -> bool:

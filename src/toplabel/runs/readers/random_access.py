@@ -105,10 +105,6 @@ class FileObject(io.RawIOBase):
         """It is."""
         return True
 
-    def tell(self) -> int:
-        """Where the next byte comes from."""
-        return self._at
-
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go elsewhere."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}
