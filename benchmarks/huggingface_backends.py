@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from toplabel.models.transforms.huggingface import from_processor
-from toplabel.models.transforms.huggingface_classes import DEFAULTS
+from toplabel.models.transforms.huggingface import DEFAULTS, from_processor
 from toplabel.models.transforms.verify import drawn_photos
 from toplabel.models.zoo_import import import_torchvision
 

@@ -24,11 +24,12 @@ from transformers.models.auto.modeling_auto import (  # noqa: E402
 
 from toplabel.errors import PreprocessError  # noqa: E402
 from toplabel.models.transforms import translate  # noqa: E402
-from toplabel.models.transforms.huggingface import from_config, from_processor  # noqa: E402
-from toplabel.models.transforms.huggingface_classes import (  # noqa: E402
+from toplabel.models.transforms.huggingface import (  # noqa: E402
     CLASS_OF_MODEL_TYPE,
     DEFAULTS,
     REFUSED,
+    from_config,
+    from_processor,
 )
 from toplabel.models.transforms.verify import drawn_photos  # noqa: E402
 from toplabel.preprocess import Preprocess  # noqa: E402
@@ -49,10 +50,10 @@ def _with_pillow(name: str, config: dict):
     return getattr(transformers, f"{name}Pil").from_dict(config)
 
 
-def _assert_equal(recipe: Preprocess, processor, shapes=tuple(SHAPES)) -> None:
+def _assert_equal(preprocess: Preprocess, processor, shapes=tuple(SHAPES)) -> None:
     for pixels in drawn_photos(shapes):
         expected = np.asarray(processor(Image.fromarray(pixels))["pixel_values"][0])
-        ours = recipe(pixels)
+        ours = preprocess(pixels)
         assert np.array_equal(ours, expected), pixels.shape
 
 
@@ -82,7 +83,7 @@ def test_every_classifier_of_transformers_is_translated_or_refused_by_name(model
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_every_class_with_its_defaults_equals_its_recipe(name):
+def test_every_class_with_its_defaults_equals_its_preprocessing(name):
     if name in ("SegformerImageProcessor", "EfficientNetImageProcessor"):  # large
         shapes = SHAPES[::3]
     else:
@@ -182,17 +183,17 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("case", VARIANTS)
-def test_what_the_hub_holds_equals_its_recipe(case):
+def test_what_the_hub_holds_equals_its_preprocessing(case):
     name, config = VARIANTS[case]
-    recipe = from_config({"image_processor_type": name, **config})
-    _assert_equal(recipe, _with_pillow(name, config), SHAPES[:6])
-    assert Preprocess.from_json(recipe.to_json()) == recipe
-    assert translate({"image_processor_type": name, **config}) == recipe
+    preprocess = from_config({"image_processor_type": name, **config})
+    _assert_equal(preprocess, _with_pillow(name, config), SHAPES[:6])
+    assert Preprocess.from_json(preprocess.to_json()) == preprocess
+    assert translate({"image_processor_type": name, **config}) == preprocess
 
 
 @pytest.mark.parametrize("backend", ["pil", "torchvision"])
 @pytest.mark.parametrize("name", ["ViTImageProcessor", "ConvNextImageProcessor"])
-def test_live_processors_of_both_backends_have_the_recipe_of_pillow(name, backend):
+def test_live_processors_of_both_backends_have_the_preprocessing_of_pillow(name, backend):
     suffix = "Pil" if backend == "pil" else ""
     processor = getattr(transformers, f"{name}{suffix}")()
     assert processor.backend == backend
@@ -201,19 +202,19 @@ def test_live_processors_of_both_backends_have_the_recipe_of_pillow(name, backen
 
 def test_a_live_processor_survives_its_own_json():
     processor = transformers.MobileViTImageProcessor(size={"shortest_edge": 60}, crop_size=50)
-    recipe = from_processor(processor)
-    assert from_config(json.loads(processor.to_json_string())) == recipe
-    assert recipe.channels == "bgr"
+    preprocess = from_processor(processor)
+    assert from_config(json.loads(processor.to_json_string())) == preprocess
+    assert preprocess.channels == "bgr"
 
 
 def test_the_wrapper_of_timm_is_timms_own_transform():
     config = {"input_size": [3, 64, 64], "crop_pct": 0.9, "interpolation": "bicubic"}
     processor = transformers.TimmWrapperImageProcessor(pretrained_cfg=config)
-    recipe = from_processor(processor)
-    assert recipe == from_config({"architecture": "x", "pretrained_cfg": config})
+    preprocess = from_processor(processor)
+    assert preprocess == from_config({"architecture": "x", "pretrained_cfg": config})
     for pixels in drawn_photos(SHAPES):
         expected = processor(Image.fromarray(pixels))["pixel_values"][0].numpy()
-        assert np.array_equal(recipe(pixels), expected)
+        assert np.array_equal(preprocess(pixels), expected)
 
 
 @pytest.mark.parametrize(
@@ -235,16 +236,20 @@ def test_a_file_without_a_class_needs_the_model_type():
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_classes_without_a_recipe_are_refused_by_name(name):
-    with pytest.raises(PreprocessError, match=f"{name} has no recipe: it"):
+def test_classes_without_support_are_refused_by_name(name):
+    with pytest.raises(PreprocessError, match=f"{name} is not supported: it"):
         from_config({"image_processor_type": name})
 
 
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("Mask2FormerImageProcessor", {}, "Mask2FormerImageProcessor has no recipe: it is not"),
-        ("ViTImageProcessor", {"size": {"shortest_edge": 9}}, "another size for pictures"),
+        (
+            "Mask2FormerImageProcessor",
+            {},
+            "Mask2FormerImageProcessor is not supported: it is unknown",
+        ),
+        ("ViTImageProcessor", {"size": {"shortest_edge": 9}}, "different sizes for images"),
         ("ViTImageProcessor", {"size": {"shortest_edge": 9, "longest_edge": 20}}, "got size"),
         ("ViTImageProcessor", {"do_pad": True}, "do_pad"),
         ("ViTImageProcessor", {"resample": 9}, "got resample 9"),

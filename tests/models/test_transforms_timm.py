@@ -32,8 +32,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def _recipes() -> dict[tuple, list[str]]:
-    """timm's distinct evaluation recipes, each with the models that use it."""
+def _settings() -> dict[tuple, list[str]]:
+    """timm's distinct evaluation settings, each with the models that use it."""
     groups = defaultdict(list)
     for name in timm.list_pretrained():
         config = timm.get_pretrained_cfg(name).to_dict()
@@ -46,14 +46,14 @@ def _frozen(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-RECIPES = _recipes()
+RECIPES = _settings()
 
 
-def _assert_equal(recipe: Preprocess, transform, pixels: np.ndarray) -> None:
+def _assert_equal(preprocess: Preprocess, transform, pixels: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = np.asarray(transform(Image.fromarray(pixels)))
-    ours = recipe(pixels)
+    ours = preprocess(pixels)
     assert ours.dtype == expected.dtype == np.float32
     assert np.array_equal(ours, expected), pixels.shape
 
@@ -68,25 +68,25 @@ def test_the_zoo_is_as_large_as_ever():
 
 
 @pytest.mark.parametrize("name", _first_models())
-def test_every_recipe_equals_its_transform(name):
+def test_every_preprocessing_equals_its_transform(name):
     config = timm.get_pretrained_cfg(name).to_dict()
     data = resolve_data_config(pretrained_cfg=config, use_test_size=False)
-    recipe = from_config(config)
-    assert from_config(data) == recipe
+    preprocess = from_config(config)
+    assert from_config(data) == preprocess
     shapes = SHAPES if max(data["input_size"]) <= 256 else SHAPES[::3]
     for pixels in drawn_photos(shapes):
-        _assert_equal(recipe, create_transform(**data), pixels)
+        _assert_equal(preprocess, create_transform(**data), pixels)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _first_models())
-def test_every_recipe_equals_its_transform_on_many_shapes(name):
+def test_every_preprocessing_equals_its_transform_on_many_shapes(name):
     config = timm.get_pretrained_cfg(name).to_dict()
     transform = create_transform(**resolve_data_config(pretrained_cfg=config))
-    recipe = from_config(config)
+    preprocess = from_config(config)
     shapes = [(375, 500), (500, 375), (1, 1), (7, 200), (201, 9), (333, 333), (37, 51), (1000, 640)]
     for pixels in drawn_photos(shapes, seed=5):
-        _assert_equal(recipe, transform, pixels)
+        _assert_equal(preprocess, transform, pixels)
 
 
 @pytest.mark.slow
@@ -97,9 +97,9 @@ def test_real_photos_equal_too(shared_data):
     for name in _first_models():
         config = timm.get_pretrained_cfg(name).to_dict()
         transform = create_transform(**resolve_data_config(pretrained_cfg=config))
-        recipe = from_config(config)
+        preprocess = from_config(config)
         for pixels in photos:
-            _assert_equal(recipe, transform, pixels)
+            _assert_equal(preprocess, transform, pixels)
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
@@ -123,14 +123,14 @@ def test_transforms_of_timm_are_read_as_well():
         data = {"input_size": (3, 40, 56), "crop_mode": crop_mode, "crop_pct": 0.9}
         transform = create_transform(**data)
         assert translate(transform).resize_size == (44, 62)
-        recipe = translate(transform)
+        preprocess = translate(transform)
         for pixels in drawn_photos(SHAPES, seed=9):
-            _assert_equal(recipe, transform, pixels)
+            _assert_equal(preprocess, transform, pixels)
 
 
-def test_the_embedded_models_recipe():
-    recipe = from_config(timm.get_pretrained_cfg("tf_efficientnet_lite0.in1k").to_dict())
-    assert recipe == Preprocess(
+def test_the_embedded_models_preprocessing():
+    preprocess = from_config(timm.get_pretrained_cfg("tf_efficientnet_lite0.in1k").to_dict())
+    assert preprocess == Preprocess(
         input_size=(224, 224),
         resize_size=(256, 256),
         interpolation="bicubic",
@@ -141,10 +141,10 @@ def test_the_embedded_models_recipe():
 
 def test_translates_a_pretrained_cfg_and_a_mapping():
     config = timm.get_pretrained_cfg("resnet50.a1_in1k")
-    recipe = from_config(config.to_dict())
-    assert translate(config) == recipe
-    assert translate(config.to_dict()) == recipe
-    assert translate({"architecture": "resnet50", "pretrained_cfg": config.to_dict()}) == recipe
+    preprocess = from_config(config.to_dict())
+    assert translate(config) == preprocess
+    assert translate(config.to_dict()) == preprocess
+    assert translate({"architecture": "resnet50", "pretrained_cfg": config.to_dict()}) == preprocess
 
 
 @pytest.mark.parametrize(

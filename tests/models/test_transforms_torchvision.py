@@ -47,11 +47,11 @@ def _distinct(entries: list) -> dict[str, object]:
     return {repr(entry.transforms()): entry for entry in entries}
 
 
-def _assert_equal(recipe: Preprocess, transform, pixels: np.ndarray) -> None:
+def _assert_equal(preprocess: Preprocess, transform, pixels: np.ndarray) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about antialias, which pictures always have
+        warnings.simplefilter("ignore")  # about antialias, which images always have
         expected = np.asarray(transform(Image.fromarray(pixels)))
-    ours = recipe(pixels)
+    ours = preprocess(pixels)
     assert ours.dtype == expected.dtype == np.float32
     assert np.array_equal(ours, expected), pixels.shape
 
@@ -62,13 +62,13 @@ def test_the_zoo_is_as_large_as_ever():
 
 
 @pytest.mark.parametrize("entry", _distinct(FLOAT_WEIGHTS + QUANTIZED_WEIGHTS).values(), ids=str)
-def test_every_weights_transform_equals_its_recipe(entry):
+def test_every_weights_transform_equals_its_preprocessing(entry):
     transform = entry.transforms()
-    recipe = from_transform(transform)
-    large = recipe.input_size[0] > 300  # translating it has compared six shapes already
+    preprocess = from_transform(transform)
+    large = preprocess.input_size[0] > 300  # translating it has compared six shapes already
     for pixels in drawn_photos(SHAPES[::3] if large else SHAPES):
-        _assert_equal(recipe, transform, pixels)
-    assert Preprocess.from_json(recipe.to_json()) == recipe
+        _assert_equal(preprocess, transform, pixels)
+    assert Preprocess.from_json(preprocess.to_json()) == preprocess
 
 
 @pytest.mark.shared_data
@@ -79,9 +79,9 @@ def test_real_photos_equal_too(shared_data):
     photos = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     for entry in _distinct(FLOAT_WEIGHTS).values():
         transform = entry.transforms()
-        recipe = from_transform(transform)
+        preprocess = from_transform(transform)
         for pixels in photos:
-            _assert_equal(recipe, transform, pixels)
+            _assert_equal(preprocess, transform, pixels)
 
 
 NORMALIZE = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -133,7 +133,7 @@ SUPPORTED = {
     "grey three times": lambda: v1.Compose(
         [v1.Grayscale(3), v1.Resize(32), v1.CenterCrop(28), v1.ToTensor(), v1.Normalize(*NORMALIZE)]
     ),
-    "without antialias, which pictures ignore": lambda: v1.Compose(
+    "without antialias, which images ignore": lambda: v1.Compose(
         [v1.Resize(50, antialias=False), v1.CenterCrop(48), v1.ToTensor()]
     ),
     "nearest": lambda: v2.Compose(
@@ -154,16 +154,16 @@ SUPPORTED = {
 @pytest.mark.parametrize("name", SUPPORTED)
 @pytest.mark.filterwarnings("ignore:The transform `ToTensor")
 @pytest.mark.filterwarnings("ignore:.*ConvertImageDtype")
-def test_what_people_write_equals_its_recipe(name):
+def test_what_people_write_equals_its_preprocessing(name):
     transform = SUPPORTED[name]()
-    recipe = translate(transform)
+    preprocess = translate(transform)
     for pixels in drawn_photos(SHAPES, seed=7):
         if name == "from arrays":
             transform.transforms[0] = v1.ToPILImage()
             expected = np.asarray(transform(pixels))
-            assert np.array_equal(recipe(pixels), expected)
+            assert np.array_equal(preprocess(pixels), expected)
         else:
-            _assert_equal(recipe, transform, pixels)
+            _assert_equal(preprocess, transform, pixels)
 
 
 class Whiten(torch.nn.Module):
@@ -190,12 +190,15 @@ REFUSED = {
         lambda: v2.Compose([v2.ToImage(), v2.Resize(50), v2.CenterCrop(48)]),
         "Resize.*comes after the conversion to a tensor",
     ),
-    "FiveCrop": (lambda: v1.Compose([v1.FiveCrop(10), v1.ToTensor()]), "FiveCrop.* has no recipe"),
+    "FiveCrop": (
+        lambda: v1.Compose([v1.FiveCrop(10), v1.ToTensor()]),
+        "FiveCrop.* is not supported",
+    ),
     "random": (
         lambda: v1.Compose([v1.RandomResizedCrop(64), v1.RandomHorizontalFlip(), v1.ToTensor()]),
         r"RandomResizedCrop.*\. Use the evaluation transform",
     ),
-    "Pad": (lambda: v1.Compose([v1.Resize(50), v1.Pad(3), *TAIL]), "Pad.* has no recipe"),
+    "Pad": (lambda: v1.Compose([v1.Resize(50), v1.Pad(3), *TAIL]), "Pad.* is not supported"),
     "Lambda": (lambda: v1.Compose([v1.Lambda(lambda image: image), *TAIL]), "Lambda"),
     "max_size": (lambda: v1.Compose([v1.Resize(50, max_size=60), *TAIL]), "max_size"),
     "two resizes": (lambda: v1.Compose([v1.Resize(50), v1.Resize(40), *TAIL]), "already one"),
@@ -222,18 +225,18 @@ REFUSED = {
         lambda: v2.Compose([v2.Resize((5, 5)), v2.ToImage(), v2.ToDtype(torch.float64)]),
         "only torch.float32",
     ),
-    "a user's module": (lambda: v1.Compose([Whiten(), *TAIL]), "Whiten.* has no recipe"),
-    "a user's subclass": (lambda: v1.Compose([Resize(50), *TAIL]), "Resize.* has no recipe"),
-    "a model": (lambda: torch.nn.Linear(2, 2), "Linear.* has no recipe"),
+    "a user's module": (lambda: v1.Compose([Whiten(), *TAIL]), "Whiten.* is not supported"),
+    "a user's subclass": (lambda: v1.Compose([Resize(50), *TAIL]), "Resize.* is not supported"),
+    "a model": (lambda: torch.nn.Linear(2, 2), "Linear.* is not supported"),
     "another preset": (
         lambda: torchvision.models.segmentation.FCN_ResNet50_Weights.DEFAULT.transforms(),
-        "SemanticSegmentation.* has no recipe",
+        "SemanticSegmentation.* is not supported",
     ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_recipe_is_refused_by_name(name):
+def test_what_is_not_supported_is_refused_by_name(name):
     make, message = REFUSED[name]
     with pytest.raises(PreprocessError, match=message):
         translate(make())
@@ -248,13 +251,13 @@ def test_what_is_no_transform_is_refused(thing):
 def test_a_part_that_lies_about_itself_is_caught():
     transform = v1.Compose([v1.Resize(50), v1.CenterCrop(48), v1.ToTensor()])
     transform.transforms[1].forward = lambda image: image.crop((0, 0, 48, 48))
-    with pytest.raises(PreprocessError, match="does not do what its parts say"):
+    with pytest.raises(PreprocessError, match="does not do what its operations say"):
         translate(transform)
 
 
-def test_recipes_are_accepted_in_every_form_of_ours(tmp_path):
-    recipe = translate(SUPPORTED["the textbook"]())
-    path = tmp_path / "recipe.json"
-    path.write_text(recipe.to_json())
-    for form in (recipe, recipe.to_dict(), recipe.to_json(), path):
-        assert translate(form) == recipe
+def test_preprocessing_is_accepted_in_every_form_of_ours(tmp_path):
+    preprocess = translate(SUPPORTED["the textbook"]())
+    path = tmp_path / "preprocess.json"
+    path.write_text(preprocess.to_json())
+    for form in (preprocess, preprocess.to_dict(), preprocess.to_json(), path):
+        assert translate(form) == preprocess

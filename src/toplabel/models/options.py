@@ -93,7 +93,7 @@ class Stated:
         if self.preprocess is None:
             return None
         if isinstance(self.preprocess, str | os.PathLike):
-            from toplabel.models.transforms.naming import preprocess_of
+            from toplabel.models.transforms import preprocess_of
 
             return preprocess_of(os.fspath(self.preprocess))
         from toplabel.models.transforms import translate

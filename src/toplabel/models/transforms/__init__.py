@@ -1,7 +1,8 @@
-"""Recipes: a transform as people have it goes in, the same as a `Preprocess` comes out."""
+"""Readers of transforms: one as people have it in, the same as a `Preprocess` out, to the bit."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -9,8 +10,15 @@ from typing import Any
 
 from toplabel.errors import PreprocessError
 from toplabel.preprocess import Preprocess
+from toplabel.preprocess.presets import preset
 from toplabel.preprocess.recipe_fields import parse_object, read_text
 
+MAX_BYTES = 16_000_000
+"""A larger file holds no preprocessing; most have one kB."""
+
+_FILES = (
+    "a JSON file: toplabel's own, timm's config.json or Hugging Face's preprocessor_config.json"
+)
 _ACCEPTED = (
     "a toplabel.Preprocess, its JSON, a torchvision Compose or preset, a timm data config, or a"
     " Hugging Face image processor or its preprocessor_config"
@@ -22,19 +30,19 @@ _HF_KEYS = frozenset(
 
 
 def translate(transform: object) -> Preprocess:
-    """The recipe that does what this transform does, to the bit.
+    """The preprocessing that does what this transform does, to the bit.
 
     What can be called is run on drawn photos of several shapes and compared.
 
     Args:
         transform: A `Preprocess`; a mapping, the text of a JSON object, or the `Path` of a file
-            with one (our own recipe, timm's data config or `pretrained_cfg`, Hugging Face's
+            with one (a `Preprocess` as JSON, timm's data config or `pretrained_cfg`, Hugging Face's
             `preprocessor_config.json`); a torchvision `Compose`, preset or single transform (v1
             or v2); timm's `PretrainedCfg`; a Hugging Face image processor.
 
     Raises:
-        PreprocessError: It is none of these, or does something that a recipe cannot say; the
-            operation is named.
+        PreprocessError: It is none of these, or does something that a `Preprocess` cannot express;
+            the operation is named.
     """
     if isinstance(transform, Preprocess):
         return transform
@@ -49,37 +57,88 @@ def translate(transform: object) -> Preprocess:
 
 def _from_mapping(plain: Mapping[str, Any]) -> Preprocess:
     if "pretrained_cfg" in plain:
-        return _timm(plain["pretrained_cfg"])
+        return _read_by("timm", "from_config", plain["pretrained_cfg"])
     if not _HF_KEYS.isdisjoint(plain):
-        huggingface = import_module("toplabel.models.transforms.huggingface")
-        recipe: Preprocess = huggingface.from_config(plain)
-        return recipe
+        return _read_by("huggingface", "from_config", plain)
     size = plain.get("input_size")
     if not _TIMM_KEYS.isdisjoint(plain) or (isinstance(size, list | tuple) and len(size) == 3):
-        return _timm(plain)
+        return _read_by("timm", "from_config", plain)
     return Preprocess.from_dict(plain)
-
-
-def _timm(config: Mapping[str, Any]) -> Preprocess:
-    recipe: Preprocess = import_module("toplabel.models.transforms.timm").from_config(config)
-    return recipe
 
 
 def _from_object(transform: object) -> Preprocess:
     """Choose by the library of the object's class, or of one that it derives from."""
     libraries = {cls.__module__.split(".")[0] for cls in type(transform).__mro__}
     if "transformers" in libraries:
-        processor: Preprocess = import_module(
-            "toplabel.models.transforms.huggingface"
-        ).from_processor(transform)
-        return processor
+        return _read_by("huggingface", "from_processor", transform)
     to_dict = getattr(transform, "to_dict", None)
     if "timm" in libraries and callable(to_dict):
-        return _timm(to_dict())
+        return _read_by("timm", "from_config", to_dict())
     if libraries & {"torchvision", "timm", "torch"} or isinstance(transform, list | tuple):
-        recipe: Preprocess = import_module("toplabel.models.transforms.torchvision").from_transform(
-            transform
-        )
-        return recipe
+        return _read_by("torchvision", "from_transform", transform)
     kind = f"{type(transform).__module__}.{type(transform).__qualname__}"
     raise PreprocessError(f"got a transform of type {kind}; expected {_ACCEPTED}")
+
+
+def _read_by(library: str, function: str, transform: object) -> Preprocess:
+    """What the reader for a library's transforms makes of one; some of them import torch."""
+    reader = getattr(import_module(f"toplabel.models.transforms.{library}"), function)
+    preprocess: Preprocess = reader(transform)
+    return preprocess
+
+
+def preprocess_of(text: str | Path) -> Preprocess:
+    """The preprocessing of a preset, or in a JSON file.
+
+    Args:
+        text: `imagenet-crop-256-224` or another of `presets`; or the path of a file with a
+            `Preprocess` as JSON, timm's `config.json` or Hugging Face's
+            `preprocessor_config.json`. A `Path` is never a preset.
+
+    Raises:
+        PreprocessError: It is neither, or the file holds no preprocessing; says which.
+    """
+    if isinstance(text, Path) or _looks_like_path(text):
+        return _of_file(Path(text))
+    try:
+        return preset(text)
+    except PreprocessError:
+        if os.path.isfile(text):
+            return _of_file(Path(text))
+        raise
+
+
+def _looks_like_path(text: str) -> bool:
+    """Whether it has a separator or a suffix, which no preset's name has."""
+    separators = {os.sep, os.altsep or os.sep}
+    return not separators.isdisjoint(text) or bool(Path(text).suffix)
+
+
+def _of_file(path: Path) -> Preprocess:
+    shown = repr(os.fspath(path))
+    try:
+        _check(path)
+        return translate(path)
+    except PreprocessError as error:
+        raise PreprocessError(f"cannot read preprocessing from {shown}: {error}") from error
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise PreprocessError(
+            f"cannot read preprocessing from {shown}: {error}; expected {_FILES}"
+        ) from error
+
+
+def _check(path: Path) -> None:
+    """Stop where there is no file, without opening it: a pipe could wait for ever."""
+    if path.is_dir():
+        inside = [n for n in ("preprocessor_config.json", "config.json") if (path / n).is_file()]
+        advice = f"give its {' or '.join(inside)}" if inside else f"expected {_FILES}"
+        raise PreprocessError(f"it is a folder; {advice}")
+    if not path.exists():
+        raise PreprocessError(
+            f"there is no such file; expected {_FILES}; or the name of a preset, which has neither"
+            " '/' nor '.': `toplabel models --preprocess` lists them"
+        )
+    if not path.is_file():
+        raise PreprocessError(f"it is not a regular file; expected {_FILES}")
+    if path.stat().st_size > MAX_BYTES:
+        raise PreprocessError(f"it is larger than {MAX_BYTES:,} bytes; expected {_FILES}")

@@ -1,4 +1,4 @@
-"""A Hugging Face image processor, or its JSON, in; the recipe of its Pillow backend out."""
+"""A Hugging Face image processor, or its JSON, in; what its Pillow backend does out."""
 
 from __future__ import annotations
 
@@ -10,26 +10,140 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toplabel.errors import PreprocessError
-from toplabel.models.transforms.huggingface_classes import (
-    CLASS_OF_MODEL_TYPE,
-    DEFAULTS,
-    REFUSED,
-    Config,
-)
+from toplabel.models.transforms import timm
 from toplabel.models.transforms.verify import verify
 from toplabel.preprocess import Preprocess
+from toplabel.preprocess.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from toplabel.preprocess.normalise import scaled_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+Config = dict[str, Any]
+
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's numbers
 _WORD = "in the image processor's configuration"
 
 
+def _square(side: int) -> dict[str, int]:
+    return {"height": side, "width": side}
+
+
+# What the processors' classes do where their JSON says nothing, as transformers 5.23 has them.
+_HALF = (0.5, 0.5, 0.5)
+_BILINEAR, _BICUBIC = 2, 3  # Pillow's numbers
+
+
+_BASE: Config = {
+    "do_resize": True,
+    "resample": _BICUBIC,
+    "default_to_square": True,
+    "do_center_crop": None,
+    "crop_size": None,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": _HALF,
+    "image_std": _HALF,
+    "do_pad": None,
+}
+_CROPPED: Config = _BASE | {
+    "size": {"shortest_edge": 224},
+    "default_to_square": False,
+    "do_center_crop": True,
+    "crop_size": _square(224),
+}
+_CLIP: Config = _CROPPED | {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+_IMAGENET: Config = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+_MOBILENET: Config = _CROPPED | {"resample": _BILINEAR, "size": {"shortest_edge": 256}}
+
+DEFAULTS: dict[str, Config] = {
+    "BeitImageProcessor": _BASE
+    | {"size": _square(224), "do_center_crop": False, "crop_size": _square(224)},
+    "BitImageProcessor": _CLIP,
+    "BlipImageProcessor": _BASE
+    | {"size": _square(384), "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    "CLIPImageProcessor": _CLIP,
+    "ConvNextImageProcessor": _BASE
+    | {"size": {"shortest_edge": 384}, "default_to_square": False, "crop_pct": 224 / 256},
+    "DeiTImageProcessor": _BASE
+    | {"size": _square(256), "do_center_crop": True, "crop_size": _square(224)},
+    "EfficientNetImageProcessor": _BASE
+    | {
+        "size": _square(346),
+        "do_center_crop": False,
+        "crop_size": _square(289),
+        "rescale_offset": False,
+        "include_top": True,
+    },
+    "LevitImageProcessor": _CROPPED | _IMAGENET,
+    "MobileNetV1ImageProcessor": _MOBILENET,
+    "MobileNetV2ImageProcessor": _MOBILENET,
+    "MobileViTImageProcessor": _CROPPED
+    | {"crop_size": _square(256), "do_normalize": None, "do_flip_channel_order": True},
+    "PoolFormerImageProcessor": _CROPPED | _IMAGENET | {"crop_pct": 0.9},
+    "PvtImageProcessor": _BASE | _IMAGENET | {"size": _square(224)},
+    "SegformerImageProcessor": _BASE | _IMAGENET | {"size": _square(512), "resample": _BILINEAR},
+    "SiglipImageProcessor": _BASE | {"size": _square(224), "default_to_square": False},
+    "ViTImageProcessor": _BASE | {"size": _square(224), "resample": _BILINEAR},
+}
+
+REFUSED: dict[str, str] = {
+    "DonutImageProcessor": "it turns and shrinks documents in two steps",
+    "Gemma3ImageProcessor": "it belongs to a language model and may cut images into parts",
+    "ImageGPTImageProcessor": "it makes colour clusters, not a tensor of an image",
+    "PPLCNetImageProcessor": "it resizes tensors, not images, and has no Pillow backend",
+    "PerceiverImageProcessor": "it crops before it resizes",
+    "Siglip2ImageProcessor": "it makes patches whose number depends on the image's shape",
+    "TextNetImageProcessor": "it gives different sizes for images of different shapes",
+}
+
+CLASS_OF_MODEL_TYPE: dict[str, str] = {
+    "beit": "BeitImageProcessor",
+    "bit": "BitImageProcessor",
+    "clip": "CLIPImageProcessor",
+    "convnext": "ConvNextImageProcessor",
+    "convnextv2": "ConvNextImageProcessor",
+    "cvt": "ConvNextImageProcessor",
+    "data2vec-vision": "BeitImageProcessor",
+    "deit": "DeiTImageProcessor",
+    "dinat": "ViTImageProcessor",
+    "dinov2": "BitImageProcessor",
+    "donut-swin": "DonutImageProcessor",
+    "efficientnet": "EfficientNetImageProcessor",
+    "focalnet": "BitImageProcessor",
+    "hiera": "BitImageProcessor",
+    "ijepa": "ViTImageProcessor",
+    "imagegpt": "ImageGPTImageProcessor",
+    "levit": "LevitImageProcessor",
+    "metaclip_2": "CLIPImageProcessor",
+    "mobilenet_v1": "MobileNetV1ImageProcessor",
+    "mobilenet_v2": "MobileNetV2ImageProcessor",
+    "mobilevit": "MobileViTImageProcessor",
+    "mobilevitv2": "MobileViTImageProcessor",
+    "perceiver": "PerceiverImageProcessor",
+    "poolformer": "PoolFormerImageProcessor",
+    "pp_lcnet": "PPLCNetImageProcessor",
+    "pvt": "PvtImageProcessor",
+    "pvt_v2": "PvtImageProcessor",
+    "regnet": "ConvNextImageProcessor",
+    "resnet": "ConvNextImageProcessor",
+    "segformer": "SegformerImageProcessor",
+    "shieldgemma2": "Gemma3ImageProcessor",
+    "siglip": "SiglipImageProcessor",
+    "siglip2": "Siglip2ImageProcessor",
+    "swiftformer": "ViTImageProcessor",
+    "swin": "ViTImageProcessor",
+    "swinv2": "ViTImageProcessor",
+    "textnet": "TextNetImageProcessor",
+    "vit": "ViTImageProcessor",
+    "vit_msn": "ViTImageProcessor",
+}
+
+
 def from_config(config: Mapping[str, Any], *, model_type: str | None = None) -> Preprocess:
-    """The recipe that a `preprocessor_config.json` says, without importing transformers.
+    """The preprocessing in a `preprocessor_config.json`, without importing transformers.
 
     The processor's Pillow backend is meant; the torchvision backend, which transformers prefers
     where it can, resizes tensors and differs from it by a few steps of 255.
@@ -39,59 +153,57 @@ def from_config(config: Mapping[str, Any], *, model_type: str | None = None) -> 
         model_type: Of the model's `config.json`, for old files that do not name their class.
 
     Raises:
-        PreprocessError: The class is unknown, or does what a recipe cannot say; it is named.
+        PreprocessError: The class is unknown, or does what a `Preprocess` cannot express; it is
+            named.
     """
     if "pretrained_cfg" in config:
-        timm: Any = import_module("toplabel.models.transforms.timm")
-        recipe: Preprocess = timm.from_config(config["pretrained_cfg"])
-        return recipe
+        return timm.from_config(config["pretrained_cfg"])
     name = _class_name(config, model_type)
     if name not in DEFAULTS:
-        reason = REFUSED.get(name, "it is not known here")
+        reason = REFUSED.get(name, "it is unknown")
         raise PreprocessError(
-            f"the image processor {name} has no recipe: {reason}; known are"
-            f" {', '.join(sorted(DEFAULTS))}. State the recipe as JSON instead"
+            f"the image processor {name} is not supported: {reason}; supported are"
+            f" {', '.join(sorted(DEFAULTS))}. Write the preprocessing as a JSON file instead"
         )
     defaults = DEFAULTS[name]
-    said = {key: config[key] for key in defaults if key in config}  # others the class ignores
+    given = {key: config[key] for key in defaults if key in config}  # others the class ignores
     try:
-        return _recipe(name, defaults | said)
+        return _preprocess(name, defaults | given)
     except PreprocessError:
         raise
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
-        raise PreprocessError(f"cannot make sense of {said!r} {_WORD}: {error}") from error
+        raise PreprocessError(f"cannot make sense of {given!r} {_WORD}: {error}") from error
 
 
 def from_processor(processor: Any) -> Preprocess:
-    """The recipe of a live image processor, compared to the bit with its Pillow backend.
+    """What a live image processor does, compared to the bit with its Pillow backend.
 
     Args:
         processor: An image processor, or a processor that has one among other parts.
 
     Raises:
-        PreprocessError: As `from_config`, or the recipe and the processor disagree.
+        PreprocessError: As `from_config`, or the result and the processor disagree.
     """
     processor = getattr(processor, "image_processor", processor)
     timm_transform = getattr(processor, "val_transforms", None)
     if timm_transform is not None:
-        recipe: Preprocess = import_module("toplabel.models.transforms.torchvision").from_transform(
-            timm_transform
-        )
-        return recipe
+        from toplabel.models.transforms.torchvision import from_transform  # imports torch
+
+        return from_transform(timm_transform)
     if type(processor).__module__.split(".")[0] != "transformers":
         raise PreprocessError(
             f"the image processor {type(processor).__name__} is not one of transformers itself;"
-            " state the recipe as JSON instead"
+            " write the preprocessing as a JSON file instead"
         )
     config = processor.to_dict()
-    recipe = from_config(config)
+    preprocess = from_config(config)
     twin = _with_pillow(processor, config)
 
     def call(image: Image.Image) -> NDArray[np.float32]:
         tensor: NDArray[np.float32] = np.asarray(twin(image)["pixel_values"][0], np.float32)
         return tensor
 
-    return verify(recipe, call, name=type(processor).__name__)
+    return verify(preprocess, call, name=type(processor).__name__)
 
 
 def _with_pillow(processor: Any, config: Config) -> Any:
@@ -116,10 +228,10 @@ def _class_name(config: Mapping[str, Any], model_type: str | None) -> str:
     return name.removesuffix("Fast").removesuffix("Pil")
 
 
-def _recipe(name: str, config: Config) -> Preprocess:
-    """The recipe of a class that is known, with every default filled in."""
+def _preprocess(name: str, config: Config) -> Preprocess:
+    """What a known class does, with every default filled in."""
     if config["do_pad"]:
-        raise PreprocessError(f"the image processor {name} pads (do_pad), which has no recipe")
+        raise PreprocessError(f"the image processor {name} pads (do_pad), which is not supported")
     geometry = _geometry(name, config)
     mean, std, again = _statistics(config)
     return Preprocess(
@@ -154,8 +266,8 @@ def _geometry(name: str, config: Config) -> dict[str, Any]:
         crop = resize["resize_size"]
     if crop is None:
         raise PreprocessError(
-            f"the image processor {name} gives tensors of another size for pictures of another"
-            f" shape: got no do_center_crop {_WORD}, and a size without height and width"
+            f"the image processor {name} gives tensors of different sizes for images of different"
+            f" shapes: got no do_center_crop {_WORD}, and a size without height and width"
         )
     return resize | {"input_size": crop}
 
@@ -170,10 +282,6 @@ def _size(config: Config) -> dict[str, int]:
     if isinstance(size, list | tuple):
         return {"height": size[0], "width": size[1]}
     return {key: side for key, side in dict(size).items() if side}
-
-
-def _square(side: int) -> dict[str, int]:
-    return {"height": side, "width": side}
 
 
 def _crop_size(config: Config) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""timm's data config or `pretrained_cfg` in, the recipe of its evaluation transform out."""
+"""timm's data config or `pretrained_cfg` in, what its evaluation transform does out."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _REFUSED = ("crop_border_pixels", "tf_preprocessing", "naflex", "patchify")
 
 
 def from_config(config: Mapping[str, Any]) -> Preprocess:
-    """The recipe of `timm.data.create_transform` for this config, at its training-time size.
+    """What `timm.data.create_transform` makes of this config, at its training-time size.
 
     Args:
         config: What `timm.data.resolve_data_config` gives, or a model's `pretrained_cfg`; what it
-            does not say is timm's default. `test_input_size` and `test_crop_pct` are ignored.
+            leaves out is timm's default. `test_input_size` and `test_crop_pct` are ignored.
 
     Raises:
-        PreprocessError: It asks for something that a recipe cannot say.
+        PreprocessError: It asks for something that a `Preprocess` cannot express.
     """
     for key in _REFUSED:
         if config.get(key):
             raise PreprocessError(f"timm's {key!r} is not supported: got {config[key]!r}")
     try:
-        return _recipe(config)
+        return _preprocess(config)
     except PreprocessError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:
-        said = {key: config[key] for key in _DEFAULTS if key in config}
-        raise PreprocessError(f"cannot make sense of timm's {said!r}: {error}") from error
+        given = {key: config[key] for key in _DEFAULTS if key in config}
+        raise PreprocessError(f"cannot make sense of timm's {given!r}: {error}") from error
 
 
-def _recipe(config: Mapping[str, Any]) -> Preprocess:
+def _preprocess(config: Mapping[str, Any]) -> Preprocess:
     channels, *crop = _input_size(_setting(config, "input_size"))
     mean, std = (_per_channel(_setting(config, key), channels) for key in ("mean", "std"))
     common: dict[str, Any] = {
@@ -57,7 +57,7 @@ def _recipe(config: Mapping[str, Any]) -> Preprocess:
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:
-    """What the config says; timm takes None, 0 and an empty list for nothing said."""
+    """What the config says; timm takes None, 0 and an empty list for nothing."""
     return config.get(key) or _DEFAULTS[key]
 
 

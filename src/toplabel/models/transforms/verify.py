@@ -1,4 +1,4 @@
-"""Verify: a recipe and the transform it came from in, nothing out where they agree to the bit."""
+"""Verify: a `Preprocess` and the transform that it was read from in; it again where they agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHAPES = ((120, 161), (163, 110), (64, 64), (19, 75), (9, 5), (1, 1))  # (heigh
 def drawn_photos(
     shapes: Sequence[tuple[int, int]] = _SHAPES, *, seed: int = 2026
 ) -> Iterator[NDArray[np.uint8]]:
-    """Pictures of these (height, width), smooth and noisy, always the same: uint8 (H, W, 3)."""
+    """Images of these (height, width), smooth and noisy, always the same: uint8 (H, W, 3)."""
     random = np.random.default_rng(seed)
     for height, width in shapes:
         down, across = np.mgrid[0:height, 0:width]
@@ -32,12 +32,12 @@ def drawn_photos(
 
 
 def verify(
-    recipe: Preprocess, transform: Callable[[Image.Image], NDArray[np.float32]], *, name: str
+    preprocess: Preprocess, transform: Callable[[Image.Image], NDArray[np.float32]], *, name: str
 ) -> Preprocess:
-    """The recipe, after it gave what the transform gives on every drawn photo.
+    """The preprocessing, after it gave what the transform gives on every drawn photo, to the bit.
 
     Args:
-        recipe: To be trusted or not.
+        preprocess: To be trusted or not.
         transform: Gives float32 (C, h, w) for a Pillow image, mode RGB.
         name: Of the transform, for people.
 
@@ -51,9 +51,9 @@ def verify(
                 warnings.simplefilter("ignore")  # theirs, about their own options
                 expected = transform(Image.fromarray(pixels))
         except Exception as error:
-            raise PreprocessError(f"{name} fails on a picture of {shape}: {error}") from error
-        _compare(recipe(pixels), np.asarray(expected), name=name, shape=shape)
-    return recipe
+            raise PreprocessError(f"{name} fails on an image of {shape}: {error}") from error
+        _compare(preprocess(pixels), np.asarray(expected), name=name, shape=shape)
+    return preprocess
 
 
 def _compare(
@@ -61,11 +61,13 @@ def _compare(
 ) -> None:
     if ours.shape != theirs.shape:
         raise PreprocessError(
-            f"{name} gives shape {theirs.shape} for a picture of {shape}; its recipe, {ours.shape}"
+            f"{name} gives shape {theirs.shape} for an image of {shape}; what was read from it,"
+            f" {ours.shape}"
         )
     if not np.array_equal(ours, theirs):
         difference = float(np.abs(ours.astype(np.float64) - theirs).max())
         raise PreprocessError(
-            f"{name} does not do what its parts say: its tensor of a picture of {shape} differs by"
-            f" up to {difference:.3g} from its recipe's; state the recipe as JSON instead"
+            f"{name} does not do what its operations say: its tensor for an image of {shape}"
+            f" differs by up to {difference:.3g} from theirs; write the preprocessing as a JSON"
+            " file instead"
         )

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from toplabel.errors import PreprocessError
-from toplabel.models.transforms.naming import preprocess_of
+from toplabel.models.transforms import preprocess_of
 from toplabel.preprocess.presets import preset
 
-RECIPE = preset("imagenet-crop-256-224")
+PREPROCESS = preset("imagenet-crop-256-224")
 
 
 def write(path: Path, plain: object) -> Path:
@@ -21,28 +21,28 @@ def write(path: Path, plain: object) -> Path:
 
 
 def test_a_preset_is_found_by_its_name() -> None:
-    assert preprocess_of("imagenet-crop-256-224") == RECIPE
+    assert preprocess_of("imagenet-crop-256-224") == PREPROCESS
 
 
 def test_a_file_of_our_own_is_read_as_text_or_path(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.json", RECIPE.to_json())
-    assert preprocess_of(path) == preprocess_of(str(path)) == RECIPE
+    path = write(tmp_path / "p.json", PREPROCESS.to_json())
+    assert preprocess_of(path) == preprocess_of(str(path)) == PREPROCESS
 
 
 def test_a_file_without_suffix_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "recipe", RECIPE.to_json())
+    write(tmp_path / "preprocess", PREPROCESS.to_json())
     monkeypatch.chdir(tmp_path)
-    assert preprocess_of("recipe") == RECIPE
+    assert preprocess_of("preprocess") == PREPROCESS
 
 
 def test_a_preset_goes_before_a_file_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "half-squash-32"
-    write(tmp_path / name, RECIPE.to_json())
+    write(tmp_path / name, PREPROCESS.to_json())
     monkeypatch.chdir(tmp_path)
     assert preprocess_of(name) == preset(name)
-    assert preprocess_of(Path(name)) == RECIPE
+    assert preprocess_of(Path(name)) == PREPROCESS
 
 
 def test_the_config_of_timm_is_read(tmp_path: Path) -> None:
@@ -56,19 +56,19 @@ def test_the_config_of_timm_is_read(tmp_path: Path) -> None:
             "std": [0.229, 0.224, 0.225],
         },
     }
-    assert preprocess_of(write(tmp_path / "config.json", config)) == RECIPE
+    assert preprocess_of(write(tmp_path / "config.json", config)) == PREPROCESS
 
 
 def test_the_preprocessor_of_hugging_face_is_read(tmp_path: Path) -> None:
     config = {"image_processor_type": "ViTImageProcessor", "size": {"height": 64, "width": 64}}
-    recipe = preprocess_of(write(tmp_path / "preprocessor_config.json", config))
-    assert recipe.resize_size == (64, 64)
-    assert recipe.convention == "hf"
+    preprocess = preprocess_of(write(tmp_path / "preprocessor_config.json", config))
+    assert preprocess.resize_size == (64, 64)
+    assert preprocess.convention == "hf"
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     for text in (str(tmp_path / "p"), "p.json", tmp_path / "q.json", Path("imagenet-squash-8")):
-        with pytest.raises(PreprocessError, match=r"there is no such file.*a preset's name"):
+        with pytest.raises(PreprocessError, match=r"there is no such file.*the name of a preset"):
             preprocess_of(text)
 
 
@@ -82,11 +82,11 @@ def test_a_name_that_is_no_path_is_an_unknown_preset() -> None:
     [
         ("{", "got a recipe that is no JSON"),
         ('{"mean": [0]}', "no 'input_size' in the recipe"),
-        ('{"image_processor_type": "SamImageProcessor"}', "SamImageProcessor has no recipe"),
+        ('{"image_processor_type": "SamImageProcessor"}', "SamImageProcessor is not supported"),
         ("[" * 100_000, "got a recipe that is no JSON"),
     ],
 )
-def test_a_file_that_says_no_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_without_preprocessing_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "p.json", text)
     with pytest.raises(PreprocessError, match=message) as caught:
         preprocess_of(path)
@@ -94,20 +94,20 @@ def test_a_file_that_says_no_recipe_is_named(tmp_path: Path, text: str, message:
 
 
 def test_a_folder_is_refused_with_what_is_in_it(tmp_path: Path) -> None:
-    with pytest.raises(PreprocessError, match="this is a folder; expected a JSON file"):
+    with pytest.raises(PreprocessError, match="it is a folder; expected a JSON file"):
         preprocess_of(tmp_path)
     write(tmp_path / "config.json", {})
-    with pytest.raises(PreprocessError, match=r"this is a folder; name its config\.json"):
+    with pytest.raises(PreprocessError, match=r"it is a folder; give its config\.json"):
         preprocess_of(tmp_path)
 
 
 def test_pipes_and_huge_files_are_refused_unread(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(PreprocessError, match="no ordinary file"):
+    with pytest.raises(PreprocessError, match="not a regular file"):
         preprocess_of(tmp_path / "pipe.json")
     with (tmp_path / "huge.json").open("wb") as file:
         file.truncate(1 << 30)
-    with pytest.raises(PreprocessError, match="too large for a recipe"):
+    with pytest.raises(PreprocessError, match="larger than 16,000,000 bytes"):
         preprocess_of(tmp_path / "huge.json")
 
 
@@ -118,9 +118,9 @@ def test_names_that_no_file_can_have_are_refused(text: str) -> None:
 
 
 def test_a_preset_and_our_own_file_need_no_torch(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.json", RECIPE.to_json())
+    path = write(tmp_path / "p.json", PREPROCESS.to_json())
     code = (
-        "import sys; from toplabel.models.transforms.naming import preprocess_of\n"
+        "import sys; from toplabel.models.transforms import preprocess_of\n"
         f"preprocess_of('half-squash-32'); preprocess_of({str(path)!r})\n"
         "sys.exit('torch' in sys.modules)"
     )
