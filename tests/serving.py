@@ -51,7 +51,7 @@ class Server:
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """The journal so far."""
+        """The access log so far."""
         return [json.loads(line) for line in self.lines if line.startswith("{")]
 
     def ask(
@@ -61,7 +61,7 @@ class Server:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
         *,
-        timeout: float = 30,
+        timeout: float = 120,
     ) -> Reply:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
@@ -78,10 +78,10 @@ class Server:
     def classify(self, body: bytes, query: str = "", kind: str = "image/jpeg") -> Reply:
         return self.post(f"/v1/classify{query}", body, kind)
 
-    def socket(self, timeout: float = 30) -> socket.socket:
+    def socket(self, timeout: float = 120) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
 
-    def raw(self, sent: bytes, *, timeout: float = 30) -> bytes:
+    def raw(self, sent: bytes, *, timeout: float = 120) -> bytes:
         """All that comes back for these bytes until the server ends the connection."""
         with self.socket(timeout) as sock:
             sock.sendall(sent)
@@ -94,13 +94,25 @@ class Server:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def cpu_seconds(self) -> float:
+        """The processor time used so far, which other processes of the machine do not change."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def is_listening(self) -> bool:
+        try:
+            self.socket().close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
         text = self.ask("GET", "/metrics").body.decode()
         found = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
 
-    def stop(self, number: int = signal.SIGTERM, *, timeout: float = 40) -> int:
+    def stop(self, number: int = signal.SIGTERM, *, timeout: float = 120) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout)
 
@@ -146,7 +158,7 @@ def serving(
     reader = threading.Thread(target=_read, args=(server, ready))
     reader.start()
     try:
-        assert ready.wait(60), server.lines
+        assert ready.wait(300), server.lines
         assert server.port, server.lines
         yield server
     finally:
@@ -198,7 +210,7 @@ def chunked(content: bytes, size: int = 65536) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
 
 
-def wait_until(condition: Any, *, seconds: float = 5.0) -> bool:
+def wait_until(condition: Any, *, seconds: float = 60.0) -> bool:
     """Whether the condition came true within the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

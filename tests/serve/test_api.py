@@ -50,7 +50,7 @@ def test_several_files_of_a_form_are_answered_in_order(server: Server):
     assert predictions == [record_of(CAT, "a cat.jpg"), record_of(COFFEE, "../../etc/passwd")]
 
 
-def test_one_bad_picture_of_several_fails_alone(server: Server):
+def test_one_bad_image_of_several_fails_alone(server: Server):
     files = [(f"{n}.jpg", CAT) for n in range(7)]
     body, kind = form(*files[:3], ("bad.jpg", CAT[:500]), *files[3:])
     reply = server.classify(body, kind=kind)
@@ -96,7 +96,7 @@ def test_an_unknown_model_is_a_404_that_names_those_there_are(server: Server):
 
 BAD_PICTURES = {
     "empty": (b"", 400, "empty"),
-    "text": (b"<html><body>no picture</body></html>", 415, "not_an_image"),
+    "text": (b"<html><body>no image</body></html>", 415, "not_an_image"),
     "truncated": (CAT[: len(CAT) // 2], 422, "truncated"),
     "corrupt": (CAT[:30] + bytes(2000), 422, "corrupt"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "unsupported_format"),
@@ -104,7 +104,7 @@ BAD_PICTURES = {
 
 
 @pytest.mark.parametrize("name", BAD_PICTURES)
-def test_a_bad_picture_is_a_4xx_with_code_and_message(server: Server, name: str):
+def test_a_bad_image_is_a_4xx_with_code_and_message(server: Server, name: str):
     content, status, code = BAD_PICTURES[name]
     reply = server.classify(content)
     assert reply.status == status
@@ -194,7 +194,7 @@ def test_the_api_is_described_for_people_without_a_third_party(server: Server):
     assert "<script" not in page
 
 
-def test_an_explanation_is_a_picture_or_numbers(server: Server):
+def test_an_explanation_is_a_image_or_numbers(server: Server):
     png = server.post("/v1/explain", CAT)
     assert (png.status, png.headers["content-type"]) == (200, "image/png")
     with Image.open(io.BytesIO(png.body)) as shown, Image.open(io.BytesIO(CAT)) as given:

@@ -55,7 +55,7 @@ def test_hugging_faces_client_may_choose_number_and_function(server: Server):
 
 def test_hugging_faces_client_is_told_what_is_wrong(server: Server):
     with pytest.raises(HfHubHTTPError, match="not_an_image"):
-        InferenceClient(model=server.url).image_classification(b"no picture at all")
+        InferenceClient(model=server.url).image_classification(b"no image at all")
     with pytest.raises(HfHubHTTPError, match="model_not_found"):
         InferenceClient(model=f"{server.url}/models/nobody").image_classification(CAT)
 
@@ -82,7 +82,7 @@ def test_a_bad_request_in_hugging_faces_dialect_is_a_4xx(server: Server, name: s
     assert set(reply.json["error"]) == {"code", "message"}
 
 
-def picture_input(*contents: bytes, binary: bool = True) -> triton.InferInput:
+def image_input(*contents: bytes, binary: bool = True) -> triton.InferInput:
     values = np.empty(len(contents), dtype=object)
     values[:] = contents
     made = triton.InferInput("image", [len(contents)], "BYTES")
@@ -106,10 +106,10 @@ def test_tritons_client_reads_what_a_model_takes_and_gives(client: triton.Infere
     assert shapes["logits"] == [-1, 1000]
 
 
-def test_tritons_client_sends_pictures_in_binary_and_gets_labels(
+def test_tritons_client_sends_images_in_binary_and_gets_labels(
     client: triton.InferenceServerClient,
 ):
-    result = client.infer(NAME, [picture_input(CAT, COFFEE)], "1", request_id="7")
+    result = client.infer(NAME, [image_input(CAT, COFFEE)], "1", request_id="7")
     expected = toplabel.load()([CAT, COFFEE])
     assert result.as_numpy("label").tolist() == [p.label.encode() for p in expected]
     assert result.as_numpy("index").tolist() == [p.index for p in expected]
@@ -135,14 +135,14 @@ def test_tritons_classification_extension_names_the_best_classes(
     client: triton.InferenceServerClient,
 ):
     wanted = [triton.InferRequestedOutput("scores", class_count=3)]
-    (best,) = client.infer(NAME, [picture_input(CAT)], outputs=wanted).as_numpy("scores")
+    (best,) = client.infer(NAME, [image_input(CAT)], outputs=wanted).as_numpy("scores")
     expected = toplabel.load()(CAT, top_k=3).top
     assert [text.decode().split(":", 2)[1:] for text in best] == [
         [str(one.index), one.label] for one in expected
     ]
 
 
-def test_pictures_as_base64_in_json_are_taken(server: Server):
+def test_images_as_base64_in_json_are_taken(server: Server):
     text = base64.b64encode(CAT).decode()
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
     reply = server.post(
@@ -153,12 +153,12 @@ def test_pictures_as_base64_in_json_are_taken(server: Server):
 
 
 def test_tritons_client_is_told_what_is_wrong(client: triton.InferenceServerClient):
-    with pytest.raises(InferenceServerException, match="no model here has this name"):
-        client.infer("nobody", [picture_input(CAT)])
+    with pytest.raises(InferenceServerException, match="unknown model"):
+        client.infer("nobody", [image_input(CAT)])
     with pytest.raises(InferenceServerException, match="image 1: .* ends"):
-        client.infer(NAME, [picture_input(CAT, CAT[: len(CAT) // 2])])
-    with pytest.raises(InferenceServerException, match="accepted are 4 a request"):
-        client.infer(NAME, [picture_input(*[CAT] * 5)])
+        client.infer(NAME, [image_input(CAT, CAT[: len(CAT) // 2])])
+    with pytest.raises(InferenceServerException, match="expected at most 4 per request"):
+        client.infer(NAME, [image_input(*[CAT] * 5)])
     other = triton.InferInput("x", [1], "BYTES")
     other.set_data_from_numpy(np.array([b"x"], dtype=object))
     with pytest.raises(InferenceServerException, match="expected one input"):
@@ -182,7 +182,7 @@ V2_BAD = {
     "another datatype": {"inputs": [tensor(datatype="COMPLEX")]},
     "more bytes than there are": {"inputs": [tensor(parameters={"binary_data_size": 99})]},
     "text for a size": {"inputs": [tensor(parameters={"binary_data_size": "9"})]},
-    "numbers for pictures": {"inputs": [tensor(datatype="FP32", data=[1.0])]},
+    "numbers for images": {"inputs": [tensor(datatype="FP32", data=[1.0])]},
     "words for numbers": {"inputs": [tensor(name="tensor", datatype="FP32", data=["x"])]},
     "a wrong tensor": {"inputs": [tensor(name="tensor", datatype="FP32", data=[1.0])]},
     "an unknown output": {"inputs": [tensor()], "outputs": [{"name": "probability"}]},

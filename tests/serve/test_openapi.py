@@ -21,13 +21,13 @@ from serving import CAT, Server, serving
 
 NAME = "efficientnet_lite0"
 ERROR_STATUSES = {"400", "401", "404", "408", "413", "415", "422", "431", "503"}
-PICTURES = st.sampled_from([CAT, CAT[:900], b"no picture", b""])
+IMAGES = st.sampled_from([CAT, CAT[:900], b"no image", b""])
 
 schemathesis.openapi.format(
-    "image-base64", PICTURES.map(lambda content: base64.b64encode(content).decode())
+    "image-base64", IMAGES.map(lambda content: base64.b64encode(content).decode())
 )
 for media_type in ("image/*", "application/octet-stream"):
-    schemathesis.openapi.media_type(media_type, PICTURES)
+    schemathesis.openapi.media_type(media_type, IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def api(server: Server) -> Any:
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
-def test_every_route_for_pictures_documents_its_errors(server: Server):
+def test_every_route_for_images_documents_its_errors(server: Server):
     described = server.ask("GET", "/openapi.json").json
     for path in ("/v1/classify", "/models/{name}", "/", "/v2/models/{name}/infer", "/v1/explain"):
         assert set(described["paths"][path]["post"]["responses"]) >= ERROR_STATUSES

@@ -78,7 +78,7 @@ def troubled(browser: Any, server: Server) -> Iterator[Visit]:
     assert all(p.startswith("Failed to load resource") for p in opened.problems)
 
 
-def test_a_dropped_picture_gets_its_label_and_five_bars(visit):
+def test_a_dropped_image_gets_its_label_and_five_bars(visit):
     content = base64.b64encode(CAT).decode()
     # handed over as a function: the page's policy forbids the evaluation of text in it
     transfer = visit.page.evaluate_handle(
@@ -103,7 +103,7 @@ def test_a_dropped_picture_gets_its_label_and_five_bars(visit):
     assert visit.card(0).locator(".photo").evaluate("(image) => image.naturalWidth") == 451
 
 
-def test_a_pasted_picture_is_labelled(visit):
+def test_a_pasted_image_is_labelled(visit):
     content = base64.b64encode(CAT).decode()
     visit.page.evaluate(
         """(content) => {
@@ -120,7 +120,7 @@ def test_a_pasted_picture_is_labelled(visit):
 def test_several_keep_their_order_and_can_be_removed(visit):
     visit.choose(CAT_FILE, COFFEE_FILE, ROCKET_FILE)
     assert [visit.wait_for_label(i) for i in range(3)] == ["tiger cat", "espresso", "missile"]
-    assert visit.page.locator("#count").text_content() == "3 pictures"
+    assert visit.page.locator("#count").text_content() == "3 images"
     visit.card(1).get_by_role("button", name="Remove coffee.jpg").click()
     names = visit.page.locator(".card figcaption").all_text_contents()
     assert names == ["cat.jpg", "rocket.jpg"]
@@ -169,8 +169,8 @@ def test_broken_files_are_told_in_words_and_the_others_are_labelled(troubled):
     assert troubled.wait_for_label(3) == "tiger cat"
     for number, (words, code) in enumerate(
         [
-            ("The picture is cut short: a part of the file is missing.", "truncated"),
-            ("This is no picture.", "not_an_image"),
+            ("The image is cut short: a part of the file is missing.", "truncated"),
+            ("This is not an image.", "not_an_image"),
             ("The file is empty.", "empty"),
         ]
     ):
@@ -180,7 +180,7 @@ def test_broken_files_are_told_in_words_and_the_others_are_labelled(troubled):
         assert error.locator(".code").text_content() == code
         assert error.locator(".retry").is_hidden()
     assert troubled.card(0).locator("figcaption").text_content() == hostile
-    assert troubled.page.locator("#count").text_content() == "4 pictures, 3 failed"
+    assert troubled.page.locator("#count").text_content() == "4 images, 3 failed"
 
 
 def test_json_and_curl_are_copied(browser, server):
@@ -218,7 +218,7 @@ def test_the_server_gone_is_told_and_a_retry_helps_when_it_is_back(browser):
     visit.context.close()
 
 
-def test_another_model_labels_the_pictures_again(browser):
+def test_another_model_labels_the_images_again(browser):
     bundle = "embedded/efficientnet_lite0"
     with serving("-m", f"first={bundle}", "-m", f"second={bundle}") as running:
         visit = Visit(browser, running)
@@ -334,8 +334,8 @@ def test_the_policy_lets_the_page_talk_to_its_server_alone(server):
 
 
 @pytest.mark.slow
-def test_two_hundred_pictures_at_once_are_all_labelled(visit):
+def test_two_hundred_images_at_once_are_all_labelled(visit):
     named = [{"name": f"{i:03}.jpg", "mimeType": "image/jpeg", "buffer": CAT} for i in range(200)]
     visit.choose(*named)
-    visit.page.locator("#count:text-is('200 pictures')").wait_for(timeout=60_000)
+    visit.page.locator("#count:text-is('200 images')").wait_for(timeout=60_000)
     assert visit.page.locator(".label", has_text="tiger cat").count() == 200

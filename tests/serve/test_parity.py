@@ -27,7 +27,7 @@ def photos_of(shared_data: Path, count: int) -> list[bytes]:
 
 
 def library_logits(contents: list[bytes]) -> np.ndarray:
-    """Logits by the library's own way, one picture at a time, at full scale or not as it likes."""
+    """Logits by the library's own way, one image at a time, at full scale or not as it likes."""
     model = toplabel.load()
     seen: list[np.ndarray] = []
     engine = model.classifier.open_engine(1)
@@ -82,7 +82,7 @@ def test_putting_calls_together_changes_no_label_and_no_logit(shared_data: Path)
         threads=2,
         batching=True,
         batch_size=8,
-        observe=lambda images, seconds: sizes.append(images),
+        observe=sizes.append,
     )
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda c: model.answer(c, top_k=5, threshold=None), contents))

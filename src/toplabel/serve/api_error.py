@@ -1,4 +1,4 @@
-"""Refusals: why a request is not answered as it wished, as a status and a JSON body."""
+"""Errors of the API: why a request is refused, as a status and a JSON body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from toplabel.inference.prediction import Failure
 
 RETRY_SECONDS = 1
-"""What `Retry-After` says where the server is busy."""
+"""The `Retry-After` of a busy server."""
 
 _STATUS: dict[ErrorCode, int] = {
     "not_an_image": 415,
@@ -21,12 +21,12 @@ _STATUS: dict[ErrorCode, int] = {
     "internal": 500,
     "worker_crash": 500,
 }
-INTERNAL = "this is a defect of the server; its log says more"
-_HIDDEN = "the model failed on this image; the server's log says why"
+INTERNAL = "internal error; see the server's log"
+_HIDDEN = "the model failed on this image; see the server's log"
 
 
 class ApiError(Exception):
-    """A request that is not answered as it wished.
+    """A request that is refused, or failed.
 
     Args:
         status: HTTP's.
@@ -59,11 +59,11 @@ class ApiError(Exception):
     @classmethod
     def of_image(cls, error: ImageError | Failure) -> ApiError:
         """What a request for one image gets where that image has no label."""
-        return cls(_STATUS.get(error.code, 422), error.code, told(error))
+        return cls(_STATUS.get(error.code, 422), error.code, message_of(error))
 
 
-def told(error: ImageError | Failure) -> str:
-    """What clients are told of an image's failure: what libraries say of themselves stays here."""
+def message_of(error: ImageError | Failure) -> str:
+    """The message of an image's failure, for clients: those of libraries stay in the log."""
     return _HIDDEN if error.code in ("internal", "worker_crash") else error.message
 
 
@@ -73,12 +73,12 @@ def error_body(code: str, message: str) -> bytes:
 
 
 def busy(what: str) -> ApiError:
-    """The refusal of a server that has too much to do."""
+    """The error of an overloaded server."""
     return ApiError(503, "busy", f"{what}; try again in a moment")
 
 
 def too_large(max_bytes: int) -> ApiError:
-    """The refusal of a body beyond the limit, the rest of which is not read."""
+    """The error of a body beyond the limit, the rest of which is not read."""
     return ApiError(
         413,
         "too_large",

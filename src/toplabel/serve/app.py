@@ -20,7 +20,7 @@ from toplabel.serve.inference_protocol import (
 )
 from toplabel.serve.middleware import CLIENT_GONE
 from toplabel.serve.page import page_routes
-from toplabel.serve.routes import classify_routes, explain_routes, health_routes
+from toplabel.serve.routes import api_routes, health_routes
 from toplabel.serve.service import Service
 from toplabel.serve.work import ClientGone
 
@@ -37,8 +37,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    app.include_router(classify_routes(service))
-    app.include_router(explain_routes(service))
+    app.include_router(api_routes(service))
     app.include_router(huggingface_routes(service))
     app.include_router(inference_protocol_routes(service))
     app.include_router(health_routes(service))
@@ -67,10 +66,11 @@ def _answer_errors(app: FastAPI) -> None:
     async def not_routed(request: Request, error: HTTPException) -> Response:
         phrase = HTTPStatus(error.status_code).phrase
         code = phrase.lower().replace(" ", "_")
-        text = {404: "nothing is here; /docs lists what there is", 405: _allowed(error)}
+        text = {404: "not found; /docs lists the API", 405: _allowed(error)}
         message = text.get(error.status_code, phrase)
-        refusal = ApiError(error.status_code, code, message, headers=error.headers)
-        return await refused(request, refusal)
+        return await refused(
+            request, ApiError(error.status_code, code, message, headers=error.headers)
+        )
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -88,11 +88,11 @@ def _answer_errors(app: FastAPI) -> None:
 
 def _allowed(error: HTTPException) -> str:
     allow = (error.headers or {}).get("Allow", "another method")
-    return f"this path does not take this method; it takes {allow}"
+    return f"this path does not support this method; it supports {allow}"
 
 
 def _first_problem(error: RequestValidationError) -> str:
     """The first problem in words; what was sent stays out of it."""
     first = error.errors()[0]
     *_, name = first["loc"]
-    return f"the parameter {str(name)[:40]!r} is not right: {first['msg']}"
+    return f"invalid parameter {str(name)[:40]!r}: {first['msg']}"

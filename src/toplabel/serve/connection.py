@@ -196,7 +196,15 @@ class Connection(asyncio.Protocol):
         seconds = self._every.options.header_timeout
         text = f"the request's headers took longer than {seconds:g} seconds"
         late = ApiError(408, "timeout", text)
-        self._head_timer = self._loop.call_later(seconds, self._refuse, late)
+        self._head_timer = self._loop.call_later(seconds, self._be_late, late)
+
+    def _be_late(self, error: ApiError) -> None:
+        # one turn later: a request that came in this one is begun before that
+        self._loop.call_soon(self._refuse_late, error, self._head_timer)
+
+    def _refuse_late(self, error: ApiError, timer: asyncio.TimerHandle | None) -> None:
+        if self._head_timer is timer and not self._ended:
+            self._refuse(error)
 
     def _no_http(self) -> ApiError:
         """What uvicorn refuses by itself."""

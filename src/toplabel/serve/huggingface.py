@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from toplabel.inference.scoring import probabilities
 from toplabel.serve.api_error import ApiError
-from toplabel.serve.openapi import HUGGINGFACE_BODY, ScoreBody, errors, json_body
+from toplabel.serve.openapi import HUGGINGFACE_BODY, ScoreBody, errors
 from toplabel.serve.request_body import decode_base64, parse, parse_json
 from toplabel.serve.service import EMPTY, Service, as_json, failures, media_type, note
 from toplabel.serve.work import RequestOptions, refuse_failed
@@ -33,7 +33,7 @@ def huggingface_routes(service: Service) -> APIRouter:
     documented: dict[str, Any] = {
         "response_model": list[ScoreBody],
         "responses": errors(400, 401, 404, 408, 413, 415, 422, 431, 500, 503),
-        "openapi_extra": json_body(HUGGINGFACE_BODY, also_raw=True),
+        "openapi_extra": HUGGINGFACE_BODY,
     }
 
     @router.post("/", summary="Label an image with the default model", **documented)
@@ -70,7 +70,7 @@ def _read(body: bytes, request: Request) -> tuple[bytes, dict[str, Any]]:
         raise ApiError(422, "no_image", "the body has no field inputs; expected base64 in it")
     parameters = value.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise ApiError(422, "invalid_parameter", "parameters is no object")
+        raise ApiError(422, "invalid_parameter", "parameters must be an object")
     if unknown := sorted(set(parameters) - {"top_k", "function_to_apply"}):
         raise ApiError(
             422,
@@ -84,14 +84,14 @@ def _scores(answer: Answer, model: ServedModel, parameters: dict[str, Any]) -> l
     """The best classes by the function that was asked for; by default the model's own."""
     top_k = parameters.get("top_k") or DEFAULT_TOP_K
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise ApiError(422, "invalid_parameter", "top_k is no whole number of at least 1")
+        raise ApiError(422, "invalid_parameter", "top_k must be an integer of at least 1")
     classifier = model.predictor.classifier
     function: Activation = parameters.get("function_to_apply") or classifier.activation
     if function not in _FUNCTIONS:
         raise ApiError(
             422,
             "invalid_parameter",
-            f"function_to_apply is none of {', '.join(_FUNCTIONS)}",
+            f"function_to_apply must be one of {', '.join(_FUNCTIONS)}",
         )
     logits = answer.prediction.logits
     assert logits is not None

@@ -17,7 +17,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from toplabel._version import __version__
-from toplabel.serve.api_error import ApiError, told
+from toplabel.serve.api_error import ApiError, message_of
 from toplabel.serve.openapi import (
     INFER_BODY,
     InferBody,
@@ -126,7 +126,7 @@ def inference_protocol_routes(service: Service) -> APIRouter:
             raise bad(f"expected one input, {IMAGE!r} (BYTES) or {TENSOR!r} (FP32)")
         count = inputs[0].values.size if inputs[0].name == IMAGE else len(inputs[0].values)
         if count > service.options.max_images:
-            text = f"got {count} images; accepted are {service.options.max_images} a request"
+            text = f"got {count} images; expected at most {service.options.max_images} per request"
             raise ApiError(413, "too_many_images", text)
         note(request, model=model.name, images=count)
         if inputs[0].name == TENSOR:
@@ -141,20 +141,20 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         for place, answer in enumerate(labelled.answers):
             if (error := answer.prediction.error) is not None:
                 refusal = ApiError.of_image(error)
-                raise ApiError(refusal.status, error.code, f"image {place}: {told(error)}")
+                raise ApiError(refusal.status, error.code, f"image {place}: {message_of(error)}")
         every = [answer.prediction.logits for answer in labelled.answers]
         return [logits for logits in every if logits is not None]
 
     return router
 
 
+@dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One output that a request asks for."""
+    """One output that a request asks for; `classes`: the best so many of each row, as text."""
 
-    def __init__(self, name: str, *, binary: bool, classes: int = 0) -> None:
-        self.name = name
-        self.binary = binary
-        self.classes = classes
+    name: str
+    binary: bool
+    classes: int = 0
 
 
 def _wanted(asked: dict[str, Any]) -> list[_Wanted]:
@@ -162,24 +162,24 @@ def _wanted(asked: dict[str, Any]) -> list[_Wanted]:
     binary = bool(_parameters(asked).get("binary_data_output", False))
     given = asked.get("outputs") or [{"name": name} for name in DEFAULT_OUTPUTS]
     if not isinstance(given, list) or len(given) > len(OUTPUTS):
-        raise bad("the field outputs is no list of output tensors")
+        raise bad("outputs must be a list of output tensors")
     wanted = []
     for one in given:
         if not isinstance(one, dict) or one.get("name") not in OUTPUTS:
-            raise bad(f"an output is none of {', '.join(OUTPUTS)}")
+            raise bad(f"an output must be one of {', '.join(OUTPUTS)}")
         parameters = _parameters(one)
         classes = parameters.get("classification", 0)
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-            raise bad("the parameter classification is no number of classes")
+            raise bad("the parameter classification must be a number of classes")
         as_binary = bool(parameters.get("binary_data", binary))
-        wanted.append(_Wanted(one["name"], binary=as_binary, classes=classes))
+        wanted.append(_Wanted(one["name"], as_binary, classes))
     return wanted
 
 
 def _parameters(one: dict[str, Any]) -> dict[str, Any]:
     parameters = one.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise bad("the field parameters is no object")
+        raise bad("parameters must be an object")
     return parameters
 
 
@@ -220,8 +220,8 @@ def _texts(texts: list[str]) -> NDArray[Any]:
 
 
 def _checked(tensor: Tensor, model: ServedModel) -> NDArray[np.float32]:
-    recipe = model.predictor.preprocess
-    expected = (recipe.num_channels, *recipe.input_size)
+    preprocess = model.predictor.preprocess
+    expected = (preprocess.num_channels, *preprocess.input_size)
     if tensor.datatype != "FP32" or tensor.values.shape[1:] != expected:
         raise bad(
             f"the input {TENSOR!r} is {tensor.datatype} of shape {list(tensor.values.shape)};"
@@ -237,8 +237,8 @@ def _finite(logits: Logits) -> Logits:
 
 
 def _metadata(model: ServedModel) -> dict[str, Any]:
-    recipe = model.predictor.preprocess
-    shape = [-1, recipe.num_channels, *recipe.input_size]
+    preprocess = model.predictor.preprocess
+    shape = [-1, preprocess.num_channels, *preprocess.input_size]
     classes = len(model.predictor.labels)
     shapes = {"scores": [-1, classes], "logits": [-1, classes]}
     return {
@@ -276,7 +276,7 @@ def protocol_error(refusal: ApiError) -> bytes:
 
 
 def bad(message: str) -> ApiError:
-    """The refusal of a request that is not as the protocol has it."""
+    """The error of a request that does not follow the protocol."""
     return ApiError(400, "bad_inference_request", message)
 
 
@@ -289,7 +289,7 @@ def split_body(body: bytes, header_length: str | None) -> tuple[dict[str, Any], 
     if header_length is None:
         return parse_json(body), b""
     if not (header_length.isascii() and header_length.isdigit()) or len(header_length) > 12:
-        raise bad(f"{HEADER_LENGTH} is no number")
+        raise bad(f"{HEADER_LENGTH} must be a number")
     length = int(header_length)
     if length > len(body):
         raise bad(f"{HEADER_LENGTH} is {length}; the body has {len(body)} bytes")
@@ -300,11 +300,11 @@ def read_inputs(request: dict[str, Any], binary: bytes) -> list[Tensor]:
     """The input tensors of a request.
 
     Raises:
-        ApiError: 400, one of them is not as it says it is.
+        ApiError: 400, one of them does not match its own description.
     """
     given = request.get("inputs")
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
-        raise bad("the field inputs is no list of tensors")
+        raise bad("inputs must be a list of tensors")
     tensors = []
     for one in given:
         parameters = one.get("parameters")
@@ -330,7 +330,7 @@ def _described(one: dict[str, Any]) -> tuple[str, str, list[int]]:
         or not 1 <= len(shape) <= 8
         or not all(isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**31 for n in shape)
     ):
-        raise bad("a tensor's shape is no list of whole numbers above 0")
+        raise bad("a tensor's shape must be a list of positive integers")
     return name[:80], datatype, shape
 
 

@@ -65,10 +65,6 @@ class Metrics:
         """Show a value that is looked up when it is asked for."""
         Gauge(f"toplabel_{name}", text, registry=self.registry).set_function(value)
 
-    def observe_batch(self, images: int, seconds: float) -> None:
-        """Count one call of an engine."""
-        self.batch_images.observe(images)
-
     def render(self) -> bytes:
         """The metrics as Prometheus reads them."""
         return generate_latest(self.registry)

@@ -11,6 +11,7 @@ import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from toplabel.serve.access_log import ACCESS, request_id
@@ -35,6 +36,7 @@ CLIENT_GONE = 499
 
 State = Literal["starting", "ready", "draining"]
 
+_SKIP_SECONDS, _SKIP_BYTES = 0.05, 2**20
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 )
@@ -197,19 +199,34 @@ class _Exchange:
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
+                return await self._receive_part()
         except TimeoutError as error:
             self.is_late = True
             text = f"the request's body took longer than {self._seconds:g} seconds"
             raise ApiError(408, "timeout", text) from error
-        if message["type"] == "http.request" and not message.get("more_body"):
+
+    async def _receive_part(self) -> Message:
+        message = await self._receive()
+        if not message.get("more_body"):  # the last part, or the client has gone
             self.connection.receiving = False
         return message
+
+    async def _skip_body(self) -> None:
+        """Take what comes at once of a body that nobody reads; after all of it, the next request
+        can come on the same connection.
+        """
+        if b"expect" not in self.headers:  # else the client waits to be asked for it
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SKIP_SECONDS):
+                    while self.connection.receiving:
+                        await self._receive_part()
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers that every response has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self.connection.receiving and not self.is_late:
+                await self._skip_body()
             headers = list(message.get("headers", ()))
             names = {name.lower() for name, _ in headers}
             headers += _HEADERS

@@ -45,13 +45,13 @@ WARM_UP_IMAGE = base64.b64decode(
 
 _ALIAS = re.compile(r"([A-Za-z0-9][\w.-]{0,63})=(.+)", re.ASCII | re.DOTALL)
 
-ObserveBatch = Callable[[int, float], None]
-"""Called with the images of each call of an engine, and the seconds it took."""
+ObserveBatch = Callable[[int], None]
+"""Called with the number of images in each call of an engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a model said of one image.
+    """A model's prediction for one image, and where the time went.
 
     Args:
         prediction: Its record, with the logits.
@@ -84,7 +84,7 @@ class ServedModel:
     names: tuple[str, ...] = field(default=())
 
     def answer(self, content: bytes, *, top_k: int, threshold: float | None) -> Answer:
-        """What the model says of an image file's bytes; in the calling thread."""
+        """The prediction for an image file's bytes; computed in the calling thread."""
         settings = Settings(
             top_k=top_k,
             threshold=threshold,
@@ -106,35 +106,23 @@ class ServedModel:
 
 
 class _Timed:
-    """An engine that adds up how long its calls took."""
+    """An engine that adds up how long its calls took, and observes the size of each."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, observe: ObserveBatch | None = None) -> None:
         self.name: EngineName = engine.name
         self.device = engine.device
         self._engine = engine
+        self._observe = observe
         self.seconds = 0.0
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         started = time.perf_counter()
         try:
-            return self._engine(batch)
+            logits = self._engine(batch)
         finally:
             self.seconds += time.perf_counter() - started
-
-
-class _Observed:
-    """An engine that tells the size of each batch."""
-
-    def __init__(self, engine: Engine, observe: ObserveBatch) -> None:
-        self.name: EngineName = engine.name
-        self.device = engine.device
-        self._engine = engine
-        self._observe = observe
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        started = time.perf_counter()
-        logits = self._engine(batch)
-        self._observe(len(batch), time.perf_counter() - started)
+        if self._observe is not None:
+            self._observe(len(batch))
         return logits
 
 
@@ -151,7 +139,7 @@ class ServedModels:
         full = [model.name for model in self.all]
         if twice := next((name for name in full if full.count(name) > 1), None):
             raise UsageError(
-                f"two models are called {twice}; name them: -m one=A.toplabel -m two=B.toplabel"
+                f"two models are named {twice}; rename them: -m one=A.toplabel -m two=B.toplabel"
             )
         short = [alias for model in self.all for alias in set(_short_names(model))]
         self._by_name = {
@@ -172,9 +160,7 @@ class ServedModels:
             return self.default
         if name not in self._by_name:
             known = ", ".join(model.name for model in self.all)
-            raise ApiError(
-                404, "model_not_found", f"no model here has this name; there are {known}"
-            )
+            raise ApiError(404, "model_not_found", f"unknown model; available are {known}")
         return self._by_name[name]
 
 
@@ -191,7 +177,7 @@ def serve_model(
     """A loaded model, compiled, warmed up by one forward, and ready for many threads.
 
     Args:
-        given: The name or path it was loaded by; None for the embedded one.
+        given: The name or path it was loaded by; None for the built-in one.
         predictor: As `load` gave it.
         read: Limits in reading images.
         threads: Of arithmetic, where one call computes at a time.
@@ -202,14 +188,14 @@ def serve_model(
     predictor.compile()
     classifier = predictor.classifier
     in_turns = batching or not classifier.parallel
-    engine: Engine = _Observed(classifier.open_engine(threads if in_turns else 1), observe)
+    engine: Engine = _Timed(classifier.open_engine(threads if in_turns else 1), observe)
     if in_turns:
         on_gpu = engine.device != "cpu"
         together = on_gpu if batching is None else batching
         size = (batch_size or (GPU_BATCH if on_gpu else CPU_BATCH)) if together else 1
         engine = BatchingEngine(engine, max_batch=size)
-    recipe = classifier.preprocess
-    engine(np.zeros((1, recipe.num_channels, *recipe.input_size), np.float32))
+    preprocess = classifier.preprocess
+    engine(np.zeros((1, preprocess.num_channels, *preprocess.input_size), np.float32))
     model = ServedModel(
         name=predictor.name,
         predictor=predictor,
@@ -218,7 +204,7 @@ def serve_model(
         read=read,
         names=() if given is None else (given,),
     )
-    model.answer(WARM_UP_IMAGE, top_k=1, threshold=None)  # whatever it says
+    model.answer(WARM_UP_IMAGE, top_k=1, threshold=None)  # whatever the answer
     return model
 
 

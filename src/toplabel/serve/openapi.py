@@ -19,15 +19,20 @@ ModelName = Annotated[
 
 
 class ClassifyQuery(BaseModel):
-    """What a request wants to know."""
+    """What a request asks for."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     model: ModelName = None
-    top_k: Annotated[int, Field(ge=1, le=100_000, description="How many classes to give.")] = 5
+    top_k: Annotated[int, Field(ge=1, le=100_000, description="How many classes to return.")] = 5
     threshold: Annotated[
         float | None,
-        Field(ge=0, le=1, allow_inf_nan=False, description="Mark a lower best score as `unsure`."),
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Mark a label with a lower score as `unsure`.",
+        ),
     ] = None
 
 
@@ -223,62 +228,20 @@ class InferBody(BaseModel):
     outputs: list[OutputBody]
 
 
-_TENSOR: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "name": {"enum": ["image"]},
-        "datatype": {"enum": ["BYTES"]},
-        "shape": {"type": "array", "items": {"enum": [1]}, "minItems": 1, "maxItems": 1},
-        "data": {
-            "type": "array",
-            "items": {"type": "string", "format": "image-base64"},
-            "minItems": 1,
-            "maxItems": 1,
-        },
-    },
-    "required": ["name", "datatype", "shape", "data"],
-    "additionalProperties": False,
-}
-
-INFER_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "id": {"type": "string"},
-                        "inputs": {
-                            "type": "array",
-                            "items": _TENSOR,
-                            "minItems": 1,
-                            "maxItems": 1,
-                        },
-                    },
-                    "required": ["inputs"],
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-
-
 _MEANINGS = {
-    400: "The request cannot be read: bad JSON, a bad form, bad HTTP, an empty body.",
-    401: "This server asks for a bearer token, and the request has none or another.",
-    403: "The server fetches nothing from this host.",
-    404: "No model here has this name.",
-    405: "This method is not for this path; the header Allow names those that are.",
+    400: "The request is malformed: invalid JSON, form or HTTP, or an empty body.",
+    401: "This server requires a bearer token, and the request has none or a wrong one.",
+    403: "The server does not fetch from this host.",
+    404: "Unknown model.",
+    405: "This path does not support this method; the header Allow lists those it does.",
     408: "The client took too long to send the request.",
-    413: "The body, the image or the number of images is beyond the limit.",
-    415: "This is no image, or of a kind that is not read.",
-    422: "A parameter, a field or the image itself is not right.",
+    413: "The body, the image or the number of images exceeds the limit.",
+    415: "This is not an image, or its format is not supported.",
+    422: "A parameter or a field is invalid, or the image is damaged.",
     431: "The headers are too large.",
-    500: "A defect of the server.",
+    500: "A bug in the server.",
     501: "What this needs is not installed on the server.",
-    503: "Too much to do, or not ready; the header Retry-After says when to try again.",
+    503: "Overloaded or not ready; the header Retry-After gives the seconds to wait.",
 }
 
 _IMAGE = {"type": "string", "format": "binary"}
@@ -291,61 +254,69 @@ def errors(*statuses: int, protocol: bool = False) -> dict[int | str, dict[str, 
     return {status: {"model": model, "description": _MEANINGS[status]} for status in statuses}
 
 
-def image_body(*, many: bool) -> dict[str, Any]:
-    """The body of a route that takes an image in whatever way clients have it."""
-    content: dict[str, Any] = {
-        "application/octet-stream": {"schema": _IMAGE},
-        "image/*": {"schema": _IMAGE},
-    }
-    if many:
-        content["multipart/form-data"] = {
-            "schema": {
-                "type": "object",
-                "properties": {"file": {"type": "array", "items": _IMAGE, "minItems": 1}},
-                "required": ["file"],
-            }
-        }
-        content["application/json"] = {"schema": _json_images()}
-    return {"requestBody": {"required": True, "content": content}}
+def _object(*required: str, extra: bool = False, **properties: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "additionalProperties": extra}
+    return {**schema, "required": list(required)} if required else schema
 
 
-def json_body(schema: dict[str, Any], *, also_raw: bool = False) -> dict[str, Any]:
-    """A body of JSON, or of the image alone."""
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
-    if also_raw:
-        content["image/*"] = {"schema": _IMAGE}
-        content["application/octet-stream"] = {"schema": _IMAGE}
-    return {"requestBody": {"required": True, "content": content}}
+def _array(items: Any, *, most: int | None = None) -> dict[str, Any]:
+    bounds = {"minItems": 1} if most is None else {"minItems": 1, "maxItems": most}
+    return {"type": "array", "items": items, **bounds}
 
 
-def _json_images() -> dict[str, Any]:
-    one = {
-        "type": "object",
-        "properties": {"image": _BASE64},
-        "required": ["image"],
-        "additionalProperties": False,
-    }
-    several = {
-        "type": "object",
-        "properties": {"images": {"type": "array", "items": _BASE64, "minItems": 1}},
-        "required": ["images"],
-        "additionalProperties": False,
-    }
-    return {"oneOf": [one, several]}
+def _body(**content: Any) -> dict[str, Any]:
+    schemas = {kind: {"schema": schema} for kind, schema in content.items()}
+    return {"requestBody": {"required": True, "content": schemas}}
 
 
-HUGGINGFACE_BODY = {
-    "type": "object",
-    "properties": {
-        "inputs": _BASE64,
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "top_k": {"type": "integer", "minimum": 1},
-                "function_to_apply": {"enum": ["softmax", "sigmoid", "none"]},
-            },
-            "additionalProperties": False,
+_BYTES = {"application/octet-stream": _IMAGE, "image/*": _IMAGE}
+
+IMAGE_BODY = _body(**_BYTES)
+"""The body of a route that takes one image's bytes."""
+
+IMAGES_BODY = _body(
+    **_BYTES,
+    **{
+        "multipart/form-data": _object("file", extra=True, file=_array(_IMAGE)),
+        "application/json": {
+            "oneOf": [_object("image", image=_BASE64), _object("images", images=_array(_BASE64))]
         },
     },
-    "required": ["inputs"],
-}
+)
+"""The body of a route that takes images in whatever way clients have them."""
+
+HUGGINGFACE_BODY = _body(
+    **_BYTES,
+    **{
+        "application/json": _object(
+            "inputs",
+            extra=True,
+            inputs=_BASE64,
+            parameters=_object(
+                top_k={"type": "integer", "minimum": 1},
+                function_to_apply={"enum": ["softmax", "sigmoid", "none"]},
+            ),
+        )
+    },
+)
+
+INFER_BODY = _body(
+    **{
+        "application/json": _object(
+            "inputs",
+            extra=True,
+            id={"type": "string"},
+            inputs=_array(
+                _object(
+                    *("name", "datatype", "shape", "data"),
+                    name={"enum": ["image"]},
+                    datatype={"enum": ["BYTES"]},
+                    shape=_array({"enum": [1]}, most=1),
+                    data=_array({"type": "string", "format": "image-base64"}, most=1),
+                ),
+                most=1,
+            ),
+        ),
+        "application/octet-stream": _IMAGE,
+    }
+)

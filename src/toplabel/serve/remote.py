@@ -70,7 +70,7 @@ class Remote:
         """
         self._check(url)  # before a thread is taken
         if self._fetching >= MAX_FETCHING:
-            raise busy("the server fetches as many URLs as it may")
+            raise busy("the server is fetching as many URLs as it may")
         self._fetching += 1
         work = asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, url)
         work.add_done_callback(self._count_down)
@@ -92,7 +92,7 @@ class Remote:
                 raise self._late() from error
             if error.problem == "too_large":
                 limit = f"{self._options.max_bytes:,}"
-                text = f"what is behind the URL has more than {limit} bytes, the limit"
+                text = f"the file behind the URL is larger than the limit of {limit} bytes"
                 raise ApiError(413, "too_large", text) from error
             if error.problem == "status":  # not the server's own words for it
                 raise _failed(f"its server answered {error.status}") from error
@@ -108,9 +108,9 @@ class Remote:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ApiError(422, "bad_url", "this is no URL") from error
+            raise ApiError(422, "bad_url", "this is not a URL") from error
         if parts.scheme not in http.PORTS or not host or not url.isascii() or not url.isprintable():
-            raise ApiError(422, "bad_url", "this is no http or https URL in ASCII")
+            raise ApiError(422, "bad_url", "this is not an http or https URL in ASCII")
         default = http.PORTS[parts.scheme]
         written = host if port in (None, default) else f"{host}:{port}"
         if written not in self._hosts or "@" in parts.netloc:

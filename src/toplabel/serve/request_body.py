@@ -13,11 +13,12 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from toplabel._internal.text import printable
 from toplabel.serve.api_error import ApiError, busy, too_large
@@ -31,8 +32,6 @@ Parsed = TypeVar("Parsed")
 
 MAX_FIELDS = 64
 """Parts of a form that are not files; browsers and libraries send a few."""
-
-MAX_PART_HEADER_BYTES = 4096
 
 _PARSED_AT_ONCE = 1 << 18
 """Bodies up to this size are parsed on the event loop: the way to a thread costs more."""
@@ -121,7 +120,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, "bad_json", "the body is no JSON that can be read") from error
+        raise ApiError(400, "bad_json", "the body is not valid JSON") from error
     if not isinstance(value, dict):
         raise ApiError(400, "bad_json", f"the body is a JSON {_kind(value)}; expected an object")
     return value
@@ -131,7 +130,7 @@ def decode_base64(value: object, where: str) -> bytes:
     """The bytes that base64 text stands for; a data: URL of base64 is taken, too.
 
     Raises:
-        ApiError: 422, it is no base64.
+        ApiError: 422, it is not base64.
     """
     if not isinstance(value, str):
         raise ApiError(422, "bad_base64", f"{where} is {_kind(value)}; expected base64 as text")
@@ -142,7 +141,9 @@ def decode_base64(value: object, where: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ApiError(
-            422, "bad_base64", f"{where} is no base64; expected an image's bytes as base64"
+            422,
+            "bad_base64",
+            f"{where} is not valid base64; expected the bytes of an image file as base64",
         ) from error
 
 
@@ -172,7 +173,9 @@ def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | Link]:
         many = [given]
     if len(many) > max_images:
         raise ApiError(
-            413, "too_many_images", f"got {len(many)} images; accepted are {max_images} a request"
+            413,
+            "too_many_images",
+            f"got {len(many)} images; expected at most {max_images} per request",
         )
     if key in ("url", "urls"):
         return [_link(one) for one in many]
@@ -203,100 +206,49 @@ def _kind(value: object) -> str:
 def parse_multipart(body: bytes, content_type: str, *, max_files: int) -> list[Upload]:
     """The files of a multipart form, in order. Other parts are left out.
 
+    Starlette's own reader of forms is not used: it writes larger files to the disk, works on the
+    event loop, and takes a form that ends early for a whole one.
+
     Args:
         body: Of the request.
         content_type: The request's header, which holds the boundary.
         max_files: Of one request.
 
     Raises:
-        ApiError: 400 for what is no such form; 413 for too many parts.
+        ApiError: 400 for what is not such a form; 413 for too many parts.
     """
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
-        raise ApiError(400, "bad_multipart", "the form's Content-Type names no boundary")
-    form = _Form(max_files)
+        raise ApiError(400, "bad_multipart", "the form's Content-Type has no boundary")
+    files: list[Upload] = []
+    fields, ended = 0, False
+
+    def take_file(file: File) -> None:
+        if len(files) == max_files:
+            raise ApiError(413, "too_many_images", f"the form has more than {max_files} files")
+        name = (file.file_name or b"").decode("utf-8", "replace")
+        files.append(Upload(name, cast(BytesIO, file.file_object).getvalue()))
+
+    def count_field(field: Field) -> None:
+        nonlocal fields
+        fields += 1
+        if fields > MAX_FIELDS:
+            raise ApiError(413, "too_many_parts", f"the form has more than {MAX_FIELDS} fields")
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    in_memory = {"MAX_MEMORY_FILE_SIZE": len(body)}
     try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": form.begin,
-                "on_header_field": form.header_name,
-                "on_header_value": form.header_value,
-                "on_header_end": form.header_end,
-                "on_headers_finished": form.headers_end,
-                "on_part_data": form.data,
-                "on_end": form.end,
-            },
+        parser = FormParser(
+            "multipart/form-data", count_field, take_file, end, boundary, config=in_memory
         )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise ApiError(400, "bad_multipart", "the body is no multipart form") from error
-    if not form.ended:
+        raise ApiError(400, "bad_multipart", "the body is not a valid multipart form") from error
+    if not ended:
         raise ApiError(400, "bad_multipart", "the form ends before its closing boundary")
-    return [Upload(part.name, bytes(part.content)) for part in form.files if part.name is not None]
-
-
-@dataclass(slots=True)
-class _Part:
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    name: str | None = None  # the file's; None: no file
-    content: bytearray = field(default_factory=bytearray)
-
-
-class _Form:
-    """What the parser's callbacks fill in."""
-
-    def __init__(self, max_files: int) -> None:
-        self._max_files = max_files
-        self._fields = 0
-        self._header_bytes = 0
-        self._part = _Part()
-        self._name = b""
-        self._value = b""
-        self.files: list[_Part] = []
-        self.ended = False
-
-    def begin(self) -> None:
-        self._part = _Part()
-        self._header_bytes = 0
-
-    def header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += self._counted(data[start:end])
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += self._counted(data[start:end])
-
-    def header_end(self) -> None:
-        self._part.headers[self._name.lower()] = self._value
-        self._name = self._value = b""
-
-    def headers_end(self) -> None:
-        disposition = self._part.headers.get(b"content-disposition", b"")
-        _, options = parse_options_header(disposition)
-        name = options.get(b"filename")
-        if name is None:
-            self._fields += 1
-            if self._fields > MAX_FIELDS:
-                raise ApiError(413, "too_many_parts", f"the form has more than {MAX_FIELDS} fields")
-            return
-        self._part.name = name.decode("utf-8", "replace")
-        self.files.append(self._part)
-        if len(self.files) > self._max_files:
-            raise ApiError(
-                413, "too_many_images", f"the form has more than {self._max_files} files"
-            )
-
-    def data(self, data: bytes, start: int, end: int) -> None:
-        if self._part.name is not None:
-            self._part.content += data[start:end]
-
-    def end(self) -> None:
-        self.ended = True
-
-    def _counted(self, piece: bytes) -> bytes:
-        self._header_bytes += len(piece)
-        if self._header_bytes > MAX_PART_HEADER_BYTES:
-            raise ApiError(400, "bad_multipart", "a part of the form has too large headers")
-        return piece
+    return files

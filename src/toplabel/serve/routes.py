@@ -13,9 +13,11 @@ from fastapi import APIRouter, Request, Response
 
 from toplabel.analysis.explain.rendering import explain_upload
 from toplabel.errors import ImageError, UsageError
-from toplabel.serve.api_error import ApiError, told
+from toplabel.serve.api_error import ApiError, message_of
 from toplabel.serve.metrics import CONTENT_TYPE
 from toplabel.serve.openapi import (
+    IMAGE_BODY,
+    IMAGES_BODY,
     Classify,
     ClassifyBody,
     Explain,
@@ -24,7 +26,6 @@ from toplabel.serve.openapi import (
     ModelsBody,
     StateBody,
     errors,
-    image_body,
 )
 from toplabel.serve.service import Service, as_json, failures, note
 from toplabel.serve.work import Labelled, RequestOptions, refuse_failed
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from toplabel.serve.request_body import Upload
 
 
-def classify_routes(service: Service) -> APIRouter:
-    """The routes."""
+def api_routes(service: Service) -> APIRouter:
+    """Those of /v1."""
     router = APIRouter(tags=["toplabel"])
 
     @router.post(
@@ -45,7 +46,7 @@ def classify_routes(service: Service) -> APIRouter:
         summary="Label images",
         response_model=ClassifyBody,
         responses=errors(400, 401, 403, 404, 408, 413, 415, 422, 431, 500, 503),
-        openapi_extra=image_body(many=True),
+        openapi_extra=IMAGES_BODY,
     )
     async def classify(request: Request, query: Classify) -> Response:
         """A record for each image.
@@ -95,42 +96,6 @@ def classify_routes(service: Service) -> APIRouter:
         model = service.models.find(name)
         return as_json({"name": model.name, "labels": list(model.predictor.labels)})
 
-    return router
-
-
-def _ms(seconds: float) -> float:
-    return round(1000 * seconds, 3)
-
-
-def _records(uploads: Sequence[Upload], labelled: Labelled) -> list[dict[str, Any]]:
-    records = []
-    for upload, answer in zip(uploads, labelled.answers, strict=True):
-        prediction = answer.prediction
-        if (error := prediction.error) is not None:
-            prediction = replace(prediction, error=replace(error, message=told(error)))
-        records.append({**prediction.to_dict(), "source": upload.name})
-    return records
-
-
-def _described(model: ServedModel, default: bool) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "sha256": model.sha256,
-        "classes": len(model.predictor.labels),
-        "input_size": list(model.predictor.preprocess.input_size),
-        "default": default,
-        "engine": f"{model.engine.name} on {model.engine.device}",
-        "labels_url": f"/v1/models/{quote(model.name, safe='/')}/labels",
-    }
-
-
-_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
-
-
-def explain_routes(service: Service) -> APIRouter:
-    """The route."""
-    router = APIRouter(tags=["toplabel"])
-
     @router.post(
         "/v1/explain",
         summary="Explain a label",
@@ -139,7 +104,7 @@ def explain_routes(service: Service) -> APIRouter:
             200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
             **errors(400, 401, 403, 404, 408, 413, 415, 422, 431, 500, 503),
         },
-        openapi_extra=image_body(many=False),
+        openapi_extra=IMAGE_BODY,
     )
     async def explain(request: Request, query: Explain) -> Response:
         """The image under a heat map of the evidence for a label, or the map in numbers.
@@ -176,6 +141,35 @@ def explain_routes(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 3)
+
+
+def _records(uploads: Sequence[Upload], labelled: Labelled) -> list[dict[str, Any]]:
+    records = []
+    for upload, answer in zip(uploads, labelled.answers, strict=True):
+        prediction = answer.prediction
+        if (error := prediction.error) is not None:
+            prediction = replace(prediction, error=replace(error, message=message_of(error)))
+        records.append({**prediction.to_dict(), "source": upload.name})
+    return records
+
+
+def _described(model: ServedModel, default: bool) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "classes": len(model.predictor.labels),
+        "input_size": list(model.predictor.preprocess.input_size),
+        "default": default,
+        "engine": f"{model.engine.name} on {model.engine.device}",
+        "labels_url": f"/v1/models/{quote(model.name, safe='/')}/labels",
+    }
+
+
+_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
 
 
 def health_routes(service: Service) -> APIRouter:

@@ -207,7 +207,7 @@ class _Running:
                 threads=self._threads,
                 batching=_BATCHING[self._options.batching],
                 batch_size=self._batch_size,
-                observe=self._metrics.observe_batch,
+                observe=self._metrics.batch_images.observe,
             )
         except ToplabelError as error:
             raise type(error)(f"{given or 'the built-in model'}: {error}") from error

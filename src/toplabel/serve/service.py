@@ -72,7 +72,7 @@ class Service:
             given = await parse(body, lambda: uploads_of_json(body, max_images=most))
         elif media == "multipart/form-data":
             given = await parse(body, lambda: parse_multipart(body, kind, max_files=most))
-        else:  # curl --data-binary says it is a form, and many clients say nothing
+        else:  # curl --data-binary calls it a form, and many clients send no type
             given = [Upload("", body)]
         if not given:
             raise ApiError(422, "no_image", "the form has no file; send images as files")

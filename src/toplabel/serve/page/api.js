@@ -94,10 +94,10 @@ async function troubleOf(response) {
 }
 
 const SENTENCES = {
-  not_an_image: "This is no picture.",
-  unsupported_format: "Pictures of this kind are not read.",
-  truncated: "The picture is cut short: a part of the file is missing.",
-  corrupt: "The picture is damaged.",
+  not_an_image: "This is not an image.",
+  unsupported_format: "Images of this format are not supported.",
+  truncated: "The image is cut short: a part of the file is missing.",
+  corrupt: "The image is damaged.",
   empty: "The file is empty.",
   busy: "The server has too much to do.",
 };

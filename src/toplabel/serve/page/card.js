@@ -1,4 +1,4 @@
-// One picture: its file, what was said of it, and why.
+// One image: its file, what was said of it, and why.
 
 import { ask, Trouble } from "/page/api.js";
 import { copy } from "/page/copying.js";
@@ -17,7 +17,7 @@ export class Card {
     this.state = "waiting"; // waiting, labelled, failed
     this.record = null;
     this.explained = new Map(); // class index -> {url, text}
-    this.shown = null; // the class whose heat is over the picture
+    this.shown = null; // the class whose heat is over the image
     this.stop = new AbortController();
     this.element = template.content.firstElementChild.cloneNode(true);
     this.photo = URL.createObjectURL(file);
@@ -104,7 +104,7 @@ export class Card {
     return row;
   }
 
-  /** The heat map of a class over the picture, or the picture alone again. */
+  /** The heat map of a class over the image, or the image alone again. */
   async toggleHeat(index) {
     if (this.shown === index) return this.showHeat(null);
     const stop = this.stop;
@@ -112,7 +112,7 @@ export class Card {
     if (this.explained.has(index)) return;
     const why = this.find(".why");
     why.textContent = "Looking for what spoke for it…";
-    this.find(".picture").classList.add("waiting");
+    this.find(".image").classList.add("waiting");
     try {
       const found = await this.explain(index, stop);
       if (stop.signal.aborted) return URL.revokeObjectURL(found.url);
@@ -140,7 +140,7 @@ export class Card {
     }
     const found = this.explained.get(index);
     const heat = this.find(".heat");
-    this.find(".picture").classList.remove("waiting");
+    this.find(".image").classList.remove("waiting");
     heat.hidden = !found;
     this.find(".photo").hidden = Boolean(found) || this.unseen;
     this.find(".none").hidden = Boolean(found) || !this.unseen;

@@ -1,4 +1,4 @@
-// The page: where pictures come in, which model is asked, and the cards of what it said.
+// The page: where images come in, which model is asked, and the cards of what it said.
 
 import { ask, onTokenNeeded } from "/page/api.js";
 import { Card } from "/page/card.js";
@@ -34,7 +34,7 @@ function add(files) {
 
 function count() {
   const of = (state) => cards.filter((card) => card.state === state).length;
-  const parts = [`${cards.length} ${cards.length === 1 ? "picture" : "pictures"}`];
+  const parts = [`${cards.length} ${cards.length === 1 ? "image" : "images"}`];
   if (of("waiting")) parts.push(`${of("waiting")} to go`);
   if (of("failed")) parts.push(`${of("failed")} failed`);
   find("count").textContent = parts.join(", ");
@@ -62,7 +62,7 @@ function showModels(served) {
   const tell = () => {
     const { classes } = served.find((model) => model.name === models.value);
     find("facts").textContent =
-      `Each picture gets one of ${classes.toLocaleString("en")} classes, whatever it shows. Pictures go to this server and nowhere else.`;
+      `Each image gets one of ${classes.toLocaleString("en")} classes, whatever it shows. Images go to this server and nowhere else.`;
   };
   models.addEventListener("change", () => {
     tell();
