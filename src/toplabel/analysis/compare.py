@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from toplabel._internal.text import first_line
 from toplabel.errors import ImageError, ToplabelError, UsageError
 from toplabel.image.reading import read_image, source_name
-from toplabel.inference.batch import Settings, label_chunk
+from toplabel.inference.batch import Settings, image_error, label_chunk
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
 
@@ -204,8 +203,7 @@ class Variant:
         except ToplabelError:
             raise
         except Exception as error:
-            reason = first_line(error, named=True)
-            raise ImageError("internal", f"unexpected error: {reason}") from error
+            raise image_error(error) from error
 
     def _predict(self, source: object) -> Stages:
         """By the code of every prediction; of an image that is read twice, the second reading."""

@@ -65,12 +65,16 @@ def check_bytes(size_bytes: int, *, max_bytes: int) -> None:
         )
 
 
+class UnknownSource(TypeError):
+    """A source of a kind that is not accepted; the text lists those that are."""
+
+
 def read_stream(stream: Any, *, max_bytes: int) -> bytes:
     """All bytes of a binary file object from where it stands; all of it where that is its end.
 
     Raises:
         ImageError: `too_large`, or what reading failed with.
-        TypeError: It gives something else than bytes.
+        UnknownSource: It gives something else than bytes.
     """
     try:
         content = stream.read(max_bytes + 1)
@@ -81,7 +85,7 @@ def read_stream(stream: Any, *, max_bytes: int) -> bytes:
     except ValueError as error:
         raise ImageError("not_found", f"the file object cannot be read ({error})") from error
     if not isinstance(content, bytes | bytearray | memoryview):
-        raise TypeError(
+        raise UnknownSource(
             f"got a file object that reads {type(content).__name__}; expected a binary one,"
             ' as open(path, "rb") gives'
         )

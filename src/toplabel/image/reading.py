@@ -17,6 +17,7 @@ from toplabel.image.arrays import image_of_array, image_of_tensor, is_tensor
 from toplabel.image.decoded_image import DecodedImage
 from toplabel.image.failures import from_system
 from toplabel.image.files import (
+    UnknownSource,
     check_bytes,
     fetch,
     is_url,
@@ -55,7 +56,7 @@ def read_image(
 
     Raises:
         ImageError: The source could not be read; `.code` says why.
-        TypeError: The source is none of these things.
+        UnknownSource: A TypeError: the source is none of these things.
     """
     try:
         return _read(source, options, resized_size)
@@ -66,14 +67,17 @@ def read_image(
 
 def source_name(source: object, index: int) -> str:
     """A source's name in records: its path or URL, else its kind and `index`, as "<array 0>"."""
-    if isinstance(source, str):
-        return source
-    if isinstance(source, os.PathLike):
-        return os.fsdecode(source)
-    name = getattr(source, "name", None)
-    if hasattr(source, "read") and isinstance(name, str):
-        return name
-    return f"<{_kind(source)} {index}>"
+    try:
+        if isinstance(source, str):
+            return source
+        if isinstance(source, os.PathLike):
+            return os.fsdecode(source)
+        name = getattr(source, "name", None)
+        if hasattr(source, "read") and isinstance(name, str):
+            return name
+        return f"<{_kind(source)} {index}>"
+    except Exception:  # an object whose own __fspath__ or name fails
+        return f"<{type(source).__name__} {index}>"
 
 
 def _kind(source: object) -> str:
@@ -123,7 +127,7 @@ def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None
     if hasattr(source, "read"):
         content = read_stream(source, max_bytes=options.max_bytes)
         return _read_content(content, options, resized_size)
-    raise TypeError(
+    raise UnknownSource(
         f"got {type(source).__name__}; expected a path, a URL, bytes, a binary file"
         " object, a Pillow image, a NumPy array or a torch tensor"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from toplabel.errors import ErrorCode, ImageError, UsageError
+from toplabel._internal.text import first_line
+from toplabel.errors import ImageError, ToplabelError, UsageError
 from toplabel.image.arrays import is_tensor
-from toplabel.image.decoded_image import DecodedImage
+from toplabel.image.files import UnknownSource
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image, source_name
 from toplabel.inference.prediction import Prediction
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from toplabel.inference.checks import Suspicion
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
+
+logger = logging.getLogger(__name__)
 
 Numbered = tuple[int, object]
 """A source and its place in the order of inputs."""
@@ -87,10 +91,32 @@ def label_chunk(
     """One prediction for each source, in order, whatever happens to it; `watch` sees the first."""
     items = [_Item(source, source_name(source, index)) for index, source in chunk]
     _run(items, engine, classifier, settings, exact=settings.exact, watch=watch)
-    doubtful = [item for item in items if _is_doubtful(item, classifier, settings)]
-    if doubtful:  # a scaled decode and a close answer: read again in full
-        _run(doubtful, engine, classifier, settings, exact=True)
+    close = [item for item in items if _is_close(item, classifier, settings)]
+    if close:  # a scaled decode and a close answer: read again in full
+        _run(close, engine, classifier, settings, exact=True)
     return [_predict(item, classifier, settings) for item in items]
+
+
+def image_error(error: Exception) -> ImageError:
+    """What becomes of an exception that a single image caused: its code and text, nothing else.
+
+    It has no traceback, which would keep the pixels in memory. What nobody expected is `internal`.
+    """
+    if isinstance(error, ImageError):
+        return ImageError(error.code, error.message)
+    if isinstance(error, UnknownSource):
+        return ImageError("not_an_image", str(error))
+    if isinstance(error, MemoryError):
+        return ImageError("out_of_memory", "there was not enough memory for this image")
+    logger.debug("unexpected error on an image", exc_info=error)
+    return ImageError("internal", f"unexpected error: {_text(error)}")
+
+
+def _text(error: Exception) -> str:
+    try:
+        return first_line(error, named=not isinstance(error, ToplabelError))
+    except Exception:  # its own __str__ fails
+        return type(error).__name__
 
 
 def _run(
@@ -108,7 +134,8 @@ def _run(
     ready: list[_Item] = []
     for item in items:
         try:
-            picture = _read(item.source, classifier, settings, exact=exact)
+            resized_size = None if exact else recipe.resized_size
+            picture = read_image(item.source, options=settings.read, resized_size=resized_size)
             recipe(
                 picture.pixels,
                 original_size=(picture.height, picture.width),
@@ -116,10 +143,8 @@ def _run(
                 max_pixels=settings.read.max_pixels,
                 out=batch[len(ready)],
             )
-        except ImageError as error:  # without its traceback, which would keep batch and pixels
-            item.error = ImageError(error.code, error.message)
-        except MemoryError:
-            item.error = ImageError("out_of_memory", "there was not enough memory for this image")
+        except Exception as error:
+            item.error = image_error(error)
         else:
             item.scale, item.warnings = picture.scale, picture.warnings
             item.size = picture.height, picture.width
@@ -134,20 +159,14 @@ def _observe(
     items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine, watch: Suspicion
 ) -> None:
     """Show the first answers to the one who looks for the usual mistakes."""
-    for place, item in enumerate(items):
-        if item.logits is not None:
-            is_array = isinstance(item.source, np.ndarray) or is_tensor(item.source)
-            watch.observe(batch[place], item.logits, engine=engine if is_array else None)
-
-
-def _read(
-    source: object, classifier: Classifier, settings: Settings, *, exact: bool
-) -> DecodedImage:
-    resized_size = None if exact else classifier.preprocess.resized_size
     try:
-        return read_image(source, options=settings.read, resized_size=resized_size)
-    except TypeError as error:  # a source of a kind we do not know: its text lists those we do
-        raise ImageError("not_an_image", str(error)) from error
+        for place, item in enumerate(items):
+            if item.logits is not None:
+                is_array = isinstance(item.source, np.ndarray) or is_tensor(item.source)
+                watch.observe(batch[place], item.logits, engine=engine if is_array else None)
+    except Exception as error:  # no answer is lost for it
+        logger.debug("the sanity checks failed", exc_info=error)
+        watch.watching = False
 
 
 def _infer(items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine) -> None:
@@ -160,20 +179,23 @@ def _infer(items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine) -
             for place, item in enumerate(items):
                 _infer([item], batch[place : place + 1], engine)
         else:
-            code: ErrorCode = "out_of_memory" if isinstance(error, MemoryError) else "internal"
-            message = str(error) or type(error).__name__
-            items[0].error = ImageError(code, f"the model failed on this image: {message}")
+            code = image_error(error).code
+            items[0].error = ImageError(code, f"the model failed on this image: {_text(error)}")
 
 
-def _is_doubtful(item: _Item, classifier: Classifier, settings: Settings) -> bool:
+def _is_close(item: _Item, classifier: Classifier, settings: Settings) -> bool:
     if item.scale == 1 or item.logits is None:
         return False
-    return is_close(
-        item.logits,
-        activation=classifier.activation,
-        threshold=_threshold(classifier, settings),
-        temperature=classifier.temperature,
-    )
+    try:
+        return is_close(
+            item.logits,
+            activation=classifier.activation,
+            threshold=_threshold(classifier, settings),
+            temperature=classifier.temperature,
+        )
+    except Exception as error:
+        item.error = image_error(error)
+        return False
 
 
 def _threshold(classifier: Classifier, settings: Settings) -> float | None:
@@ -185,18 +207,25 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
     warnings = (*classifier.warnings, *item.warnings)
     if item.error is not None:
         return Prediction.failed(item.name, classifier.name, item.error, warnings=warnings)
-    assert item.logits is not None
     try:
-        ranking = rank(
-            item.logits,
-            classifier.labels,
-            activation=classifier.activation,
-            top_k=settings.top_k,
-            threshold=_threshold(classifier, settings),
-            temperature=classifier.temperature,
-        )
-    except ImageError as error:
-        return Prediction.failed(item.name, classifier.name, error, warnings=warnings)
+        return _rank(item, classifier, settings, warnings)
+    except Exception as error:
+        failure = image_error(error)
+        return Prediction.failed(item.name, classifier.name, failure, warnings=warnings)
+
+
+def _rank(
+    item: _Item, classifier: Classifier, settings: Settings, warnings: tuple[str, ...]
+) -> Prediction:
+    assert item.logits is not None
+    ranking = rank(
+        item.logits,
+        classifier.labels,
+        activation=classifier.activation,
+        top_k=settings.top_k,
+        threshold=_threshold(classifier, settings),
+        temperature=classifier.temperature,
+    )
     height, width = item.size or (None, None)
     return Prediction(
         source=item.name,
@@ -209,10 +238,6 @@ def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Predict
         model=classifier.name,
         width=width,
         height=height,
-        scores=_all_scores(item.logits, classifier) if settings.all_scores else None,
+        scores=classifier.scores(item.logits).astype(np.float16) if settings.all_scores else None,
         logits=item.logits.copy() if settings.keep_logits else None,  # not the whole batch's
     )
-
-
-def _all_scores(logits: NDArray[np.float32], classifier: Classifier) -> NDArray[np.float16]:
-    return classifier.scores(logits).astype(np.float16)

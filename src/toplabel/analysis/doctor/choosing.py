@@ -20,7 +20,6 @@ from toplabel.analysis.doctor.search import (
     refinements,
     within_errors,
 )
-from toplabel.errors import ImageError
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
 
@@ -110,7 +109,7 @@ def _sizes(sources: Sequence[object]) -> set[tuple[int, int]]:
     for source in sources:
         try:
             picture = read_image(source, options=ReadOptions())
-        except ImageError:
+        except Exception:  # counted where their pixels are read
             continue
         found.add((picture.height, picture.width))
     return found

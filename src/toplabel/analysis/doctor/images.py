@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.errors import ImageError, UsageError
+from toplabel.errors import UsageError
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
+from toplabel.inference.batch import image_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,8 +52,8 @@ def read_pictures(sources: Sequence[object], geometry: Preprocess) -> Pictures:
                 scale=picture.scale,
                 max_pixels=options.max_pixels,
             )
-        except ImageError as error:
-            failed[error.code] += 1
+        except Exception as error:
+            failed[image_error(error).code] += 1
             continue
         crops.append(crop)
         places.append(place)

@@ -16,6 +16,7 @@ from toplabel.analysis.explain.upsample import over_image, over_input
 from toplabel.errors import ModelError, UsageError
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
+from toplabel.inference.batch import image_error
 from toplabel.inference.scoring import rank
 
 if TYPE_CHECKING:
@@ -122,8 +123,11 @@ def explain_with(
         raise UsageError(f"unknown method {method!r}; expected one of {accepted}")
     index = None if label is None else resolve_label(label, classifier.labels)
     read = read or ReadOptions()
-    image = read_image(source, options=read)
-    tensor = classifier.preprocess(image.pixels, max_pixels=read.max_pixels)  # (C, h, w)
+    try:
+        image = read_image(source, options=read)
+        tensor = classifier.preprocess(image.pixels, max_pixels=read.max_pixels)  # (C, h, w)
+    except Exception as error:
+        raise image_error(error) from error
     (logits,) = engine(tensor[None])
     ranking = rank(logits, classifier.labels, activation=classifier.activation, top_k=1)
     index = ranking.best.index if index is None else index
