@@ -212,14 +212,14 @@ class _Exchange:
         return message
 
     async def _skip_body(self) -> None:
-        """Take what comes at once of a body that nobody reads; after all of it, the next request
-        can come on the same connection.
-        """
-        if b"expect" not in self.headers:  # else the client waits to be asked for it
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_SKIP_SECONDS):
-                    while self.connection.receiving:
-                        await self._receive_part()
+        """Take a small body that nobody reads, if it comes at once: the connection can be kept."""
+        length = int(self.headers.get(b"content-length", b"0"))
+        if not 0 < length <= _SKIP_BYTES or b"expect" in self.headers:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SKIP_SECONDS):
+                while self.connection.receiving:
+                    await self._receive_part()
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers that every response has."""
