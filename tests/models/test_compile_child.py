@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from toplabel._internal.platform import can_fork
+from toplabel.bundle.program import NotCompiled
 from toplabel.errors import ModelError
 from toplabel.models.compile.child import (
-    Failed,
     Report,
     can_have_children,
     describe,
@@ -113,14 +113,14 @@ def test_other_errors_become_a_reason(tmp_path: Path, error: BaseException) -> N
         raise error
 
     result = run(work, tmp_path)
-    assert isinstance(result, Failed)
+    assert isinstance(result, NotCompiled)
     assert result.reason.startswith(type(error).__name__)
     assert "\n" not in result.reason
     assert "Traceback" in (tmp_path / "log").read_text()
 
 
 def test_a_result_that_cannot_travel_is_a_failure(tmp_path: Path) -> None:
-    assert isinstance(run(lambda _: lambda: None, tmp_path), Failed)
+    assert isinstance(run(lambda _: lambda: None, tmp_path), NotCompiled)
 
 
 def test_a_child_that_leaves_is_a_failure_with_its_last_words(tmp_path: Path) -> None:
@@ -128,17 +128,17 @@ def test_a_child_that_leaves_is_a_failure_with_its_last_words(tmp_path: Path) ->
         os.write(2, b"first words\nlast words\n")
         os._exit(3)
 
-    assert run(work, tmp_path) == Failed("its process ended early with status 3: last words")
+    assert run(work, tmp_path) == NotCompiled("its process ended early with status 3: last words")
 
 
 def test_a_crash_is_a_failure(tmp_path: Path) -> None:
     result = run(lambda _: os.kill(os.getpid(), signal.SIGSEGV), tmp_path)
-    assert result == Failed("its process crashed (SIGSEGV)")
+    assert result == NotCompiled("its process crashed (SIGSEGV)")
 
 
 def test_being_killed_hints_at_memory(tmp_path: Path) -> None:
     result = run(lambda _: os.kill(os.getpid(), signal.SIGKILL), tmp_path)
-    assert isinstance(result, Failed)
+    assert isinstance(result, NotCompiled)
     assert "memory" in result.reason
     assert not result.lasting
 
@@ -155,7 +155,7 @@ def test_the_time_limit_ends_the_child_and_its_own_children(tmp_path: Path) -> N
         time.sleep(3600)
 
     result = run(work, tmp_path, seconds=0.5, report=pids.append)
-    assert result == Failed("it took longer than 0.5 s")
+    assert result == NotCompiled("it took longer than 0.5 s")
     assert all(wait_until_dead(int(pid)) for pid in pids[0].split())
 
 
@@ -228,7 +228,7 @@ def test_running_here_gives_reasons_and_errors_alike(tmp_path: Path) -> None:
     def refuse(_: Report) -> None:
         raise ModelError("refused")
 
-    assert run_here(leave, log=tmp_path / "log") == Failed("SystemExit: enough")
+    assert run_here(leave, log=tmp_path / "log") == NotCompiled("SystemExit: enough")
     with pytest.raises(ModelError, match="refused"):
         run_here(refuse, log=tmp_path / "log")
 

@@ -14,7 +14,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 
 from toplabel._internal import platform
 from toplabel._internal.text import first_line
+from toplabel.bundle.program import NotCompiled
 from toplabel.errors import ToplabelError
 
 Result = TypeVar("Result")
@@ -30,17 +30,6 @@ Report = Callable[[str], None]
 _REASON_LENGTH = 200
 _GRACE_SECONDS = 5.0  # between the last thing it does and its end
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The function gave no result; `reason` says why, in one line.
-
-    `lasting`: another attempt would end alike; not so where memory was short.
-    """
-
-    reason: str
-    lasting: bool = True
 
 
 def can_have_children() -> bool:
@@ -54,7 +43,7 @@ def run_in_child(
     log: Path,
     time_limit_seconds: float,
     report: Report | None = None,
-) -> Result | Failed:
+) -> Result | NotCompiled:
     """The result of `work` from a forked child, or why there is none.
 
     The child's standard output and error go to `log`. It is killed at the time limit, and when
@@ -80,14 +69,14 @@ def run_in_child(
             warnings.simplefilter("ignore", DeprecationWarning)
             child.start()
         try:
-            result: Result | Failed
+            result: Result | NotCompiled
             result = _receive(receiver, child, log, time_limit_seconds, report or _ignore)
             return result
         finally:
             _end(child)
 
 
-def run_here(work: Callable[[Report], Result], *, log: Path) -> Result | Failed:
+def run_here(work: Callable[[Report], Result], *, log: Path) -> Result | NotCompiled:
     """The result of `work` from this process, its standard output and error going to `log`.
 
     For systems and moments where forking is not safe: nothing limits the time.
@@ -101,13 +90,17 @@ def run_here(work: Callable[[Report], Result], *, log: Path) -> Result | Failed:
             stream.flush()
     with _output_to(log), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return work(_ignore)
-        except (ToplabelError, OSError):
-            raise
-        except (Exception, SystemExit) as error:
-            traceback.print_exc()
-            return Failed(describe(error), lasting=not isinstance(error, MemoryError))
+        return _outcome(work, _ignore)
+
+
+def _outcome(work: Callable[[Report], Result], report: Report) -> Result | NotCompiled:
+    try:
+        return work(report)
+    except (ToplabelError, OSError):
+        raise
+    except (Exception, SystemExit) as error:  # of an exporter, or of a model's code
+        traceback.print_exc()
+        return NotCompiled(describe(error), lasting=not isinstance(error, MemoryError))
 
 
 def describe(error: BaseException) -> str:
@@ -139,17 +132,15 @@ def _be_child(work: Callable[[Report], Any], sender: Connection, log: Path, pare
 
 def _send_outcome(work: Callable[[Report], Any], sender: Connection) -> None:
     try:
-        sender.send(("result", work(lambda line: sender.send(("progress", line)))))
+        sender.send(("result", _outcome(work, lambda line: sender.send(("progress", line)))))
     except ToplabelError as error:
-        sender.send(("raise", error))
+        sender.send(("error", error))
     except OSError as error:
         traceback.print_exc()
         # of the plain class: a library's subclass may not survive the pickle
-        sender.send(("raise", OSError(error.errno, error.strerror or str(error), error.filename)))
-    except BaseException as error:  # SystemExit from a model's code, too
-        traceback.print_exc()
-        lasting = not isinstance(error, MemoryError)
-        sender.send(("failed", Failed(describe(error), lasting)))
+        sender.send(("error", OSError(error.errno, error.strerror or str(error), error.filename)))
+    except Exception as error:  # a result that pickle cannot send
+        sender.send(("result", NotCompiled(describe(error))))
 
 
 def _receive(
@@ -163,14 +154,14 @@ def _receive(
                 kind, value = receiver.recv()
             except EOFError:
                 return _why_it_ended(child, log)
-            if kind in ("result", "failed"):
+            if kind == "result":
                 return value
-            if kind == "raise":
+            if kind == "error":
                 raise value
             report(value)
         elif ready:
             return _why_it_ended(child, log)
-    return Failed(f"it took longer than {time_limit_seconds:g} s")
+    return NotCompiled(f"it took longer than {time_limit_seconds:g} s")
 
 
 def _end(child: BaseProcess) -> None:
@@ -182,16 +173,18 @@ def _end(child: BaseProcess) -> None:
     child.join()
 
 
-def _why_it_ended(child: BaseProcess, log: Path) -> Failed:
+def _why_it_ended(child: BaseProcess, log: Path) -> NotCompiled:
     child.join(_GRACE_SECONDS)
     if child.exitcode is None:  # somebody else collected it
-        return Failed(f"its process ended early{_last_words(log)}", lasting=False)
+        return NotCompiled(f"its process ended early{_last_words(log)}", lasting=False)
     if child.exitcode >= 0:
-        return Failed(f"its process ended early with status {child.exitcode}{_last_words(log)}")
+        return NotCompiled(
+            f"its process ended early with status {child.exitcode}{_last_words(log)}"
+        )
     if child.exitcode == -signal.SIGKILL:
-        return Failed("its process was killed, perhaps for want of memory", lasting=False)
+        return NotCompiled("its process was killed, perhaps for want of memory", lasting=False)
     name = signal.Signals(-child.exitcode).name
-    return Failed(f"its process crashed ({name}){_last_words(log)}")
+    return NotCompiled(f"its process crashed ({name}){_last_words(log)}")
 
 
 def _last_words(log: Path) -> str:
@@ -206,7 +199,10 @@ def _last_words(log: Path) -> str:
 def _output_to(log: Path) -> Iterator[None]:
     """Send this process's standard output and error to a file: Python's and the C libraries'."""
     with open(log, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
-        saved = {number: os.dup(number) for number in (1, 2) if _is_open(number)}
+        saved = {}
+        for number in (1, 2):
+            with suppress(OSError):  # it is closed
+                saved[number] = os.dup(number)
         try:
             for number in saved:
                 os.dup2(file.fileno(), number)
@@ -216,11 +212,3 @@ def _output_to(log: Path) -> Iterator[None]:
             for number, copy in saved.items():
                 os.dup2(copy, number)
                 os.close(copy)
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True

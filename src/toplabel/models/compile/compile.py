@@ -32,7 +32,6 @@ from toplabel.bundle.reference import (
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
 from toplabel.models.compile.child import (
-    Failed,
     Report,
     can_have_children,
     describe,
@@ -86,12 +85,10 @@ def compile_model(
         _empty(folder)
         raise
     _empty(folder)
-    return NotCompiled(result.reason, result.lasting)
+    return result
 
 
-def _run(
-    model: Model, folder: Path, log: Path, time_limit_seconds: float
-) -> Program | NotCompiled | Failed:
+def _run(model: Model, folder: Path, log: Path, time_limit_seconds: float) -> Program | NotCompiled:
     deadline = time.monotonic() + time_limit_seconds
     logger.info("compiling %s", model.name)
     if not can_have_children() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -185,7 +182,7 @@ def _is_no_room(error: Exception) -> bool:
 
 def _try(
     module: nn.Module, reference: ReferenceOutputs, folder: Path, exporter: Exporter
-) -> Agreement | Failed:
+) -> Agreement | NotCompiled:
     """Export and check; the program's files are in `folder` where they agree."""
     aside = folder / "attempt"
     aside.mkdir()
@@ -200,7 +197,7 @@ def _try(
     except Exception as error:
         if _is_no_room(error):
             raise
-        return Failed(str(error) if isinstance(error, ModelError) else describe(error))
+        return NotCompiled(str(error) if isinstance(error, ModelError) else describe(error))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
