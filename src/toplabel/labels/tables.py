@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from toplabel._internal.columns import find_columns
 from toplabel.errors import LabelsError
 from toplabel.labels.labels import Labels
 
@@ -173,10 +174,9 @@ def _check_row(
 
 def _columns(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None] | None:
     """The columns of names and of indices by their headings; None where there are none."""
-    headings = [re.sub(r"[^a-z]", "", cell.lower()) for cell in rows[0][1]]
-    indices = [headings.index(word) for word in _INDEX_COLUMNS if word in headings]
-    names = [headings.index(word) for word in _NAME_COLUMNS if word in headings]
-    if len(headings) == 2 and indices and not names:
+    headers = rows[0][1]
+    indices, names = (find_columns(headers, words) for words in (_INDEX_COLUMNS, _NAME_COLUMNS))
+    if len(headers) == 2 and indices and not names:
         names = [1 - indices[0]]  # whatever it is called
     if not names:
         return None

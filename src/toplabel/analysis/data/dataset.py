@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from toplabel._internal.columns import SOURCE_COLUMNS, find_columns
 from toplabel.errors import LabelsError, UsageError
 from toplabel.image.paths import expand
 from toplabel.labels.labels import Labels
 
 _SYNSET = re.compile(r"(n\d{8})(?!\d)")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "source", "filepath")
-_LABEL_COLUMNS = ("label", "class", "target", "category", "label_name", "class_name", "y")
+_LABEL_COLUMNS = ("label", "class", "target", "category", "labelname", "classname", "y")
 _ACCEPTED = (
     "a folder with one sub-folder per class, a folder of files whose names start with a WordNet"
     " synset (n01440764_tench.jpg), or a .csv or .tsv file with the columns path and label"
@@ -132,9 +132,7 @@ def _columns(rows: list[list[str]], file: Path) -> tuple[int, int, list[list[str
     """Which columns hold the path and the label, and the rows below the header."""
     if not rows:
         raise UsageError(f"{str(file)!r} is empty; expected the columns path and label")
-    header = [cell.strip().lower() for cell in rows[0]]
-    paths = [header.index(name) for name in _PATH_COLUMNS if name in header]
-    labels = [header.index(name) for name in _LABEL_COLUMNS if name in header]
+    paths, labels = (find_columns(rows[0], names) for names in (SOURCE_COLUMNS, _LABEL_COLUMNS))
     if paths and labels and len(rows) > 1:
         return paths[0], labels[0], rows[1:]
     if len(rows[0]) < 2 or paths or labels:

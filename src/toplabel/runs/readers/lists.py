@@ -9,13 +9,11 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
+from toplabel._internal.columns import SOURCE_COLUMNS, find_columns
 from toplabel.errors import ImageError, RunError, UsageError
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.kinds import is_list
 from toplabel.runs.readers.random_access import FileObject, open_random_access
-
-COLUMNS = ("source", "path", "file", "filename", "file_name", "image", "url")
-"""The column or field of sources, unless another is named: the first of these."""
 
 _BUFFER_BYTES = 1 << 20
 
@@ -70,8 +68,8 @@ def _read_table(
 ) -> Iterator[str | Entry]:
     csv.field_size_limit(sys.maxsize)
     rows = csv.reader(file, delimiter=delimiter)
-    heading = next(rows, [])
-    index = heading.index(_choose(name, heading, column)) if heading else 0
+    header = next(rows, [])
+    index = _choose(name, header, column) if header else 0
     for number, row in enumerate(rows, start=2):
         if len(row) > index and row[index]:
             yield row[index]
@@ -91,26 +89,29 @@ def _read_objects(name: str, file: IO[str], column: str | None) -> Iterator[str 
             yield row
             continue
         known = row if isinstance(row, dict) else {}
-        field = column or next((one for one in COLUMNS if one in known), None)
-        source = known.get(field) if field else None
+        found = [list(known)[index] for index in find_columns(known, SOURCE_COLUMNS)]
+        field = column or (found or ["path"])[0]
+        source = known.get(field)
         if isinstance(source, str) and source:
             yield source
         else:
-            reason = f"line {number} is not a JSON object with the field {field or 'source'!r}"
+            reason = f"line {number} is not a JSON object with the field {field!r}"
             yield Entry.unreadable(f"{name}#{number}", "not_found", reason)
 
 
-def _choose(name: str, heading: list[str], column: str | None) -> str:
-    """The column of sources.
+def _choose(name: str, header: list[str], column: str | None) -> int:
+    """The index of the column of sources.
 
     Raises:
         UsageError: There is none.
     """
-    wanted = [column] if column else COLUMNS
-    found = next((one for one in wanted if one in heading), None)
-    if found is None:
+    if column in header:
+        return header.index(column)
+    found = [] if column else find_columns(header, SOURCE_COLUMNS)
+    if not found:
+        wanted = [column] if column else SOURCE_COLUMNS
         raise UsageError(
             f"the list {name!r} has no column {' or '.join(map(repr, wanted))}; its columns are"
-            f" {', '.join(map(repr, heading))}; choose one with --column"
+            f" {', '.join(map(repr, header))}; choose one with --column"
         )
-    return found
+    return found[0]
