@@ -136,6 +136,19 @@ def test_a_function_that_fails_on_one_image_costs_only_that_image(photo, tmp_pat
     assert not found.same
 
 
+def test_an_array_of_another_shape_for_a_later_image_costs_only_that_image(photo, tmp_path):
+    def transform_wide(image):
+        return transform(image) if image.width > 1 else np.zeros(64)
+
+    Image.new("RGB", (1, 1)).save(tmp_path / "tiny.png")
+    model = wrapped()
+    found = toplabel.compare(
+        model, model, [photo, tmp_path / "tiny.png"], b_preprocess=transform_wide
+    )
+    assert found.images[0].error == ""
+    assert "an array of shape (64,)" in found.images[1].error
+
+
 def test_other_class_names_are_reported_whatever_the_images_show(photo):
     other = toplabel.wrap(Colours().eval(), labels=("red", "blue", "green"), preprocess=RECIPE)
     found = toplabel.compare(wrapped(), other, [photo])

@@ -297,7 +297,8 @@ def compare(
         b_preprocess: The same for the second.
 
     Raises:
-        UsageError: There are no images, or a function returns an array of another shape.
+        UsageError: There are no images, or a function returns an array of another shape for the
+            first one; for a later one, that is the image's error.
     """
     if not images:
         raise UsageError("got no images to compare; expected at least one")
@@ -335,7 +336,9 @@ def _compare(source: object, number: int, first: Variant, second: Variant) -> Im
     for letter, variant in (("A", first), ("B", second)):
         try:
             found.append(variant.stages(source))
-        except ImageError as error:
+        except ToplabelError as error:
+            if number == 0 and not isinstance(error, ImageError):
+                raise  # not of this image alone: a function that returns another shape
             return ImageComparison(name, error=f"{letter}: {error}")
     a, b = found
     pixels = None
