@@ -17,7 +17,7 @@ from toplabel.errors import LabelsError, ModelError, PreprocessError  # noqa: E4
 from toplabel.models.sources.module import from_module, logits_module  # noqa: E402
 from toplabel.preprocess import Preprocess  # noqa: E402
 
-RECIPE = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
+PREPROCESS = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 class TinyNet(nn.Module):
@@ -48,24 +48,26 @@ class Output:
 
 def test_uses_the_network_itself_in_eval_mode() -> None:
     network = TinyNet()
-    model = from_module(network, preprocess=RECIPE, labels=["cat", "dog", "owl"])
+    model = from_module(network, preprocess=PREPROCESS, labels=["cat", "dog", "owl"])
     assert not network.training
     assert model.module.network is network
     assert model.name == "TinyNet"
     assert tuple(model.labels) == ("cat", "dog", "owl")
-    assert model.preprocess is RECIPE
+    assert model.preprocess is PREPROCESS
     batch = torch.rand(2, 3, 16, 16)
     assert torch.equal(model.module(batch), network(batch))
 
 
 def test_takes_class_to_idx_and_a_name() -> None:
-    model = from_module(TinyNet(), preprocess=RECIPE, labels={"b": 1, "a": 0, "c": 2}, name="abc")
+    model = from_module(
+        TinyNet(), preprocess=PREPROCESS, labels={"b": 1, "a": 0, "c": 2}, name="abc"
+    )
     assert tuple(model.labels) == ("a", "b", "c")
     assert model.name == "abc"
 
 
 def test_without_labels_answers_are_indices() -> None:
-    labels = from_module(TinyNet(), preprocess=RECIPE).labels
+    labels = from_module(TinyNet(), preprocess=PREPROCESS).labels
     assert tuple(labels) == ("0", "1", "2")
     assert not labels.named
 
@@ -82,9 +84,9 @@ def test_takes_a_torchvision_transform() -> None:
             transforms.Normalize((0.5,) * 3, (0.25,) * 3),
         ]
     )
-    recipe = from_module(TinyNet(), preprocess=transform).preprocess
-    assert recipe.resize_size == (20, 20)
-    assert recipe.std == (0.25,) * 3
+    preprocess = from_module(TinyNet(), preprocess=transform).preprocess
+    assert preprocess.resize_size == (20, 20)
+    assert preprocess.std == (0.25,) * 3
 
 
 def test_refuses_a_transform_that_nobody_knows() -> None:
@@ -124,7 +126,7 @@ def test_says_what_came_back_instead_of_scores(
     finish: Callable[[torch.Tensor], Any], described: str
 ) -> None:
     with pytest.raises(ModelError, match=f"the network gave .*{described}"):
-        from_module(TinyNet(finish), preprocess=RECIPE)
+        from_module(TinyNet(finish), preprocess=PREPROCESS)
 
 
 def test_refuses_dropout_that_is_left_on() -> None:
@@ -132,24 +134,24 @@ def test_refuses_dropout_that_is_left_on() -> None:
         return functional.dropout(scores, 0.5, training=True)
 
     with pytest.raises(ModelError, match="differently when asked again.*dropout"):
-        from_module(TinyNet(finish), preprocess=RECIPE)
+        from_module(TinyNet(finish), preprocess=PREPROCESS)
 
 
 def test_refuses_noise_in_the_forward() -> None:
     with pytest.raises(ModelError, match="differently when asked again"):
-        from_module(TinyNet(lambda s: s + 1e-3 * torch.randn_like(s)), preprocess=RECIPE)
+        from_module(TinyNet(lambda s: s + 1e-3 * torch.randn_like(s)), preprocess=PREPROCESS)
 
 
 def test_refuses_a_softmax_over_the_batch() -> None:
     with pytest.raises(ModelError, match=r"depends on the other images.*dim=0"):
-        from_module(TinyNet(lambda scores: scores.softmax(0)), preprocess=RECIPE)
+        from_module(TinyNet(lambda scores: scores.softmax(0)), preprocess=PREPROCESS)
 
 
 def test_refuses_batch_normalisation_without_running_statistics() -> None:
     network = TinyNet()
     network.features[1] = nn.BatchNorm2d(8, track_running_stats=False)
     with pytest.raises(ModelError, match="depends on the other images"):
-        from_module(network, preprocess=RECIPE)
+        from_module(network, preprocess=PREPROCESS)
 
 
 def test_refuses_a_part_that_stays_in_training_mode() -> None:
@@ -160,14 +162,14 @@ def test_refuses_a_part_that_stays_in_training_mode() -> None:
     network = TinyNet()
     network.features[1] = Stubborn(8)
     with pytest.raises(ModelError, match=r"stays in training mode.*features\.1"):
-        from_module(network, preprocess=RECIPE)
+        from_module(network, preprocess=PREPROCESS)
 
 
 def test_refuses_scores_that_are_not_finite() -> None:
     network = TinyNet()
     network.head.weight.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
-        from_module(network, preprocess=RECIPE)
+        from_module(network, preprocess=PREPROCESS)
 
 
 def test_a_single_output_is_for_multi_label_models() -> None:
@@ -175,14 +177,14 @@ def test_a_single_output_is_for_multi_label_models() -> None:
         return scores[:, :1]
 
     with pytest.raises(ModelError, match="multi_label=True"):
-        from_module(TinyNet(first), preprocess=RECIPE)
-    model = from_module(TinyNet(first), preprocess=RECIPE, labels=["cat"], multi_label=True)
+        from_module(TinyNet(first), preprocess=PREPROCESS)
+    model = from_module(TinyNet(first), preprocess=PREPROCESS, labels=["cat"], multi_label=True)
     assert model.multi_label
 
 
 def test_refuses_labels_that_do_not_fit() -> None:
     with pytest.raises(LabelsError, match="got 2 labels for TinyNet, which has 3 outputs"):
-        from_module(TinyNet(), preprocess=RECIPE, labels=["cat", "dog"])
+        from_module(TinyNet(), preprocess=PREPROCESS, labels=["cat", "dog"])
 
 
 def test_says_the_shape_that_the_network_does_not_take() -> None:
@@ -197,7 +199,7 @@ def test_accepts_a_network_that_takes_one_image_at_a_time() -> None:
     def finish(scores: torch.Tensor) -> torch.Tensor:
         return scores.view(1, 3)
 
-    assert len(from_module(TinyNet(finish), preprocess=RECIPE).labels) == 3
+    assert len(from_module(TinyNet(finish), preprocess=PREPROCESS).labels) == 3
 
 
 def test_leaves_buffers_and_random_state_as_they_were() -> None:
@@ -213,21 +215,21 @@ def test_leaves_buffers_and_random_state_as_they_were() -> None:
 
     network = Counting()
     state = torch.random.get_rng_state()
-    from_module(network, preprocess=RECIPE)
+    from_module(network, preprocess=PREPROCESS)
     assert network.calls == 0
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_copies_a_network_of_another_dtype() -> None:
     network = TinyNet().half()
-    model = from_module(network, preprocess=RECIPE)
+    model = from_module(network, preprocess=PREPROCESS)
     assert network.head.weight.dtype == torch.float16
     assert model.module.network.head.weight.dtype == torch.float32
 
 
 def test_unpacks_data_parallel() -> None:
     network = TinyNet()
-    model = from_module(nn.DataParallel(network), preprocess=RECIPE)
+    model = from_module(nn.DataParallel(network), preprocess=PREPROCESS)
     assert model.module.network is network
     assert model.name == "TinyNet"
 
@@ -235,20 +237,20 @@ def test_unpacks_data_parallel() -> None:
 @pytest.mark.parametrize("given", [{"weight": torch.zeros(1)}, "model.pth", None])
 def test_refuses_what_is_no_network(given: Any) -> None:
     with pytest.raises(ModelError, match=r"expected a torch\.nn\.Module"):
-        from_module(given, preprocess=RECIPE)
+        from_module(given, preprocess=PREPROCESS)
 
 
 def test_refuses_networks_without_weights() -> None:
     with pytest.raises(ModelError, match="lazy layers"):
-        from_module(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), preprocess=RECIPE)
+        from_module(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), preprocess=PREPROCESS)
     with torch.device("meta"):
         network = TinyNet()
     with pytest.raises(ModelError, match="device 'meta'"):
-        from_module(network, preprocess=RECIPE)
+        from_module(network, preprocess=PREPROCESS)
 
 
 def test_the_architecture_names_class_and_file() -> None:
-    architecture = from_module(TinyNet(), preprocess=RECIPE).architecture
+    architecture = from_module(TinyNet(), preprocess=PREPROCESS).architecture
     name, _, digest = architecture.partition("@")
     assert name.endswith("test_sources_module.TinyNet")
     assert len(digest) == 16

@@ -45,8 +45,8 @@ def from_module(
         module: Weights loaded. Its output may be a tensor (N, K) or (N, K, 1, 1), a tuple of one,
             an object with `logits`, or a dict with "logits" or "out".
         preprocess: A `Preprocess`, or what `transforms.translate` knows.
-        labels: As `Labels.of` takes them; None: answers are indices.
-        multi_label: Outputs are independent of one another.
+        labels: As `Labels.of` takes them; None: labels are indices.
+        multi_label: Outputs are independent of each other.
         name: What to call it; by default the name of its class.
 
     Raises:
@@ -66,8 +66,8 @@ def from_module(
     outputs = _checked_outputs(adapted, preprocess, name)
     if outputs.shape[1] < 2 and not multi_label:
         raise ModelError(
-            f"{name} has a single output, so one label is always right; for a yes-or-no model pass"
-            " multi_label=True"
+            f"{name} has a single output, so there is only one possible label; for a binary model"
+            " pass multi_label=True"
         )
     return Model(
         name=name,
@@ -158,8 +158,8 @@ def _labels(given: LabelsLike | None, outputs: int, name: str) -> Labels:
     labels = Labels.indices(outputs) if given is None else Labels.of(given)
     if len(labels) != outputs:
         raise LabelsError(
-            f"got {len(labels)} labels for {name}, which has {outputs} outputs; give exactly one"
-            " name per output, in the order of training"
+            f"got {len(labels)} labels for {name}, which has {outputs} outputs; expected one per"
+            " output, in the order of training"
         )
     return labels
 
@@ -206,14 +206,12 @@ def _describe(outputs: object) -> str:
 
 def _draw_images(preprocess: Preprocess) -> NDArray[np.float32]:
     """Noise over the whole range of pixels, normalised: float32 (3, C, H, W)."""
-    low, high = preprocess.range
-    shape = (3, preprocess.num_channels, *preprocess.input_size)
-    noise = np.random.default_rng(_SEED).random(shape, np.float32)
-    mean, std = (np.reshape(v, (-1, 1, 1)) for v in (preprocess.mean, preprocess.std))
+    shape = (3, *preprocess.input_size, preprocess.num_channels)
+    noise = np.random.default_rng(_SEED).integers(0, 256, shape)
     # Each image has its own brightness, so that a batch's statistics depend on its members.
     brightness = np.array([0.4, 0.7, 1.0]).reshape(-1, 1, 1, 1)
-    images: NDArray[np.float64] = (noise * brightness * (high - low) + low - mean) / std
-    return images.astype(np.float32)
+    pixels = (noise * brightness).astype(np.uint8)
+    return np.stack([preprocess.normalise(image) for image in pixels])
 
 
 @contextmanager
