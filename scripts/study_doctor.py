@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import nn
 from torch.nn import functional
 
-from toplabel.analysis.doctor.unlabelled import find_normalisation
+from toplabel.analysis.doctor.batchnorm_stats import find_normalisation
 
 Pixels = NDArray[np.uint8]
 Prepare = Callable[[Pixels], NDArray[np.float32]]

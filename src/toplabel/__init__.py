@@ -9,7 +9,7 @@ TYPE_CHECKING = False  # checkers know it by name; importing `typing` would be m
 if TYPE_CHECKING:
     from toplabel.analysis.calibrate import calibrate
     from toplabel.analysis.compare import Comparison, compare
-    from toplabel.analysis.doctor import Diagnosis, diagnose
+    from toplabel.analysis.doctor.diagnose import Diagnosis, diagnose
     from toplabel.analysis.evaluate.evaluation import Evaluation, evaluate
     from toplabel.analysis.explain.explain import explain
     from toplabel.errors import (
@@ -87,8 +87,8 @@ _HOME = {
     "calibrate": "toplabel.analysis.calibrate",
     "Comparison": "toplabel.analysis.compare",
     "compare": "toplabel.analysis.compare",
-    "Diagnosis": "toplabel.analysis.doctor",
-    "diagnose": "toplabel.analysis.doctor",
+    "Diagnosis": "toplabel.analysis.doctor.diagnose",
+    "diagnose": "toplabel.analysis.doctor.diagnose",
     "Evaluation": "toplabel.analysis.evaluate.evaluation",
     "evaluate": "toplabel.analysis.evaluate.evaluation",
     "explain": "toplabel.analysis.explain.explain",

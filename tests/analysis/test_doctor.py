@@ -1,4 +1,4 @@
-"""What doctor says of checkpoints, and when it says that it cannot tell."""
+"""What doctor finds in checkpoints, and when it answers that it cannot tell."""
 
 import json
 import runpy
@@ -14,11 +14,15 @@ from torch import nn
 import toplabel
 from own_networks import ResNet20
 from pictures import encoded, noisy
-from toplabel.analysis.doctor.batchnorm_stats import in_order, measure, stored
-from toplabel.analysis.doctor.candidates import candidates, families, usual
-from toplabel.analysis.doctor.distortions import distortions
-from toplabel.analysis.doctor.kl_divergence import divergence, weights
-from toplabel.analysis.doctor.unlabelled import find_normalisation
+from toplabel.analysis.doctor.batchnorm_stats import (
+    RunningStats,
+    find_normalisation,
+    kl_divergence,
+    layers_in_order,
+    measure,
+    resample_weights,
+)
+from toplabel.analysis.doctor.candidates import candidates, distortions, families, usual
 from toplabel.errors import LabelsError, ModelError, UsageError
 
 pytest.importorskip("sklearn")
@@ -33,7 +37,7 @@ def found(diagnosis: toplabel.Diagnosis, topic: str) -> str:
 
 
 def photos(count: int = 24, side: int = 32, seed: int = 0) -> np.ndarray:
-    """Pictures with the spectrum and colours of photos: uint8 (N, h, w, 3)."""
+    """Images with the spectrum and colours of photos: uint8 (N, h, w, 3)."""
     chance = np.random.default_rng(seed)
     made = []
     for _ in range(count):
@@ -102,24 +106,24 @@ def test_a_preprocessing_that_is_no_candidate_cannot_be_told(prepare):
 
 @pytest.mark.parametrize("place", range(6))
 @pytest.mark.parametrize("family", ["0 to 1", "-1 to 1"])
-def test_a_network_of_distorted_pictures_is_given_no_family(place, family):
+def test_a_network_of_distorted_images_is_given_no_family(place, family):
     distortion = distortions(3)[place]
-    recipe = usual(family, "rgb", 3).tensor
-    network = planted(lambda pixels: recipe(distortion.change(pixels)))
+    tensor = usual(family, "rgb", 3).tensor
+    network = planted(lambda pixels: tensor(distortion.apply(pixels)))
     assert find_normalisation(network, photos()).family.family is None
 
 
 def test_the_reason_names_the_distortion():
-    recipe = usual("-1 to 1", "rgb", 3).tensor
-    verdict = find_normalisation(planted(lambda pixels: recipe(255 - pixels)), photos()).family
-    assert "inverted pictures" in verdict.reason
+    tensor = usual("-1 to 1", "rgb", 3).tensor
+    verdict = find_normalisation(planted(lambda pixels: tensor(255 - pixels)), photos()).family
+    assert "inverted images" in verdict.reason
     assert "none of the candidates" in verdict.reason
 
 
-def test_grey_pictures_have_no_colours_to_turn():
+def test_grey_images_have_no_channels_to_reverse():
     grey = photos()[..., :1]
-    assert all(one.change(grey).shape == grey.shape for one in distortions(1))
-    assert all(one.change(photos(2)).dtype == np.uint8 for one in distortions(3))
+    assert all(one.apply(grey).shape == grey.shape for one in distortions(1))
+    assert all(one.apply(photos(2)).dtype == np.uint8 for one in distortions(3))
 
 
 def test_the_divergence_is_that_of_gaussians():
@@ -127,16 +131,17 @@ def test_the_divergence_is_that_of_gaussians():
     module[0].running_mean[:] = torch.tensor([1.0, -2.0])
     module[0].running_var[:] = torch.tensor([4.0, 0.25])
     values = np.random.default_rng(0).normal(size=(5, 2, 9, 9)).astype(np.float32)
-    layers = in_order(module, values[:1])
+    layers = layers_in_order(module, values[:1])
     (moments,) = measure(module, layers, values)
-    shares = weights(5)
-    said = divergence(moments, stored(layers[0]), shares)[0]
-    ours = torch.distributions.Normal(
+    weights = resample_weights(5)
+    ours = kl_divergence(moments, RunningStats.of(layers[0]), weights)[0]
+    observed = torch.distributions.Normal(
         torch.from_numpy(values.mean((0, 2, 3))), torch.from_numpy(values.std((0, 2, 3)))
     )
-    theirs = torch.distributions.Normal(torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5]))
-    assert said == pytest.approx(float(torch.distributions.kl_divergence(ours, theirs).mean()))
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    remembered = torch.distributions.Normal(torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5]))
+    theirs = torch.distributions.kl_divergence(observed, remembered)
+    assert ours == pytest.approx(float(theirs.mean()))
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +180,8 @@ def test_outputs_that_are_probabilities_dropout_and_batches_are_named(folder):
             return self.body(x) - self.body(x).mean(0)
 
     diagnosis = toplabel.diagnose(Batching(), images=folder, size=32)
-    said = next(one for one in diagnosis.findings if one.topic == "repeats")
-    assert "depends on the others of its batch" in said.text
+    repeats = next(one for one in diagnosis.findings if one.topic == "repeats")
+    assert "depends on the others of its batch" in repeats.text
     assert found(toplabel.diagnose(body, images=folder, size=32), "repeats") == "fine"
 
 
@@ -186,7 +191,7 @@ def test_nan_weights_end_it_with_their_names(folder, tmp_path):
     torch.save(network.state_dict(), tmp_path / "bad.pth")
     diagnosis = toplabel.diagnose(tmp_path / "bad.pth", arch=NETS, images=folder)
     assert found(diagnosis, "weights") == "wrong"
-    assert diagnosis.recipe is None
+    assert diagnosis.preprocess is None
     assert "linear.weight" in next(f for f in diagnosis.findings if f.topic == "weights").evidence
 
 
@@ -194,27 +199,30 @@ def test_labels_that_do_not_fit_are_named(folder):
     body = planted(usual("0 to 1", "rgb", 3).tensor)
     diagnosis = toplabel.diagnose(body, images=folder, size=32, labels=["a", "b"])
     assert found(diagnosis, "labels") == "wrong"
+    with pytest.warns(DeprecationWarning, match="use Diagnosis.preprocess"):
+        assert diagnosis.recipe == diagnosis.preprocess
+    assert diagnosis.to_dict()["recipe"] == diagnosis.to_dict()["preprocess"]
     assert found(toplabel.diagnose(body, images=folder, size=32), "labels") == "cannot tell"
 
 
-def test_too_few_and_unreadable_pictures_are_one_line(tmp_path, folder):
+def test_too_few_and_unreadable_images_are_one_line(tmp_path, folder):
     body = planted(usual("0 to 1", "rgb", 3).tensor)
-    with pytest.raises(UsageError, match="got no pictures"):
+    with pytest.raises(UsageError, match="got no images"):
         toplabel.diagnose(body)
     for number in range(5):
         (tmp_path / f"{number}.png").write_bytes(encoded(noisy(40, 40), "PNG"))
-    with pytest.raises(UsageError, match="5 of 5 pictures .* at least 16"):
+    with pytest.raises(UsageError, match="5 of 5 images .* at least 16"):
         toplabel.diagnose(body, images=tmp_path, size=32)
     (tmp_path / "some").mkdir()
     for path in folder.iterdir():
         (tmp_path / "some" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "some" / "zz.png").write_bytes(b"?")
     diagnosis = toplabel.diagnose(body, images=tmp_path / "some", size=32)
-    assert any("1 pictures could not be read" in one.text for one in diagnosis.findings)
+    assert any("1 images could not be read" in one.text for one in diagnosis.findings)
 
 
 def labelled(shared_data: Path, tmp_path: Path, count: int, seed: int = 0) -> Path:
-    """A table of so many pictures, drawn from all."""
+    """A table of so many images, drawn from all."""
     every = sorted((shared_data / "cifar10-test").rglob("*.jpg"))
     drawn = np.random.default_rng(seed).choice(len(every), count, replace=False)
     rows = [f"{every[place]},{every[place].parent.name}" for place in drawn]
@@ -238,7 +246,9 @@ def test_sixteen_photos_tell_the_family_of_a_real_checkpoint(shared_data, tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.shared_data
-def test_fifty_labels_tell_the_colour_and_a_recipe_within_a_point(shared_data, tmp_path):
+def test_fifty_labels_tell_the_channel_order_and_a_preprocessing_within_a_point(
+    shared_data, tmp_path
+):
     path = shared_data / "checkpoints" / "resnet20-12fca82f.th"
     told = 0
     for seed in range(4):
@@ -246,16 +256,16 @@ def test_fifty_labels_tell_the_colour_and_a_recipe_within_a_point(shared_data, t
         diagnosis = toplabel.diagnose(path, arch=NETS, labelled=few, labels=CIFAR)
         assert found(diagnosis, "order") == "fine"
         assert found(diagnosis, "family") == "told"
-        assert diagnosis.recipe.channels == "rgb"  # told, or the usual choice
+        assert diagnosis.preprocess.channels == "rgb"  # told, or the usual choice
         told += diagnosis.sure
     assert told >= 3
-    model = toplabel.load(path, arch=NETS, labels=CIFAR, preprocess=diagnosis.recipe)
+    model = toplabel.load(path, arch=NETS, labels=CIFAR, preprocess=diagnosis.preprocess)
     right = toplabel.evaluate(model, shared_data / "cifar10-test").measures.top1.value
-    assert right >= 0.795 - 0.01  # that of the true recipe
+    assert right >= 0.795 - 0.01  # that of the true preprocessing
 
 
 class OfInverted(nn.Module):
-    """The same network, as if it had been trained on inverted pictures."""
+    """The same network, as if it had been trained on inverted images."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -270,7 +280,7 @@ class OfInverted(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.shared_data
-def test_labels_do_not_make_a_recipe_of_what_needs_inverted_pictures(shared_data, tmp_path):
+def test_labels_do_not_make_a_preprocessing_of_what_needs_inverted_images(shared_data, tmp_path):
     network = ResNet20()
     given = torch.load(
         shared_data / "checkpoints" / "resnet20-12fca82f.th", weights_only=True, map_location="cpu"
@@ -281,7 +291,7 @@ def test_labels_do_not_make_a_recipe_of_what_needs_inverted_pictures(shared_data
     )
     family = next(one for one in diagnosis.findings if one.topic == "family")
     assert family.state == "cannot tell"
-    assert "inverted pictures" in family.text
+    assert "inverted images" in family.text
     assert not diagnosis.sure
 
 
@@ -302,18 +312,18 @@ def test_a_permuted_list_is_named_first(shared_data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.shared_data
-def test_the_command_writes_a_recipe_that_preprocess_takes(shared_data, tmp_path):
+def test_the_command_writes_what_preprocess_takes(shared_data, tmp_path):
     path = shared_data / "checkpoints" / "resnet20-12fca82f.th"
     few, names = labelled(shared_data, tmp_path, 50), tmp_path / "names.txt"
     names.write_text("\n".join(CIFAR) + "\n")
-    recipe = tmp_path / "recipe.json"
+    target = tmp_path / "preprocess.json"
     start = [sys.executable, "-m", "toplabel"]
     command = [*start, "doctor", path, "--arch", NETS, "--labelled", few, "--labels", names]
-    done = subprocess.run([*command, "-o", recipe], capture_output=True, text=True)
+    done = subprocess.run([*command, "-o", target], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "found  colour: it takes RGB" in done.stdout
     cat = next((shared_data / "cifar10-test" / "cat").iterdir())
-    using = [cat, "-m", path, "--arch", NETS, "--labels", names, "--preprocess", recipe]
+    using = [cat, "-m", path, "--arch", NETS, "--labels", names, "--preprocess", target]
     asked = subprocess.run([*start, *using, "--json"], capture_output=True, text=True)
     assert json.loads(asked.stdout)["label"] in CIFAR
     photos_only = [*start, "doctor", path, "--arch", NETS, "--images", shared_data / "imagenet"]
@@ -328,7 +338,7 @@ def test_the_command_writes_a_recipe_that_preprocess_takes(shared_data, tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.shared_data
-def test_sixteen_photos_tell_the_embedded_models_family_and_fifty_its_recipe(shared_data):
+def test_sixteen_photos_tell_the_built_in_models_family_and_fifty_its_preprocessing(shared_data):
     script = runpy.run_path(str(ROOT / "scripts/build_embedded_bundle.py"))
     network, labels = script["load_module"](), script["imagenet_labels"]()
     every = sorted((shared_data / "imagenet").iterdir())
@@ -336,13 +346,13 @@ def test_sixteen_photos_tell_the_embedded_models_family_and_fifty_its_recipe(sha
         diagnosis = toplabel.diagnose(network, images=every[draw::12][:16], size=224)
         family = next(one for one in diagnosis.findings if one.topic == "family")
         assert (family.state, "'-1 to 1'" in family.text) == ("told", True)
-        assert diagnosis.recipe.channels == "rgb"
+        assert diagnosis.preprocess.channels == "rgb"
     few = toplabel.labelled.LabelledImages(
         tuple(map(str, every[2::4])), tuple(path.name[:9] for path in every[2::4]), "fourths"
     )
     diagnosis = toplabel.diagnose(network, labelled=few, size=224, labels=labels)
     assert diagnosis.sure
-    assert diagnosis.recipe.channels == "rgb"
-    assert diagnosis.recipe.std == (0.5, 0.5, 0.5)
-    model = toplabel.wrap(network, labels=labels, preprocess=diagnosis.recipe)
+    assert diagnosis.preprocess.channels == "rgb"
+    assert diagnosis.preprocess.std == (0.5, 0.5, 0.5)
+    model = toplabel.wrap(network, labels=labels, preprocess=diagnosis.preprocess)
     assert toplabel.evaluate(model, shared_data / "imagenet").measures.top1.value >= 0.9 - 0.01

@@ -1,4 +1,4 @@
-"""`toplabel doctor`: what is the matter with a checkpoint, and its preprocessing."""
+"""`toplabel doctor`: what is wrong with a checkpoint, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from toplabel.cli.sections import Sectioned
 from toplabel.errors import UsageError
 
 if TYPE_CHECKING:
-    from toplabel.analysis.doctor import Diagnosis
+    from toplabel.analysis.doctor.diagnose import Diagnosis
 
-HELP = """Say what is the matter with a checkpoint, and how its pictures were preprocessed.
+HELP = """Find what is wrong with a checkpoint, and how its images were preprocessed.
 
 \b
 toplabel doctor best.pth --arch resnet18 --images some/       16 ordinary photos or more
 toplabel doctor best.pth --arch resnet18 --labelled few/      10 to 100 whose classes are known
-toplabel doctor best.pth --labelled few/ -o recipe.json       for --preprocess
+toplabel doctor best.pth --labelled few/ -o preprocess.json   for --preprocess
 toplabel doctor best.pth --labelled few/ -o best.toplabel     straight into a bundle
 
-Without labels the values that reach the batch normalisations are compared with what these remember
-of the training. It names the family of the values, sometimes the order of the colours, and says
-"cannot tell" where the evidence is weak. Exit status: 0 told, 1 it cannot tell, 2 nothing done.
+Without labels, the values that reach the batch normalisations are compared with the statistics that
+these keep from training. That gives the range of the values and sometimes the channel order, or
+"cannot tell" where the evidence is weak. Exit status: 0 determined, 1 cannot tell, 2 nothing done.
 """
 
 _SIGNS = {"fine": "ok", "wrong": "WRONG", "told": "found", "cannot tell": "?"}
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Say what is the matter with a checkpoint.")
+@click.command(cls=Sectioned, help=HELP, short_help="Find what is wrong with a checkpoint.")
 @click.argument("model", metavar="FILE")
 @click.option("--images", metavar="FOLDER", help="Ordinary photos, at least 16; no labels needed.")
-@click.option("--labelled", metavar="DATA", help="Labelled pictures, as toplabel evaluate takes.")
-@click.option("--size", type=click.IntRange(min=1), metavar="N", help="Of its input, in pixels.")
+@click.option("--labelled", metavar="DATA", help="Labelled images, as toplabel evaluate takes.")
+@click.option(
+    "--size", type=click.IntRange(min=1), metavar="N", help="Of the model's input, in pixels."
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where the recipe goes: .json for --preprocess, or .toplabel.",
+    help="Where to save the preprocessing: .json for --preprocess, or .toplabel.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @stating_options
@@ -63,9 +65,9 @@ def doctor(
     require("scipy", extra="evaluate", purpose="toplabel doctor")
     said = take_statements(options)
     if said["preprocess"] is not None:
-        raise UsageError("got --preprocess, which is what doctor finds out; leave it away")
+        raise UsageError("got --preprocess, which is what doctor determines; leave it out")
     _check_output(output)
-    from toplabel.analysis.doctor import diagnose
+    from toplabel.analysis.doctor.diagnose import diagnose
 
     found = diagnose(model, images=images, labelled=labelled, size=size, **said)
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
@@ -85,7 +87,9 @@ def _check_output(output: Path | None) -> None:
     if output.suffix not in (".json", ".toplabel"):
         raise UsageError(f"got -o {str(output)!r}; expected a name that ends in .json or .toplabel")
     if not output.absolute().parent.is_dir():
-        raise UsageError(f"got -o {str(output)!r}, in a folder that does not exist")
+        raise UsageError(
+            f"got -o {str(output)!r}, in a folder that does not exist; create it first"
+        )
     if output.suffix == ".toplabel":
         from toplabel.bundle.file import check_target
 
@@ -105,26 +109,26 @@ def _lines(found: Diagnosis) -> list[str]:
         lines += [
             f"         {text}" for text in (one.evidence, one.line and f"-> {one.line}") if text
         ]
-    if found.recipe is not None:
-        doubt = "" if found.sure else " (what could not be told is a usual choice)"
-        lines.append(f"recipe{doubt}: {json.dumps(found.recipe.to_dict())}")
+    if found.preprocess is not None:
+        doubt = "" if found.sure else " (what could not be determined is a usual choice)"
+        lines.append(f"preprocessing{doubt}: {json.dumps(found.preprocess.to_dict())}")
     return lines
 
 
 def _write(found: Diagnosis, model: str, output: Path, said: dict[str, Any]) -> None:
-    """Keep the recipe.
+    """Save the preprocessing.
 
     Raises:
-        UsageError: There is none, or not all of it could be told.
+        UsageError: There is none, or not all of it could be determined.
     """
-    if found.recipe is None or not found.sure:
+    if found.preprocess is None or not found.sure:
         raise UsageError(
-            f"nothing was written to {str(output)!r}: not all of the recipe could be told; take the"
-            " one above at your own risk, or give more pictures"
+            f"nothing was written to {str(output)!r}: not all of the preprocessing could be"
+            " determined; use the one above at your own risk, or give more images"
         )
     if output.suffix == ".json":
-        output.write_text(found.recipe.to_json() + "\n", encoding="utf-8")
+        output.write_text(found.preprocess.to_json() + "\n", encoding="utf-8")
         return
     from toplabel import load
 
-    load(model, **{**said, "preprocess": found.recipe}).save(output)
+    load(model, **{**said, "preprocess": found.preprocess}).save(output)

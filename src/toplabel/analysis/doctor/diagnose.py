@@ -1,8 +1,9 @@
-"""Diagnosing: a checkpoint and some pictures in, what is the matter and its recipe out."""
+"""Diagnose: a checkpoint and some images in, what is wrong and the preprocessing that fits out."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,15 +12,27 @@ import numpy as np
 
 from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.doctor import messages
-from toplabel.analysis.doctor.batchnorm_stats import normalisations
+from toplabel.analysis.doctor.batchnorm_stats import (
+    LEAST_PHOTOS,
+    Normalisation,
+    batch_normalisations,
+    find_normalisation,
+)
 from toplabel.analysis.doctor.candidates import Candidate, Colour, candidates, usual
-from toplabel.analysis.doctor.choosing import better_distorted, choose_geometry, choose_values, ways
-from toplabel.analysis.doctor.finding import Finding
-from toplabel.analysis.doctor.images import Pictures, read_pictures
-from toplabel.analysis.doctor.sanity_checks import look_at
-from toplabel.analysis.doctor.search import Trials, order_of
-from toplabel.analysis.doctor.target import Subject, open_subject
-from toplabel.analysis.doctor.unlabelled import LEAST_PHOTOS, Normalisation, find_normalisation
+from toplabel.analysis.doctor.messages import Finding
+from toplabel.analysis.doctor.sanity_checks import check_labels, check_outputs
+from toplabel.analysis.doctor.search import (
+    SizedImages,
+    Trials,
+    choose_geometry,
+    choose_normalisation,
+    counted,
+    find_label_order,
+    read_images,
+    try_distorted,
+    usual_geometries,
+)
+from toplabel.analysis.doctor.target import Target, open_target
 from toplabel.errors import UsageError
 from toplabel.image.paths import expand
 from toplabel.labels.labels import Labels
@@ -30,36 +43,50 @@ if TYPE_CHECKING:
 
     from toplabel.preprocess import Preprocess
 
-Thing = TypeVar("Thing")
+    Images = str | os.PathLike[str] | Sequence[object]
+
+Item = TypeVar("Item")
 
 MOST_PHOTOS = 32
 MOST_LABELLED = 200
-"""More are thinned out evenly: they would cost minutes and tell nothing more."""
+"""More are thinned out evenly: they would cost minutes and reveal nothing more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What is the matter with a checkpoint.
+    """What is wrong with a checkpoint.
 
     Args:
-        model: What was looked at.
+        model: The name of what was examined.
         findings: In the order in which they should be read.
-        recipe: The preprocessing that fits, where it can be told; its constants within a family,
-            and its way to the size, are usual ones.
-        sure: Values and colour order have both been told.
+        preprocess: The preprocessing that fits, where it can be determined; its constants within
+            a family, and its resizing, are usual ones.
+        sure: Values and channel order have both been determined.
     """
 
     model: str
     findings: tuple[Finding, ...]
-    recipe: Preprocess | None
+    preprocess: Preprocess | None
     sure: bool
 
+    @property
+    def recipe(self) -> Preprocess | None:
+        """The former name of `preprocess`."""
+        warnings.warn(
+            "Diagnosis.recipe is deprecated; use Diagnosis.preprocess",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.preprocess
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON; `recipe` is the former name of `preprocess`."""
+        preprocess = None if self.preprocess is None else self.preprocess.to_dict()
         return {
             "model": self.model,
             "findings": [one.to_dict() for one in self.findings],
-            "recipe": None if self.recipe is None else self.recipe.to_dict(),
+            "preprocess": preprocess,
+            "recipe": preprocess,
             "sure": self.sure,
         }
 
@@ -70,39 +97,39 @@ def diagnose(
     images: str | os.PathLike[str] | Sequence[object] | None = None,
     labelled: Dataset | str | os.PathLike[str] | None = None,
     size: int | None = None,
-    **said: Any,
+    **options: Any,
 ) -> Diagnosis:
-    """What is the matter with a checkpoint, and how its pictures were preprocessed.
+    """What is wrong with a checkpoint, and how its images were preprocessed.
 
     Args:
-        model: A checkpoint's path, a zoo's name, or a live network.
+        model: A checkpoint's path, a library's name, or a network.
         images: At least 16 ordinary photos, without labels: a folder, a pattern, or a list.
-        labelled: 10 to 100 pictures whose classes are known, as `read_dataset` takes them.
-        size: Of the network's input, in pixels, where nothing else tells it.
-        said: As `load` takes it: `arch`, `labels`, `allow_partial`, ...
+        labelled: 10 to 100 images whose classes are known, as `read_dataset` takes them.
+        size: Of the network's input, in pixels, where nothing else gives it.
+        options: As `load` takes them: `arch`, `labels`, `allow_partial`, ...
 
     Raises:
-        UsageError: There are no pictures, or too few.
+        UsageError: There are no images, or too few.
         CheckpointError: The file cannot be read, or fits no network.
         ModelError: It is no classifier; or, without labels, it has no batch normalisation.
-        LabelsError: The pictures' classes match none of its labels.
+        LabelsError: The images' classes match none of its labels.
     """
     if images is None and labelled is None:
         raise UsageError(
-            "got no pictures; expected --images FOLDER with at least 16 ordinary photos, or"
+            "got no images; pass --images FOLDER with at least 16 ordinary photos, or"
             " --labelled FOLDER with 10 to 100 of known classes"
         )
-    subject = open_subject(model, stated=Stated(**said), size=size)
-    if any(one.topic == "weights" and one.state == "wrong" for one in subject.findings):
-        return Diagnosis(model=subject.name, findings=subject.findings, recipe=None, sure=False)
+    target = open_target(model, stated=Stated(**options), size=size)
+    if any(one.topic == "weights" and one.state == "wrong" for one in target.findings):
+        return Diagnosis(model=target.name, findings=target.findings, preprocess=None, sure=False)
     if labelled is not None:
         known = labelled if isinstance(labelled, Dataset) else read_dataset(labelled)
-        return _of_labelled(subject, _thinned_labelled(known), images)
+        return _by_labels(target, known, images)
     assert images is not None
-    return _of_photos(subject, _photos(subject, images))
+    return _by_photos(target, _read_photos(target, images))
 
 
-def _photos(subject: Subject, images: str | os.PathLike[str] | Sequence[object]) -> Pictures:
+def _read_photos(target: Target, images: Images) -> SizedImages:
     """The photos that can be read.
 
     Raises:
@@ -111,132 +138,93 @@ def _photos(subject: Subject, images: str | os.PathLike[str] | Sequence[object])
     sources: Sequence[object] = (
         list(expand([os.fspath(images)])) if isinstance(images, str | os.PathLike) else images
     )
-    pictures = read_pictures(_thinned(sources, MOST_PHOTOS), subject.geometry)
-    if len(pictures.pixels) < LEAST_PHOTOS:
+    photos = read_images(_thinned(sources, MOST_PHOTOS), target.geometry)
+    if len(photos.pixels) < LEAST_PHOTOS:
         raise UsageError(
-            f"{len(pictures.pixels)} of {len(sources)} pictures could be read; without labels"
-            f" doctor needs at least {LEAST_PHOTOS} ordinary photos"
+            f"{len(photos.pixels)} of {len(sources)} images could be read; without labels doctor"
+            f" needs at least {LEAST_PHOTOS} ordinary photos"
         )
-    return pictures
+    return photos
 
 
-def _of_photos(subject: Subject, pictures: Pictures) -> Diagnosis:
-    found = find_normalisation(subject.network, pictures.pixels)
-    findings = [*_first_findings(subject, pictures), *_of_normalisation(found, len(pictures.read))]
-    recipe, sure = None, False
+def _by_photos(target: Target, photos: SizedImages) -> Diagnosis:
+    """Family and channel order, by batch normalisation."""
+    found = find_normalisation(target.network, photos.pixels)
+    findings = _first_findings(target, photos)
+    findings.append(messages.of_family(found.family, len(photos.read)))
+    preprocess, sure = None, False
     if found.family.family is not None and found.colour is not None:
-        taken = usual(found.family.family, found.colour.colour, subject.channels)
-        recipe = _recipe(taken, subject, subject.library or subject.geometry)
-        sure = found.family.tied is None and found.colour.colour is not None
-    return Diagnosis(model=subject.name, findings=tuple(findings), recipe=recipe, sure=sure)
-
-
-def _of_normalisation(found: Normalisation, photos: int) -> list[Finding]:
-    findings = [messages.of_family(found.family, photos)]
-    if found.colour is not None:
         findings.append(messages.of_colour(found.colour))
-    return findings
+        best = usual(found.family.family, found.colour.colour, target.channels)
+        preprocess = _preprocess(best, target, target.library or target.geometry)
+        sure = found.family.tied is None and found.colour.colour is not None
+    return Diagnosis(model=target.name, findings=tuple(findings), preprocess=preprocess, sure=sure)
 
 
-def _first_findings(subject: Subject, pictures: Pictures) -> list[Finding]:
-    """What needs no recipe: the file, the labels' number, the outputs."""
-    findings = [*subject.findings, _labels(subject)]
-    inputs = candidates(subject.channels)[0].tensor(pictures.pixels)
-    findings += look_at(subject.network, inputs)
-    if pictures.failed:
-        codes = ", ".join(f"{count} {code}" for code, count in pictures.failed.items())
-        findings.append(
-            Finding(
-                topic="geometry",
-                state="fine",
-                text=f"{sum(pictures.failed.values())} pictures could not be read and count for"
-                f" nothing: {codes}",
-            )
-        )
-    if subject.assumed:
-        side = subject.geometry.input_size[0]
-        findings.append(
-            Finding(
-                topic="geometry",
-                state="cannot tell",
-                text=f"its size is assumed: {side}x{side} pixels",
-                line=f"say --size N where it is not {side}",
-            )
-        )
-    return findings
-
-
-def _labels(subject: Subject) -> Finding:
-    if subject.labels is None:
-        return Finding(
-            topic="labels",
-            state="cannot tell",
-            text=f"it has {subject.outputs} outputs, and nothing names its classes",
-            line="--labels classes.txt, in the order of its outputs",
-        )
-    if len(subject.labels) != subject.outputs:
-        return Finding(
-            topic="labels",
-            state="wrong",
-            text=f"there are {len(subject.labels)} labels for {subject.outputs} outputs",
-            line="--labels with one name for each output",
-        )
-    return Finding(
-        topic="labels", state="fine", text=f"{subject.outputs} labels, one for each output"
-    )
-
-
-def _of_labelled(
-    subject: Subject,
-    known: Dataset,
-    images: str | os.PathLike[str] | Sequence[object] | None,
-) -> Diagnosis:
-    """Order of labels, then values, colour, and the way to the size, by likelihood."""
-    labels = subject.labels
-    if labels is None or len(labels) != subject.outputs:
-        labels = Labels.indices(subject.outputs)
-    matching = match_classes(known.classes, labels, model=subject.name)
-    truth = np.array([matching.indices[name] for name in known.names], np.int64)
-    pictures = (
-        _photos(subject, images)
+def _by_labels(target: Target, known: Dataset, images: Images | None) -> Diagnosis:
+    """Order of labels, then values, channel order and resizing, by likelihood."""
+    labels = target.labels
+    if labels is None or len(labels) != target.outputs:
+        labels = Labels.indices(target.outputs)
+    matching = match_classes(known.classes, labels, model=target.name)
+    sources = _thinned(known.sources, MOST_LABELLED)
+    names = _thinned(known.names, MOST_LABELLED)
+    truth = np.array([matching.indices[name] for name in names], np.int64)
+    photos = (
+        _read_photos(target, images)
         if images is not None
-        else read_pictures(_thinned(known.sources, MOST_PHOTOS), subject.geometry)
+        else read_images(_thinned(sources, MOST_PHOTOS), target.geometry)
     )
-    findings = _first_findings(subject, pictures)
-    normal = _normalisation(subject, pictures)
-    every, family, hint = _surviving(subject, normal)
-    trials = Trials(subject.network, known.sources, truth)
-    geometries = ways(known.sources, subject)
+    findings = _first_findings(target, photos)
+    normal = _normalisation(target, photos)
+    every, family, hint = _surviving(target, normal)
+    trials = Trials(target.network, sources, truth)
+    geometries = usual_geometries(sources, target)
     tried = trials.run(every, geometries[0])
-    order = order_of(tried, labels)
+    order = find_label_order(tried, labels)
     findings.append(messages.of_order(order, len(truth)))
     if order.outputs is not None:
-        trials = trials.reordered(order.outputs)
-        tried = [one.reordered(order.outputs) for one in tried]
-    chosen, tied, colour = choose_values(tried, hint=hint)
-    values = messages.of_search(chosen, [one.candidate for one in tied], family, colour)
-    if normal is not None and (other := better_distorted(trials, chosen, normal.distorted)):
+        trials = replace(trials, truth=order.outputs[truth])
+        tried = [replace(one, truth=order.outputs[one.truth]) for one in tried]
+    chosen, tied, colour = choose_normalisation(tried, hint=hint)
+    values = messages.of_normalisation(chosen, [one.candidate for one in tied], family, colour)
+    if normal is not None and (other := try_distorted(trials, chosen, normal.distorted)):
         values = [messages.of_distorted(normal.distorted.distortion, other, chosen)]
     findings += values
     sure = all(one.state == "told" for one in findings if one.topic in ("family", "colour"))
-    way, others = choose_geometry(trials, chosen, subject, geometries)
-    findings.append(messages.of_geometry(way, others))
-    recipe = _recipe(chosen.candidate, subject, way.geometry)
-    return Diagnosis(model=subject.name, findings=tuple(findings), recipe=recipe, sure=sure)
+    resized, others = choose_geometry(trials, chosen, target, geometries)
+    findings.append(messages.of_geometry(resized, others))
+    preprocess = _preprocess(chosen.candidate, target, resized.geometry)
+    return Diagnosis(model=target.name, findings=tuple(findings), preprocess=preprocess, sure=sure)
 
 
-def _normalisation(subject: Subject, pictures: Pictures) -> Normalisation | None:
-    """What batch normalisation says, where there is some, and enough pictures to ask it."""
-    if len(pictures.pixels) < LEAST_PHOTOS or not normalisations(subject.network):
+def _first_findings(target: Target, photos: SizedImages) -> list[Finding]:
+    """What needs no preprocessing: the file, the number of labels, the outputs, the images."""
+    inputs = candidates(target.channels)[0].tensor(photos.pixels)
+    findings = [*target.findings, check_labels(target.labels, target.outputs)]
+    findings += check_outputs(target.network, inputs)
+    if photos.failed:
+        text = f"{photos.failed.total()} images could not be read and are left out"
+        findings.append(Finding("geometry", "fine", f"{text}: {counted(photos.failed)}"))
+    if target.size_assumed:
+        side = target.geometry.input_size[0]
+        text, line = f"its input size is assumed: {side}x{side} pixels", "--size N if it is not"
+        findings.append(Finding("geometry", "cannot tell", text, line=f"{line} {side}"))
+    return findings
+
+
+def _normalisation(target: Target, photos: SizedImages) -> Normalisation | None:
+    """What batch normalisation reveals, where there is some, and enough images to ask it."""
+    if len(photos.pixels) < LEAST_PHOTOS or not batch_normalisations(target.network):
         return None
-    return find_normalisation(subject.network, pictures.pixels)
+    return find_normalisation(target.network, photos.pixels)
 
 
 def _surviving(
-    subject: Subject, found: Normalisation | None
+    target: Target, found: Normalisation | None
 ) -> tuple[tuple[Candidate, ...], str | None, Colour | None]:
     """The normalisations that batch normalisation leaves, the family and colour that it names."""
-    every = candidates(subject.channels)
+    every = candidates(target.channels)
     if found is None or found.family.family is None:
         return every, None, None
     kept = (found.family.family, found.family.tied)
@@ -244,32 +232,24 @@ def _surviving(
     return tuple(one for one in every if one.family in kept), found.family.family, colour
 
 
-def _recipe(candidate: Candidate, subject: Subject, geometry: Preprocess) -> Preprocess | None:
-    """The normalisation with a way to the size; the library's own constants where they are it."""
-    recipe = candidate.recipe(geometry)
-    own = subject.library
-    if recipe is None or own is None or candidate.colour != "rgb":
-        return recipe
+def _preprocess(candidate: Candidate, target: Target, geometry: Preprocess) -> Preprocess | None:
+    """The normalisation with a geometry; the library's own constants where they are of it."""
+    preprocess = candidate.preprocess(geometry)
+    own = target.library
+    if preprocess is None or own is None or candidate.colour != "rgb":
+        return preprocess
     same = [
         (one.mean, one.std)
-        for one in candidates(subject.channels)
+        for one in candidates(target.channels)
         if (one.family, one.colour) == (candidate.family, "rgb")
     ]
     if (own.mean, own.std) in same:
-        return replace(recipe, mean=own.mean, std=own.std, range=own.range)
-    return recipe
+        return replace(preprocess, mean=own.mean, std=own.std, range=own.range)
+    return preprocess
 
 
-def _thinned(things: Sequence[Thing], most: int) -> Sequence[Thing]:
+def _thinned(items: Sequence[Item], most: int) -> Sequence[Item]:
     """At most so many of them, evenly."""
-    if len(things) <= most:
-        return things
-    return [things[int(place)] for place in np.linspace(0, len(things) - 1, most)]
-
-
-def _thinned_labelled(known: Dataset) -> Dataset:
-    return replace(
-        known,
-        sources=tuple(_thinned(known.sources, MOST_LABELLED)),
-        names=tuple(_thinned(known.names, MOST_LABELLED)),
-    )
+    if len(items) <= most:
+        return items
+    return [items[int(place)] for place in np.linspace(0, len(items) - 1, most)]

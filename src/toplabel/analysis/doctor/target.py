@@ -1,10 +1,9 @@
-"""Subject: a checkpoint, a name or a network in; what is looked at, ready to be run, out."""
+"""Target: a checkpoint, a model's name or a network in; the network, ready to be run, out."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from toplabel.analysis.doctor.batchnorm_stats import normalisations
-from toplabel.analysis.doctor.finding import Finding
+from toplabel.analysis.doctor.batchnorm_stats import batch_normalisations, pre_hooked
+from toplabel.analysis.doctor.messages import Finding
+from toplabel.analysis.doctor.sanity_checks import check_weights
 from toplabel.errors import ModelError, UsageError
 from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint.header import read_checkpoint_info
@@ -28,21 +28,21 @@ from toplabel.preprocess import Preprocess
 
 _SIZES = (224, 32, 28, 64, 128, 256, 96, 299, 112, 160, 192, 384, 48, 512)
 _FULL = 0.5
-"""A first normalisation of at least this share of the input's side is one for small pictures."""
+"""A first normalisation of at least this share of the input's side is one for small images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Subject:
+class Target:
     """What is diagnosed.
 
     Args:
         name: For people.
         network: In eval mode, on the CPU, float32; its forward gives (N, K).
         channels: 1 or 3.
-        geometry: How pictures are brought to its size while their values are looked at.
-        assumed: The size was assumed: no zoo's recipe and nobody says it.
-        library: The recipe of the architecture's own library, where it is one of a zoo's.
-        labels: Those that the file or the user names.
+        geometry: How images are brought to its size while their values are looked at.
+        size_assumed: The size is a guess: neither a library nor the user gives it.
+        library: The preprocessing of the architecture's own library, where it is from one.
+        labels: Those of the user, or of the file.
         outputs: K.
         findings: Of the file and its loading.
     """
@@ -51,80 +51,71 @@ class Subject:
     network: nn.Module
     channels: int
     geometry: Preprocess
-    assumed: bool
+    size_assumed: bool
     library: Preprocess | None
     labels: Labels | None
     outputs: int
     findings: tuple[Finding, ...]
 
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether the network runs on images of this (height, width)."""
+        return _run(self.network, self.channels, size) is not None
 
-def open_subject(
+
+def open_target(
     model: str | os.PathLike[str] | nn.Module, *, stated: Stated, size: int | None
-) -> Subject:
+) -> Target:
     """Load what is to be diagnosed.
 
     Args:
-        model: A checkpoint's path, a zoo's name, or a live network, which is copied.
-        stated: What the user says of it.
-        size: Of its input, in pixels, where the user says it.
+        model: A checkpoint's path, a library's name, or a network, which is copied.
+        stated: The user's options.
+        size: Of its input, in pixels, where the user gives it.
 
     Raises:
         CheckpointError: It cannot be read, or fits no network.
-        ModelError: It is no classifier that can be run, or of channels that are no photo's.
+        ModelError: It is no classifier that can be run, or takes neither 1 channel nor 3.
     """
     declare_missing_operators()
     if isinstance(model, nn.Module):
         inner = model.module if isinstance(model, nn.DataParallel) else model
         network = copy.deepcopy(inner).float().cpu()
-        return _subject(type(inner).__name__, network, stated, size, None, None, [])
+        return _target(type(inner).__name__, network, stated, size, None, None, [])
     path = os.fspath(model)
     if not is_path(path) or not os.path.isfile(path):
         found = load_model(path)
-        return _subject(found.name, found.module, stated, size, found.preprocess, found.labels, [])
+        return _target(found.name, found.module, stated, size, found.preprocess, found.labels, [])
     if Path(path).suffix.lower() in (".toplabel", ".onnx"):
         raise UsageError(
-            f"got {path!r}, a compiled program; doctor looks into networks: name the checkpoint"
-            " that it was made of"
+            f"got {path!r}, a compiled program; doctor examines networks: name the checkpoint"
+            " that it was compiled from"
         )
     return _open_checkpoint(Path(path), stated, size)
 
 
-def _open_checkpoint(path: Path, stated: Stated, size: int | None) -> Subject:
+def _open_checkpoint(path: Path, stated: Stated, size: int | None) -> Target:
     info = read_checkpoint_info(path)
     content: Any = read_checkpoint(info, allow_globals=stated.allow_globals, trust=stated.trust)
     contents = find_state_dict(content, metadata=info.metadata, ema=stated.ema)
-    findings = [_weights(non_finite_names(contents.state), path)]
-    told: list[str] = []
-    network = find_network(content, contents, stated, path=path, teller=Teller(told.append))
+    weights = check_weights(non_finite_names(contents.state))
+    notes: list[str] = []
+    network = find_network(content, contents, stated, path=path, teller=Teller(notes.append))
     where = f"in {contents.where!r}" if contents.where else "as the file itself"
-    findings.insert(
-        0,
-        Finding(
-            topic="architecture",
-            state="fine" if network.share == 1 else "wrong",
-            text=f"{path.name} holds the weights of {network.name}, {where}",
-            evidence="; ".join([f"{network.share:.1%} of the parameters are in the file", *told]),
-            line=f"--arch {network.zoo or network.name}",
-        ),
+    architecture = Finding(
+        "architecture",
+        "fine" if network.share == 1 else "wrong",
+        f"{path.name} contains the weights of {network.name}, {where}",
+        "; ".join([f"{network.share:.1%} of the parameters are in the file", *notes]),
+        f"--arch {network.zoo or network.name}",
     )
     library = network.zoo and zoo_preprocess(network.zoo)
-    module = network.module
-    return _subject(path.name, module, stated, size, library or None, contents.labels, findings)
-
-
-def _weights(broken: Sequence[str], path: Path) -> Finding:
-    if not broken:
-        return Finding(topic="weights", state="fine", text="all weights are finite numbers")
-    return Finding(
-        topic="weights",
-        state="wrong",
-        text=f"{len(broken)} tensors hold NaN or infinity: every answer is worthless",
-        evidence=", ".join(broken[:5]),
-        line="take an earlier checkpoint: the training diverged, or the file is damaged",
+    findings = [architecture, weights]
+    return _target(
+        path.name, network.module, stated, size, library or None, contents.labels, findings
     )
 
 
-def _subject(
+def _target(
     name: str,
     module: nn.Module,
     stated: Stated,
@@ -132,25 +123,23 @@ def _subject(
     library: Preprocess | None,
     labels: Labels | None,
     findings: list[Finding],
-) -> Subject:
+) -> Target:
     network = logits_module(module).eval()
     channels = _channels(network)
-    side = size or (library.input_size[0] if library is not None else 0)
-    assumed = not side
-    if not side:
-        side = _find_side(network, channels)
-    outputs = _run(network, channels, side)
+    known = size or (library.input_size[0] if library is not None else 0)
+    side = known or _find_side(network, channels)
+    outputs = _run(network, channels, (side, side))
     if outputs is None:
         raise ModelError(
-            f"{name} fails on pictures of {side}x{side} pixels; say the size it takes: --size N"
+            f"{name} fails on images of {side}x{side} pixels; pass its input size: --size N"
         )
     fits = library is not None and library.input_size == (side, side)
-    return Subject(
+    return Target(
         name=name,
         network=network,
         channels=channels,
         geometry=_geometry(side, channels),
-        assumed=assumed,
+        size_assumed=not known,
         library=library if fits else None,
         labels=stated.read_labels() or labels,
         outputs=outputs.shape[1],
@@ -169,49 +158,42 @@ def _channels(network: nn.Module) -> int:
             if part.in_channels in (1, 3):
                 return part.in_channels
             raise ModelError(
-                f"its first convolution takes {part.in_channels} channels; doctor knows pictures of"
-                " 1 and 3"
+                f"its first convolution takes {part.in_channels} channels; doctor supports 1 and 3"
             )
     return 3
 
 
 def _find_side(network: nn.Module, channels: int) -> int:
     """A size that it takes: 32 where its first normalisation sees full resolution, else 224."""
-    if _run(network, channels, 32) is not None and _sees_all(network, channels):
+    if _run(network, channels, (32, 32)) is not None and _sees_all(network, channels):
         return 32
     for side in _SIZES:
-        if _run(network, channels, side) is not None:
+        if _run(network, channels, (side, side)) is not None:
             return side
-    raise ModelError(
-        "the network takes pictures of none of the usual sizes; say the size: --size N"
-    )
+    raise ModelError("the network takes images of none of the usual sizes; pass it: --size N")
 
 
 def _sees_all(network: nn.Module, channels: int) -> bool:
     """Whether its first batch normalisation sees nearly as many pixels as the input has."""
     sizes: list[int] = []
-    hooks = [
-        layer.register_forward_pre_hook(lambda _module, given: sizes.append(given[0].shape[-1]))
-        for layer in normalisations(network)
-    ]
-    _run(network, channels, 32)
-    for hook in hooks:
-        hook.remove()
+    layers = batch_normalisations(network)
+    with pre_hooked(layers, lambda _module, given: sizes.append(given[0].shape[-1])):
+        _run(network, channels, (32, 32))
     return bool(sizes) and sizes[0] > _FULL * 32
 
 
-def _run(network: nn.Module, channels: int, side: int) -> torch.Tensor | None:
-    """Its output for one grey picture; None where it fails on this size."""
+def _run(network: nn.Module, channels: int, size: tuple[int, int]) -> torch.Tensor | None:
+    """Its output for one grey image; None where it fails on this size."""
     try:
         with torch.no_grad():
-            output: torch.Tensor = network(torch.full((1, channels, side, side), 0.1))
+            output: torch.Tensor = network(torch.full((1, channels, *size), 0.1))
     except Exception:  # networks are other people's code
         return None
     return output if output.ndim == 2 else None
 
 
 def _geometry(side: int, channels: int) -> Preprocess:
-    """The whole picture's middle, at this size."""
+    """The middle of the whole image, at this size."""
     return Preprocess(
         input_size=(side, side),
         resize_mode="shortest",
