@@ -227,7 +227,7 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "json": (b'{"resize": 256}', "JSON"),
     "text": (b"cat\ndog\nowl\n", "file format is unknown"),
     "noise": (bytes(range(7, 200)), "file format is unknown"),
-    "cut zip": (zip_of("archive/data.pkl")[:40], "cut short"),
+    "cut zip": (zip_of("archive/data.pkl")[:40], "truncated"),
 }
 
 

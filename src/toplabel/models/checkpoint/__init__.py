@@ -1,1 +1,1 @@
-"""A checkpoint that somebody saved in, its state dict and what it says of itself out."""
+"""A checkpoint file in; its header, tensors, state dict and metadata out."""

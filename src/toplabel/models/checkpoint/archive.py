@@ -48,8 +48,8 @@ def read_archive(file: BinaryIO, size: int) -> Archive:
             raise NoDirectory
     except NoDirectory:
         raise CheckpointError(
-            f"it is cut short: its {size} bytes begin as a zip archive and do not end as one;"
-            " copy or download it again"
+            f"it is truncated: its {size} bytes begin as a zip archive and do not end as one; copy"
+            " or download it again"
         ) from None
     except ZipError as error:
         raise _damaged(error) from error
@@ -84,12 +84,12 @@ def check_structure(file: BinaryIO, archive: Archive) -> dict[str, Extent]:
     for name, member in zip(archive.names, archive.members, strict=True):
         _check_name(name)
         if name.lower() in folded:  # torch looks members up without regard to case
-            raise CheckpointError(f"its member {name!r} is there twice; save it anew")
+            raise CheckpointError(f"its member {name!r} is there twice; save it again")
         folded.add(name.lower())
         if not member.is_stored:
             raise CheckpointError(
                 f"its member {name!r} is compressed; expected members stored as they are, as"
-                " torch.save writes them: load it where it was made and save it anew"
+                " torch.save writes them: load it where it was made and save it again"
             )
     try:
         extents = locate_stored(_reader(file), archive.members, archive.directory)

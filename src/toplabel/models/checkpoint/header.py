@@ -79,7 +79,7 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
     """What the checkpoint at `path` is; nothing of it is run, its tensors are not read.
 
     Raises:
-        CheckpointError: It is no checkpoint (and says what it is), is cut short or damaged, or
+        CheckpointError: It is no checkpoint (with what it is instead), is truncated or damaged, or
             holds what only an attack holds.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""A checkpoint's content in, what it says of its model (labels, settings, preprocessing) out."""
+"""A checkpoint's content in; the labels, settings and preprocessing recorded in it out."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def find_labels(holders: list[Holder], state: Mapping[str, Any]) -> tuple[Labels
     """The names of the classes, and where they stood.
 
     Where two places name different classes, nobody knows which the outputs mean: then there are
-    no labels, and the second value says so.
+    no labels, and the second value names both places.
     """
     found = list(_named_classes(holders))
     sizes = {size for tensor in state.values() for size in tensor.shape[:1]}
@@ -233,7 +233,7 @@ def _timm(plain: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Size, mean, std, filter and crop; None where one is not said or is for training only."""
+    """Size, mean, std, filter and crop; None where one is missing or is for training only."""
     mean, std = _numbers(config.get("mean")), _numbers(config.get("std"))
     size, crop = _size(config, len(mean)), config.get("crop_pct")
     if not mean or not std or not size or config.get("interpolation") not in _FILTERS:
@@ -251,7 +251,7 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _size(config: Mapping[str, Any], channels: int) -> list[int]:
-    """(channels, height, width), `channels` where nothing says them; empty: no size is said."""
+    """(channels, height, width), `channels` where they are not given; empty: no size is given."""
     for key in _SIZES:
         size = config.get(key)
         if isinstance(size, int) and not isinstance(size, bool):

@@ -1,4 +1,4 @@
-"""What a file says of itself, its tensors and unknown objects, as plain values.
+"""What is known of a checkpoint file, its tensors and unknown objects, as plain values.
 
 A tensor's shape and strides in, a `TensorInfo` that fits into its storage out.
 """
@@ -54,7 +54,7 @@ _ODD_REFERENCE = "its pickle refers to a storage in a way that torch never write
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a file says of a tensor; nothing of it is loaded.
+    """A tensor's dtype and shape as recorded in a file; nothing of it is loaded.
 
     Args:
         dtype: By torch's name: `float32`.
@@ -102,7 +102,7 @@ class CheckpointInfo:
             `UnknownObject` then.
         size_bytes: Of all its files.
         files: One; or the index and its shards.
-        metadata: What a safetensors file says of itself.
+        metadata: Of a safetensors file.
     """
 
     path: Path

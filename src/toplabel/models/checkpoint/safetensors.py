@@ -29,7 +29,7 @@ _DAMAGED = "its header is corrupt; copy or download it again"
 
 
 def read_header(path: Path) -> CheckpointInfo:
-    """What one safetensors file says.
+    """The header of one safetensors file.
 
     Raises:
         CheckpointError: It is cut short or damaged, or its tensors overlap or leave gaps.
@@ -134,11 +134,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_index(path: Path) -> CheckpointInfo:
-    """What all the shards of an index say.
+    """The headers of all the shards of an index.
 
     Raises:
         CheckpointError: It is damaged, lists files outside its folder or that are no safetensors,
-            or its shards hold other tensors than it says.
+            or its shards hold other tensors than it lists.
     """
     size = path.stat().st_size
     if size > _HEADER_LIMIT:

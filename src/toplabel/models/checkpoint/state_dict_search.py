@@ -180,7 +180,7 @@ def _walk(value: object, path: tuple[str, ...], seen: set[int]) -> Iterator[_Nes
 
 
 def _is_tensor(value: object) -> bool:
-    """Whether it is a tensor, or what a file says of one."""
+    """Whether it is a tensor or a `TensorInfo`."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
@@ -271,7 +271,7 @@ def _are_one(nested: list[_Nested]) -> bool:
 
 
 def _identity(tensor: Any) -> int:
-    """The same number for views of the same memory, or for what a file says of one tensor."""
+    """The same number for views of the same memory, or for one `TensorInfo`."""
     pointer = getattr(tensor, "data_ptr", None)
     return int(pointer()) if callable(pointer) else id(tensor)
 
@@ -284,7 +284,7 @@ def _listed(nested: list[_Nested]) -> str:
 def _split_ema(state: State) -> tuple[dict[str, Any], dict[str, Any], str]:
     """The network, its averaged twin under the network's names, and the average's prefix.
 
-    A part of a name that says "ema" is not enough, an attention layer may be called that: its
+    A part of a name with "ema" in it is not enough, an attention layer may be called that: its
     tensors must mirror others by name and shape. What has no average (statistics of batches) is
     the network's own in both. Without an average: all of it, nothing, and an empty prefix.
     """

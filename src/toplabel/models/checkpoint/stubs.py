@@ -39,7 +39,7 @@ _MOST_COPIED = 400_000  # values of objects' states: 40 MB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pickled:
-    """What a pickle says.
+    """What a pickle would create.
 
     Args:
         content: Plain values, `TensorInfo` and `UnknownObject`, nested.
@@ -55,7 +55,7 @@ class Pickled:
 
 
 def read_pickle(source: ByteSource, *, budget: Budget | None = None) -> Pickled:
-    """What the pickle at `source` says; `source` stands behind it then.
+    """What the pickle at `source` would create; `source` stands behind it then.
 
     Raises:
         CheckpointError: It is damaged, too costly, or holds tensors that are not plain.

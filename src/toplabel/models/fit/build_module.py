@@ -194,13 +194,15 @@ def _check_arguments(target: Callable[..., object], arguments: dict[str, Any], n
         raise UsageError(f"{name} has no argument {unknown[0]!r}; it takes {takes}")
     missing = [p.name for p in by_name if p.default is p.empty and p.name not in arguments]
     if missing:
-        ways = " ".join(f"--arch-arg {key}=..." for key in missing)
-        raise UsageError(f"{name} needs {', '.join(missing)}; pass {ways}")
+        flags = " ".join(f"--arch-arg {key}=..." for key in missing)
+        raise UsageError(
+            f"{name} needs {', '.join(missing)}; pass {flags} (in Python arch_args={{...}})"
+        )
 
 
 @contextmanager
 def _explained(doing: str) -> Iterator[None]:
-    """Whatever the user's code raises, as one line that says where."""
+    """Whatever the user's code raises, as one line with the place in that code."""
     try:
         yield
     except ToplabelError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,10 +126,10 @@ class LoadReport:
             return ["no name matches: this is another architecture, or another class of that name"]
         advice = []
         if classes := _common_change(self.shape_mismatches, axis=0, from_axis=0):
-            argument = f"--arch-arg {_argument(module, _CLASSES)}={classes}"
+            argument = _argument(module, _CLASSES, classes)
             advice.append(f"the file has {classes} outputs: try {argument}")
         if channels := _common_change(self.shape_mismatches, axis=1, from_axis=2):
-            argument = f"--arch-arg {_argument(module, _CHANNELS)}={channels}"
+            argument = _argument(module, _CHANNELS, channels)
             advice.append(f"the file takes {channels} input channels: try {argument}")
         if not (self.missing or self.mismatches):
             advice.append(
@@ -140,7 +141,7 @@ class LoadReport:
                 "the class has layers that the file lacks, such as a classifier: pass the class"
                 " that it was trained with"
             )
-        return advice or ["pass the class that it was trained with, and its arguments: --arch-arg"]
+        return advice or ["pass the class that it was trained with, and the same arguments"]
 
 
 def load_state_dict(
@@ -466,10 +467,10 @@ def _common_change(
     return changes.pop()[0] if len(changes) == 1 else 0
 
 
-def _argument(module: nn.Module, usual: Sequence[str]) -> str:
-    """What the class calls an argument, by its usual names."""
-    try:
+def _argument(module: nn.Module, usual: Sequence[str], value: int) -> str:
+    """How to give the class an argument, which it calls by one of the usual names."""
+    name = usual[0]
+    with suppress(TypeError, ValueError):
         taken = inspect.signature(type(module)).parameters
-    except (TypeError, ValueError):
-        return usual[0]
-    return next((name for name in usual if name in taken), usual[0])
+        name = next((one for one in usual if one in taken), name)
+    return f'--arch-arg {name}={value} (in Python arch_args={{"{name}": {value}}})'
