@@ -31,26 +31,26 @@ MOST_PARAMETERS = 120_000_000
 CHANGED = {"classes": 37, "in_channels": 1}
 
 INTRODUCTION = """\
-# Architectures that are identified
+# Identified architectures
 
-`toplabel best.pth` without `--arch` looks up the names and shapes of the file's tensors in an
-index of the architectures of torchvision and timm; no network is built for that. The number of
-classes, of input channels and, where tensors depend on it, the image size may be any. An
-architecture is used only if every tensor fits exactly. Where several fit, each is built, and they
-are run on fixed inputs with the file's weights and with drawn ones: those that compute the same
-logits are one answer; where functions differ, toplabel stops, lists them and asks for `--arch`.
+Without `--arch`, toplabel looks up the names and shapes of a checkpoint's tensors in an index of the
+architectures of torchvision and timm; no network is built for that. The number of classes, of input
+channels and, where tensors depend on it, the image size are free. An architecture is used only if
+every tensor fits exactly. If several fit, each is built and run on fixed inputs, with the weights of
+the file and with random ones: architectures that compute the same logits count as one; if logits
+differ, toplabel stops, lists the architectures and asks for `--arch`.
 
 This table is written by `scripts/check_identification.py`: each architecture was built with random
 weights, saved, and identified from the file alone. Every second one has {classes} classes and
 {in_channels} input channel, where its library or a replaced first convolution allows that.
 
-Those that ask differ in what no tensor shows: anti-aliasing, padding, the window or the image size
-that they are made for. Where each refuses the image size of the other, as coat_lite_medium and
-coat_lite_medium_384 do, no input can compare them, and they count as different.
+Architectures marked "asks" differ in what no tensor shows: anti-aliasing, padding, the window or the
+image size that they are made for. If each refuses the image size of the other, as coat_lite_medium
+and coat_lite_medium_384 do, no input can compare them, and they count as different.
 
-torchvision's googlenet and inception_v3 stand in the table four times: their downloads come with
-`transform_input`, which changes the input and leaves no trace in a file. It needs three channels,
-so that only files of another number of channels are never asked about.
+torchvision's googlenet and inception_v3 are in the table four times: their downloads come with
+`transform_input`, which changes the input and leaves no trace in a file. It needs three channels, so
+files with another number of channels are never asked about.
 
 Not identified by construction: networks with another width or depth than any named one
 (torchvision's `width_mult`, `timm.create_model` with changed arguments), heads that were replaced
@@ -61,7 +61,7 @@ without a head.
 MEANINGS = {
     "exact": "the only one that fits",
     "same": "several fit and compute the same logits",
-    "asks": "it is among those that fit, not shown to compute the same: asks for `--arch`",
+    "asks": "several fit and are not shown to compute the same logits: toplabel asks for `--arch`",
     "missed": "not identified",
 }
 
