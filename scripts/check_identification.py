@@ -33,24 +33,25 @@ CHANGED = {"classes": 37, "in_channels": 1}
 INTRODUCTION = """\
 # Identified architectures
 
-Without `--arch`, toplabel looks up the names and shapes of a checkpoint's tensors in an index of the
-architectures of torchvision and timm; no network is built for that. The number of classes, of input
-channels and, where tensors depend on it, the image size are free. An architecture is used only if
-every tensor fits exactly. If several fit, each is built and run on fixed inputs, with the weights of
-the file and with random ones: architectures that compute the same logits count as one; if logits
-differ, toplabel stops, lists the architectures and asks for `--arch`.
+Without `--arch`, toplabel looks up the names and shapes of a checkpoint's tensors in an index of
+the architectures of torchvision and timm; no network is built for that. The number of classes, of
+input channels and, where tensors depend on it, the image size are free. An architecture is used
+only if every tensor fits exactly. If several fit, each is built and run on fixed inputs, with the
+weights of the file and with random ones: architectures that compute the same logits count as one;
+if logits differ, toplabel stops, lists the architectures and asks for `--arch`.
 
 This table is written by `scripts/check_identification.py`: each architecture was built with random
 weights, saved, and identified from the file alone. Every second one has {classes} classes and
 {in_channels} input channel, where its library or a replaced first convolution allows that.
 
-Architectures marked "asks" differ in what no tensor shows: anti-aliasing, padding, the window or the
-image size that they are made for. If each refuses the image size of the other, as coat_lite_medium
-and coat_lite_medium_384 do, no input can compare them, and they count as different.
+Architectures marked "asks" differ in what no tensor shows: anti-aliasing, padding, the window or
+the image size that they are made for. If each refuses the image size of the other, as
+coat_lite_medium and coat_lite_medium_384 do, no input can compare them, and they count as
+different.
 
 torchvision's googlenet and inception_v3 are in the table four times: their downloads come with
-`transform_input`, which changes the input and leaves no trace in a file. It needs three channels, so
-files with another number of channels are never asked about.
+`transform_input`, which changes the input and leaves no trace in a file. It needs three channels,
+so files with another number of channels are never asked about.
 
 Not identified by construction: networks with another width or depth than any named one
 (torchvision's `width_mult`, `timm.create_model` with changed arguments), heads that were replaced
