@@ -57,7 +57,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
             raise RunError(
                 f"{output!r} was begun with another {_IN_WORDS.get(name, name)}:"
                 f" {_shown(begun.get(name), now.get(name))};"
-                " write to another output, or start over with --restart"
+                " write to another output, or start over with restart=True (--restart)"
             )
 
 

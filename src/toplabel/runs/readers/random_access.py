@@ -80,7 +80,8 @@ def open_listed(name: str, size: int, mtime_ns: int) -> RandomAccessFile:
         _kept.cache_clear()
         raise ImageError(
             "corrupt",
-            f"{name!r} has changed since its contents were listed; start over with --restart",
+            f"{name!r} has changed since its contents were listed; start over with restart=True"
+            " (--restart)",
         )
     return file
 
