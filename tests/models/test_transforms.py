@@ -80,10 +80,10 @@ def test_a_name_that_is_no_path_is_an_unknown_preset() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "got a recipe that is no JSON"),
-        ('{"mean": [0]}', "no 'input_size' in the recipe"),
+        ("{", "preprocessing is not valid JSON"),
+        ('{"mean": [0]}', "the preprocessing has no 'input_size'"),
         ('{"image_processor_type": "SamImageProcessor"}', "SamImageProcessor is not supported"),
-        ("[" * 100_000, "got a recipe that is no JSON"),
+        ("[" * 100_000, "preprocessing is not valid JSON"),
     ],
 )
 def test_a_file_without_preprocessing_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -99,10 +99,10 @@ def test_every_preset_equals_its_torchvision_transform_to_the_bit() -> None:
     meant = transforms()
     assert set(PRESETS) - set(meant) == {"raw-1-squash-64-4ch"}  # Pillow has no such images
     for name, transform in meant.items():
-        recipe = preset(name)
+        preprocessing = preset(name)
         for pixels in photos():
             expected = np.asarray(transform(Image.fromarray(pixels)))
-            found = recipe(pixels)
+            found = preprocessing(pixels)
             assert found.dtype == expected.dtype == np.float32, name
             assert np.array_equal(found, expected), (name, pixels.shape)
 
@@ -130,14 +130,14 @@ def test_arrays_of_four_channels_have_a_preset() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_is_said_of_a_preset_names_its_sizes_and_numbers(name: str) -> None:
-    recipe, text = preset(name), PRESETS[name]
+    preprocessing, text = preset(name), PRESETS[name]
     assert "\n" not in text
-    assert "x".join(map(str, recipe.input_size)) in text
-    assert (recipe.interpolation in text) == (recipe.resize_mode != "none")
-    for number in (*recipe.mean, *recipe.std):
+    assert "x".join(map(str, preprocessing.input_size)) in text
+    assert (preprocessing.interpolation in text) == (preprocessing.resize_mode != "none")
+    for number in (*preprocessing.mean, *preprocessing.std):
         assert number in (0, 1) or f"{number:g}"[:5] in text, number
-    assert f"values 0 to {recipe.range[1]:g}" in text
-    assert ("BGR" in text) == (recipe.channels == "bgr") or "OpenCV" in text
+    assert f"values 0 to {preprocessing.range[1]:g}" in text
+    assert ("BGR" in text) == (preprocessing.channels == "bgr") or "OpenCV" in text
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -150,10 +150,10 @@ def test_case_and_spaces_around_a_name_do_not_matter() -> None:
 
 
 def test_channels_turned_round_keep_each_colours_own_mean() -> None:
-    recipe = preset("imagenet-squash-8-bgr")
-    assert recipe.mean == (0.406, 0.456, 0.485)
+    preprocessing = preset("imagenet-squash-8-bgr")
+    assert preprocessing.mean == (0.406, 0.456, 0.485)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    assert np.array_equal(recipe(pixels), preset("imagenet-squash-8")(pixels)[::-1])
+    assert np.array_equal(preprocessing(pixels), preset("imagenet-squash-8")(pixels)[::-1])
 
 
 @pytest.mark.parametrize(
@@ -168,15 +168,15 @@ def test_channels_turned_round_keep_each_colours_own_mean() -> None:
         ("caffe-crop-256-224", "'caffe-103-crop-256-224' or 'caffe-104-crop-256-224'?"),
         ("torchvision", "families imagenet, half, clip, .* modes crop-RESIZE-CROP"),
         ("imagenet-224", "it has no mode; expected crop, squash, pad or none"),
-        ("imagenet-crop-224", "crop has two sizes, as in crop-256-224"),
+        ("imagenet-crop-224", "crop takes two sizes, as in crop-256-224"),
         ("imagenet-crop-224-256", "the crop of 256 is larger than the resize to 224"),
         ("imagenet-crop-256x256-224", "the shortest side, which is one number"),
-        ("imagenet-pad-256-224", "pad has one size"),
-        ("imagenet-none-256-224", "none has one size"),
-        ("imagenet-none-224-bicubic", "the mode none, which resizes nothing"),
+        ("imagenet-pad-256-224", "pad takes one size"),
+        ("imagenet-none-256-224", "none takes one size"),
+        ("imagenet-none-224-bicubic", "mode none, which does not resize"),
         ("imagenet-squash-28-grey", "imagenet has a mean for each of three colours"),
         ("imagenet-squash-28-4ch", "expected half, raw-1 or raw-255 with -4ch"),
-        ("caffe-103-squash-8-bgr", r"caffe-103 has its channels \(bgr\) already"),
+        ("caffe-103-squash-8-bgr", r"caffe-103 already sets the channels \(bgr\)"),
         ("imagenet-squash-99999", "got input_size"),
         ("imagenet-squash-0", "unknown preset"),
         ("", "unknown preset"),
@@ -200,9 +200,9 @@ WORDS = ["imagenet", "half", "raw", "1", "255", "crop", "squash", "224", "0", "8
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=9).map("-".join) | st.text())
-def test_any_name_is_a_recipe_or_refused(name: str) -> None:
+def test_any_name_is_a_preprocessing_or_refused(name: str) -> None:
     try:
-        recipe = preset(name)
+        preprocessing = preset(name)
     except PreprocessError:
         return
-    assert Preprocess.from_json(recipe.to_json()) == recipe
+    assert Preprocess.from_json(preprocessing.to_json()) == preprocessing

@@ -1,4 +1,4 @@
-"""Our resampling of a window against Pillow's of the whole image, bit for bit."""
+"""Resizing and cropping against Pillow's own, bit for bit."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from toplabel.preprocess.resample import pad_to_window, resize_and_crop, to_grey
-from toplabel.preprocess.window import Window, resize_window
+from toplabel.preprocess.resample import Window, pad_to_window, resize_and_crop, to_grey
 
 FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
@@ -41,7 +40,7 @@ def resizes(draw, *, side: int, resized: int):
 def test_a_window_equals_pillows_resize_and_crop(name, case):
     shape, size, window, seed = case
     pixels = _random_pixels(*shape, seed=seed)
-    ours = resize_window(pixels, size, window, name)
+    ours = resize_and_crop(pixels, size=size, window=window, interpolation=name)
     assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
 
 
@@ -64,7 +63,7 @@ def test_thin_images_equal_pillow(name, shape):
 def test_larger_windows_equal_pillow_too(name, case):
     shape, size, window, seed = case
     pixels = _random_pixels(*shape, seed=seed)
-    ours = resize_window(pixels, size, window, name)
+    ours = resize_and_crop(pixels, size=size, window=window, interpolation=name)
     assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
 
 

@@ -1,4 +1,4 @@
-"""Normalise: uint8 crops in, float32 planes out, with the arithmetic of the recipe's library."""
+"""Normalise: uint8 crops in, float32 planes out, as the model's own library computes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets: the name of a usual preprocessing in, its recipe out; each name says all that is done.
+"""Presets: the name of a usual preprocessing in, a `Preprocess` out; the name has every step.
 
 A name is FAMILY-MODE-SIZES, then perhaps channels, then perhaps a filter:
 `imagenet-crop-256-224`, `half-squash-28-grey`, `imagenet-squash-256x128-bgr-bicubic`.
@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 
 from toplabel.errors import PreprocessError
 from toplabel.preprocess import constants
-from toplabel.preprocess.recipe import Preprocess
-from toplabel.preprocess.window import Interpolation
+from toplabel.preprocess.preprocess import Preprocess
+from toplabel.preprocess.resample import Interpolation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ _LIST = "`toplabel models --preprocess` lists examples"
 
 
 def preset(name: str) -> Preprocess:
-    """The recipe that a preset's name says.
+    """The preprocessing of a preset's name.
 
     Resizing is bilinear (for `clip` bicubic) by Pillow, sizes and offsets are rounded as
     torchvision does, values are divided by 255 except in `raw-255` and `caffe`.
@@ -91,7 +91,7 @@ def preset(name: str) -> Preprocess:
             `-4ch` (arrays of as many channels), then a filter, such as `-bicubic`.
 
     Raises:
-        PreprocessError: No preset is called so; says what is close to it.
+        PreprocessError: There is no such preset; the message has similar names.
     """
     match = _NAME.fullmatch(name.strip().lower())
     if match is None:
@@ -99,12 +99,12 @@ def preset(name: str) -> Preprocess:
         advice = f"did you mean {' or '.join(map(repr, close))}? {_LIST}" if close else _FORM
         raise PreprocessError(f"unknown preset {name!r:.80}; {advice}")
     try:
-        return _recipe(**match.groupdict())
+        return _of_parts(**match.groupdict())
     except PreprocessError as error:
         raise PreprocessError(f"in the preset {name!r:.80}: {error}; {_LIST}") from error
 
 
-def _recipe(
+def _of_parts(
     *,
     family: str,
     mode: str | None,
@@ -114,7 +114,7 @@ def _recipe(
     filter: str | None,
 ) -> Preprocess:
     values = _FAMILIES[family]
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "mean": values.mean,
         "std": values.std,
         "range": values.range,
@@ -126,14 +126,12 @@ def _recipe(
             raise PreprocessError("it has no mode; expected crop, squash, pad or none, then sizes")
         mode = "squash"
     crop = None if second is None else _size(second)
-    said |= _geometry(mode, _size(first), crop, both_sides="x" in first)
+    fields |= _geometry(mode, _size(first), crop, both_sides="x" in first)
     if mode == "none" and filter is not None:
-        raise PreprocessError(
-            f"got the filter {filter!r} with the mode none, which resizes nothing"
-        )
+        raise PreprocessError(f"got the filter {filter!r} with mode none, which does not resize")
     if channels is not None:
-        said |= _turned(family, values, channels)
-    return Preprocess(**said)
+        fields |= _turned(family, values, channels)
+    return Preprocess(**fields)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -154,7 +152,7 @@ def _geometry(
     if mode == "squash":
         return {"resize_mode": "squash", "resize_size": first, "input_size": second or first}
     if second is None:
-        raise PreprocessError("crop has two sizes, as in crop-256-224: the resize and the crop")
+        raise PreprocessError("crop takes two sizes, as in crop-256-224: the resize and the crop")
     if both_sides:
         raise PreprocessError(
             "crop resizes the shortest side, which is one number, as in crop-256-256x128; where"
@@ -170,13 +168,13 @@ def _geometry(
 
 def _refuse_second(mode: str, second: tuple[int, int] | None) -> None:
     if second is not None:
-        raise PreprocessError(f"{mode} has one size, as in {mode}-224; HEIGHTxWIDTH is one, too")
+        raise PreprocessError(f"{mode} takes one size, as in {mode}-224 or {mode}-HEIGHTxWIDTH")
 
 
 def _turned(family: str, values: _Family, channels: str) -> dict[str, Any]:
     """The channels, with the mean and std that belong to them."""
     if values.channels != "rgb":
-        raise PreprocessError(f"{family} has its channels ({values.channels}) already")
+        raise PreprocessError(f"{family} already sets the channels ({values.channels})")
     if channels == "bgr":
         return {"channels": "bgr", "mean": values.mean[::-1], "std": values.std[::-1]}
     if channels == "grey3":
@@ -185,7 +183,7 @@ def _turned(family: str, values: _Family, channels: str) -> dict[str, Any]:
     if len(set(values.mean)) > 1:
         raise PreprocessError(
             f"{family} has a mean for each of three colours; expected half, raw-1 or raw-255 with"
-            f" -{channels}, or a recipe as JSON with the mean that was trained with"
+            f" -{channels}, or JSON with the mean used in training"
         )
     return {
         "channels": "grey" if channels == "grey" else count,
@@ -212,39 +210,41 @@ def _close(name: str) -> list[str]:
 def _is_preset(name: str) -> bool:
     match = _NAME.fullmatch(name)
     try:
-        return match is not None and bool(_recipe(**match.groupdict()))
+        return match is not None and bool(_of_parts(**match.groupdict()))
     except PreprocessError:
         return False
 
 
-def _describe(recipe: Preprocess) -> str:
-    """What a recipe does, in the order it does it."""
-    return ", ".join([_resizing(recipe), *_values(recipe)])
+def _describe(preprocess: Preprocess) -> str:
+    """What it does, in that order."""
+    return ", ".join([_resizing(preprocess), *_values(preprocess)])
 
 
-def _resizing(recipe: Preprocess) -> str:
-    crop = "x".join(map(str, recipe.input_size))
-    if recipe.resize_mode == "none" or recipe.resize_size is None:
-        return f"no resizing, centre {crop}, black where the picture is smaller"
-    size = "x".join(map(str, recipe.resize_size))
-    if recipe.resize_mode == "longest":
-        return f"longest side to {size} ({recipe.interpolation}), black beside"
-    if recipe.resize_mode == "squash":
-        squashed = f"squash to {size} ({recipe.interpolation})"
+def _resizing(preprocess: Preprocess) -> str:
+    crop = "x".join(map(str, preprocess.input_size))
+    if preprocess.resize_mode == "none" or preprocess.resize_size is None:
+        return f"no resizing, centre {crop}, black where the image is smaller"
+    size = "x".join(map(str, preprocess.resize_size))
+    if preprocess.resize_mode == "longest":
+        return f"longest side to {size} ({preprocess.interpolation}), black beside"
+    if preprocess.resize_mode == "squash":
+        squashed = f"squash to {size} ({preprocess.interpolation})"
         return squashed if crop == size else f"{squashed}, centre {crop}"
-    return f"shortest side to {recipe.resize_size[0]} ({recipe.interpolation}), centre {crop}"
+    return (
+        f"shortest side to {preprocess.resize_size[0]} ({preprocess.interpolation}), centre {crop}"
+    )
 
 
-def _values(recipe: Preprocess) -> list[str]:
-    said = [f"values {recipe.range[0]:g} to {recipe.range[1]:g}"]
-    if any(recipe.mean):
-        said.append(f"mean {_numbers(recipe.mean)}")
-    if set(recipe.std) != {1.0}:
-        said.append(f"std {_numbers(recipe.std)}")
+def _values(preprocess: Preprocess) -> list[str]:
+    steps = [f"values {preprocess.range[0]:g} to {preprocess.range[1]:g}"]
+    if any(preprocess.mean):
+        steps.append(f"mean {_numbers(preprocess.mean)}")
+    if set(preprocess.std) != {1.0}:
+        steps.append(f"std {_numbers(preprocess.std)}")
     channels = {"rgb": "RGB", "bgr": "BGR"}
-    if recipe.channels == "grey":
-        return [*said, "grey in three channels" if recipe.num_channels == 3 else "grey"]
-    return [*said, channels.get(str(recipe.channels), f"{recipe.channels} channels")]
+    if preprocess.channels == "grey":
+        return [*steps, "grey in three channels" if preprocess.num_channels == 3 else "grey"]
+    return [*steps, channels.get(str(preprocess.channels), f"{preprocess.channels} channels")]
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -260,7 +260,7 @@ _USED_BY = {
     "imagenet-squash-256-224": "Resize((256, 256)), then CenterCrop(224)",
     "imagenet-squash-256x128": "person re-identification",
     "imagenet-pad-224": "letterbox",
-    "imagenet-none-32": "small pictures as they are",
+    "imagenet-none-32": "small images as they are",
     "imagenet-crop-256-224-bgr": "OpenCV's channels, each colour with its own mean",
     "imagenet-crop-256-224-grey3": "Grayscale(num_output_channels=3)",
     "half-crop-256-224": "timm's Inception-like mean and std: -1 to 1",
@@ -276,7 +276,7 @@ _USED_BY = {
     "caffe-103-squash-224-nearest": "Keras' mode 'caffe' after load_img: VGG, ResNet50",
     "caffe-103-crop-256-224": "Caffe's VGG and ResNet",
     "caffe-104-squash-256-224": "Caffe's GoogLeNet and CaffeNet",
-    "cifar10-202-none-32": "CIFAR-10 with std 0.2023/0.1994/0.2010, the mean of the pictures' own",
+    "cifar10-202-none-32": "CIFAR-10 with std 0.2023/0.1994/0.2010, the mean of the images' own",
     "cifar10-247-none-32": "CIFAR-10 with std 0.247/0.2435/0.2616, that of all pixels",
     "mnist-none-28": "PyTorch's MNIST example",
 }

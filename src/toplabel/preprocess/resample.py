@@ -1,16 +1,22 @@
-"""Resample: pixels and a place in the resized picture in, the crop out, as Pillow has it."""
+"""Resample: pixels, a size and a crop in, the cropped pixels out, equal to the bit to Pillow.
+
+Libraries round sizes and offsets differently; a `Convention` names whose rounding is meant.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from toplabel.preprocess.window import Interpolation, Window, resize_window
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+Convention = Literal["torchvision", "timm", "hf"]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
 
 _FILTERS: dict[Interpolation, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -20,52 +26,98 @@ _FILTERS: dict[Interpolation, Image.Resampling] = {
     "hamming": Image.Resampling.HAMMING,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_MUCH_LARGER = 8  # from here on, computing only the window is cheaper than Pillow's whole picture
+
+
+class Window(NamedTuple):
+    """A part of an image, in pixels: rows top to bottom, columns left to right, ends excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def fitted_size(size: Size, target: Size, convention: Convention, *, cover: bool) -> Size:
+    """The size that keeps the image's proportions, at least one pixel each way.
+
+    Args:
+        size: Of the image.
+        target: What it shall cover or fit into.
+        convention: `timm` rounds to the nearest, the others down.
+        cover: True: the smallest size that covers the target (the shortest side of a square one);
+            False: the largest that fits into it.
+    """
+    height, width = size
+    if convention == "timm":  # both sides by one ratio, as its ResizeKeepRatio does
+        ratios = height / target[0], width / target[1]
+        ratio = min(ratios) if cover else max(ratios)
+        fitted = round(height / ratio), round(width / ratio)
+    elif convention == "hf" and not cover:
+        scale = min(target[0] / height, target[1] / width)
+        fitted = int(height * scale), int(width * scale)
+    elif (target[0] * width >= target[1] * height) == cover:
+        fitted = target[0], int(target[0] * width / height)
+    else:
+        fitted = int(target[1] * height / width), target[1]
+    return max(fitted[0], 1), max(fitted[1], 1)  # where the library itself would fail
+
+
+def crop_window(size: Size, crop: Size, convention: Convention) -> Window:
+    """Where the centre crop lies; it reaches beyond the image where that is smaller."""
+    top = _crop_start(size[0], crop[0], convention)
+    left = _crop_start(size[1], crop[1], convention)
+    return Window(top, left, top + crop[0], left + crop[1])
+
+
+def _crop_start(length: int, crop: int, convention: Convention) -> int:
+    if convention == "hf":
+        return (length - crop) // 2
+    if length < crop:
+        return -((crop - length) // 2)  # the odd row goes below, the odd column to the right
+    return round((length - crop) / 2)  # halves go to the even number
 
 
 def resize_and_crop(
     pixels: NDArray[np.uint8],
     *,
-    size: tuple[int, int],
+    size: Size,
     window: Window,
     interpolation: Interpolation,
     extent: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
-    """The part of the resized picture that lies in the window, uint8 (h, w, C).
+    """The part of the resized image that lies in the window, uint8 (h, w, C).
 
     Equal to the bit to Pillow's `resize` of each channel, followed by `crop`. Where the window
-    reaches beyond the picture, that part is left out: see `pad_to_window`.
+    reaches beyond the image, that part is left out: see `pad_to_window`.
 
     Args:
         pixels: uint8 (H, W, C), C of 3 being colours.
-        size: (height, width) that the whole picture is resized to.
-        window: In the resized picture.
+        size: (height, width) that the whole image is resized to.
+        window: In the resized image.
         interpolation: The filter, by Pillow's name.
-        extent: (height, width) that the picture covers of the pixels, where that is a fraction:
+        extent: (height, width) that the image covers of the pixels, where that is a fraction:
             of a scaled decode the last row and column may stand for less than a pixel. Then only
             the window is computed, and single values differ from those of the whole.
     """
-    part = inside(window, size)
+    top, left = max(window.top, 0), max(window.left, 0)
+    bottom, right = min(window.bottom, size[0]), min(window.right, size[1])
     if size == (extent or pixels.shape[:2]):
-        return pixels[part.top : part.bottom, part.left : part.right]
-    if size[0] * size[1] > _MUCH_LARGER * (part.bottom - part.top) * (part.right - part.left):
-        return resize_window(pixels, size, part, interpolation)
+        return pixels[top:bottom, left:right]
 
     def resize(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        image = Image.fromarray(np.ascontiguousarray(plane))
         if extent is None:
-            return _by_pillow(plane, size, part, interpolation)
-        return _window_by_pillow(plane, extent, size, part, interpolation)
+            image = image.resize((size[1], size[0]), _FILTERS[interpolation])
+            if (top, left, bottom, right) != (0, 0, *size):
+                image = image.crop((left, top, right, bottom))
+            return np.asarray(image)
+        down, across = extent[0] / size[0], extent[1] / size[1]
+        box = (left * across, top * down, right * across, bottom * down)
+        return np.asarray(image.resize((right - left, bottom - top), _FILTERS[interpolation], box))
 
     if pixels.shape[2] == 3:
         return resize(pixels)
-    planes = [resize(pixels[..., channel]) for channel in range(pixels.shape[2])]
-    return planes[0][..., None] if len(planes) == 1 else np.stack(planes, axis=-1)
-
-
-def inside(window: Window, size: tuple[int, int]) -> Window:
-    """The part of the window that lies within a picture of this size."""
-    top, left, bottom, right = window
-    return Window(max(top, 0), max(left, 0), min(bottom, size[0]), min(right, size[1]))
+    return np.stack([resize(pixels[..., at]) for at in range(pixels.shape[2])], axis=-1)
 
 
 def pad_to_window(
@@ -75,7 +127,7 @@ def pad_to_window(
 
     Args:
         crop: What `resize_and_crop` gave for this window.
-        window: Where it begins above or left of the picture, it is negative.
+        window: Where it begins above or left of the image, it is negative.
         pad_value: One for each of the C channels.
     """
     height, width = window.bottom - window.top, window.right - window.left
@@ -89,31 +141,5 @@ def pad_to_window(
 
 
 def to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture's brightness as Pillow's mode L has it: uint8 (H, W, 1) for RGB (H, W, 3)."""
+    """The image's brightness as Pillow's mode L has it: uint8 (H, W, 1) for RGB (H, W, 3)."""
     return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
-
-
-def _window_by_pillow(
-    pixels: NDArray[np.uint8],
-    extent: tuple[float, float],
-    size: tuple[int, int],
-    part: Window,
-    interpolation: Interpolation,
-) -> NDArray[np.uint8]:
-    """Resize the part alone, with Pillow, from its place in the pixels; shapes as `_by_pillow`."""
-    down, across = extent[0] / size[0], extent[1] / size[1]
-    box = (part.left * across, part.top * down, part.right * across, part.bottom * down)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    shape = part.right - part.left, part.bottom - part.top
-    return np.asarray(image.resize(shape, _FILTERS[interpolation], box=box))
-
-
-def _by_pillow(
-    pixels: NDArray[np.uint8], size: tuple[int, int], part: Window, interpolation: Interpolation
-) -> NDArray[np.uint8]:
-    """Resize all of it with Pillow; uint8 (h, w, 3) for colours, (h, w) for a plane."""
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image = image.resize((size[1], size[0]), _FILTERS[interpolation])
-    if part != (0, 0, *size):
-        image = image.crop((part.left, part.top, part.right, part.bottom))
-    return np.asarray(image)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from toplabel.preprocess.sizes import crop_window
+from toplabel.preprocess.resample import crop_window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

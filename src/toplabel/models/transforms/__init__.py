@@ -10,8 +10,8 @@ from typing import Any
 
 from toplabel.errors import PreprocessError
 from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import parse_object, read_text
 from toplabel.preprocess.presets import preset
-from toplabel.preprocess.recipe_fields import parse_object, read_text
 
 MAX_BYTES = 16_000_000
 """A larger file holds no preprocessing; most have one kB."""

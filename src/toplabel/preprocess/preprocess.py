@@ -1,0 +1,459 @@
+"""Preprocess: pixels in, tensor out, exactly as the model was trained to see them.
+
+A preprocessing always comes with the weights or from the user, never from a default.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from toplabel.errors import ImageError, PreprocessError
+from toplabel.preprocess.normalise import Arithmetic, lookup_tables, normalise
+from toplabel.preprocess.resample import (
+    Convention,
+    Interpolation,
+    crop_window,
+    fitted_size,
+    pad_to_window,
+    resize_and_crop,
+    to_grey,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path  # at run time it would cost 5 ms of every start
+
+    from numpy.typing import NDArray
+
+ResizeMode = Literal["shortest", "longest", "squash", "none"]
+
+MAX_RESIZED_PIXELS = 120_000_000
+"""Largest resized image: up to 1.7 s and 600 MB, where 36 x 65535 pixels become 256 x 466026."""
+
+_ARITHMETIC: dict[Convention, Arithmetic] = {
+    "torchvision": "divide",
+    "timm": "divide",
+    "hf": "multiply64",
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "resize_mode": get_args(ResizeMode),
+    "interpolation": get_args(Interpolation),
+    "convention": get_args(Convention),
+    "arithmetic": ("convention", *get_args(Arithmetic)),
+}
+_COLOURS = ("rgb", "bgr", "grey")
+_RARE = frozenset({"arithmetic", "std_again"})  # left out of JSON at their default
+_MAX_SIDE = 1 << 16
+_MAX_VALUES = 64_000_000  # of a tensor: 256 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """What is done to an image before a model sees it: resize, centre crop or pad, normalise.
+
+    All sizes are (height, width) in pixels. Calling it makes a tensor of an image.
+
+    Args:
+        input_size: What the model takes: the crop, padded where the image is smaller.
+        resize_mode: `shortest`: keep the proportions and cover `resize_size`; `longest`: keep
+            them and fit into it; `squash`: exactly `resize_size`; `none`: do not resize.
+        resize_size: Not with `none`.
+        interpolation: The filter, by Pillow's name.
+        antialias: Pillow always does; false only goes with `nearest`, where it means nothing.
+        channels: `rgb`, `bgr`, `grey` (brightness, as many times as `mean` is long: 1 or 3), or
+            the number of channels of arrays that are not photos.
+        range: What pixel values 0 and 255 become before mean and std.
+        mean: One for each channel, subtracted.
+        std: One for each channel, divided by.
+        pad_value: One for each channel, 0 to 255; a single one stands for all.
+        convention: Whose rounding of sizes and offsets.
+        arithmetic: How 0..255 becomes the range, to the last bit; `convention` is as that library
+            does: see `toplabel.preprocess.normalise.Arithmetic`.
+        std_again: Divided by once more after `std` (EfficientNet of transformers); else empty.
+        schema: The version of this list of fields.
+
+    Raises:
+        PreprocessError: A field is invalid; the message has its name and what is accepted.
+    """
+
+    input_size: tuple[int, int]
+    resize_mode: ResizeMode = "shortest"
+    resize_size: tuple[int, int] | None = None
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    channels: Literal["rgb", "bgr", "grey"] | int = "rgb"
+    range: tuple[float, float] = (0, 1)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pad_value: tuple[int, ...] = (0, 0, 0)
+    convention: Convention = "torchvision"
+    arithmetic: Arithmetic | Literal["convention"] = "convention"
+    std_again: tuple[float, ...] = ()
+    schema: int = 1
+
+    def __post_init__(self) -> None:
+        checked = _checked_fields({name: getattr(self, name) for name in _names()})
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def num_channels(self) -> int:
+        """C, the channels of the tensor."""
+        return len(self.mean)
+
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) that an upright image of this size is resized to."""
+        if self.resize_mode == "none" or self.resize_size is None:
+            return height, width
+        if self.resize_mode == "squash":
+            return self.resize_size
+        cover = self.resize_mode == "shortest"
+        return fitted_size((height, width), self.resize_size, self.convention, cover=cover)
+
+    def resize_and_crop(
+        self,
+        pixels: NDArray[np.uint8],
+        *,
+        original_size: tuple[int, int] | None = None,
+        scale: int = 1,
+        max_pixels: int = MAX_RESIZED_PIXELS,
+    ) -> NDArray[np.uint8]:
+        """What the model sees, before it is normalised: uint8 (h, w, C), of `input_size`.
+
+        C is 1 for `grey`; else the channels are the model's, in its order.
+
+        Args:
+            pixels: uint8 (H, W, 3), upright RGB; (H, W, C) where `channels` is a number.
+            original_size: (height, width) of the image where `pixels` are a scaled decode of it.
+            scale: Of that decode: each of `pixels` stands for `scale` x `scale` of the image.
+            max_pixels: Limit for the resized image.
+
+        Raises:
+            ImageError: `too_large` beyond the limit; `wrong_size` for another number of channels.
+        """
+        planes = self._planes(pixels)
+        height, width = original_size or pixels.shape[:2]
+        size = self.resized_size(height, width)
+        if size[0] * size[1] > max_pixels:
+            raise ImageError(
+                "too_large",
+                f"this model resizes {width} x {height} pixels to {size[1]} x {size[0]}, more than"
+                f" {max_pixels:,} (max_pixels); crop the image or raise the limit",
+            )
+        window = crop_window(size, self.input_size, self.convention)
+        crop = resize_and_crop(
+            planes,
+            size=size,
+            window=window,
+            interpolation=self.interpolation,
+            extent=None if scale == 1 else (height / scale, width / scale),
+        )
+        if self.channels == "bgr":
+            crop = crop[..., ::-1]
+        return pad_to_window(crop, window=window, pad_value=self.pad_value[: crop.shape[2]])
+
+    def normalise(
+        self, crops: NDArray[np.uint8], *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """The tensor of what `resize_and_crop` gave: float32 (C, h, w), in `out` where given."""
+        tables = lookup_tables(
+            limits=self.range,
+            mean=self.mean,
+            std=self.std,
+            std_again=self.std_again,
+            arithmetic=(
+                _ARITHMETIC[self.convention] if self.arithmetic == "convention" else self.arithmetic
+            ),
+        )
+        return normalise(crops, tables, out)
+
+    def __call__(
+        self,
+        pixels: NDArray[np.uint8],
+        *,
+        original_size: tuple[int, int] | None = None,
+        scale: int = 1,
+        max_pixels: int = MAX_RESIZED_PIXELS,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """The tensor of an image: float32 (C, h, w), equal to the bit to the library's own.
+
+        Args:
+            pixels: As `resize_and_crop` takes them.
+            original_size: As there.
+            scale: As there.
+            max_pixels: As there.
+            out: A slot of the batch, float32 (C, h, w), which is filled and returned.
+
+        Raises:
+            ImageError: As `resize_and_crop`.
+        """
+        crops = self.resize_and_crop(
+            pixels, original_size=original_size, scale=scale, max_pixels=max_pixels
+        )
+        return self.normalise(crops, out=out)
+
+    def _planes(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The channels that are resized: uint8 (H, W, 3), (H, W, 1) or (H, W, C)."""
+        wanted = self.channels if isinstance(self.channels, int) else 3
+        found = pixels.shape[2] if pixels.ndim == 3 else 1
+        if found == 1 and self.channels == "grey":
+            return pixels.reshape(*pixels.shape[:2], 1)
+        if found != wanted:
+            raise ImageError(
+                "wrong_size", f"got an image with {found} channels; the model expects {wanted}"
+            )
+        pixels = pixels.reshape(*pixels.shape[:2], found)
+        return to_grey(pixels) if self.channels == "grey" else pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; fields that few need are left out at their default."""
+        plain: dict[str, Any] = {"schema": self.schema}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _RARE and value == field.default:
+                continue
+            plain[field.name] = list(value) if isinstance(value, tuple) else value
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Preprocess:
+        """The preprocessing that `to_dict` gave, or one written by hand.
+
+        Raises:
+            PreprocessError: A key is unknown or missing, or a value is invalid.
+        """
+        required = [field.name for field in fields(cls) if field.default is MISSING]
+        _check_keys(plain, known=_names(), required=required)
+        return cls(**plain)
+
+    def to_json(self) -> str:
+        """A JSON object, which `from_json` reads."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocess:
+        """The preprocessing in a JSON object.
+
+        Raises:
+            PreprocessError: It is not a JSON object, or as `from_dict`.
+        """
+        return cls.from_dict(parse_object(text))
+
+
+def _names() -> list[str]:
+    return [field.name for field in fields(Preprocess)]
+
+
+def read_preprocess(path: str | Path) -> Preprocess:
+    """The preprocessing in a JSON file.
+
+    Raises:
+        PreprocessError: The file cannot be read, or holds no preprocessing.
+    """
+    try:
+        return Preprocess.from_json(read_text(path))
+    except PreprocessError as error:
+        raise PreprocessError(f"in {str(path)!r}: {error}") from error
+
+
+def _checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, each of its exact type."""
+    checked: dict[str, Any] = {name: _choice(name, given[name]) for name in _CHOICES}
+    checked["schema"] = _schema(given["schema"])
+    checked["input_size"] = _size("input_size", given["input_size"])
+    checked["resize_size"] = _resize_size(given["resize_size"], checked["resize_mode"])
+    checked["antialias"] = _antialias(given["antialias"], checked["interpolation"])
+    checked["range"] = _range(given["range"])
+    checked["channels"] = channels = _channels(given["channels"])
+    counts = _accepted_counts(channels)
+    checked["mean"] = mean = _numbers("mean", given["mean"], counts)
+    checked["std"] = _divisors("std", given["std"], (len(mean),))
+    height, width = checked["input_size"]
+    if len(mean) * height * width > _MAX_VALUES:
+        raise PreprocessError(
+            f"got an input_size of {height}x{width} with {len(mean)} channels; expected a tensor of"
+            f" at most {_MAX_VALUES:,} values"
+        )
+    again = given["std_again"]
+    checked["std_again"] = _divisors("std_again", again, (len(mean),)) if again else ()
+    checked["pad_value"] = _pad_value(given["pad_value"], len(mean), grey=channels == "grey")
+    return checked
+
+
+def _check_keys(plain: object, *, known: Sequence[str], required: Sequence[str]) -> None:
+    """Refuse unknown and missing keys."""
+    if not isinstance(plain, Mapping):
+        raise PreprocessError(
+            f"got {type(plain).__name__} as preprocessing; expected a JSON object"
+        )
+    for key in plain:
+        if key not in known:
+            raise PreprocessError(
+                f"unknown key {key!r} in the preprocessing; {_advice(key, known)}"
+            )
+    for key in required:
+        if key not in plain:
+            raise PreprocessError(
+                f"the preprocessing has no {key!r}; required are {', '.join(required)}, with the"
+                " values used in training"
+            )
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object in a text.
+
+    Raises:
+        PreprocessError: It is not one.
+    """
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PreprocessError(f"the preprocessing is not valid JSON: {error}") from error
+    if not isinstance(plain, dict):
+        raise PreprocessError(
+            f"got {type(plain).__name__} as preprocessing; expected a JSON object"
+        )
+    return plain
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file.
+
+    Raises:
+        PreprocessError: It cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise PreprocessError(f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise PreprocessError("the file is not UTF-8 text; expected JSON") from error
+
+
+def _advice(key: object, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # only where something is wrong already
+
+    close = get_close_matches(str(key), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def _wrong(name: str, value: object, accepted: str) -> PreprocessError:
+    return PreprocessError(f"got {name} {value!r}; expected {accepted}")
+
+
+def _choice(name: str, value: object) -> str:
+    choices = _CHOICES[name]
+    if not isinstance(value, str) or value not in choices:
+        raise _wrong(name, value, " or ".join(repr(choice) for choice in choices))
+    return value
+
+
+def _schema(value: object) -> int:
+    if type(value) is not int or value != 1:
+        raise _wrong("schema", value, "1; a newer toplabel may support others")
+    return value
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _size(name: str, value: object) -> tuple[int, int]:
+    accepted = "(height, width) as two whole numbers of pixels from 1 to 65536"
+    items = _items(name, value, accepted)
+    if len(items) != 2 or not all(_is_whole(item, 1, _MAX_SIDE) for item in items):
+        raise _wrong(name, value, accepted)
+    return items[0], items[1]
+
+
+def _resize_size(value: object, mode: str) -> tuple[int, int] | None:
+    if mode == "none":
+        if value is not None:
+            raise _wrong("resize_size", value, "none with resize_mode 'none'")
+        return None
+    if value is None:
+        raise _wrong("resize_size", value, f"(height, width) with resize_mode {mode!r}")
+    return _size("resize_size", value)
+
+
+def _antialias(value: object, interpolation: str) -> bool:
+    if type(value) is not bool:
+        raise _wrong("antialias", value, "true or false")
+    if not value and interpolation != "nearest":
+        raise _wrong(
+            "antialias",
+            value,
+            f"true with interpolation {interpolation!r}: images are resized by Pillow, which always"
+            " antialiases; resizing tensors without it cannot be reproduced to the bit",
+        )
+    return value
+
+
+def _range(value: object) -> tuple[float, float]:
+    low, high = _numbers("range", value, (2,))
+    if low == high:
+        raise _wrong("range", value, "two different numbers: what 0 and 255 become")
+    return low, high
+
+
+def _channels(value: object) -> str | int:
+    if value in _COLOURS and isinstance(value, str):
+        return value
+    if _is_whole(value, 1, _MAX_SIDE) and isinstance(value, int):
+        return value
+    raise _wrong("channels", value, "'rgb', 'bgr', 'grey' or a number of channels")
+
+
+def _accepted_counts(channels: str | int) -> tuple[int, ...]:
+    if isinstance(channels, int):
+        return (channels,)
+    return (1, 3) if channels == "grey" else (3,)
+
+
+def _divisors(name: str, value: object, counts: tuple[int, ...]) -> tuple[float, ...]:
+    numbers = _numbers(name, value, counts)
+    if 0 in numbers:
+        raise _wrong(name, value, "numbers other than 0, since values are divided by them")
+    return numbers
+
+
+def _numbers(name: str, value: object, counts: tuple[int, ...]) -> tuple[float, ...]:
+    accepted = f"a list of {' or '.join(map(str, counts))} finite numbers"
+    items = _items(name, value, accepted)
+    try:
+        numbers = tuple(float(item) for item in items if not isinstance(item, str | bool))
+    except (TypeError, ValueError, OverflowError):
+        raise _wrong(name, value, accepted) from None
+    if len(numbers) != len(items) or len(numbers) not in counts:
+        raise _wrong(name, value, accepted)
+    if not all(map(math.isfinite, numbers)):
+        raise _wrong(name, value, accepted)
+    return numbers
+
+
+def _pad_value(value: object, count: int, *, grey: bool) -> tuple[int, ...]:
+    accepted = f"1 or {count} whole numbers from 0 to 255"
+    items = _items("pad_value", value, accepted)
+    if not items or not all(_is_whole(item, 0, 255) for item in items):
+        raise _wrong("pad_value", value, accepted)
+    if len(set(items)) == 1:
+        return (items[0],) * count
+    if grey or len(items) != count:
+        raise _wrong("pad_value", value, accepted)
+    return tuple(items)
+
+
+def _items(name: str, value: object, accepted: str) -> list[Any]:
+    if isinstance(value, str | bytes | Mapping):
+        raise _wrong(name, value, accepted)
+    try:
+        return list(value)  # type: ignore[call-overload, no-any-return]
+    except TypeError:
+        raise _wrong(name, value, accepted) from None
