@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from asyncio import wrap_future
 from collections.abc import Callable
 
 import numpy as np
@@ -24,13 +25,13 @@ def test_results_come_back_to_the_event_loop_and_errors_too():
         workers = Workers(1, capacity=8)
         good, bad = jobs_of(lambda: 7, lambda: 1 / 0)
         workers.submit([good, bad])
-        assert await good.future == 7
+        assert await wrap_future(good.future) == 7
         with pytest.raises(ZeroDivisionError, match="division"):
-            await bad.future
+            await wrap_future(bad.future)
         (after,) = jobs_of(lambda: 8)  # a worker outlives what its jobs raise
         for _ in range(2):
             workers.submit([after])
-            assert await after.future == 8
+            assert await wrap_future(after.future) == 8
             (after,) = jobs_of(lambda: 8)
         workers.close()
 
@@ -54,7 +55,7 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing():
         workers.submit([last])
         assert workers.is_full
         block.set()
-        assert await last.future == 5
+        assert await wrap_future(last.future) == 5
         workers.close()
 
     asyncio.run(run())
@@ -73,10 +74,10 @@ def test_cancelled_jobs_leave_the_queue_and_are_never_begun():
         workers.cancel(waiting)
         assert workers.depth == 0
         block.set()
-        await first.future
+        await wrap_future(first.future)
         (last,) = jobs_of(lambda: 1)
         workers.submit([last])
-        await last.future
+        await wrap_future(last.future)
         assert begun == []
         workers.close()
 
@@ -90,7 +91,12 @@ def test_workers_grow_and_then_work_on_more_at_once():
         together = threading.Barrier(4, timeout=5)
         jobs = jobs_of(*[together.wait] * 4)
         workers.submit(jobs)
-        assert sorted(await asyncio.gather(*(job.future for job in jobs))) == [0, 1, 2, 3]
+        assert sorted(await asyncio.gather(*(wrap_future(job.future) for job in jobs))) == [
+            0,
+            1,
+            2,
+            3,
+        ]
         workers.close()
 
     asyncio.run(run())
@@ -104,7 +110,7 @@ def test_a_job_whose_time_is_up_before_its_turn_is_not_begun():
         (late,) = jobs_of(lambda: begun.append(1), seconds=0.05)
         workers.submit([first, late])
         with pytest.raises(ApiError, match="waited too long"):
-            await late.future
+            await wrap_future(late.future)
         assert begun == []
         workers.close()
 

@@ -1,4 +1,4 @@
-"""Journal: one line of JSON for each request, without any of the images' content."""
+"""Access log: one line of JSON for each request, without any of the images' content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import uuid
-from typing import Any, TextIO
+from typing import Any
 
 ACCESS = logging.getLogger("toplabel.serve.access")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -40,9 +40,9 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
-def configure_logging(*, requests: bool, stream: TextIO | None = None) -> None:
+def configure_logging(*, requests: bool) -> None:
     """Write toplabel's and uvicorn's log to standard error; `requests`: also one line each."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name, level in (
         ("toplabel.serve", logging.INFO),

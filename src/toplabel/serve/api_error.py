@@ -54,7 +54,7 @@ class ApiError(Exception):
     @property
     def body(self) -> bytes:
         """The answer's body: {"error": {"code", "message"}}."""
-        return error_body(self.code, self.message)
+        return json.dumps({"error": {"code": self.code, "message": self.message}}).encode()
 
     @classmethod
     def of_image(cls, error: ImageError | Failure) -> ApiError:
@@ -65,11 +65,6 @@ class ApiError(Exception):
 def message_of(error: ImageError | Failure) -> str:
     """The message of an image's failure, for clients: those of libraries stay in the log."""
     return _HIDDEN if error.code in ("internal", "worker_crash") else error.message
-
-
-def error_body(code: str, message: str) -> bytes:
-    """The body of every answer that is an error."""
-    return json.dumps({"error": {"code": code, "message": message}}).encode()
 
 
 def busy(what: str) -> ApiError:

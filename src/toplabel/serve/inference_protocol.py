@@ -40,6 +40,10 @@ DEFAULT_OUTPUTS = ("label", "index", "score")
 OUTPUTS = {"label": "BYTES", "index": "INT64", "score": "FP32", "scores": "FP32", "logits": "FP32"}
 """Of each image: its label, class index and score; the scores and logits of all classes."""
 
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_TYPES = {"FP32": np.float32, "INT64": np.int64}
+_LENGTH = struct.Struct("<I")
+
 Logits = list["NDArray[np.float32]"]
 
 
@@ -254,11 +258,6 @@ def _metadata(model: ServedModel) -> dict[str, Any]:
             for name, datatype in OUTPUTS.items()
         ],
     }
-
-
-HEADER_LENGTH = "Inference-Header-Content-Length"
-_TYPES = {"FP32": np.float32, "INT64": np.int64}
-_LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)

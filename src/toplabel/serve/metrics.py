@@ -17,49 +17,38 @@ class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self.requests = Counter(
             "toplabel_requests",
             "Requests by route, method and status.",
             ("route", "method", "code"),
-            registry=self.registry,
+            registry=registry,
         )
         self.request_seconds = Histogram(
             "toplabel_request_seconds",
-            "From a request's headers to its answer.",
+            "From a request's headers to its response.",
             ("route",),
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=registry,
         )
         self.stage_seconds = Histogram(
             "toplabel_stage_seconds",
-            "Of one image: waiting for a worker, reading and preparing it, the model.",
+            "Of one image: waiting for a worker, reading and preprocessing it, the model.",
             ("stage",),
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=registry,
         )
-        self.images = Counter(
-            "toplabel_images",
-            "Images by model and outcome: labelled, or the code of the error.",
-            ("model", "outcome"),
-            registry=self.registry,
-        )
+        text = "Images by model and outcome: labelled, or the code of the error."
+        self.images = Counter("toplabel_images", text, ("model", "outcome"), registry=registry)
+        text = "Images in one call of a model."
         self.batch_images = Histogram(
-            "toplabel_batch_images",
-            "Images in one call of a model.",
-            buckets=_IMAGES,
-            registry=self.registry,
+            "toplabel_batch_images", text, buckets=_IMAGES, registry=registry
         )
-        self.refused = Counter(
-            "toplabel_refused_connections",
-            "Connections ended with a refusal before there was a whole request, by reason.",
-            ("reason",),
-            registry=self.registry,
-        )
-        self.in_flight = Gauge(
-            "toplabel_requests_in_flight", "Requests being answered.", registry=self.registry
-        )
+        text = "Connections refused before there was a whole request, by reason."
+        self.refused = Counter("toplabel_refused_connections", text, ("reason",), registry=registry)
+        text = "Requests being answered."
+        self.in_flight = Gauge("toplabel_requests_in_flight", text, registry=registry)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show a value that is looked up when it is asked for."""

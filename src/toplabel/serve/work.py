@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -37,23 +37,9 @@ class Job(Generic[Result]):
     def __init__(self, work: Callable[[], Result], *, deadline: float) -> None:
         self.work = work
         self.deadline = deadline
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Result] = self.loop.create_future()
+        self.future: Future[Result] = Future()
         self.submitted = time.monotonic()
         self.queue_seconds = 0.0
-
-    def _settle(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():  # nobody waits any more
-            return
-        if error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
-
-    def finish(self, result: Any, error: BaseException | None) -> None:
-        """Hand the result over, from a worker's thread."""
-        with suppress(RuntimeError):  # the loop has ended: the server was told to stop at once
-            self.loop.call_soon_threadsafe(self._settle, result, error)
 
 
 class Workers:
@@ -130,17 +116,16 @@ class Workers:
 
 
 def _run(job: Job[Any]) -> None:
+    if not job.future.set_running_or_notify_cancel():
+        return
     now = time.monotonic()
     job.queue_seconds = now - job.submitted
-    if now > job.deadline:
-        job.finish(None, busy("the request waited too long for its turn"))
-        return
     try:
-        result = job.work()
+        if now > job.deadline:
+            raise busy("the request waited too long for its turn")
+        job.future.set_result(job.work())
     except BaseException as error:
-        job.finish(None, error)
-    else:
-        job.finish(result, None)
+        job.future.set_exception(error)
 
 
 class ClientGone(Exception):
@@ -232,7 +217,7 @@ class Labeller:
     async def _wait(
         self, request: Request, jobs: Sequence[Job[Result]], deadline: float
     ) -> list[Result]:
-        results = asyncio.gather(*(job.future for job in jobs))
+        results = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
         gone = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait(
