@@ -490,7 +490,7 @@ def test_the_keyboard_moves_and_the_dialog_shows_one(opened: Any, page_path: Pat
     press("Enter")
     dialog = one.page.locator("#dialog")
     assert dialog.is_visible()
-    assert one.page.locator("#dialog-place").text_content() == "2 of 34"
+    assert one.page.locator("#dialog-position").text_content() == "2 of 34"
     assert one.page.locator("#dialog-name").text_content() == "photos/01.png"
     assert one.page.locator("#dialog-top li").all_text_contents() == [
         "crane (class 1)0.0400",
@@ -501,7 +501,7 @@ def test_the_keyboard_moves_and_the_dialog_shows_one(opened: Any, page_path: Pat
     press("ArrowLeft")
     press("ArrowLeft")
     press("ArrowLeft")
-    assert one.page.locator("#dialog-place").text_content() == "1 of 34"
+    assert one.page.locator("#dialog-position").text_content() == "1 of 34"
     assert one.page.locator("#dialog-previous").is_disabled()
     press("Escape")
     assert not dialog.is_visible()
@@ -649,7 +649,7 @@ def test_what_is_left_out_is_said(opened: Any, tmp_path: Path) -> None:
     assert one.page.locator(".figure b").first.text_content() == "4,000"
     assert one.count() == "50 images"
     note = str(one.page.locator("#chosen").text_content())
-    assert note.startswith("Images of 50 of the 4,000 inputs. The numbers and charts count all")
+    assert note.startswith("Showing 50 of the 4,000 inputs. The numbers and charts count all")
     one.page.click("#labels button:has-text('tench')")
     assert one.count().endswith("; 1,334 inputs have this label")
 

@@ -1,4 +1,4 @@
-"""Spilled: more names than memory should hold, sorted in pieces on the disk and merged."""
+"""External sort: more names than memory should hold, sorted in runs on the disk and merged."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typing import IO
 _BUFFER_BYTES = 1 << 16
 
 
-class Spilled:
-    """Pieces of names, each sorted, in temporary files that vanish with this object."""
+class ExternalSort:
+    """Sorted runs of names, in temporary files that vanish with this object."""
 
     def __init__(self) -> None:
-        self._pieces: list[IO[bytes]] = []
+        self._runs: list[IO[bytes]] = []
 
     def add(self, names: list[str]) -> None:
-        """Sort these names and put them aside.
+        """Sort these names and write them to disk.
 
         Raises:
             OSError: There is no room for temporary files.
         """
         names.sort()
-        piece = tempfile.TemporaryFile(prefix="toplabel-")  # noqa: SIM115  (kept until it is read)
-        piece.writelines(os.fsencode(name) + b"\0" for name in names)
-        piece.seek(0)
-        self._pieces.append(piece)
+        run = tempfile.TemporaryFile(prefix="toplabel-")  # noqa: SIM115  (kept until it is read)
+        run.writelines(os.fsencode(name) + b"\0" for name in names)
+        run.seek(0)
+        self._runs.append(run)
 
     def merged_with(self, names: list[str]) -> Iterator[str]:
-        """All names in their order, with these sorted ones."""
-        yield from heapq.merge(names, *map(_read, self._pieces))
+        """All names in order, with these sorted ones."""
+        yield from heapq.merge(names, *map(_read, self._runs))
 
 
-def _read(piece: IO[bytes]) -> Iterator[str]:
+def _read(run: IO[bytes]) -> Iterator[str]:
     """Names that end in a zero byte, which no file name has."""
-    with piece:
+    with run:
         rest = b""
-        while block := piece.read(_BUFFER_BYTES):
+        while block := run.read(_BUFFER_BYTES):
             *whole, rest = (rest + block).split(b"\0")
             yield from map(os.fsdecode, whole)

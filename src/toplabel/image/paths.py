@@ -10,7 +10,7 @@ from toplabel.errors import UsageError
 from toplabel.image.files import is_url
 
 if TYPE_CHECKING:
-    from toplabel._internal.external_sort import Spilled
+    from toplabel._internal.external_sort import ExternalSort
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
@@ -172,7 +172,7 @@ def _names(folder: str, wanted: Callable[[str], object] = is_image) -> Iterator[
         OSError: It cannot be listed; at once, not when the first name is taken.
     """
     names: list[str] = []
-    spilled: Spilled | None = None
+    sorter: ExternalSort | None = None
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
@@ -183,14 +183,14 @@ def _names(folder: str, wanted: Callable[[str], object] = is_image) -> Iterator[
             elif wanted(name):
                 names.append(name)
             if len(names) == _NAMES_HELD:
-                if spilled is None:
-                    from toplabel._internal.external_sort import Spilled  # needed only here
+                if sorter is None:
+                    from toplabel._internal.external_sort import ExternalSort  # needed only here
 
-                    spilled = Spilled()
-                spilled.add(names)
+                    sorter = ExternalSort()
+                sorter.add(names)
                 names = []
     names.sort()
-    return iter(names) if spilled is None else spilled.merged_with(names)
+    return iter(names) if sorter is None else sorter.merged_with(names)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

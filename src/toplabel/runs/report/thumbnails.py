@@ -49,7 +49,7 @@ class Size:
 
 
 def size_for(images: int, *, max_bytes: int) -> Size:
-    """The fewer pictures, the larger; all of them together take at most `max_bytes`."""
+    """The fewer images, the larger; all of them together take at most `max_bytes`."""
     edge, quality = _SMALLEST
     for most, larger, better in reversed(_SIZES):
         if images <= most:
@@ -92,13 +92,13 @@ def _read(source: object, edge: int) -> Image | None:
     if source is None:
         return None
     try:
-        picture = read_image(
+        decoded = read_image(
             source,
             options=_OPTIONS,
             resized_size=lambda height, width: _half(fitted(height, width, edge=edge)),
         )
-        image = Image.fromarray(picture.pixels)
-        height, width = fitted(picture.height, picture.width, edge=edge)
+        image = Image.fromarray(decoded.pixels)
+        height, width = fitted(decoded.height, decoded.width, edge=edge)
         return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
     except Exception:  # moved, changed, or no photo (an array of six channels): a placeholder
         return None

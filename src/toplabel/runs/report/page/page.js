@@ -36,13 +36,13 @@
     return sameName.get(name) > 1 ? `${name} (class ${index})` : name;
   };
 
-  const images = data.images.map(([folder, base, top, unsure, code, message], place) => {
+  const images = data.images.map(([folder, base, top, unsure, code, message], order) => {
     const best = [];
     for (let i = 0; i < top.length; i += 2) best.push({ index: top[i], score: top[i + 1] });
     const label = best.length ? labelName(best[0].index) : "";
     const name = data.folders[folder] + base;
     return {
-      place, base, name, label, code, message, top: best,
+      order, base, name, label, code, message, top: best,
       failed: code !== undefined,
       unsure: unsure === 1,
       index: best.length ? best[0].index : -1,
@@ -57,12 +57,12 @@
   const loaded = () => document.readyState !== "loading";
   let awaited = false; // a card waits for its thumbnail
   function bytesOf(image) {
-    const group = Math.floor(image.place / data.group);
+    const group = Math.floor(image.order / data.group);
     if (!parsed.has(group)) {
       if (group >= data.first && !loaded()) return null;
       parsed.set(group, JSON.parse(byId(`thumbnails-${group}`).textContent));
     }
-    return parsed.get(group)[image.place % data.group];
+    return parsed.get(group)[image.order % data.group];
   }
 
   // ---- What is asked for, kept in the address ----
@@ -105,8 +105,8 @@
   const orders = { least: images };
   function ordered(name) {
     if (!orders[name]) {
-      const byName = (a, b) => collator.compare(a.name, b.name) || a.place - b.place;
-      const byScore = (a, b) => b.score - a.score || a.place - b.place;
+      const byName = (a, b) => collator.compare(a.name, b.name) || a.order - b.order;
+      const byScore = (a, b) => b.score - a.score || a.order - b.order;
       orders[name] = [...images].sort(name === "name" ? byName : byScore);
     }
     return orders[name];
@@ -285,7 +285,7 @@
       if (!parts.has(key)) parts.set(key, []);
       parts.get(key).push(image);
     }
-    const rank = new Map([...counts.labels, ...counts.errors].map(([key], place) => [key, place]));
+    const rank = new Map([...counts.labels, ...counts.errors].map(([key], order) => [key, order]));
     return [...parts.entries()].sort(([a], [b]) => rank.get(a) - rank.get(b));
   }
 
@@ -313,7 +313,7 @@
 
   function fillAwaited() {
     if (!awaited) return;
-    for (const frame of grid.querySelectorAll(".frame:empty")) frame.append(thumbnailOf(images[frame.dataset.place]));
+    for (const frame of grid.querySelectorAll(".frame:empty")) frame.append(thumbnailOf(images[frame.dataset.index]));
     if (dialog.open) show(opened);
   }
 
@@ -351,7 +351,7 @@
       "aria-label": described(image),
       "aria-haspopup": "dialog",
       "data-position": position,
-    }, make("span", { className: "frame", "data-place": image.place }, thumbnailOf(image)),
+    }, make("span", { className: "frame", "data-index": image.order }, thumbnailOf(image)),
     make("bdi", { className: "label", textContent: title(image) }), line,
     shortName(image.base));
     return make("div", { role: "listitem", className: "cell", "aria-setsize": shown.length, "aria-posinset": position + 1 }, button);
@@ -425,19 +425,19 @@
 
   function draw(first, last) {
     const pinned = grid.contains(document.activeElement) ? rowOf[active] : -1;
-    for (const [place, element] of built) {
-      if ((place < first || place > last) && place !== pinned) {
+    for (const [rowNumber, element] of built) {
+      if ((rowNumber < first || rowNumber > last) && rowNumber !== pinned) {
         element.remove();
-        built.delete(place);
+        built.delete(rowNumber);
       }
     }
-    for (let place = first; place <= last; place += 1) {
-      if (built.has(place)) continue;
-      const element = rowElement(rows[place]);
-      element.style.transform = `translateY(${rows[place].top}px)`;
-      const after = [...built.keys()].filter((other) => other > place);
+    for (let rowNumber = first; rowNumber <= last; rowNumber += 1) {
+      if (built.has(rowNumber)) continue;
+      const element = rowElement(rows[rowNumber]);
+      element.style.transform = `translateY(${rows[rowNumber].top}px)`;
+      const after = [...built.keys()].filter((other) => other > rowNumber);
       grid.insertBefore(element, after.length ? built.get(Math.min(...after)) : null);
-      built.set(place, element);
+      built.set(rowNumber, element);
     }
   }
 
@@ -447,10 +447,10 @@
     const first = rowAt(Math.max(0, above - OVERSCAN));
     const last = rowAt(above + innerHeight + OVERSCAN);
     if (!grid.contains(document.activeElement)) {
-      let place = rowAt(Math.max(0, above + byId("toolbar").offsetHeight));
-      if (rows[place].from === undefined) place += 1;
+      let rowNumber = rowAt(Math.max(0, above + byId("toolbar").offsetHeight));
+      if (rows[rowNumber].from === undefined) rowNumber += 1;
       const row = rows[rowOf[active]];
-      if (!row || row.top + row.height < above || row.top > above + innerHeight) setActive(rows[place].from);
+      if (!row || row.top + row.height < above || row.top > above + innerHeight) setActive(rows[rowNumber].from);
     }
     draw(first, last);
   }
@@ -496,7 +496,7 @@
   function show(position) {
     opened = position;
     const image = shown[position];
-    byId("dialog-place").textContent = `${number.format(position + 1)} of ${number.format(shown.length)}`;
+    byId("dialog-position").textContent = `${number.format(position + 1)} of ${number.format(shown.length)}`;
     byId("dialog-label").textContent = title(image);
     const fact = image.failed ? "Not labelled" : image.unsure ? "Unsure: below the threshold" : "";
     byId("dialog-state").textContent = fact;
@@ -634,9 +634,9 @@
     byId("version").textContent = data.version;
     if (images.length < counts.inputs) {
       byId("chosen").hidden = false;
-      byId("chosen").textContent = `Images of ${number.format(images.length)} of the ${number.format(counts.inputs)} inputs. ` +
-        "The numbers and charts count all of them. Images are chosen: up to a tenth are failures, in turns by error code; " +
-        "then come the most and the least certain input of each label, frequent labels first, and the least certain of all.";
+      byId("chosen").textContent = `Showing ${number.format(images.length)} of the ${number.format(counts.inputs)} inputs. ` +
+        "The numbers and charts count all of them. Shown are up to a tenth failures, by error code in turn; " +
+        "the most and the least certain input of each label, frequent labels first; and the least certain of all.";
     }
     wide.addEventListener("change", fold);
     fold();
