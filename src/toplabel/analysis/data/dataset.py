@@ -266,5 +266,5 @@ def _no_match(missing: list[str], wanted: int, labels: Labels, model: str) -> st
     has = f"{len(labels)} labels ({examples}, ...)" if known else f"{len(labels)} unnamed classes"
     return (
         f"{len(missing)} of {wanted} classes match no label of {model}, which has {has}:"
-        f" {shown}{hint}; name the classes by label, id or index, or give the model matching labels"
+        f" {shown}{hint}; name the classes by label, id or index, or pass labels=..."
     )
