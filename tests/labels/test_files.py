@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from toplabel.errors import LabelsError
 from toplabel.labels import files
-from toplabel.labels.files import order_warning, read_labels
+from toplabel.labels.files import labels_of_json, labels_of_table, order_warning, read_labels
 from toplabel.labels.labels import Labels
-from toplabel.labels.tables import labels_of_json, labels_of_table
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -171,15 +170,15 @@ REFUSED = {
     "blank line first": ("a.txt", "\ncat\n", "line 1 is blank"),
     "indices from 1": ("a.txt", "1: cat\n2: dog\n", "line 2 has index 2; expected 0 to 1"),
     "an index twice": ("a.txt", "0: a\n1: b\n1: c\n", "line 3 has index 1 again"),
-    "indices from 1 behind tabs": ("a.txt", "1\tcat\n2\tdog\n", "count from 0, or leave"),
+    "indices from 1 behind tabs": ("a.txt", "1\tcat\n2\tdog\n", "number them from 0, or leave"),
     "nothing": ("a.txt", "", "the file is empty"),
     "spaces": ("a.txt", " \n\n", "the file is empty"),
     "UTF-16": ("a.txt", "cat\ndog".encode("utf-16"), "line 1 is not UTF-8"),
-    "Latin-1": ("a.txt", b"cat\nk\xe4fer\n", "line 2 is not UTF-8.*save it again"),
-    "zeros": ("a.txt", b"cat\nd\0g\n", "line 2 holds a zero byte"),
+    "Latin-1": ("a.txt", b"cat\nk\xe4fer\n", "line 2 is not UTF-8; save the file again"),
+    "zeros": ("a.txt", b"cat\nd\0g\n", "line 2 contains a null byte"),
     "YAML": ("a.yaml", "names:\n  0: cat\n", r"got a \.yaml file; expected a text file.*\.json"),
     "an image": ("a.png", "cat", r"got a \.png file"),
-    "broken JSON": ("a.json", '["cat",\n "dog"', "line 2 is no JSON"),
+    "broken JSON": ("a.json", '["cat",\n "dog"', "line 2 is not valid JSON"),
     "JSON of text": ("a.json", '"cat"', "got JSON of 'cat'"),
     "JSON of nothing": ("a.json", "[]", "got no class names"),
     "an empty object": ("a.json", "{}", "got no class names"),
@@ -190,23 +189,31 @@ REFUSED = {
     "an empty key": ("a.json", '{"cat": 0, "": 1}', "expected a name"),
     "a gap": ("a.json", '{"0": "cat", "2": "dog"}', "without one for index 1"),
     "an index of two names": ("a.json", '{"cat": 0, "dog": 0}', "index 0 twice"),
-    "a key twice": ("a.json", '{"cat": 0, "cat": 1}', "the key 'cat' stands twice"),
+    "a key twice": ("a.json", '{"cat": 0, "cat": 1}', "the key 'cat' appears twice"),
     "true": ("a.json", '{"cat": true, "dog": false}', "got the pair 'cat': True"),
     "a fraction": ("a.json", '{"cat": 0.0}', "got the pair 'cat': 0.0"),
     "settings": ("a.json", '{"lr": 0.1, "model": "x"}', "id2label"),
     "nested too deep": ("a.json", "[" * 100_000, "got JSON that cannot be read"),
     "a huge number": ("a.json", "[" + "9" * 5000 + "]", "got JSON that cannot be read"),
-    "a row too long": ("a.csv", "id,name\n0,a\n1,b,c\n", "line 3 has 3 cells, the first 2.*quotes"),
+    "a row too long": (
+        "a.csv",
+        "id,name\n0,a\n1,b,c\n",
+        "line 3 has 3 cells, the first 2.*quote names",
+    ),
     "commas in names": ("a.csv", "cat\ntench, Tinca\n", "line 2 has 2 cells"),
-    "no headings": ("a.csv", "red,cat\nblue,dog\n", "line 1 has 2 cells, none of them a heading"),
-    "headings only": ("a.csv", "index,name\n", "headings only"),
+    "no headings": (
+        "a.csv",
+        "red,cat\nblue,dog\n",
+        "line 1 has 2 cells, none of them a known header",
+    ),
+    "headings only": ("a.csv", "index,name\n", "only headers"),
     "an empty cell": ("a.csv", "index,name\n0,cat\n1,\n", "line 3 has no name"),
     "an index that is none": ("a.csv", "index,name\n0,cat\nx,dog\n", "line 3 has the index 'x'"),
     "an index too large": ("a.csv", "index,name\n1,cat\n2,dog\n", "line 3 has index 2; expected 0"),
     "an index again": ("a.csv", "index,name\n0,cat\n0,dog\n", "line 3 has index 0 again"),
     "a blank row": ("a.csv", "index,name\n0,cat\n\n1,dog\n", "line 3 is blank"),
-    "a quote without its end": ("a.csv", 'index,name\n0,"cat\n', "line 2 is no CSV"),
-    "a cell too long": ("a.csv", "name\n" + "x" * 200_000, "line 2 is no CSV"),
+    "a quote without its end": ("a.csv", 'index,name\n0,"cat\n', "line 2 is not valid CSV"),
+    "a cell too long": ("a.csv", "name\n" + "x" * 200_000, "line 2 is not valid CSV"),
 }
 
 
@@ -228,14 +235,14 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "cat.jpg", "")
-    with pytest.raises(LabelsError, match="no sub-folders; expected one for each class"):
+    with pytest.raises(LabelsError, match="no sub-folders; expected one per class"):
         read_labels(tmp_path)
 
 
 def test_the_folder_of_a_whole_data_set_is_refused(tmp_path: Path) -> None:
     for name in ("train", "val"):
         (tmp_path / name).mkdir()
-    with pytest.raises(LabelsError, match=r"train, val are parts of a data set.*train'"):
+    with pytest.raises(LabelsError, match=r"train, val are splits of a dataset.*train'"):
         read_labels(tmp_path)
 
 

@@ -63,9 +63,9 @@ def test_a_count_that_differs_from_the_outputs_is_refused() -> None:
 @pytest.mark.parametrize(
     ("outputs", "labels", "text"),
     [
-        (1001, 1000, "class for the background.*TensorFlow's 1001"),
-        (11, 10, "class for the background: if the network has one"),
-        (9, 10, "take it out of the list"),
+        (1001, 1000, "background class.*TensorFlow's 1001"),
+        (11, 10, "background class: if the model has one"),
+        (9, 10, "remove it from the list"),
         (1, 2, "multi_label=True"),
         (10, 12, "training$"),
         (1000, 10, "training$"),

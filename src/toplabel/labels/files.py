@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from toplabel._internal.columns import find_columns
 from toplabel.errors import LabelsError
 from toplabel.labels.labels import Labels
-from toplabel.labels.tables import labels_of_json, labels_of_table
 
 MAX_BYTES = 16_000_000
-"""A larger file is no list of class names; ImageNet's has 30 kB."""
+"""A larger file is not a list of class names; ImageNet's has 30 kB."""
 
 _ACCEPTED = (
-    "a text file with a name a line (.txt), .json, .csv, .tsv, or a folder with one sub-folder for"
-    " each class"
+    "a text file with one name per line (.txt), .json, .csv, .tsv, or a folder with one sub-folder"
+    " per class"
 )
 _INDEX_FIRST = re.compile(r"(?P<index>\d{1,9})(?:\s*[:,]\s*|\s+)(?P<name>\S.*)")
 _INDEX_LAST = re.compile(r"(?P<name>.*\S)\s+(?P<index>\d{1,9})")
@@ -26,6 +30,16 @@ _SYNSET = re.compile(r"(n\d{8})(?:[\s,:]+(\S.*))?")
 _PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval"})
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
+_KEYS = (
+    *("id2label", "idx_to_class", "class_to_idx", "label2id"),
+    *("names", "classes", "labels", "label_names", "class_names"),
+)
+"""Where people keep the names in a larger JSON object; the first that is there is taken."""
+_INDEX_COLUMNS = ("index", "idx", "id", "classid", "classindex", "classidx", "labelid", "labelidx")
+_NAME_COLUMNS = ("name", "names", "classname", "labelname", "label", "labels", "class", "classes")
+_PYTHON_PAIR = re.compile(
+    r"""[{\s]*(?P<index>\d{1,9})\s*:\s*(?P<quote>['"])(.*)(?P=quote)[\s,}]*"""
+)
 
 
 def read_labels(path: str | os.PathLike[str]) -> Labels:
@@ -40,7 +54,7 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
             hidden ones left out.
 
     Raises:
-        LabelsError: It cannot be read, or names no classes; says the file and the line.
+        LabelsError: It cannot be read, or has no class names; the message has the file and line.
     """
     file = Path(path)
     try:
@@ -57,9 +71,9 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 
 
 def order_warning(labels: Labels) -> str | None:
-    """What to say where names stand in the order of text and numbers in them do not.
+    """A warning where names are sorted as text and the numbers in them are not in order.
 
-    Returns None where both orders are the same ("01", "02", "10"), and for a list in neither.
+    None where both orders are the same ("01", "02", "10"), and for a list in neither.
     """
     names = list(labels.names)
     if names != sorted(names) or not labels.named:
@@ -68,16 +82,16 @@ def order_warning(labels: Labels) -> str | None:
     for place in range(1, len(names)):
         if natural[place] < natural[place - 1]:
             return (
-                f"the label names are sorted as text: {names[place - 1]!r} comes before"
-                f" {names[place]!r}. torchvision's ImageFolder numbers class folders so: if the"
-                " network was trained with it, this is right; if its classes were counted in the"
-                " order of the numbers, labels are swapped: check one image whose class you know"
+                f"the class names are sorted as text: {names[place - 1]!r} comes before"
+                f" {names[place]!r}. torchvision's ImageFolder numbers class folders like this: if"
+                " the model was trained with it, this is right; if its classes were numbered in"
+                " numeric order, labels are swapped: check one image whose class you know"
             )
     return None
 
 
 def natural_key(name: str) -> list[str | float]:
-    """Text and numbers by turns, so that 2 sorts before 10, and 0.25 before 0.5."""
+    """Text and numbers in turn, so that 2 sorts before 10, and 0.25 before 0.5."""
     parts = _NUMBER.split(name)
     return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
@@ -87,11 +101,11 @@ def _labels_of_folder(folder: Path) -> Labels:
     with os.scandir(folder) as entries:
         names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     if not names:
-        raise LabelsError("this folder has no sub-folders; expected one for each class")
+        raise LabelsError("the folder has no sub-folders; expected one per class")
     if _PARTS.issuperset(name.lower() for name in names):
         raise LabelsError(
-            f"its sub-folders {', '.join(names)} are parts of a data set, not classes; give the"
-            f" one that was trained with, {os.path.join(folder, names[0])!r}"
+            f"its sub-folders {', '.join(names)} are splits of a dataset, not classes; pass the one"
+            f" used for training, {os.path.join(folder, names[0])!r}"
         )
     return Labels(tuple(names))
 
@@ -99,11 +113,11 @@ def _labels_of_folder(folder: Path) -> Labels:
 def _read_text(file: Path) -> str:
     found = file.stat()
     if not stat.S_ISREG(found.st_mode):  # reading a pipe could wait for ever
-        raise LabelsError(f"this is neither a file nor a folder; expected {_ACCEPTED}")
+        raise LabelsError(f"it is neither a file nor a folder; expected {_ACCEPTED}")
     if found.st_size > MAX_BYTES:
         raise LabelsError(
-            f"got {found.st_size / 1e6:.0f} MB; expected at most {MAX_BYTES / 1e6:.0f} MB, as"
-            " class names take"
+            f"got {found.st_size / 1e6:.0f} MB; expected at most {MAX_BYTES / 1e6:.0f} MB of class"
+            " names"
         )
     content = file.read_bytes()
     try:
@@ -111,13 +125,13 @@ def _read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise LabelsError(
-            f"line {line} is not UTF-8; expected text in UTF-8: save it again in that encoding"
+            f"line {line} is not UTF-8; save the file again in that encoding"
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise LabelsError(f"line {line} holds a zero byte; expected text in UTF-8")
+        raise LabelsError(f"line {line} contains a null byte; expected UTF-8 text")
     if not text.strip():
-        raise LabelsError("the file is empty; expected a name for each class")
+        raise LabelsError("the file is empty; expected one name per class")
     return text
 
 
@@ -136,8 +150,8 @@ def _labels_of_lines(text: str) -> Labels:
     for number, line in enumerate(lines, 1):
         if not line:
             raise LabelsError(
-                f"line {number} is blank; expected a name: a class without one would shift all"
-                " that follow"
+                f"line {number} is blank; expected a name: a missing one would shift all that"
+                " follow"
             )
     synsets = [_SYNSET.fullmatch(line) for line in lines]
     if all(synsets):
@@ -162,26 +176,203 @@ def _by_index(lines: list[str], pattern: re.Pattern[str]) -> tuple[str, ...] | N
             least = len(lines) - 1
         return tuple(names[index] for index in range(len(lines))) if distinct > least else None
     if all(map(_SURELY_INDEX.match, lines)):
-        _refuse_indices(matches)
+        _check_indices(
+            enumerate((int(match["index"]) for match in matches), 1),
+            "; number them from 0, or leave the indices out if the names are in order",
+        )
     return None
 
 
-def _refuse_indices(matches: list[re.Match[str]]) -> None:
-    """Say which line's index is wrong: the first that is beyond K-1 or stands twice.
+def _check_indices(numbered: Iterable[tuple[int, int]], advice: str = "") -> None:
+    """Refuse the first line whose index is beyond K-1 or repeated.
 
-    Raises:
-        LabelsError: Always.
+    Args:
+        numbered: (line, index) of each of K classes.
+        advice: The end of the message.
     """
+    rows = list(numbered)
     seen: set[int] = set()
-    for number, match in enumerate(matches, 1):
-        index = int(match["index"])
-        if index >= len(matches) or index in seen:
+    for line, index in rows:
+        if index >= len(rows) or index in seen:
             raise LabelsError(
-                f"line {number} has index {index}{' again' if index in seen else ''}; expected 0"
-                f" to {len(matches) - 1} on {len(matches)} lines, each once; count from 0, or"
-                " leave the indices out where the names stand in order"
+                f"line {line} has index {index}{' again' if index in seen else ''}; expected 0 to"
+                f" {len(rows) - 1} in {len(rows)} lines, each once{advice}"
             )
         seen.add(index)
+
+
+def labels_of_json(text: str) -> Labels:
+    """The names in JSON: a list, or a mapping between indices and names, or an object with one.
+
+    A Python dict of one `index: 'name'` a line, as lists of ImageNet are passed around, is read
+    too.
+
+    Raises:
+        LabelsError: It is not JSON, or has no names; the message has the line, item or key.
+    """
+    try:
+        found = json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        pairs = [_PYTHON_PAIR.fullmatch(line) for line in text.strip().splitlines()]
+        if not all(pairs):
+            raise LabelsError(
+                f"line {error.lineno} is not valid JSON: {error.msg}; expected a list of names,"
+                " index -> name, or name -> index"
+            ) from error
+        found = _without_doubles([(pair["index"], pair[3]) for pair in pairs if pair])
+    except LabelsError:
+        raise
+    except (RecursionError, ValueError) as error:  # nested too deep; a number too long
+        raise LabelsError("got JSON that cannot be read; expected a list of names") from error
+    return _labels_of_value(found)
+
+
+def labels_of_table(text: str, *, delimiters: str) -> Labels:
+    """The names in a table, with or without headers and a column of indices.
+
+    Args:
+        text: The file's.
+        delimiters: Of these characters, the most frequent one in the first line.
+
+    Raises:
+        LabelsError: The table is damaged, or has no names; the message has the line.
+    """
+    first = text.lstrip().split("\n", 1)[0]
+    rows = _read_rows(text, max(delimiters, key=first.count))
+    if not rows:
+        raise LabelsError("the table is empty; expected one row per class")
+    columns = _columns(rows)
+    body = rows[1:] if columns else rows
+    if not body:
+        raise LabelsError("the table has only headers; expected one row per class")
+    name_column, index_column = columns or _columns_without_headers(body)
+    for number, row in body:
+        if not row[name_column]:
+            raise LabelsError(f"line {number} has no name; expected one per class")
+    if index_column is None:
+        return Labels(tuple(row[name_column] for _, row in body))
+    return Labels(_in_order(body, name_column, index_column))
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, which must not have a key twice: the first would be lost."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise LabelsError(f"the key {key!r} appears twice; expected each once")
+        found[key] = value
+    return found
+
+
+def _labels_of_value(value: Any) -> Labels:
+    if isinstance(value, list):
+        return Labels(tuple(_name(name, f"item {place}") for place, name in enumerate(value)))
+    if not isinstance(value, dict):
+        raise LabelsError(f"got JSON of {value!r:.40}; expected a list of names or an object")
+    for key in _KEYS:
+        if isinstance(value.get(key), list | dict):
+            return _labels_of_value(value[key])
+    if value and all(map(_is_synset_pair, value.values())):
+        ids = Labels.of({index: pair[0] for index, pair in value.items()})
+        names = Labels.of({index: pair[1] for index, pair in value.items()})
+        return Labels(names.names, ids.names)
+    return Labels.of(_checked(value))
+
+
+def _is_synset_pair(value: Any) -> bool:
+    """Keras' imagenet_class_index.json: {"0": ["n01440764", "tench"]}."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(text, str) and text.strip() for text in value)
+    )
+
+
+def _checked(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The mapping, if its values are either all indices or all names."""
+    by_name = all(type(value) is int for value in mapping.values())
+    for key, value in mapping.items():
+        if by_name:
+            _name(key, f"the key {key!r}")
+        elif not re.fullmatch(r"\d{1,9}", key, re.ASCII):
+            raise LabelsError(
+                f"got the pair {key!r}: {value!r:.40}; expected index -> name, name -> index, or"
+                f" one of these under {', '.join(map(repr, _KEYS))}"
+            )
+        else:
+            _name(value, f"index {key}")
+    return mapping
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise LabelsError(f"got {value!r:.40} at {where}; expected a name")
+    return value
+
+
+def _read_rows(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The rows with the numbers of their lines; all of as many cells, and none blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    blank = 0
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                blank = blank or reader.line_num
+                continue
+            if blank:  # those at the end are nothing
+                raise LabelsError(f"line {blank} is blank; expected a class")
+            if rows and len(cells) != len(rows[0][1]):
+                raise LabelsError(
+                    f"line {reader.line_num} has {len(cells)} cells, the first {len(rows[0][1])};"
+                    f" quote names that contain {delimiter!r}"
+                )
+            rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise LabelsError(f"line {reader.line_num} is not valid CSV: {error}") from error
+    return rows
+
+
+def _columns(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None] | None:
+    """The columns of names and of indices by their headers; None where there are none."""
+    headers = rows[0][1]
+    indices, names = (find_columns(headers, words) for words in (_INDEX_COLUMNS, _NAME_COLUMNS))
+    if len(headers) == 2 and indices and not names:
+        names = [1 - indices[0]]  # whatever it is called
+    if not names:
+        return None
+    numbers = [n for n in names if all(row[n].isdecimal() for _, row in rows[1:])]
+    texts = [column for column in names if column not in numbers]
+    if texts and numbers and not indices:  # "class,name": the class is a number
+        indices = numbers
+    return (texts or names)[0], indices[0] if indices else None
+
+
+def _columns_without_headers(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int | None]:
+    width = len(rows[0][1])
+    if width == 1:
+        return 0, None
+    numbers = [column for column in range(width) if rows[0][1][column].isdecimal()]
+    if width == 2 and numbers:
+        return 1 - numbers[0], numbers[0]
+    raise LabelsError(
+        f"line 1 has {width} cells, none of them a known header; expected a column 'name', and"
+        " 'index' if the rows are not in the order of the outputs; quote names that contain a comma"
+    )
+
+
+def _in_order(
+    rows: Sequence[tuple[int, list[str]]], name_column: int, index_column: int
+) -> tuple[str, ...]:
+    """The names by their indices."""
+    for number, row in rows:
+        if not re.fullmatch(r"\d{1,9}", row[index_column], re.ASCII):
+            raise LabelsError(
+                f"line {number} has the index {row[index_column]!r}; expected an integer"
+            )
+    _check_indices((number, int(row[index_column])) for number, row in rows)
+    return tuple(row[name_column] for _, row in sorted(rows, key=lambda r: int(r[1][index_column])))
 
 
 _READERS: dict[str, Callable[[str], Labels]] = {

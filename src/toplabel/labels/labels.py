@@ -13,7 +13,7 @@ class Labels:
     """The names of a model's K classes, in the order of its outputs.
 
     `ids` are stable identifiers, one per class, where there are any (WordNet synsets for ImageNet).
-    `named` is False where nobody told us names: then each name is the index as text.
+    `named` is False where no names are known: then each name is the index as text.
     """
 
     names: tuple[str, ...]
@@ -22,13 +22,13 @@ class Labels:
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise LabelsError("got no class names; expected one for each output of the model")
+            raise LabelsError("got no class names; expected one per output of the model")
         blank = next((i for i, name in enumerate(self.names) if not name.strip()), None)
         if blank is not None:
-            raise LabelsError(f"got an empty name for class {blank}; expected a name for each")
+            raise LabelsError(f"got an empty name for class {blank}; expected one per class")
         if self.ids is not None and len(self.ids) != len(self.names):
             raise LabelsError(
-                f"got {len(self.names)} class names and {len(self.ids)} ids; expected as many"
+                f"got {len(self.names)} class names and {len(self.ids)} ids; expected one per name"
             )
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class Labels:
 
     @classmethod
     def of(cls, names: Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str]) -> Labels:
-        """Labels from what people have.
+        """Labels from a list or a mapping.
 
         Args:
             names: A list of names in output order, a mapping name -> index (torchvision's
@@ -72,7 +72,7 @@ class Labels:
         return cls(tuple(names))
 
     def check_count(self, outputs: int) -> None:
-        """Stop where the model does not have one output for each name.
+        """Refuse a model that does not have one output per name.
 
         Raises:
             LabelsError: The counts differ.
@@ -80,7 +80,7 @@ class Labels:
         if outputs != len(self):
             hint = _count_hint(outputs, len(self))
             raise LabelsError(
-                f"got {len(self)} labels for a model with {outputs} outputs; give exactly one"
+                f"got {len(self)} labels for a model with {outputs} outputs; expected exactly one"
                 f" name per output, in the order of training{hint and f'; {hint}'}"
             )
 
@@ -89,8 +89,8 @@ def _from_mapping(mapping: Mapping[str, int] | Mapping[int, str]) -> tuple[str, 
     """Names in index order, from name -> index or index -> name."""
     if _is_ambiguous(mapping):
         raise LabelsError(
-            "got labels that map numbers to numbers, which may mean index -> name or name -> index,"
-            " and these differ; give the names as text, or as a list in the order of the outputs"
+            "got labels that map numbers to numbers, which may mean index -> name or name -> index;"
+            " pass the names as text, or a list in the order of the outputs"
         )
     by_index: dict[int, str] = {}
     for key, value in mapping.items():
@@ -128,18 +128,21 @@ def _is_ambiguous(mapping: Mapping[str, int] | Mapping[int, str]) -> bool:
 
 
 def _count_hint(outputs: int, labels: int) -> str:
-    """What probably is wrong where outputs and names differ in number; "" where nobody knows."""
+    """The likely reason why the numbers of outputs and names differ; "" where there is none."""
     if outputs == labels + 1:
         example = " (as TensorFlow's 1001 for ImageNet)" if outputs == 1001 else ""
         return (
-            f"one output too many is often a class for the background{example}: if the network has"
-            " one, put its name where it was in training, mostly first"
+            f"one extra output is often a background class{example}: if the model has one, put its"
+            " name where it was in training, usually first"
         )
     if (outputs, labels) == (1, 2):
-        return "one output for two classes is yes or no: name the yes, and say multi_label=True"
+        return (
+            "one output for two classes means yes or no: name the yes, and pass --multi-label (in"
+            " Python multi_label=True)"
+        )
     if outputs == labels - 1:
         return (
-            "one name too many is often a heading, a class for the background, or a folder that is"
-            " no class: take it out of the list"
+            "one extra name is often a header, a background class, or a folder that is not a class:"
+            " remove it from the list"
         )
     return ""
