@@ -1,4 +1,4 @@
-"""What the tests of runs share: a small model as a file, pictures of one colour, and killers."""
+"""What the tests of runs share: a small model as a file, images of one colour, and killers."""
 
 import csv
 import io
@@ -108,7 +108,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def kill_with(folder: Path, name: str, how: str = "os.abort()") -> None:
-    """Make a folder that, on a worker's path, ends it when it reads a picture called `name`."""
+    """Make a folder that, on a worker's path, ends it when it reads an image called `name`."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(
         "import os, time\n"

@@ -24,7 +24,7 @@ from toplabel.errors import ImageError, RunError, UsageError
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.inputs import ArchiveMember, list_entries, open_source, stamp
 
-PICTURES = {f"{n % 3}/{n:03d}.png": colour_bytes(n) for n in range(7)}
+IMAGES = {f"{n % 3}/{n:03d}.png": colour_bytes(n) for n in range(7)}
 
 
 def names(*inputs: str | Path, **options: Any) -> list[str]:
@@ -48,7 +48,7 @@ def read_or_code(member: ArchiveMember) -> bytes | str:
 
 def write_tar(path: Path, mode: str = "w", **options: Any) -> Path:
     with tarfile.open(path, mode, **options) as archive:
-        for name, content in {**PICTURES, "labels.json": b"{}"}.items():
+        for name, content in {**IMAGES, "labels.json": b"{}"}.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -57,7 +57,7 @@ def write_tar(path: Path, mode: str = "w", **options: Any) -> Path:
 
 def write_zip(path: Path, compression: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in {**PICTURES, "labels.json": b"{}"}.items():
+        for name, content in {**IMAGES, "labels.json": b"{}"}.items():
             archive.writestr(name, content)
     return path
 
@@ -65,7 +65,7 @@ def write_zip(path: Path, compression: int = zipfile.ZIP_DEFLATED) -> Path:
 # Local files and lists
 
 
-def test_a_folder_gives_its_pictures_sorted(tmp_path: Path) -> None:
+def test_a_folder_gives_its_images_sorted(tmp_path: Path) -> None:
     draw_colours(tmp_path / "a" / "b", 2)
     draw_colours(tmp_path / "a", 1)
     (tmp_path / "a" / "notes.txt").write_text("x")
@@ -102,7 +102,7 @@ def test_lists_name_sources(tmp_path: Path, suffix: str, text: str, column: str 
     assert names(tmp_path / f"list.{suffix}", column=column) == paths
 
 
-def test_a_list_may_name_folders_archives_and_names_that_are_no_text(tmp_path: Path) -> None:
+def test_a_list_may_name_folders_archives_and_names_that_are_not_text(tmp_path: Path) -> None:
     draw_colours(tmp_path / "photos", 2)
     write_tar(tmp_path / "a.tar")
     lines = [os.fsencode(tmp_path / "photos"), os.fsencode(tmp_path / "a.tar"), b"\xff.png"]
@@ -132,7 +132,7 @@ def test_lines_that_name_nothing_are_records_of_their_own(tmp_path: Path) -> Non
         ("b.txt", None, None, RunError, "no such file"),
     ],
 )
-def test_lists_that_cannot_be_used_are_one_line(
+def test_lists_that_cannot_be_used_are_refused(
     tmp_path: Path,
     name: str,
     text: str | None,
@@ -151,22 +151,22 @@ def test_lists_that_cannot_be_used_are_one_line(
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"])
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_tars_give_their_pictures_in_order(tmp_path: Path, suffix: str, kind: int) -> None:
+def test_tars_give_their_images_in_order(tmp_path: Path, suffix: str, kind: int) -> None:
     mode = {"tar": "w", "tgz": "w:gz"}.get(suffix, f"w:{suffix[4:]}")
     path = write_tar(tmp_path / f"a.{suffix}", mode, format=kind)
-    assert names(path) == [f"{path}#{name}" for name in PICTURES]
-    assert contents(path) == list(PICTURES.values())
+    assert names(path) == [f"{path}#{name}" for name in IMAGES]
+    assert contents(path) == list(IMAGES.values())
     backwards = [open_source(e) for e in reversed(list(list_entries([str(path)])))]
     assert [m.read(9) for m in backwards if isinstance(m, ArchiveMember)] == [
-        content[:9] for content in reversed(PICTURES.values())
+        content[:9] for content in reversed(IMAGES.values())
     ]
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zips_give_their_pictures_in_order(tmp_path: Path, compression: int) -> None:
+def test_zips_give_their_images_in_order(tmp_path: Path, compression: int) -> None:
     path = write_zip(tmp_path / "a.zip", compression)
-    assert names(path) == [f"{path}#{name}" for name in PICTURES]
-    assert contents(path) == list(PICTURES.values())
+    assert names(path) == [f"{path}#{name}" for name in IMAGES]
+    assert contents(path) == list(IMAGES.values())
 
 
 def test_members_may_be_read_by_many_threads_and_elsewhere(tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_members_may_be_read_by_many_threads_and_elsewhere(tmp_path: Path) -> No
             thread.start()
         for thread in threads:
             thread.join()
-        assert [found[n] for n in range(70)] == list(PICTURES.values()) * 10
+        assert [found[n] for n in range(70)] == list(IMAGES.values()) * 10
 
 
-def test_long_names_and_names_that_are_no_text_survive(tmp_path: Path) -> None:
+def test_long_names_and_names_that_are_not_text_survive(tmp_path: Path) -> None:
     long = "x/" * 100 + os.fsdecode(b"\xff\n") + "y" * 90 + ".png"
     for kind in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
         with tarfile.open(tmp_path / "a.tar", "w", format=kind) as archive:
@@ -209,7 +209,7 @@ def test_a_tar_cut_short_gives_what_can_be_read_and_says_so(tmp_path: Path, suff
         assert found[-1].name == str(cut)
         assert found[-1].problem is not None
         assert found[-1].problem.code in ("truncated", "corrupt")
-        for place, (entry, wanted) in enumerate(zip(found, PICTURES.values(), strict=False)):
+        for place, (entry, wanted) in enumerate(zip(found, IMAGES.values(), strict=False)):
             source = open_source(entry)
             if entry.problem is None and isinstance(source, ArchiveMember):
                 assert read_or_code(source) in (wanted, "truncated")
@@ -256,7 +256,7 @@ def test_large_zips_have_zip64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)
     path = write_zip(tmp_path / "a.zip")
     assert b"PK\6\6" in path.read_bytes()
-    assert contents(path) == list(PICTURES.values())
+    assert contents(path) == list(IMAGES.values())
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip", "a.parquet"])
@@ -276,7 +276,7 @@ def test_what_is_no_archive_is_one_record(
 
 
 @pytest.mark.parametrize("make", [write_tar, write_zip])
-def test_an_archive_that_was_written_anew_is_no_longer_read(tmp_path: Path, make: Any) -> None:
+def test_an_archive_that_was_rewritten_is_no_longer_read(tmp_path: Path, make: Any) -> None:
     path = make(tmp_path / ("a.tar" if make is write_tar else "a.zip"))
     entries = list(list_entries([str(path)]))
     path.write_bytes(path.read_bytes() + b" ")
@@ -301,7 +301,7 @@ def test_damaged_archives_give_records_and_nothing_worse(
     path.write_bytes(content)
     try:
         entries = list(list_entries([str(path)]))
-    except UsageError:  # a table whose column is no longer one of pictures
+    except UsageError:  # a table whose column is no longer one of images
         assert kind == "parquet"
         return
     assert len(entries) < 100
@@ -333,11 +333,11 @@ def write_parquet(path: Path, *, struct: bool = True, rows_of_group: int = 3, **
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
-    pictures = list(PICTURES.values())
+    images = list(IMAGES.values())
     if struct:
-        column = [{"bytes": content, "path": name} for name, content in PICTURES.items()]
+        column = [{"bytes": content, "path": name} for name, content in IMAGES.items()]
     else:
-        column = pictures
+        column = images
     table = pa.table({"id": list(range(7)), "image": column, **more})
     pq.write_table(table, path, row_group_size=rows_of_group)
     return path
@@ -347,13 +347,13 @@ def write_parquet(path: Path, *, struct: bool = True, rows_of_group: int = 3, **
 def test_parquet_gives_every_row(tmp_path: Path, struct: bool) -> None:
     path = write_parquet(tmp_path / "a.parquet", struct=struct)
     assert names(path) == [f"{path}#{n}" for n in range(7)]
-    assert contents(path) == list(PICTURES.values())
+    assert contents(path) == list(IMAGES.values())
     backwards = [open_source(e) for e in reversed(list(list_entries([str(path)])))]
     found = [m.read(5) for m in backwards if isinstance(m, ArchiveMember)]
-    assert found == [content[:5] for content in reversed(PICTURES.values())]
+    assert found == [content[:5] for content in reversed(IMAGES.values())]
 
 
-def test_parquet_without_pictures_says_what_it_has(tmp_path: Path) -> None:
+def test_parquet_without_images_names_its_columns(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
@@ -398,18 +398,18 @@ def test_memory_urls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     memory.store.clear()
-    for name, content in PICTURES.items():
+    for name, content in IMAGES.items():
         memory.pipe(f"/bucket/{name}", content)
     memory.pipe("/bucket/notes.txt", b"x")
     memory.pipe("/bucket/a.zip", write_zip(tmp_path / "a.zip").read_bytes())
-    wanted = sorted(f"memory:///bucket/{name}" for name in PICTURES)
+    wanted = sorted(f"memory:///bucket/{name}" for name in IMAGES)
     assert names("memory://bucket/") == wanted
     assert names("memory://bucket/**/*.png") == wanted
     assert names("memory://bucket/1/*.png") == [w for w in wanted if "/1/" in w]
     assert names("memory://bucket/0/000.png") == wanted[:1]
-    assert contents("memory://bucket/a.zip") == list(PICTURES.values())
+    assert contents("memory://bucket/a.zip") == list(IMAGES.values())
     (tmp_path / "list.txt").write_text("memory://bucket/0/000.png\n")
-    assert contents(tmp_path / "list.txt") == [PICTURES["0/000.png"]]
+    assert contents(tmp_path / "list.txt") == [IMAGES["0/000.png"]]
     with pytest.raises(UsageError, match="there is no image at"):
         names("memory://bucket/*.gif")
     (gone,) = map(open_source, list_entries(["memory://bucket/none.png"]))
@@ -427,8 +427,8 @@ def test_file_urls_and_chains(tmp_path: Path) -> None:
         f"file://{tmp_path}/photos/{n:05d}.png" for n in range(2)
     ]
     found = names(f"zip://*/*.png::file://{tmp_path}/a.zip")
-    assert found == sorted(f"zip://{name}::file://{tmp_path}/a.zip" for name in PICTURES)
-    assert contents(f"zip://0/000.png::file://{tmp_path}/a.zip") == [PICTURES["0/000.png"]]
+    assert found == sorted(f"zip://{name}::file://{tmp_path}/a.zip" for name in IMAGES)
+    assert contents(f"zip://0/000.png::file://{tmp_path}/a.zip") == [IMAGES["0/000.png"]]
 
 
 def test_an_unknown_protocol_is_one_line() -> None:
@@ -462,22 +462,20 @@ def test_a_real_s3_server_gives_objects_patterns_and_archives(bucket: str, tmp_p
 
     store = s3fs.S3FileSystem()
     store.mkdir(bucket)
-    for name, content in PICTURES.items():
+    for name, content in IMAGES.items():
         store.pipe(f"{bucket}/2024/{name}", content)
     store.pipe(f"{bucket}/2024/empty.png", b"")
     store.pipe(f"{bucket}/a.tar", write_tar(tmp_path / "a.tar").read_bytes())
     store.pipe(f"{bucket}/a.tar.gz", write_tar(tmp_path / "a.tar.gz", "w:gz").read_bytes())
     store.pipe(f"{bucket}/a.parquet", write_parquet(tmp_path / "a.parquet").read_bytes())
-    wanted = sorted(
-        [*(f"s3://{bucket}/2024/{n}" for n in PICTURES), f"s3://{bucket}/2024/empty.png"]
-    )
+    wanted = sorted([*(f"s3://{bucket}/2024/{n}" for n in IMAGES), f"s3://{bucket}/2024/empty.png"])
     assert names(f"s3://{bucket}/2024/**/*.png") == wanted
     assert names(f"s3://{bucket}/2024/") == wanted
     assert contents(f"s3://{bucket}/2024/0/*.png") == [
-        content for name, content in PICTURES.items() if name.startswith("0/")
+        content for name, content in IMAGES.items() if name.startswith("0/")
     ]
     for name in ("a.tar", "a.tar.gz", "a.parquet"):
-        assert contents(f"s3://{bucket}/{name}") == list(PICTURES.values())
+        assert contents(f"s3://{bucket}/{name}") == list(IMAGES.values())
     summary = toplabel.run(
         [f"s3://{bucket}/2024/**/*.png", f"s3://{bucket}/a.tar", f"s3://{bucket}/none.png"],
         tmp_path / "a.jsonl",
@@ -516,7 +514,7 @@ def test_a_run_takes_archives_and_tables_as_it_takes_files(tmp_path: Path) -> No
     assert again.new == 0
 
 
-def test_a_run_over_an_archive_that_was_written_anew_does_not_go_on(tmp_path: Path) -> None:
+def test_a_run_over_an_archive_that_was_rewritten_does_not_resume(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar")
     toplabel.run(tmp_path / "a.tar", tmp_path / "a.jsonl", model=local_predictor())
     write_tar(tmp_path / "a.tar", format=tarfile.GNU_FORMAT)

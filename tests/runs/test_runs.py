@@ -1,4 +1,4 @@
-"""Runs: every input one record, in order, once; going on, adding, refusing."""
+"""Runs: every input one record, in order, once; resuming, adding, refusing."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def test_an_input_listed_twice_has_two_records(photos: Path, tmp_path: Path) -> 
         ({"all_scores": True}, "begun with another all_scores"),
     ],
 )
-def test_a_run_goes_on_only_with_what_it_was_begun_with(
+def test_a_run_resumes_only_with_what_it_was_begun_with(
     photos: Path, tmp_path: Path, changes: dict[str, Any], text: str
 ) -> None:
     label(photos, tmp_path / "a.jsonl")
@@ -124,7 +124,7 @@ def test_a_run_goes_on_only_with_what_it_was_begun_with(
     assert label(photos, tmp_path / "a.jsonl", restart=True, **changes).new == 25
 
 
-def test_another_version_may_not_go_on_either(
+def test_another_version_does_not_resume_it(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label(photos, tmp_path / "a.jsonl")
@@ -197,7 +197,7 @@ def test_arguments_that_make_no_sense_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_no_input_that_exists_ends_before_anything_is_written(tmp_path: Path) -> None:
+def test_missing_inputs_end_it_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such file or folder"):
         label(tmp_path / "typo", tmp_path / "a.csv")
     (tmp_path / "empty").mkdir()
@@ -300,21 +300,21 @@ def test_an_output_cut_at_any_of_its_last_bytes_is_made_again(photos: Path, tmp_
         assert output.read_bytes() == whole
 
 
-def test_a_damaged_mark_costs_its_shard_again(photos: Path, tmp_path: Path) -> None:
+def test_a_damaged_result_costs_its_shard_again(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out", format="csv")
     mark = tmp_path / "out" / "_toplabel" / "done" / "000002.mark"
     mark.write_bytes(mark.read_bytes()[:100])
     assert label(photos, tmp_path / "out", format="csv").new == 5
 
 
-def test_a_damaged_memory_is_told(photos: Path, tmp_path: Path) -> None:
+def test_a_damaged_state_is_refused(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out", format="csv")
     (tmp_path / "out" / "_toplabel" / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run.json' is damaged.*--restart"):
         label(photos, tmp_path / "out", format="csv")
 
 
-def test_names_that_are_no_text_come_back_as_they_were(tmp_path: Path) -> None:
+def test_names_that_are_not_text_come_back_as_they_were(tmp_path: Path) -> None:
     names = [b"\xff\n.png", b'a "b", c.png', b"=cmd.png", b"-x.png", "ü😀.png".encode()]
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -327,7 +327,7 @@ def test_names_that_are_no_text_come_back_as_they_were(tmp_path: Path) -> None:
     assert sorted(os.fsencode(r["source"]) for r in read_csv(tmp_path / "a.csv")) == wanted
 
 
-def test_progress_is_told_up_to_the_end(photos: Path, tmp_path: Path) -> None:
+def test_progress_is_reported_up_to_the_end(photos: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
     (photos / "00024.png").write_bytes(b"?")
     label(photos, tmp_path / "a.jsonl", progress=told.append)
@@ -450,7 +450,7 @@ def test_threads_are_shared_among_processes(threads: int, shares: list[int]) -> 
     assert share_threads(threads) == shares
 
 
-def test_usual_mistakes_are_told_of_runs_too(tmp_path: Path) -> None:
+def test_common_mistakes_are_warned_of_in_runs_too(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for index in range(40):  # of no colour at all: the answers are near uniform
         grey = Image.new("RGB", (16, 16), (6 * index,) * 3)

@@ -19,7 +19,7 @@ TOPLABEL = [sys.executable, "-m", "toplabel"]
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A folder of 2,000 pictures, and the arguments of a quick model."""
+    """A folder of 2,000 images, and the arguments of a quick model."""
     folder = tmp_path_factory.mktemp("material")
     draw_colours(folder / "photos", 2000)
     (folder / "photos" / "00100.png").write_bytes(b"?")
@@ -90,7 +90,7 @@ def test_workers_end_with_a_run_that_is_killed(
         time.sleep(0.05)
 
 
-def kill_and_go_on(
+def kill_and_resume(
     arguments: list[str], unbroken_seconds: float, *, kills: int, seed: int
 ) -> tuple[int, int]:
     """Run to the end over and over, killed at random moments; how many kills, and ends."""
@@ -126,7 +126,7 @@ def test_a_run_killed_at_random_gives_what_an_unbroken_one_gives(
     for seed in range(3):
         output = tmp_path / f"killed{seed}.jsonl"
         arguments = command(material, output)
-        kill_and_go_on(arguments, seconds, kills=6, seed=seed)
+        kill_and_resume(arguments, seconds, kills=6, seed=seed)
         assert subprocess.run(arguments, capture_output=True, timeout=120).returncode == 1
         assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
@@ -148,7 +148,7 @@ def test_a_reader_never_sees_half_an_output(
     assert len(read_jsonl(output)) == 2000
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_is_one_line_and_the_run_resumes_when_there_is_room(
     material: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     """As a limit on the size of a file, which writes meet as they meet a full disk."""
@@ -173,7 +173,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
-def test_a_really_full_disk_is_told_in_seconds(
+def test_a_really_full_disk_is_reported_in_seconds(
     material: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
