@@ -204,7 +204,7 @@ def test_nothing_to_do_shows_the_usage():
         (["cache", "empty"], "'empty' is not one of 'list', 'clear'"),
         (["cache", "clear", "nosuchmodel"], "has a name that begins with 'nosuchmodel'"),
         (["nosuch*.jpg"], "nothing matches the pattern"),
-        (["x.jpg", "--engine", "torch"], "the embedded model runs with onnxruntime"),
+        (["x.jpg", "--engine", "torch"], "the built-in model runs with onnxruntime"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_status_2(arguments: list[str], message: str):

@@ -145,7 +145,7 @@ def test_pack_then_label_and_inspect(tmp_path):
 def test_options_of_checkpoints_are_refused_for_other_models():
     done = run("examples/cat.jpg", "--arch", "resnet18")
     assert done.returncode == 2
-    assert "got arch for the embedded model" in done.stderr
+    assert "got arch for the built-in model" in done.stderr
 
 
 def test_an_argument_that_is_no_pair_is_refused(checkpoint):
@@ -187,7 +187,7 @@ def test_pack_overwrites_nothing_but_bundles(tmp_path):
     for target in ("best.pth", "nowhere/cats.toplabel"):
         done = run("pack", tmp_path / "best.pth", "-o", tmp_path / target)
         assert done.returncode == 2
-        assert "to write" in done.stderr
+        assert "cannot write" in done.stderr
     assert (tmp_path / "best.pth").read_bytes() == before
 
 

@@ -66,7 +66,7 @@ def test_a_pattern_that_matches_nothing_gives_nothing() -> None:
 
 
 def test_default_names_resolve(everything: list[ModelInfo]) -> None:
-    from toplabel.models.sources import resolve
+    from toplabel.models.ref import ModelRef
 
     for info in everything[1:]:
-        assert resolve(info.name) == info.name
+        assert ModelRef.parse(info.name).canonical() == info.name

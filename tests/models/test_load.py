@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import toplabel
-from toplabel.errors import EngineError, ModelError, ModelNotFound, UsageError
+from toplabel.errors import EngineError, ModelError, ModelNotFound, ToplabelWarning, UsageError
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -85,17 +86,17 @@ def test_streaming_a_new_network_gives_the_same_labels_as_eager_pytorch() -> Non
     assert indices == [eager_index(module, photo) for photo in PHOTOS] * 3
 
 
-def test_a_network_compiled_before_is_found_and_not_compiled_again() -> None:
-    told: list[str] = []
+def test_a_network_compiled_before_is_found_and_not_compiled_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "toplabel")
     module = SmallCNN()
-    toplabel.wrap(module, preprocess=RECIPE, notify=told.append).compile()
-    assert any("compiling" in line for line in told)
-    told.clear()
-    again = toplabel.wrap(
-        module, preprocess=RECIPE, labels=["w", "x", "y", "z"], notify=told.append
-    )
+    toplabel.wrap(module, preprocess=RECIPE).compile()
+    assert any("compiling" in line for line in caplog.messages)
+    caplog.clear()
+    again = toplabel.wrap(module, preprocess=RECIPE, labels=["w", "x", "y", "z"])
     again.compile()
-    assert told == []
+    assert caplog.messages == []
     assert again(PHOTOS[0]).label in "wxyz"
 
 
@@ -110,17 +111,18 @@ def test_a_network_changed_in_place_is_not_answered_by_the_old_program() -> None
 
 
 def test_what_cannot_be_exported_stays_in_pytorch_and_is_told_once() -> None:
-    told: list[str] = []
     module = CannotBeExported()
-    model = toplabel.wrap(module, preprocess=RECIPE, notify=told.append)
-    indices = [prediction.index for prediction in model.stream(PHOTOS)]
-    assert indices == [eager_index(module, photo) for photo in PHOTOS]
+    model = toplabel.wrap(module, preprocess=RECIPE)
+    with pytest.warns(ToplabelWarning, match="stays in PyTorch") as found:
+        predictions = list(model.stream(PHOTOS))
+    assert len(found) == 1
+    assert [one.index for one in predictions] == [eager_index(module, photo) for photo in PHOTOS]
     assert model.engine == "torch on cpu"
-    assert sum("stays in PyTorch" in line for line in told) == 1
-    told.clear()
-    again = toplabel.wrap(module, preprocess=RECIPE, notify=told.append)
-    again.compile()
-    assert told == []
+    assert any("stays in PyTorch" in text for text in predictions[-1].warnings)
+    again = toplabel.wrap(module, preprocess=RECIPE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.compile()
 
 
 def test_demanding_onnxruntime_for_what_cannot_be_exported_is_an_error() -> None:
@@ -169,7 +171,7 @@ def test_a_network_with_dropout_left_on_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.dropout(super().forward(x), 0.5)
 
-    with pytest.raises(ModelError, match="differently each time"):
+    with pytest.raises(ModelError, match="differently when asked again"):
         toplabel.wrap(Dropping(), preprocess=RECIPE)
 
 
@@ -179,7 +181,7 @@ def test_a_network_with_dropout_left_on_is_refused() -> None:
         ({"engine": "tensorrt"}, "got engine 'tensorrt'; expected one of auto, onnxruntime, torch"),
         ({"dtype": "int8"}, "got dtype 'int8'"),
         ({"engine": "onnxruntime", "device": "cuda"}, "use engine 'torch'"),
-        ({"engine": "torch"}, "the embedded model runs with onnxruntime"),
+        ({"engine": "torch"}, "the built-in model runs with onnxruntime"),
         ({"threads": 0}, "threads=0"),
     ],
 )
@@ -194,14 +196,13 @@ def test_an_unknown_name_says_what_was_meant() -> None:
 
 
 ZOO = """
-import sys, toplabel
-told = []
-model = toplabel.load("resnet18", notify=told.append)
+import logging, sys, toplabel
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stderr)
+model = toplabel.load("resnet18")
 prediction = model(sys.argv[1])
 torch_first = "torch" in sys.modules
 model.compile()
 print(prediction.index, model(sys.argv[1]).index, torch_first, prediction.model)
-print(told, file=sys.stderr)
 """
 
 
@@ -256,9 +257,10 @@ def test_the_embedded_model_has_a_name() -> None:
 
 def test_a_folder_called_like_a_model_is_not_taken_for_it(tmp_path, monkeypatch) -> None:
     from toplabel.models.open import entry_name
-    from toplabel.models.options import Stated
+    from toplabel.models.options import ModelOptions
+    from toplabel.models.ref import ModelRef
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "resnet18").mkdir()
-    assert entry_name("resnet18", Stated()) == "resnet18"
-    assert entry_name("./resnet18", Stated()) == str(tmp_path / "resnet18")
+    assert entry_name(ModelRef.parse("resnet18"), ModelOptions()) == "resnet18"
+    assert entry_name(ModelRef.parse("./resnet18"), ModelOptions()) == str(tmp_path / "resnet18")

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
+import toplabel
 from toplabel.errors import ModelNotFound
-from toplabel.models.sources import resolve
+from toplabel.models.ref import ModelRef
 
 needs_libraries = pytest.mark.skipif(
     not (find_spec("torchvision") and find_spec("timm")), reason="needs torchvision and timm"
 )
+
+BUILT_IN = "embedded/efficientnet_lite0"
+
+
+def canonical_name(name: object) -> str:
+    return ModelRef.parse(name).canonical()
 
 
 @needs_libraries
@@ -31,12 +38,12 @@ needs_libraries = pytest.mark.skipif(
     ],
 )
 def test_resolves_names_of_libraries(name: str, canonical: str) -> None:
-    assert resolve(name) == canonical
+    assert canonical_name(name) == canonical
 
 
 @pytest.mark.parametrize("prefix", ["hf/", "hf-hub:", "hf_hub:"])
 def test_resolves_names_on_the_hub(prefix: str) -> None:
-    assert resolve(f"{prefix}google/vit-base@main") == "hf/google/vit-base@main"
+    assert canonical_name(f"{prefix}google/vit-base@main") == "hf/google/vit-base@main"
 
 
 @needs_libraries
@@ -56,7 +63,7 @@ def test_resolves_names_on_the_hub(prefix: str) -> None:
 )
 def test_says_what_was_meant(name: str, meant: str) -> None:
     with pytest.raises(ModelNotFound, match=meant):
-        resolve(name)
+        canonical_name(name)
 
 
 def test_resolves_a_folder_to_its_absolute_path(
@@ -64,33 +71,72 @@ def test_resolves_a_folder_to_its_absolute_path(
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.chdir(tmp_path.parent)
-    assert resolve(os.path.join(".", tmp_path.name)) == str(tmp_path)
-    assert resolve(tmp_path) == str(tmp_path)
+    assert canonical_name(os.path.join(".", tmp_path.name)) == str(tmp_path)
+    assert canonical_name(tmp_path) == str(tmp_path)
 
 
 def test_says_what_a_folder_lacks(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"has no config\.json"):
-        resolve(tmp_path)
+        canonical_name(tmp_path)
 
 
-def test_says_that_a_file_is_no_model(tmp_path: Path) -> None:
+def test_knows_files_by_content_whatever_they_are_called(tmp_path: Path) -> None:
+    built_in = toplabel.load()
+    built_in.save(tmp_path / "packed.toplabel")
+    (tmp_path / "best").write_bytes((tmp_path / "packed.toplabel").read_bytes())
+    (tmp_path / "MODEL.ONNX").write_bytes(
+        Path(built_in.classifier.bundle.program.path).read_bytes()
+    )
+    (tmp_path / "program.bin").write_bytes((tmp_path / "MODEL.ONNX").read_bytes())
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(ModelNotFound, match="expected the name of one"):
-        resolve(tmp_path / "notes.txt")
+    (tmp_path / "empty.TOPLABEL").touch()
+    kinds = {
+        "best": "bundle",
+        "packed.toplabel": "bundle",
+        "empty.TOPLABEL": "bundle",
+        "MODEL.ONNX": "onnx",
+        "program.bin": "onnx",
+        "notes.txt": "checkpoint",
+    }
+    assert {name: ModelRef.parse(tmp_path / name).kind for name in kinds} == kinds
 
 
-def test_names_the_extra_where_the_libraries_are_missing(tmp_path: Path) -> None:
-    source = Path(__file__).parents[2] / "src"
+def test_a_bare_name_that_exists_is_a_path_unless_a_library_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("best").touch()
+    assert ModelRef.parse("mine") == ModelRef("mine", "folder")
+    assert ModelRef.parse("best") == ModelRef("best", "checkpoint")
+
+
+@needs_libraries
+def test_a_librarys_name_is_a_path_only_with_a_separator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("resnet18").mkdir()
+    assert ModelRef.parse("resnet18").kind == "name"
+    assert ModelRef.parse("./resnet18").kind == "folder"
+
+
+@pytest.mark.parametrize("name", [None, "embedded", "built-in", "Embedded", BUILT_IN])
+def test_the_built_in_model_has_its_names_everywhere(name: str | None) -> None:
+    assert ModelRef.parse(name) == ModelRef(BUILT_IN, "built-in")
+    assert toplabel.load(name).name.startswith(BUILT_IN)
+
+
+def test_names_the_extra_where_the_libraries_are_missing() -> None:
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import sys; sys.modules |= {'torchvision': None, 'timm': None}\n"
         "from toplabel.errors import MissingDependency\n"
-        "from toplabel.models.sources import resolve\n"
+        "from toplabel.models.ref import ModelRef\n"
         "for name in ('resnet50', 'timm/resnet50'):\n"
-        "    try: resolve(name)\n"
+        "    try: ModelRef.parse(name).canonical()\n"
         "    except MissingDependency as error: print(error)\n"
     )
-    # -S: without site-packages, so none of the libraries is found
-    command = [sys.executable, "-S", "-c", script, str(source)]
+    command = [sys.executable, "-c", script]
     answers = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert answers.count("pip install 'toplabel[torch]'") == 2
 
@@ -98,8 +144,8 @@ def test_names_the_extra_where_the_libraries_are_missing(tmp_path: Path) -> None
 @needs_libraries
 def test_resolving_imports_no_torch() -> None:
     script = (
-        "import sys; from toplabel.models.sources import resolve\n"
-        "resolve('resnet50'); resolve('timm/resnet50')\n"
+        "import sys; from toplabel.models.ref import ModelRef\n"
+        "[ModelRef.parse(name).canonical() for name in ('resnet50', 'timm/resnet50')]\n"
         "print(sorted({'torch', 'torchvision', 'timm'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script]

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 import toplabel
+from notes import told
 from own_networks import GreyNet, ResNet20
 from toplabel.errors import CheckpointError, LabelsError, ModelError, PreprocessError, UsageError
 from toplabel.models.zoo_import import import_timm, import_torchvision
@@ -52,8 +53,8 @@ def eager_index(module: nn.Module, model: toplabel.Predictor, picture: np.ndarra
 
 
 def notes(path: Path, **options) -> tuple[toplabel.Predictor, list[str]]:
-    said: list[str] = []
-    return toplabel.load(path, notify=said.append, **options), said
+    with told() as said:
+        return toplabel.load(path, **options), said
 
 
 def test_a_class_in_a_file_with_arguments(tmp_path, picture):
@@ -75,7 +76,7 @@ def test_a_class_in_a_file_with_arguments(tmp_path, picture):
         },
     )
     assert model(picture).label == "abcde"[eager_index(module, model, picture)]
-    assert any("--recompile" in line for line in said)
+    assert any("recompile=True" in line for line in said)
     assert model.name.startswith("checkpoint/best.pth@")
 
 
@@ -401,10 +402,9 @@ def test_names_in_the_order_of_text_are_told_for_any_model(tmp_path):
     recipe = toplabel.Preprocess(
         input_size=(8, 8), resize_size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3
     )
-    said = []
-    toplabel.wrap(module, labels=["1", "10", "2", "3"], preprocess=recipe, notify=said.append)
+    with told() as said:
+        toplabel.wrap(module, labels=["1", "10", "2", "3"], preprocess=recipe)
     assert any("ImageFolder" in line for line in said)
-    said.clear()
     toplabel.wrap(module, labels=list("abcd"), preprocess=recipe).save(tmp_path / "m.toplabel")
     _, said = notes(tmp_path / "m.toplabel", labels=["1", "10", "2", "3"])
     assert any("ImageFolder" in line for line in said)
@@ -419,7 +419,7 @@ def test_doubts_are_told_at_every_start(tmp_path, picture):
         model, said = notes(tmp_path / "best.pth", preprocess=str(recipe), **options)
         model(picture)
         model.compile()
-        assert "best.pth has no class names: labels are indices; say --labels for names" in said
+        assert "best.pth has no class names: labels are indices; pass labels=... for names" in said
 
 
 def test_label_follows_the_folder_and_takes_lists(tmp_path, monkeypatch):

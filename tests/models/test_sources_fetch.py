@@ -45,17 +45,19 @@ def server(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_downloads_once_into_the_cache_of_torch(torch_home: Path, server: str) -> None:
+def test_downloads_once_into_the_cache_of_torch(
+    torch_home: Path, server: str, caplog: pytest.LogCaptureFixture
+) -> None:
     from toplabel.models.sources.fetch import fetch_url
 
-    told: list[str] = []
+    caplog.set_level("INFO", "toplabel")
     url = f"{server}/good-{DIGEST}.pth"
-    path = fetch_url(url, offline=False, notify=told.append)
+    path = fetch_url(url, offline=False)
     assert path == torch_home / f"good-{DIGEST}.pth"
     assert path.read_bytes() == CONTENT
-    assert told == [f"downloading {url}"]
-    assert fetch_url(url, offline=True, notify=told.append) == path
-    assert len(told) == 1
+    assert caplog.messages == [f"downloading {url}"]
+    assert fetch_url(url, offline=True) == path
+    assert len(caplog.messages) == 1
 
 
 def test_nothing_goes_to_standard_output(
@@ -63,7 +65,7 @@ def test_nothing_goes_to_standard_output(
 ) -> None:
     from toplabel.models.sources.fetch import fetch_url
 
-    fetch_url(f"{server}/good-{DIGEST}.pth", offline=False, notify=lambda text: None)
+    fetch_url(f"{server}/good-{DIGEST}.pth", offline=False)
     assert capfd.readouterr().out == ""
 
 
@@ -71,7 +73,7 @@ def test_refuses_a_download_whose_hash_is_wrong(torch_home: Path, server: str) -
     from toplabel.models.sources.fetch import fetch_url
 
     with pytest.raises(DownloadError, match="invalid hash value"):
-        fetch_url(f"{server}/damaged-00000000.pth", offline=False, notify=lambda text: None)
+        fetch_url(f"{server}/damaged-00000000.pth", offline=False)
     assert not list(torch_home.iterdir())
 
 
@@ -85,7 +87,7 @@ def test_says_what_is_missing_where_and_why(
 
     address = server if reason == "404" else NOBODY
     with pytest.raises(DownloadError, match=reason) as caught:
-        fetch_url(f"{address}/{name}", offline=False, notify=lambda text: None)
+        fetch_url(f"{address}/{name}", offline=False)
     assert str(torch_home / name) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -94,7 +96,7 @@ def test_offline_never_asks_the_network(torch_home: Path) -> None:
     from toplabel.models.sources.fetch import fetch_url
 
     with pytest.raises(DownloadError, match=r"x-00000000.pth is not on this machine .*and down"):
-        fetch_url(f"{NOBODY}/x-00000000.pth", offline=True, notify=lambda text: None)
+        fetch_url(f"{NOBODY}/x-00000000.pth", offline=True)
 
 
 def from_hub(name: str) -> Path:
@@ -105,7 +107,6 @@ def from_hub(name: str) -> Path:
         key_files=["config.json"],
         choose=lambda names: names,
         offline=False,
-        notify=lambda text: None,
     )
 
 

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.torch
 
 import torch  # noqa: E402
 
+from loading import load_model  # noqa: E402
 from toplabel.errors import (  # noqa: E402
     CheckpointError,
     DownloadError,
@@ -19,7 +20,6 @@ from toplabel.errors import (  # noqa: E402
     ModelError,
     PreprocessError,
 )
-from toplabel.models.sources import load_model  # noqa: E402
 from toplabel.models.zoo_import import import_torchvision  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.torch
 
 import torch  # noqa: E402
 
+from loading import load_model  # noqa: E402
 from toplabel.errors import (  # noqa: E402
     CheckpointError,
     DownloadError,
@@ -19,7 +20,6 @@ from toplabel.errors import (  # noqa: E402
     ModelNotFound,
 )
 from toplabel.models import zoo_import  # noqa: E402
-from toplabel.models.sources import load_model  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

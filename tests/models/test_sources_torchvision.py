@@ -9,6 +9,7 @@ pytestmark = pytest.mark.torch
 
 import torch  # noqa: E402
 
+from loading import load_model  # noqa: E402
 from toplabel.errors import (  # noqa: E402
     CheckpointError,
     DownloadError,
@@ -16,7 +17,6 @@ from toplabel.errors import (  # noqa: E402
     ModelNotFound,
 )
 from toplabel.models import zoo_import  # noqa: E402
-from toplabel.models.sources import load_model  # noqa: E402
 
 
 @pytest.fixture

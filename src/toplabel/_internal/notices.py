@@ -43,6 +43,12 @@ def collect_warnings() -> Iterator[list[str]]:
         _collectors.reset(token)
 
 
+def collected() -> tuple[str, ...]:
+    """What the innermost collector has by now."""
+    collectors = _collectors.get()
+    return tuple(collectors[-1]) if collectors else ()
+
+
 @contextmanager
 def forwarded_to(notify: Callable[[str], None] | None) -> Iterator[None]:
     """Call `notify`, the deprecated argument of public functions, with what the body tells."""

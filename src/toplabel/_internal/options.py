@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from toplabel._internal.notices import forwarded_to
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Returned = TypeVar("Returned")
 
 _NOTIFY = "notify"
 
@@ -64,7 +64,9 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def takes_options(*groups: type) -> Callable[[Function], Function]:
+def takes_options(
+    *groups: type,
+) -> Callable[[Callable[..., Returned]], Callable[..., Returned]]:
     """Let a function be called with the fields of `groups`, and get one instance of each.
 
     A parameter `model_options` of the function becomes the fields of the group `ModelOptions`:
@@ -75,14 +77,14 @@ def takes_options(*groups: type) -> Callable[[Function], Function]:
     """
     parameters = {_parameter(group): group for group in groups}
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: Callable[..., Returned]) -> Callable[..., Returned]:
         own = inspect.signature(function)
         kept = [p for p in own.parameters.values() if p.name not in parameters]
         names = {field.name: group for group in groups for field in fields(group)}
         accepted = [p.name for p in kept] + list(names)
 
         @functools.wraps(function)
-        def call(*args: Any, **given: Any) -> Any:
+        def call(*args: Any, **given: Any) -> Returned:
             notify = given.pop(_NOTIFY, None)
             _check_names(function.__name__, given, accepted)
             taken = {name: given.pop(name) for name in names if name in given}
@@ -102,9 +104,16 @@ def takes_options(*groups: type) -> Callable[[Function], Function]:
         )
         del call.__wrapped__  # inspect would look there for annotations
         call.__doc__ = _document(function.__doc__ or "", groups)
-        return call  # type: ignore[return-value]
+        return call
 
     return decorate
+
+
+def given_options(options: Any) -> dict[str, Any]:
+    """The fields of a group that differ from their defaults, by name."""
+    plain = type(options)()
+    values = {one.name: getattr(options, one.name) for one in fields(options)}
+    return {name: value for name, value in values.items() if value != getattr(plain, name)}
 
 
 class _Shown(str):

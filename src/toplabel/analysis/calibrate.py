@@ -123,7 +123,7 @@ def calibrate(
     require("sklearn", extra="evaluate", purpose="calibrating a model")
     if precision is not None and not 0 < precision < 1:
         raise UsageError(f"got precision {precision!r}; expected a number between 0 and 1")
-    predictor = model if isinstance(model, Predictor) else shared_predictor({"model": model})
+    predictor = model if isinstance(model, Predictor) else shared_predictor(model)
     dataset = data if isinstance(data, Dataset) else read_dataset(data)
     bundle = _bundle_of(predictor)
     matching = match_classes(dataset.classes, predictor.labels, model=predictor.name)

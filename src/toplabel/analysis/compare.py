@@ -310,7 +310,7 @@ def compare(
 def _variant(given: ModelLike | Variant, preprocess: Callable[..., Any] | None) -> Variant:
     if isinstance(given, Variant):
         return given
-    predictor = given if isinstance(given, Predictor) else shared_predictor({"model": given})
+    predictor = given if isinstance(given, Predictor) else shared_predictor(given)
     own = "" if preprocess is None else f" after {getattr(preprocess, '__name__', 'a function')}"
     exact = ", exact" if predictor.exact else ""
     return Variant(predictor, preprocess, f"{predictor.name} by {predictor.engine}{exact}{own}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import click
 
 from toplabel.cli.columns import print_columns
-from toplabel.cli.options import debug_option
+from toplabel.cli.options import (
+    Command,
+    debug_flag,
+)
 from toplabel.cli.terminal import say
 from toplabel.errors import ToplabelError
 
@@ -20,10 +23,10 @@ The environment variable TOPLABEL_CACHE names another folder for it.
 """
 
 
-@click.command(help=HELP, short_help="List or clear the compiled models kept here.")
+@click.command(cls=Command, help=HELP, short_help="List or clear the compiled models kept here.")
 @click.argument("action", type=click.Choice(["list", "clear"]), default="list")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@debug_option
+@debug_flag
 def cache(action: str, names: tuple[str, ...]) -> int:
     """List the cache, or clear it."""
     if action == "clear":

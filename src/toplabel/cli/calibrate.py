@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.options import (
-    debug_option,
-    reading_options,
-    running_options,
-    stating_options,
-    take_read_options,
-    take_statements,
+    Command,
+    debug_flag,
+    inference_flags,
+    json_flag,
+    model_file_flags,
+    model_flag,
+    reading_flags,
+    take_load_options,
 )
-from toplabel.cli.sections import Sectioned
-from toplabel.cli.terminal import Progress, clear_line, is_terminal, notes_of
+from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
 if TYPE_CHECKING:
     from toplabel.analysis.calibrate import Calibrated
@@ -36,7 +37,7 @@ unsure.
 """
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Calibrate a model's confidence scores.")
+@click.command(cls=Command, help=HELP, short_help="Calibrate a model's confidence scores.")
 @click.argument("data", metavar="DATA")
 @click.option(
     "-o",
@@ -52,12 +53,13 @@ unsure.
     metavar="SHARE",
     help="Precision to reach where the model is not unsure.  [default: no threshold]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
-@running_options
-@stating_options
-@reading_options
-@debug_option
+@model_flag
+@inference_flags
+@model_file_flags
+@reading_flags
+@debug_flag
 def calibrate(
     data: str,
     *,
@@ -73,15 +75,14 @@ def calibrate(
     from toplabel.bundle.file import check_target
 
     require("sklearn", extra="evaluate", purpose="toplabel calibrate")
-    options["read"] = take_read_options(options)
-    options |= take_statements(options)
+    options |= take_load_options(options)
     check_target(output)
     dataset = read_dataset(data)
     from toplabel import load
     from toplabel.analysis.calibrate import calibrate as calibrate_model
 
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
-    with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:
+    with load(**options) as predictor:
         found = calibrate_model(predictor, dataset, precision=precision, progress=progress.update)
     clear_line()
     found.save(output)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.options import (
-    debug_option,
-    reading_options,
-    stating_options,
-    take_read_options,
-    take_statements,
+    Command,
+    add_options,
+    debug_flag,
+    json_flag,
+    model_file_flags,
+    reading_flags,
+    take_load_options,
 )
-from toplabel.cli.sections import Sectioned, add_options
-from toplabel.cli.terminal import say
 
 if TYPE_CHECKING:
     from toplabel.analysis.compare import Comparison, ImageComparison, Variant
@@ -35,6 +35,7 @@ path if its first parameter is named path; its file is executed.
 Exit status: 0 no difference, 1 a difference or a failed image, 2 nothing could be compared.
 """
 
+_OF_ANY_MODEL = ("labels", "preprocess", "multi_label", "read")
 _ENGINES = click.Choice(["auto", "onnxruntime", "torch"])
 _VARIANTS = tuple(
     option
@@ -56,26 +57,25 @@ _VARIANTS = tuple(
 )
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Find where two ways to run a model differ.")
+@click.command(cls=Command, help=HELP, short_help="Find where two ways to run a model differ.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_flag
 @lambda command: add_options(command, _VARIANTS, section="The two variants")
-@stating_options
-@reading_options
-@debug_option
+@model_file_flags
+@reading_flags
+@debug_flag
 def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
     """Compare two ways to run a model."""
     from toplabel.analysis.compare import compare as compare_variants
     from toplabel.image.paths import expand
 
-    read = take_read_options(options)
     variants = {name: _taken(options, name) for name in "ab"}
-    said = take_statements(options)
+    loading = take_load_options(options)
     sources = list(expand(images))
     found = compare_variants(
-        _variant(a, variants["a"], said, read), _variant(b, variants["b"], said, read), sources
+        _variant(a, variants["a"], loading), _variant(b, variants["b"], loading), sources
     )
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
     return 0 if found.same else 1
@@ -85,27 +85,25 @@ def _taken(options: dict[str, Any], variant: str) -> dict[str, Any]:
     return {name: options.pop(f"{variant}_{name}") for name in ("engine", "exact", "preprocess")}
 
 
-def _variant(name: str, own: dict[str, Any], said: dict[str, Any], read: Any) -> Variant:
+def _variant(name: str, own: dict[str, Any], loading: dict[str, Any]) -> Variant:
     """One of the two variants; options for checkpoints apply where it is one."""
     from toplabel import load
     from toplabel.analysis.compare import Variant
+    from toplabel.models.ref import ModelRef
 
-    function, recipe = None, own["preprocess"]
-    if recipe is not None and ":" in recipe and not os.path.exists(recipe):
+    function, preprocess = None, own["preprocess"]
+    if preprocess is not None and ":" in preprocess and not os.path.exists(preprocess):
         from toplabel._internal.optional import require
 
         require("torch", extra="torch", purpose="your own preprocessing function")
         from toplabel.models.fit.build_module import import_function
 
-        function, recipe = import_function(recipe), None
-    checkpoint = os.path.isfile(name) and not name.endswith((".toplabel", ".onnx"))
-    names = said if checkpoint else ("labels", "preprocess", "multi_label")
-    stated = {key: said[key] for key in names}
-    stated["preprocess"] = recipe or stated["preprocess"]
-    model = None if name == "embedded" else name
-    predictor = load(
-        model, engine=own["engine"], exact=own["exact"], read=read, notify=say, **stated
-    )
+        function, preprocess = import_function(preprocess), None
+    if ModelRef.parse(name).kind != "checkpoint":
+        loading = {key: value for key, value in loading.items() if key in _OF_ANY_MODEL}
+    if preprocess is not None:
+        loading = {**loading, "preprocess": preprocess}
+    predictor = load(name, engine=own["engine"], exact=own["exact"], **loading)
     predictor.compile()
     words = f"{predictor.name} by {predictor.engine}" + (", exact" if own["exact"] else "")
     if own["preprocess"] is not None:

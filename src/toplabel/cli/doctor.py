@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel.cli.options import debug_option, stating_options, take_statements
-from toplabel.cli.sections import Sectioned
+from toplabel.cli.options import (
+    Command,
+    debug_flag,
+    json_flag,
+    model_file_flags,
+    take,
+)
 from toplabel.errors import UsageError
+from toplabel.models.options import ModelOptions
 
 if TYPE_CHECKING:
     from toplabel.analysis.doctor.diagnose import Diagnosis
@@ -31,7 +37,7 @@ these keep from training. That gives the range of the values and sometimes the c
 _SIGNS = {"fine": "ok", "wrong": "WRONG", "told": "found", "cannot tell": "?"}
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Find what is wrong with a checkpoint.")
+@click.command(cls=Command, help=HELP, short_help="Find what is wrong with a checkpoint.")
 @click.argument("model", metavar="FILE")
 @click.option("--images", metavar="FOLDER", help="Ordinary photos, at least 16; no labels needed.")
 @click.option("--labelled", metavar="DATA", help="Labelled images, as toplabel evaluate takes.")
@@ -45,9 +51,9 @@ _SIGNS = {"fine": "ok", "wrong": "WRONG", "told": "found", "cannot tell": "?"}
     metavar="FILE",
     help="Where to save the preprocessing: .json for --preprocess, or .toplabel.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@stating_options
-@debug_option
+@json_flag
+@model_file_flags
+@debug_flag
 def doctor(
     model: str,
     *,
@@ -63,16 +69,16 @@ def doctor(
 
     require("torch", extra="torch", purpose="toplabel doctor")
     require("scipy", extra="evaluate", purpose="toplabel doctor")
-    said = take_statements(options)
-    if said["preprocess"] is not None:
+    options = take(ModelOptions, options)
+    if "preprocess" in options:
         raise UsageError("got --preprocess, which is what doctor determines; leave it out")
     _check_output(output)
     from toplabel.analysis.doctor.diagnose import diagnose
 
-    found = diagnose(model, images=images, labelled=labelled, size=size, **said)
+    found = diagnose(model, images=images, labelled=labelled, size=size, **options)
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
     if output is not None:
-        _write(found, model, output, said)
+        _write(found, model, output, options)
     return 0 if found.sure else 1
 
 
@@ -115,7 +121,7 @@ def _lines(found: Diagnosis) -> list[str]:
     return lines
 
 
-def _write(found: Diagnosis, model: str, output: Path, said: dict[str, Any]) -> None:
+def _write(found: Diagnosis, model: str, output: Path, options: dict[str, Any]) -> None:
     """Save the preprocessing.
 
     Raises:
@@ -131,4 +137,4 @@ def _write(found: Diagnosis, model: str, output: Path, said: dict[str, Any]) -> 
         return
     from toplabel import load
 
-    load(model, **{**said, "preprocess": found.preprocess}).save(output)
+    load(model, **{**options, "preprocess": found.preprocess}).save(output)

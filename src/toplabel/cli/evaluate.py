@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.options import (
-    debug_option,
-    engine_options,
-    reading_options,
-    stating_options,
-    take_read_options,
+    Command,
+    check_one_model,
+    debug_flag,
+    inference_flags,
+    json_flag,
+    model_file_flags,
+    reading_flags,
+    take_load_options,
 )
-from toplabel.cli.sections import Sectioned
-from toplabel.cli.several import take_statements_of_one
-from toplabel.cli.terminal import Progress, clear_line, is_terminal, notes_of
+from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
 if TYPE_CHECKING:
     from toplabel.analysis.evaluate.evaluation import Evaluation
@@ -40,7 +41,7 @@ bootstrap intervals.
 _WORST = 5
 
 
-@click.command(cls=Sectioned, help=HELP, short_help="Evaluate a model on labelled images.")
+@click.command(cls=Command, help=HELP, short_help="Evaluate a model on labelled images.")
 @click.argument("data", metavar="DATA")
 @click.option(
     "-m",
@@ -53,12 +54,12 @@ _WORST = 5
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
-@engine_options
-@stating_options
-@reading_options
-@debug_option
+@inference_flags
+@model_file_flags
+@reading_flags
+@debug_flag
 def evaluate(
     data: str,
     *,
@@ -73,18 +74,17 @@ def evaluate(
     from toplabel.analysis.data.dataset import read_dataset
 
     require("sklearn", extra="evaluate", purpose="toplabel evaluate")
-    read = take_read_options(options)
-    said = take_statements_of_one(options, max(1, len(models)))
+    options = take_load_options(options)
+    check_one_model(options, max(1, len(models)))
     dataset = read_dataset(data)
     from toplabel import load
     from toplabel.analysis.evaluate.evaluation import evaluate as evaluate_model
     from toplabel.analysis.evaluate.metrics import paired_test
 
-    notify = notes_of(quiet=quiet)
     found = []
     for name in models or (None,):
         progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
-        with load(name, notify=notify, read=read, **options, **said) as predictor:
+        with load(name, **options) as predictor:
             found.append(evaluate_model(predictor, dataset, progress=progress.update))
         clear_line()
     tests = [paired_test(found[0].outputs.right, other.outputs.right) for other in found[1:]]

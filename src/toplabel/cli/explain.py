@@ -11,14 +11,16 @@ import click
 
 from toplabel._internal.platform import written_aside
 from toplabel.cli.options import (
-    debug_option,
-    reading_options,
-    running_options,
-    stating_options,
-    take_read_options,
-    take_statements,
+    Command,
+    debug_flag,
+    inference_flags,
+    json_flag,
+    model_file_flags,
+    model_flag,
+    reading_flags,
+    take_load_options,
 )
-from toplabel.cli.terminal import notes_of, say
+from toplabel.cli.terminal import say
 from toplabel.errors import ToplabelError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ drop in score without the hottest tenth of the image, and without a random tenth
 """
 
 
-@click.command(help=HELP, short_help="Show the evidence for a label.")
+@click.command(cls=Command, help=HELP, short_help="Show the evidence for a label.")
 @click.argument("source", metavar="INPUT")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The PNG to write."
@@ -55,12 +57,13 @@ drop in score without the hottest tenth of the image, and without a random tenth
     default="auto",
     help="From gradients, or from the drop in score under a patch; auto: what is available.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Print no notes.")
-@running_options
-@stating_options
-@reading_options
-@debug_option
+@model_flag
+@inference_flags
+@model_file_flags
+@reading_flags
+@debug_flag
 def explain(
     source: str,
     *,
@@ -79,9 +82,8 @@ def explain(
     from toplabel import load
     from toplabel.analysis.explain.pipeline import explain_with
 
-    options["read"] = take_read_options(options)
-    options |= take_statements(options)
-    with load(options.pop("model"), notify=notes_of(quiet=quiet), **options) as predictor:
+    options |= take_load_options(options)
+    with load(**options) as predictor:
         found = explain_with(
             predictor.classifier,
             predictor.open_engine(),

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.columns import print_columns
-from toplabel.cli.options import debug_option
+from toplabel.cli.options import (
+    Command,
+    debug_flag,
+    json_flag,
+)
 from toplabel.cli.terminal import say
 from toplabel.errors import CheckpointError
 
@@ -26,12 +30,12 @@ FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX
 """
 
 
-@click.command(help=HELP, short_help="Say what a model file is.")
+@click.command(cls=Command, help=HELP, short_help="Say what a model file is.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--ema", is_flag=True, help="Look at the averaged weights.")
 @click.option("--sha256", metavar="DIGEST", help="Stop where the file has another sha256.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@debug_option
+@json_flag
+@debug_flag
 def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
     """Describe a model file."""
     from toplabel.models.inspect import describe, sha256_of

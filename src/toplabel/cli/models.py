@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.columns import print_columns
-from toplabel.cli.options import debug_option
+from toplabel.cli.options import (
+    Command,
+    debug_flag,
+)
 from toplabel.cli.records import Records
 from toplabel.errors import ModelNotFound
 
@@ -31,11 +34,11 @@ hf/ORG/NAME and folders of Hugging Face models, which no list holds.
 """
 
 
-@click.command(help=HELP, short_help="List the models that can be named.")
+@click.command(cls=Command, help=HELP, short_help="List the models that can be named.")
 @click.argument("pattern", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each model.")
 @click.option("--preprocess", "presets", is_flag=True, help="List the presets of preprocessing.")
-@debug_option
+@debug_flag
 def models(pattern: str | None, *, as_json: bool, presets: bool) -> int:
     """List the classifiers that can be named, or the presets."""
     if presets:

@@ -1,184 +1,199 @@
-"""Options that commands share: which model, how to run it, and how to read images."""
+"""What commands share: flags made of option dataclasses, their sections in help texts, notices."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import Field, fields
+from typing import Any, TypeVar
 
 import click
 
-from toplabel.cli.sections import add_options
-
-if TYPE_CHECKING:
-    from toplabel.image.options import ReadOptions
+from toplabel.cli.terminal import show_notices
+from toplabel.image.options import ReadOptions
+from toplabel.inference.options import InferenceOptions
+from toplabel.models.options import ModelOptions
+from toplabel.runs.options import RunOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Function], Function]
 
-_AT_LEAST_ONE = click.IntRange(min=1)
+_FIRST = "Options"
+_LOADING = (ModelOptions, InferenceOptions, ReadOptions)
 
 
-def _not_nan(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
+class Command(click.Command):
+    """A command whose help lists flags in sections, and which prints notices unless --quiet."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections, in the order of their first options; "Options" is the first."""
+        sections: dict[str, list[tuple[str, str]]] = {_FIRST: []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(param, "section", _FIRST), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what toplabel logs and warns of is printed meanwhile."""
+        show_notices(shown=not ctx.params.get("quiet", False))
+        return super().invoke(ctx)
+
+
+def add_options(
+    command: Function, options: Iterable[Decorator[Function]], *, section: str = _FIRST
+) -> Function:
+    """Add options to a command, in the order in which its help lists them, under a heading."""
+    for option in reversed([*options]):  # the last one added is listed first
+        command = option(command)
+        params: list[Any] = vars(command)["__click_params__"]
+        params[-1].section = section
+    return command
+
+
+def flags_of(group: type, *, section: str = _FIRST) -> Callable[[Function], Function]:
+    """A decorator that adds the flags of an option dataclass to a command."""
+    options = [_flag(one) for one in fields(group) if one.metadata["shell"]]
+    return lambda command: add_options(command, options, section=section)
+
+
+def _flag(one: Field[Any]) -> Callable[[Function], Function]:
+    """A field as an option of click's; what is not given is None, (), or False."""
+    about, kind = one.metadata, str(one.type)
+    names = (*(about["flags"] or (f"--{one.name.replace('_', '-')}",)), one.name)
+    shared: dict[str, Any] = {"help": about["help"], "metavar": about["metavar"]}
+    if kind == "bool":
+        return click.option(*names, is_flag=True, help=about["help"])
+    if about["choices"]:
+        shared |= {"type": click.Choice(about["choices"]), "metavar": None}
+    elif kind.startswith(("Mapping", "Sequence", "tuple")):
+        shared |= {"multiple": True, "help": f"{about['help']} May be repeated."}
+        if kind.startswith("Mapping"):
+            shared["callback"] = _parse_pairs
+    elif kind.startswith("int"):
+        shared["type"] = click.IntRange(about["minimum"], about["maximum"])
+    elif kind.startswith("float"):
+        shared["type"] = float
+        shared["callback"] = _check_number
+    return click.option(*names, **shared)
+
+
+def _parse_pairs(ctx: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> Any:
+    if not pairs:
+        return ()
+    from toplabel.models.fit.class_spec import parse_arguments
+
+    return parse_arguments(pairs)
+
+
+def _check_number(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
     if value is not None and math.isnan(value):  # passes click's own check of the range
-        raise click.BadParameter("nan is not in the range 0<=x<=1.")
+        raise click.BadParameter("nan is not in the range.")
     return value
 
 
-_SCORING = (
-    click.option(
-        "-k",
-        "--top-k",
-        "--topk",
-        "top_k",
-        type=_AT_LEAST_ONE,
-        metavar="N",
-        help="How many classes to give.  [default: 5; in a table of several images 1]",
-    ),
-    click.option(
-        "--threshold",
-        type=click.FloatRange(0, 1),
-        callback=_not_nan,
-        metavar="SCORE",
-        help="Mark a label with a lower score as unsure.",
-    ),
+model_flag = click.option(
+    "-m", "--model", metavar="MODEL", help="Which model; see toplabel models."
 )
-
-_MODEL = click.option("-m", "--model", metavar="MODEL", help="Which model; see toplabel models.")
-
-_ENGINE = (
-    click.option(
-        "--engine",
-        type=click.Choice(["auto", "onnxruntime", "torch"]),
-        default="auto",
-        help="What computes.",
-    ),
-    click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps."),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float32", "bfloat16", "float16"]),
-        default="float32",
-        help="What PyTorch computes in.",
-    ),
-    click.option("--threads", type=_AT_LEAST_ONE, metavar="N", help="Images worked on at once."),
-    click.option("--batch-size", type=_AT_LEAST_ONE, metavar="N", help="Images in one call."),
-    click.option("--exact", is_flag=True, help="Never read large JPEGs at a smaller scale first."),
+several_models_flag = click.option(
+    "-m", "--model", "models", multiple=True, metavar="MODEL", help="Which model; may be repeated."
 )
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+debug_flag = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show errors in full."
+)  # the entry point looks for it itself
 
-_STATING = (
-    click.option(
-        "--arch",
-        metavar="ARCH",
-        help="The network of a checkpoint: a name of torchvision's or timm's, or your class as"
-        " package.module:Class or nets.py:Class, whose code is run.",
-    ),
-    click.option(
-        "--arch-arg",
-        "arch_arg",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="What the class is called with; may be repeated.",
-    ),
-    click.option(
-        "--labels", metavar="FILE", help="Class names: .txt, .json, .csv, or a folder of classes."
-    ),
-    click.option(
-        "--preprocess",
-        metavar="PRESET",
-        help="A preset (toplabel models --preprocess lists them) or a JSON file.",
-    ),
-    click.option("--multi-label", is_flag=True, help="Outputs are independent: sigmoid."),
-    click.option("--ema", is_flag=True, help="Take a checkpoint's averaged weights."),
-    click.option(
-        "--allow-global",
-        "allow_global",
-        multiple=True,
-        metavar="NAME",
-        help="A class or function that unpickling the checkpoint may call; may be repeated.",
-    ),
-    click.option(
-        "--allow-partial", is_flag=True, help="Go on where a checkpoint does not fit in all parts."
-    ),
-    click.option("--trust", is_flag=True, help="Unpickle a checkpoint that may run any code."),
-    click.option(
-        "--recompile", is_flag=True, help="Look at your class anew: files it imports have changed."
-    ),
-)
-
-_READING = (
-    click.option(
-        "--allow-truncated", is_flag=True, help="Label what there is of a file that ends early."
-    ),
-    click.option("--srgb", is_flag=True, help="Convert embedded colour profiles to sRGB."),
-    click.option("--max-pixels", type=_AT_LEAST_ONE, metavar="N", help="Refuse larger pictures."),
-    click.option("--timeout", type=float, metavar="SECONDS", help="For each URL."),
-)
+inference_flags = flags_of(InferenceOptions, section="Running the model")
+model_file_flags = flags_of(ModelOptions, section="What a model file does not say")
+reading_flags = flags_of(ReadOptions, section="Reading images")
+run_flags = flags_of(RunOptions, section="Runs, with -o")
 
 
-def scoring_options(command: Function) -> Function:
+def scoring_flags(command: Function) -> Function:
     """Add -k and --threshold to a command."""
-    return add_options(command, _SCORING)
-
-
-def running_options(command: Function) -> Function:
-    """Add -m and the options of `Running` to a command."""
-    return engine_options(add_options(command, (_MODEL,)))
-
-
-def engine_options(command: Function) -> Function:
-    """Add the options of `Running` without the model's to a command."""
-    return add_options(command, _ENGINE, section="Running the model")
-
-
-def stating_options(command: Function) -> Function:
-    """Add the options of `Stated` to a command."""
-    return add_options(command, _STATING, section="What a model file does not say")
-
-
-def reading_options(command: Function) -> Function:
-    """Add the options of `ReadOptions` to a command."""
-    return add_options(command, _READING, section="Reading images")
-
-
-def debug_option(command: Function) -> Function:
-    """Add --debug, which the entry point looks for itself."""
-    show = click.option("--debug", is_flag=True, expose_value=False, help="Show errors in full.")
-    return show(command)
-
-
-def take_statements(options: dict[str, Any]) -> dict[str, Any]:
-    """What the options of `stating_options` say, as `load` takes it; taken out of `options`.
-
-    Raises:
-        UsageError: An --arch-arg is no NAME=VALUE.
-    """
-    pairs, allowed = options.pop("arch_arg"), options.pop("allow_global")
-    said = {
-        name: options.pop(name)
-        for name in ("arch", "labels", "preprocess", "multi_label", "ema", "allow_partial", "trust")
-    }
-    said["recompile"] = options.pop("recompile")
-    said["allow_globals"] = allowed
-    if pairs:
-        from toplabel.models.fit.class_spec import parse_arguments
-
-        said["arch_args"] = parse_arguments(pairs)
-    return said
-
-
-def take_read_options(options: dict[str, Any]) -> ReadOptions:
-    """What the options of `reading_options` say; they are taken out of `options`.
-
-    Raises:
-        click.UsageError: The timeout is no time.
-    """
-    from toplabel.image.options import ReadOptions
-
-    timeout = options.pop("timeout")
-    if timeout is not None and not 0 < timeout < math.inf:
-        raise click.UsageError(f"got --timeout {timeout}; expected a number of seconds above 0")
-    limits = {"max_pixels": options.pop("max_pixels"), "timeout_seconds": timeout}
-    return ReadOptions(
-        allow_truncated=options.pop("allow_truncated"),
-        srgb=options.pop("srgb"),
-        **{name: value for name, value in limits.items() if value is not None},
+    return add_options(
+        command,
+        (
+            click.option(
+                "-k",
+                "--top-k",
+                "--topk",
+                "top_k",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="How many classes to print.  [default: 5; in a table of several images 1]",
+            ),
+            click.option(
+                "--threshold",
+                type=click.FloatRange(0, 1),
+                callback=_check_number,
+                metavar="SCORE",
+                help="Mark a label with a lower score as unsure.",
+            ),
+        ),
     )
+
+
+def take(group: type, options: dict[str, Any]) -> dict[str, Any]:
+    """What was given of a group's flags, by name; all of them are taken out of `options`."""
+    names = [one.name for one in fields(group) if one.metadata["shell"]]
+    values = {name: options.pop(name, None) for name in names}
+    return {
+        name: value
+        for name, value in values.items()
+        if value not in (None, ()) and value is not False
+    }
+
+
+def take_load_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What was given of the model, of running it and of reading images, as `load` takes it."""
+    model, inference, reading = (take(group, options) for group in _LOADING)
+    return {**model, **inference, "read": ReadOptions(**reading)}
+
+
+def check_one_model(given: dict[str, Any], models: int) -> None:
+    """Refuse what can be known of one model's file only.
+
+    Raises:
+        click.UsageError: There are several models, or none.
+    """
+    names = [one.name for one in fields(ModelOptions) if one.name in given]
+    if names and models != 1:
+        raise click.UsageError(
+            f"got --{names[0].replace('_', '-')} with {models} models; it applies to one model:"
+            " pack the others first (toplabel pack)"
+        )
+
+
+def as_flags(text: str) -> str:
+    """A message of the library's with its arguments spelled as flags.
+
+    >>> as_flags("pass arch_args={'num_classes': 10} or allow_partial=True")
+    'pass --arch-arg num_classes=10 or --allow-partial'
+    """
+    known = {one.name: one for group in (*_LOADING, RunOptions) for one in fields(group)}
+
+    def spell(match: re.Match[str]) -> str:
+        one = known.get(match["name"])
+        if one is None or not one.metadata["shell"]:
+            return match[0]
+        flag = (one.metadata["flags"] or (f"--{one.name.replace('_', '-')}",))[0]
+        value = match["value"].strip("\"'")
+        if value in ("True", "..."):
+            return flag
+        if value[0] in "{[":
+            parts = [part.strip() for part in value[1:-1].split(",") if part.strip()]
+            parts = [re.sub(r"['\"]?\s*:\s*", "=", part).strip("'\"") for part in parts]
+            return " ".join(f"{flag} {part}" for part in parts)
+        return f"{flag} {value}"
+
+    return _ARGUMENT.sub(spell, text)
+
+
+_ARGUMENT = re.compile(
+    r"\b(?P<name>[a-z_]+)="
+    r"(?P<value>\{[^{}]*\}|\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'|True|\.\.\.|[\w./-]*\w)"
+)

@@ -7,8 +7,13 @@ from typing import Any
 
 import click
 
-from toplabel.cli.options import debug_option, stating_options, take_statements
-from toplabel.cli.terminal import notes_of, say
+from toplabel.cli.options import (
+    Command,
+    debug_flag,
+    model_file_flags,
+    take_load_options,
+)
+from toplabel.cli.terminal import say
 
 HELP = """Put a model, its class names and its preprocessing into one file.
 
@@ -20,7 +25,7 @@ MODEL is whatever -m takes: a checkpoint, a name, an ONNX file.
 """
 
 
-@click.command(help=HELP, short_help="Put a model into one file.")
+@click.command(cls=Command, help=HELP, short_help="Put a model into one file.")
 @click.argument("model")
 @click.option(
     "-o",
@@ -31,15 +36,15 @@ MODEL is whatever -m takes: a checkpoint, a name, an ONNX file.
     help="The file to write: cats.toplabel.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no notes.")
-@stating_options
-@debug_option
+@model_file_flags
+@debug_flag
 def pack(model: str, *, output: Path, quiet: bool, **options: Any) -> int:
     """Write a bundle."""
     from toplabel import load
     from toplabel.bundle.file import check_target
 
     check_target(output)  # before the model is loaded and compiled
-    with load(model, notify=notes_of(quiet=quiet), **take_statements(options)) as predictor:
+    with load(model, **take_load_options(options)) as predictor:
         predictor.save(output)
         if not quiet:
             size = output.stat().st_size / 1e6

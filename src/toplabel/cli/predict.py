@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import itertools
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from toplabel.cli.options import (
-    debug_option,
-    reading_options,
-    running_options,
-    scoring_options,
-    stating_options,
-    take_read_options,
-    take_statements,
+    Command,
+    debug_flag,
+    inference_flags,
+    model_file_flags,
+    model_flag,
+    reading_flags,
+    run_flags,
+    scoring_flags,
+    take,
+    take_load_options,
 )
 from toplabel.cli.report import Report
-from toplabel.cli.run import run_inputs, run_options, take_run_options
-from toplabel.cli.sections import Sectioned
+from toplabel.cli.run import output_flag, run_inputs
 from toplabel.cli.terminal import Progress, is_terminal
 from toplabel.cli.view import choose_view
 from toplabel.errors import UsageError
+from toplabel.runs.options import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,17 +45,19 @@ _LOOK_AHEAD = 100
 """Sources that are named before the first is read, to know the width of the table's columns."""
 
 
-@click.command(cls=Sectioned)
+@click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@scoring_options
+@scoring_flags
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each image.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the labels alone, and no notes.")
-@run_options
-@running_options
-@stating_options
-@reading_options
-@debug_option
+@output_flag
+@run_flags
+@model_flag
+@inference_flags
+@model_file_flags
+@reading_flags
+@debug_flag
 def predict(
     inputs: tuple[str, ...],
     *,
@@ -73,10 +77,14 @@ def predict(
     if not inputs:
         click.echo(USAGE, err=True, nl=False)
         return 2
-    output, run_said = take_run_options(options)
+    output, run_options = options.pop("output"), take(RunOptions, options)
     _check(inputs, as_json=as_json, as_csv=as_csv, output=output)
     if output is not None:
-        return run_inputs(inputs, output, run_said, options, quiet=quiet)
+        return run_inputs(inputs, output, run_options, options, quiet=quiet)
+    for name in run_options:
+        raise click.UsageError(
+            f"got --{name.replace('_', '-')} without an output; add -o labels.csv"
+        )
     top_k, threshold = options.pop("top_k"), options.pop("threshold")
     complaints: list[str] = []
     sources = _sources(inputs, complaints)
@@ -86,8 +94,7 @@ def predict(
     progress = Progress(shown=only_stderr and len(names) > 1 and not quiet)
     report = Report(view, quiet=quiet, progress=progress)
     if names:
-        options["read"] = take_read_options(options)
-        options |= take_statements(options)
+        options |= take_load_options(options)
         wanted = {"top_k": top_k or DEFAULT_TOP_K, "threshold": threshold}
         _label(itertools.chain(names, sources), report, options, wanted)
     for complaint in complaints:
@@ -101,9 +108,7 @@ def _label(
     """Load the model and print what it says of each source."""
     from toplabel import load  # numpy and all else that labelling needs
 
-    # Pillow's remarks on odd files; what matters of them becomes a record's warning or error
-    warnings.filterwarnings("ignore", module="PIL")
-    with load(notify=report.note, **options) as predictor:
+    with load(**options) as predictor:
         if options["model"] is None:
             report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
         try:

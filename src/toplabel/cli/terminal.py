@@ -11,7 +11,7 @@ from toplabel._internal.text import fit, printable
 from toplabel.errors import ToplabelWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _DEFAULT_WIDTH = 80
 _REDRAW_SECONDS = 0.1
@@ -58,12 +58,16 @@ def has_blocks() -> bool:
 def say(text: str) -> None:
     """Print one line on standard error, above a line that redraws itself."""
     clear_line()
-    _to_stderr(f"toplabel: {printable(text)}\n")
+    _to_stderr(f"toplabel: {printable(_with_flags(text))}\n")
 
 
-def notes_of(*, quiet: bool) -> Callable[[str], None]:
-    """Where the notes of loading a model go: to the user, or to nobody."""
-    return (lambda text: None) if quiet else say
+def _with_flags(text: str) -> str:
+    """The text with Python's arguments spelled as flags."""
+    if "=" not in text:
+        return text
+    from toplabel.cli.options import as_flags  # after --help has been thought of
+
+    return as_flags(text)
 
 
 def show_notices(*, shown: bool) -> None:

@@ -1,29 +1,62 @@
 """Options of reading images."""
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
+
+from toplabel._internal.options import option
+from toplabel.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How sources are read.
+    """How images are read.
 
-    Args:
-        max_pixels: Largest picture, as stored, in pixels; checked before anything is decoded.
-        max_bytes: Largest file, URL or standard input, in bytes.
-        timeout_seconds: For URLs, from the first packet to the last.
-        allow_truncated: Read what there is of a file that ends early, and warn, instead of
-            failing. JPEG, PNG, GIF, BMP, PPM and most TIFF; the others cannot be read in part.
-        srgb: Convert pictures with an embedded colour profile to sRGB. Training pipelines leave
-            profiles alone, and so does the default.
-        bgr: Arrays and tensors have their channels in the order blue, green, red.
-        channels: Arrays and tensors of so many channels are no photos and pass through as they
-            are; a predictor says so for a model whose recipe has a number of channels.
+    Raises:
+        UsageError: A limit is not a positive number.
     """
 
-    max_pixels: int = 120_000_000
-    max_bytes: int = 512 * 2**20
-    timeout_seconds: float = 30.0
-    allow_truncated: bool = False
-    srgb: bool = False
-    bgr: bool = False
-    channels: int | None = None
+    max_pixels: int = option(
+        120_000_000,
+        minimum=1,
+        metavar="N",
+        help="Refuse larger images, as stored, in pixels; checked before anything is decoded.",
+    )
+    max_bytes: int = option(
+        512 * 2**20, shell=False, help="Refuse larger files, URLs and standard input, in bytes."
+    )
+    timeout_seconds: float = option(
+        30.0,
+        flags=("--timeout",),
+        metavar="SECONDS",
+        help="For each URL, from the first packet to the last.",
+    )
+    allow_truncated: bool = option(
+        False,
+        help="Label what there is of a file that ends early, with a warning, instead of failing."
+        " JPEG, PNG, GIF, BMP, PPM and most TIFF; other formats cannot be read in part.",
+    )
+    srgb: bool = option(
+        False,
+        help="Convert images with an embedded color profile to sRGB. Training pipelines ignore"
+        " profiles, and so does the default.",
+    )
+    bgr: bool = option(
+        False,
+        shell=False,
+        help="Arrays and tensors have their channels in the order blue, green, red.",
+    )
+    channels: int | None = option(
+        None,
+        shell=False,
+        help="Arrays and tensors with this many channels are not photos and pass through unchanged;"
+        " a predictor sets it for a model whose preprocessing has a number of channels.",
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_seconds < math.inf:
+            raise UsageError(
+                f"got timeout_seconds={self.timeout_seconds!r}; expected a number of seconds"
+                " above 0"
+            )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toplabel._internal.notices import collect_warnings
 from toplabel.inference.scoring import probabilities
 
 if TYPE_CHECKING:
@@ -82,6 +83,14 @@ class Classifier:
         """Scores in [0, 1], float64, of its logits, of the same shape (..., K)."""
         return probabilities(logits / np.float32(self.temperature), self.activation)
 
+    def with_warnings(self, texts: Sequence[str]) -> Classifier:
+        """The same, with these texts in each of its records, too, and in what it is saved as."""
+        merged = tuple(dict.fromkeys((*self.warnings, *texts)))
+        if merged == self.warnings:
+            return self
+        bundle = None if self.bundle is None else self.bundle.with_warnings(merged)
+        return replace(self, warnings=merged, bundle=bundle)
+
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Classifier:
         """The classifier that runs `bundle` with ONNX Runtime."""
@@ -104,3 +113,35 @@ class Classifier:
             calibration=bundle.calibration,
             warnings=bundle.warnings,
         )
+
+
+class PendingClassifier:
+    """A classifier that answers at once, and the compiled one that takes its place later.
+
+    Args:
+        now: Answers until then; for a model that is new to this machine, in eager PyTorch.
+        compile: Makes the compiled one, or returns `now` again where it has to stay; None: `now`
+            is final.
+    """
+
+    def __init__(self, now: Classifier, compile: Callable[[], Classifier] | None = None) -> None:
+        self.now = now
+        self._compile = compile
+
+    @property
+    def is_final(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self._compile is None
+
+    def compile(self) -> Classifier:
+        """The final classifier; it is made at the first call, and has the warnings of that."""
+        compile_, self._compile = self._compile, None
+        if compile_ is not None:
+            with collect_warnings() as texts:
+                made = compile_()
+            self.now = made.with_warnings((*self.now.warnings, *texts))
+        return self.now
+
+    def with_warnings(self, texts: Sequence[str]) -> PendingClassifier:
+        """The same, with these texts in each record."""
+        return PendingClassifier(self.now.with_warnings(texts), self._compile)

@@ -1,72 +1,60 @@
-"""Running: how a model is to be run. The options that `load` and `wrap` share."""
+"""Options of inference: how a model is run. `load` and `wrap` share them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, TypedDict, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
+from toplabel._internal.options import option
 from toplabel.errors import UsageError
 from toplabel.image.options import ReadOptions
 
 EngineChoice = Literal["auto", "onnxruntime", "torch"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Notify = Callable[[str], None]
-
-
-def _silent(text: str) -> None:
-    """Tell nobody."""
-
-
-def _warn(text: str) -> None:
-    """Warn as Python does."""
-    import warnings  # only where there is something to say
-
-    warnings.warn(text, stacklevel=5)  # where the predictor was called
-
-
-class Options(TypedDict, total=False):
-    """Keyword arguments of `load` and `wrap`; what each means stands at `Running`."""
-
-    engine: EngineChoice
-    device: str
-    dtype: Dtype
-    threads: int | None
-    batch_size: int | None
-    exact: bool
-    read: ReadOptions
-    notify: Notify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """How a model is to be run.
-
-    Args:
-        engine: What computes: "onnxruntime", "torch", or "auto": ONNX Runtime, except on a GPU,
-            in another dtype, or where a model could not be compiled.
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" is the CPU.
-        dtype: What PyTorch computes in; lower precision than float32 can change labels.
-        threads: Images worked on at once; None: one for each processor of this process.
-        batch_size: Images in one call of the engine; None: 2 on a CPU, 64 on a GPU.
-        exact: Never decode a large JPEG at a reduced scale first. Labels are the same either
-            way; with it, scores too equal those of the library's own preprocessing.
-        read: Limits and choices in reading images.
-        notify: Called with one line of text when there is something to tell: what a short name
-            became, progress of a compile, why a model stays in PyTorch.
+class InferenceOptions:
+    """How a model is run.
 
     Raises:
         UsageError: A value is not accepted, or two contradict each other.
     """
 
-    engine: EngineChoice = "auto"
-    device: str = "auto"
-    dtype: Dtype = "float32"
-    threads: int | None = None
-    batch_size: int | None = None
-    exact: bool = False
-    read: ReadOptions = field(default_factory=ReadOptions)
-    notify: Notify = _silent
+    engine: EngineChoice = option(
+        "auto",
+        choices=get_args(EngineChoice),
+        help="What computes. auto is ONNX Runtime, except on a GPU, in another dtype, or where a"
+        " model could not be compiled.",
+    )
+    device: str = option(
+        "auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; auto is the CPU."
+    )
+    dtype: Dtype = option(
+        "float32",
+        choices=get_args(Dtype),
+        help="What PyTorch computes in; lower precision than float32 can change labels.",
+    )
+    threads: int | None = option(
+        None,
+        minimum=1,
+        metavar="N",
+        help="Images processed at once. By default one for each processor of this process.",
+    )
+    batch_size: int | None = option(
+        None,
+        minimum=1,
+        metavar="N",
+        help="Images in one call of the engine. By default 2 on a CPU, 64 on a GPU.",
+    )
+    exact: bool = option(
+        False,
+        help="Never decode large JPEGs at a reduced scale first. Labels are the same either way;"
+        " with it, scores too equal those of the library's own preprocessing.",
+    )
+    read: ReadOptions = option(
+        factory=ReadOptions, shell=False, help="Limits and choices in reading images."
+    )
 
     def __post_init__(self) -> None:
         _check_choice("engine", self.engine, get_args(EngineChoice))
@@ -80,11 +68,6 @@ class Running:
     @property
     def _beyond_onnxruntime(self) -> bool:
         return self.device not in ("auto", "cpu") or self.dtype != "float32"
-
-    @property
-    def warn(self) -> Notify:
-        """Where warnings of usual mistakes go: to `notify`, or to Python's where there is none."""
-        return _warn if self.notify is _silent else lambda text: self.notify(f"warning: {text}")
 
     @property
     def needs_torch(self) -> bool:

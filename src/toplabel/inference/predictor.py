@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from toplabel._internal.notices import warn
 from toplabel._internal.ordered_map import chunked, ordered_map
 from toplabel._internal.platform import available_cpus
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image.options import ReadOptions
 from toplabel.inference.batch import Many, Numbered, Settings, label_chunk
 from toplabel.inference.checks import Suspicion
+from toplabel.inference.classifier import Classifier, PendingClassifier
 from toplabel.inference.engines.shared import OpenedEngines, TakingTurns
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
     from toplabel.inference.prediction import Prediction
     from toplabel.labels.labels import Labels
@@ -38,42 +39,41 @@ class Predictor:
     child process after a fork.
 
     Args:
-        classifier: The model.
+        classifier: The model. One that is new to this machine is compiled after its first
+            prediction.
         threads: How many images are worked on at once; by default one for each processor that
             this process may use.
         batch_size: Images in one call of the engine.
         exact: Never read a large JPEG at a reduced scale first.
         read: Limits and choices in reading images.
-        compile: Where the model is new: makes the compiled classifier (called once, after the
-            first prediction), or the same again where it has to stay as it is.
-        warn: Called with one line of text for each usual mistake that the first answers show, in
-            the thread that asks for predictions; None: nobody looks for them.
+        sanity_checks: Look at the first outputs for the usual mistakes and warn of them, in the
+            thread that asks for predictions.
     """
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Classifier | PendingClassifier,
         *,
         threads: int | None = None,
         batch_size: int | None = None,
         exact: bool = False,
         read: ReadOptions | None = None,
-        compile: Callable[[], Classifier] | None = None,
-        warn: Callable[[str], None] | None = None,
+        sanity_checks: bool = True,
     ) -> None:
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise UsageError(f"got {name}={value}; expected at least 1")
-        self._classifier = classifier
+        self._pending = (
+            PendingClassifier(classifier) if isinstance(classifier, Classifier) else classifier
+        )
         self._threads = threads or available_cpus()
         self._batch_size = batch_size
         self._exact = exact
         self._read = read or ReadOptions()
-        channels = classifier.preprocess.channels
+        channels = self.preprocess.channels
         if isinstance(channels, int):  # its arrays are no photos
             self._read = replace(self._read, channels=channels)
-        self._compile = compile
-        self._warn = warn
+        self._sanity_checks = sanity_checks
         self._watch = self._new_watch()
         self._answered = False
         self._engines = OpenedEngines()
@@ -81,22 +81,22 @@ class Predictor:
     @property
     def name(self) -> str:
         """What the model is, in full: `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`."""
-        return self._classifier.name
+        return self.classifier.name
 
     @property
     def labels(self) -> Labels:
         """The names of the model's classes, by index."""
-        return self._classifier.labels
+        return self.classifier.labels
 
     @property
     def preprocess(self) -> Preprocess:
         """The recipe from pixels to the model's input."""
-        return self._classifier.preprocess
+        return self.classifier.preprocess
 
     @property
     def classifier(self) -> Classifier:
         """What it runs: the model's recipe and labels, and how its engine is opened."""
-        return self._classifier
+        return self._pending.now
 
     @property
     def read(self) -> ReadOptions:
@@ -182,7 +182,7 @@ class Predictor:
         if isinstance(sources, str | bytes | bytearray | os.PathLike):
             raise UsageError("got one source to stream; expected several: stream([source])")
         numbered = enumerate(sources)
-        if self._compile is not None and not self._answered:
+        if not self._pending.is_final and not self._answered:
             yield from self._label_first(numbered, settings)
         head = list(itertools.islice(numbered, 2))
         if len(head) == 1:  # one image: all threads on it
@@ -208,7 +208,7 @@ class Predictor:
         self.compile()
         engine = self._open_for_many()
         size = self._batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
-        classifier, watch = self._classifier, self._watch
+        classifier, watch = self.classifier, self._watch
         return Many(
             label=lambda chunk: label_chunk(chunk, engine, classifier, settings, watch=watch),
             chunk_size=size,
@@ -220,11 +220,10 @@ class Predictor:
 
         Does nothing where there is nothing to do. Called by itself before the second prediction.
         """
-        compile_, self._compile = self._compile, None
-        if compile_ is None:
+        if self._pending.is_final:
             return
-        before, self._classifier = self._classifier, compile_()
-        if self._classifier.open_engine is not before.open_engine:
+        before = self.classifier
+        if self._pending.compile().open_engine is not before.open_engine:
             self._engines = OpenedEngines()
             self._watch = self._new_watch()
 
@@ -244,10 +243,10 @@ class Predictor:
 
         check_target(path)
         self.compile()
-        if self._classifier.bundle is None:
-            reason = self._classifier.unsaved or "it could not be compiled"
+        if self.classifier.bundle is None:
+            reason = self.classifier.unsaved or "it could not be compiled"
             raise ModelError(f"{self.name} cannot be saved, as it runs only in PyTorch: {reason}")
-        pack(self._classifier.bundle, path)
+        pack(self.classifier.bundle, path)
 
     def close(self) -> None:
         """Give back the engine's memory; the next prediction opens it again."""
@@ -274,31 +273,31 @@ class Predictor:
     def _label_one(self, numbered: Numbered, settings: Settings) -> Prediction:
         engine = self._open(threads=self._threads)
         (prediction,) = label_chunk(
-            [numbered], engine, self._classifier, settings, watch=self._watch
+            [numbered], engine, self.classifier, settings, watch=self._watch
         )
         self._answered = True
         self.pass_warnings_on()
         return prediction
 
     def _new_watch(self) -> Suspicion | None:
-        return self._warn and Suspicion(self._classifier, bgr=self._read.bgr)
+        return Suspicion(self.classifier, bgr=self._read.bgr) if self._sanity_checks else None
 
     def pass_warnings_on(self) -> None:
-        """Give what looks like a usual mistake to `warn`; for the caller of `many`."""
-        if self._watch is not None and self._warn is not None:
+        """Warn of what looks like a usual mistake; for the caller of `many`."""
+        if self._watch is not None:
             for text in self._watch.take():
-                self._warn(text)
+                warn(text)
 
     def _settings(self, top_k: int, threshold: float | None) -> Settings:
         return Settings(top_k=top_k, threshold=threshold, exact=self._exact, read=self._read)
 
     def _open_for_many(self) -> Engine:
         """One engine that all workers share: a thread of arithmetic each, or taking turns."""
-        if self._classifier.parallel:
+        if self.classifier.parallel:
             return self._open(threads=1)
         return TakingTurns(self._open(threads=self._threads))
 
     def _open(self, *, threads: int) -> Engine:
         if self._engines.process != os.getpid():  # after a fork, an engine's threads are gone
             self._engines = OpenedEngines()
-        return self._engines.get(threads, self._classifier.open_engine)
+        return self._engines.get(threads, self.classifier.open_engine)

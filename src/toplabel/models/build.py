@@ -1,22 +1,23 @@
-"""Building: a source's model in, a classifier that labels at once out, and its compiling later."""
+"""A source's model in, a classifier that labels at once and is compiled later out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from toplabel._internal.notices import collected, warn
 from toplabel._internal.platform import available_cpus
 from toplabel.bundle import cache
-from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.bundle import DOUBTS, Bundle
 from toplabel.bundle.cache import FileSignature, find_failed_compile, remember_failed_compile
 from toplabel.bundle.program import NotCompiled
 from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import EngineError
-from toplabel.inference.classifier import Classifier, Live
+from toplabel.inference.classifier import Classifier, Live, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.models.compile.compile import compile_model
 from toplabel.models.compile.fingerprint import program_key, weights_sha256
@@ -25,35 +26,36 @@ if TYPE_CHECKING:
     from toplabel.bundle.model import Activation, Model
     from toplabel.bundle.program import Program
     from toplabel.inference.engines import Engine
-    from toplabel.inference.options import Running
+    from toplabel.inference.options import InferenceOptions
 
-Compile = Callable[[], Classifier]
+logger = logging.getLogger(__name__)
 
 
-def build(
-    model: Model, running: Running, *, entry: str | None
-) -> tuple[Classifier, Compile | None]:
-    """A classifier for `model`, and what compiles it later; None where that is done or not wanted.
+def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> PendingClassifier:
+    """A classifier for `model`: in eager PyTorch now, compiled later where that is wanted.
 
     Args:
-        model: As its source gave it.
-        running: How it is to be run.
-        entry: Under what name the cache keeps it for later starts; None: not at all.
+        model: As its source gave it; the warnings collected so far go into its provenance.
+        inference: How it is to be run.
+        entry: What the cache keeps it under for later starts; None: not at all.
 
     Raises:
-        EngineError: The engine or device is not to be had here.
+        EngineError: The engine or device is not available here.
     """
     stamps = [
         f if isinstance(f, FileSignature) else FileSignature.of(f) for f in model.weights_files
     ]
-    model = replace(model, name=f"{model.name}@{weights_sha256(model.module)[:8]}")
-    eager = _eager(model, running)
-    if running.needs_torch:
+    name = f"{model.name}@{weights_sha256(model.module)[:8]}"
+    warnings = collected()
+    assumed = {DOUBTS: "\n".join(warnings)} if warnings else {}
+    model = replace(model, name=name, provenance={**model.provenance, **assumed})
+    eager = _eager(model, inference)
+    if inference.needs_torch:
         reason = "engine, device or dtype were given that only PyTorch has; load it without them"
-        return replace(eager, unsaved=reason), None
+        return PendingClassifier(replace(eager, unsaved=reason))
 
     def compile_() -> Classifier:
-        bundle = _bundle(model, running)
+        bundle = _bundle(model, inference)
         if isinstance(bundle, NotCompiled):
             return replace(eager, unsaved=bundle.reason)
         classifier = Classifier.of_bundle(bundle)
@@ -62,12 +64,12 @@ def build(
             cache.store_entry(entry, bundle.to_manifest(), weights_files=stamps)
         return classifier
 
-    return eager, compile_
+    return PendingClassifier(eager, compile_)
 
 
-def _eager(model: Model, running: Running) -> Classifier:
+def _eager(model: Model, inference: InferenceOptions) -> Classifier:
     def open_engine(threads: int) -> Engine:
-        return TorchEngine(model, device=running.device, dtype=running.dtype, threads=threads)
+        return TorchEngine(model, device=inference.device, dtype=inference.dtype, threads=threads)
 
     return Classifier(
         name=model.name,
@@ -80,16 +82,16 @@ def _eager(model: Model, running: Running) -> Classifier:
     )
 
 
-def _bundle(model: Model, running: Running) -> Bundle | NotCompiled:
+def _bundle(model: Model, inference: InferenceOptions) -> Bundle | NotCompiled:
     """The model's bundle for ONNX Runtime, or why eager PyTorch must do.
 
     Raises:
         ModelError: The model's answers are not to be trusted, compiled or not.
         EngineError: ONNX Runtime was demanded, and cannot run this model.
     """
-    program = _program(model, running)
+    program = _program(model)
     if isinstance(program, NotCompiled):
-        if running.engine == "onnxruntime":
+        if inference.engine == "onnxruntime":
             raise EngineError(f"{model.name} cannot run with onnxruntime: {program.reason}")
         return program
     return Bundle(
@@ -102,11 +104,11 @@ def _bundle(model: Model, running: Running) -> Bundle | NotCompiled:
     )
 
 
-def _program(model: Model, running: Running) -> Program | NotCompiled:
+def _program(model: Model) -> Program | NotCompiled:
     """The model's program from the cache, or made now; the reason where it cannot be made."""
     key, exporter = program_key(model), f"torch {torch.__version__}"
     refusal = find_failed_compile(key, exporter=exporter)
-    if refusal is not None:  # told when it was found out
+    if refusal is not None:  # warned of when it was found out
         return NotCompiled(refusal)
     found = cache.find_program(key)
     if found is not None and not _still_agrees(found, model) and not cache.forget_program(key):
@@ -117,7 +119,7 @@ def _program(model: Model, running: Running) -> Program | NotCompiled:
 
     program = cache.store_program(key, compile_into)
     if isinstance(program, NotCompiled):
-        running.notify(f"{model.name} stays in PyTorch: {program.reason}")
+        warn(f"{model.name} stays in PyTorch: {program.reason}")
         if program.lasting:
             remember_failed_compile(key, program.reason, exporter=exporter)
     return program

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toplabel.bundle.bundle import is_bundle
+from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
-from toplabel.errors import CheckpointError
+from toplabel.errors import CheckpointError, ModelNotFound
 from toplabel.models.architectures.identify import Candidate, identify
 from toplabel.models.checkpoint.allowed_globals import check_allowed
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, TensorInfo
 from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
+from toplabel.models.ref import ModelRef
 
 _SHOWN_CANDIDATES = 5
 _SHOWN_LABELS = 5
@@ -43,13 +44,36 @@ def describe(path: Path, *, ema: bool = False) -> Description:
     Raises:
         CheckpointError, BundleError, ModelError: It is none of these, or is damaged.
     """
-    if path.suffix.lower() == ".toplabel" or is_bundle(path):
+    ref = ModelRef.parse(path)
+    if ref.kind == "built-in":
+        return _describe_built_in()
+    if ref.kind == "bundle":
         facts = describe_packed(path)
         verified = facts["verified"]
         return Description(facts=facts, problem="" if verified is True else str(verified))
-    if path.suffix.lower() == ".onnx":
+    if ref.kind == "onnx":
         return _describe_onnx(path)
+    if ref.kind == "name" and ref.canonical() and not path.exists():
+        raise ModelNotFound(
+            f"got {str(path)!r}, the name of a model; inspect looks into files: a checkpoint, a"
+            " bundle or an ONNX file"
+        )
     return describe_checkpoint(path, ema=ema)
+
+
+def _describe_built_in() -> Description:
+    bundle = built_in_bundle()
+    facts = {
+        "kind": "built-in model",
+        "name": bundle.name,
+        "classes": len(bundle.labels),
+        "labels": list(bundle.labels.names[:_SHOWN_LABELS]),
+        "activation": bundle.activation,
+        "preprocess": bundle.preprocess.to_dict(),
+        "licence": bundle.provenance.get("licence", "not stated"),
+        "provenance": dict(bundle.provenance),
+    }
+    return Description(facts=facts)
 
 
 def _describe_onnx(path: Path) -> Description:

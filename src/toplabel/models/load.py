@@ -1,70 +1,71 @@
-"""The one door between the floors: a model's name in, a predictor out.
-
-`opening.py` says where it comes from.
-"""
+"""What users call: a model's name or module in, a predictor out; an image in, its label out."""
 
 from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
+from toplabel._internal.notices import collect_warnings
+from toplabel._internal.options import given_options, takes_options
 from toplabel.bundle.cache import FileSignature
-from toplabel.inference.options import Options, Running
+from toplabel.inference.options import InferenceOptions
 from toplabel.inference.predictor import Predictor
-from toplabel.models.open import open_classifier, tell_order, with_live
-from toplabel.models.options import Stated, Statements
+from toplabel.models.open import open_classifier, warn_of_order, with_module
+from toplabel.models.options import ModelOptions
+from toplabel.models.ref import ModelRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
-    from toplabel.inference.classifier import Classifier
+    from toplabel.inference.classifier import PendingClassifier
     from toplabel.labels.labels import Labels
 
 
-class LoadOptions(Options, Statements, total=False):
-    """Keyword arguments of `load`: how to run a model, and what its file does not say."""
-
-
-_STATEMENTS = tuple(Statements.__annotations__)
-
-
-def load(model: str | os.PathLike[str] | None = None, **options: Unpack[LoadOptions]) -> Predictor:
+@takes_options(ModelOptions, InferenceOptions)
+def load(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    model_options: ModelOptions,
+    inference_options: InferenceOptions,
+) -> Predictor:
     """A predictor for a model.
 
     >>> import toplabel
     >>> model = toplabel.load()
     >>> len(model.labels)
     1000
+    >>> model = toplabel.load("best.pth", arch=MyCNN, labels=names, preprocess=val_transform)
+    ... # doctest: +SKIP
 
     Args:
-        model: Nothing for the embedded model; a torchvision name (`resnet50`,
+        model: Nothing for the built-in model; a torchvision name (`resnet50`,
             `resnet50:IMAGENET1K_V2`), `timm/NAME.TAG`, `hf/ORG/NAME[@REVISION]`; or the path of a
             local Hugging Face folder, a checkpoint (.pth, .safetensors), a bundle or an ONNX file.
-        options: How to run it, see `Running`; what its file does not say, see `Stated`:
-            `load("best.pth", arch=MyCNN, labels=[...], preprocess=val_transform)`.
 
     Raises:
         CheckpointError: The file cannot be read, would run code, or fits no network.
         BundleError: The bundle is damaged, or from a newer version.
-        LabelsError, PreprocessError: What is stated does not fit, or has to be stated.
+        LabelsError, PreprocessError: What is given does not fit, or has to be given.
         ModelNotFound: No source knows the name.
-        ModelError: It is no classifier that can be used.
+        ModelError: It is not a classifier that can be used.
         DownloadError: Its weights are not here and cannot be fetched.
         MissingDependency: Its library is not installed.
-        EngineError: The engine or device is not to be had here.
+        EngineError: The engine or device is not available here.
     """
-    said: dict[str, Any] = dict(options)
-    stated = Stated(**{name: said.pop(name) for name in _STATEMENTS if name in said})
-    running = Running(**said)
-    name = None if model is None else os.fspath(model)
-    classifier, compile_ = open_classifier(name, running, stated)
-    return _predictor(classifier, running, compile=compile_)
+    return load_predictor(model, model_options, inference_options)
 
 
-def label(source: object, **options: Any) -> str:
+@takes_options(ModelOptions, InferenceOptions)
+def label(
+    source: object,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    model_options: ModelOptions,
+    inference_options: InferenceOptions,
+) -> str:
     """The label of one image.
 
     >>> import toplabel
@@ -72,32 +73,55 @@ def label(source: object, **options: Any) -> str:
     'espresso'
 
     Args:
-        source: As `Predictor` takes it: a path, URL, bytes, picture or array.
-        options: As `load` takes them: `model="resnet50"`; by default the embedded model.
+        source: As `Predictor` takes it: a path, URL, bytes, PIL image or array.
+        model: As `load` takes it; by default the built-in model.
 
     Raises:
         ImageError: It could not be labelled; `.code` says why.
     """
-    return str(shared_predictor(options)(source, top_k=1))
+    predictor = shared_predictor(model, model_options, inference_options)
+    return str(predictor(source, top_k=1))
 
 
-def shared_predictor(options: dict[str, Any]) -> Predictor:
-    """One predictor for all calls with the same options of `load`, where they can be compared."""
-    model = options.get("model")
+def shared_predictor(
+    model: str | os.PathLike[str] | None,
+    model_options: ModelOptions | None = None,
+    inference_options: InferenceOptions | None = None,
+) -> Predictor:
+    """One predictor for all calls with the same arguments, where they can be compared."""
+    name = None if model is None else os.fspath(model)
+    options, inference = model_options or ModelOptions(), inference_options or InferenceOptions()
+    keys = tuple(given_options(options).items()), tuple(given_options(inference).items())
+    stamp = FileSignature.of(name) if name is not None and os.path.exists(name) else None
     try:
-        stamp = FileSignature.of(model) if model is not None and os.path.exists(model) else None
-        hash(tuple(options.values()))
+        hash(keys)
     except TypeError:  # a list or dict among them
-        return load(**options)
-    return _cached_predictor(stamp, os.getcwd(), **options)
+        return load_predictor(name, options, inference)
+    return _cached_predictor(stamp, os.getcwd(), name, *keys)
+
+
+Given = tuple[tuple[str, Any], ...]
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_predictor(_stamp: FileSignature | None, _folder: str, **options: Any) -> Predictor:
+def _cached_predictor(
+    _stamp: FileSignature | None, _folder: str, model: str | None, options: Given, inference: Given
+) -> Predictor:
     """The predictor, for as long as the model's file and the current folder are the same."""
-    return load(**options)
+    return load_predictor(model, ModelOptions(**dict(options)), InferenceOptions(**dict(inference)))
 
 
+def load_predictor(
+    model: str | os.PathLike[str] | None,
+    model_options: ModelOptions,
+    inference_options: InferenceOptions,
+) -> Predictor:
+    """What `load` returns, of options that stand in their groups already."""
+    pending = open_classifier(ModelRef.parse(model), inference_options, model_options)
+    return _predictor(pending, inference_options)
+
+
+@takes_options(InferenceOptions)
 def wrap(
     module: nn.Module,
     *,
@@ -105,52 +129,44 @@ def wrap(
     labels: Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str] | None = None,
     multi_label: bool = False,
     name: str | None = None,
-    **options: Unpack[Options],
+    inference_options: InferenceOptions,
 ) -> Predictor:
     """A predictor for your own network.
 
     Args:
         module: The network, weights loaded. It is put into eval mode.
-        preprocess: What makes its input from a picture: your validation transform (a torchvision
+        preprocess: What makes its input from an image: your validation transform (a torchvision
             `Compose` or preset), a timm config, a Hugging Face image processor, or a
             `Preprocess`.
         labels: The class names in output order (`dataset.classes`), a `class_to_idx` or an
-            `id2label`. Without them the answers are indices.
+            `id2label`. Without them the labels are indices.
         multi_label: Its outputs are independent of one another: sigmoid, not softmax.
         name: What to call it in records; by default the name of its class.
-        options: How to run it; see `Running`.
 
     Raises:
-        ModelError: Its answers differ from one call to the next, or depend on the other images of
+        ModelError: Its outputs differ from one call to the next, or depend on the other images of
             a batch, or are no (N, K) scores.
-        PreprocessError: The transform does something that no recipe expresses.
+        PreprocessError: The transform does something that no preprocessing expresses.
         LabelsError: The labels do not fit its outputs.
     """
     from toplabel.models.build import build  # imports torch
     from toplabel.models.sources.module import from_module
 
-    running = Running(**options)
-    model = from_module(
-        module, labels=labels, preprocess=preprocess, multi_label=multi_label, name=name
-    )
-    tell_order(model.labels, running)
-    opened = build(model, running, entry=None)
-    classifier, compile_ = with_live(opened, lambda: module)  # the user's own: it stays
-    return _predictor(classifier, running, compile=compile_)
+    with collect_warnings() as texts:
+        model = from_module(
+            module, labels=labels, preprocess=preprocess, multi_label=multi_label, name=name
+        )
+        warn_of_order(model.labels)
+        pending = build(model, inference_options, entry=None)
+    # the user's own module: it stays
+    return _predictor(with_module(pending.with_warnings(texts), lambda: module), inference_options)
 
 
-def _predictor(
-    classifier: Classifier,
-    running: Running,
-    *,
-    compile: Callable[[], Classifier] | None = None,
-) -> Predictor:
+def _predictor(pending: PendingClassifier, options: InferenceOptions) -> Predictor:
     return Predictor(
-        classifier,
-        threads=running.threads,
-        batch_size=running.batch_size,
-        exact=running.exact,
-        read=running.read,
-        compile=compile,
-        warn=running.warn,
+        pending,
+        threads=options.threads,
+        batch_size=options.batch_size,
+        exact=options.exact,
+        read=options.read,
     )

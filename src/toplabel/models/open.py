@@ -1,4 +1,4 @@
-"""Opening: a model's name and what is said of it in, a classifier out, from the cache where it is.
+"""A model's reference and options in, a classifier out, from the cache where it is.
 
 A model that this machine has compiled before opens without torch. A new one comes from its source,
 answers its first image in eager PyTorch, and is compiled later.
@@ -6,228 +6,262 @@ answers its first image in eager PyTorch, and is compiled later.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toplabel._internal.notices import collect_warnings, warn
 from toplabel._internal.optional import require
-from toplabel.bundle.bundle import (
-    BUILT_IN_NAME,
-    DOUBTS,
-    Bundle,
-    built_in_bundle,
-    cached_bundle,
-    is_bundle,
-)
+from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
-from toplabel.inference.classifier import Classifier, Live
-from toplabel.models.options import Stated
-from toplabel.models.sources import check_file, is_path, tell_nobody
+from toplabel.inference.classifier import Classifier, Live, PendingClassifier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
-    from toplabel.inference.options import Running
+    from toplabel.bundle.model import Model
+    from toplabel.inference.options import InferenceOptions
     from toplabel.labels.labels import Labels
+    from toplabel.models.options import ModelOptions
+    from toplabel.models.ref import Kind, ModelRef
+    from toplabel.preprocess import Preprocess
+
+logger = logging.getLogger(__name__)
+
+SOURCES = {
+    "torchvision": "toplabel.models.sources.torchvision:load",
+    "timm": "toplabel.models.sources.timm:load",
+    "hf": "toplabel.models.sources.huggingface:load",
+    "folder": "toplabel.models.sources.huggingface:load_folder",
+}
+"""What loads a model of a library, by the first part of its canonical name, or a folder."""
 
 
-Opened = tuple[Classifier, Callable[[], Classifier] | None]
-"""A classifier, and what compiles it later, where that is wanted."""
+def open_classifier(
+    ref: ModelRef, inference: InferenceOptions, options: ModelOptions
+) -> PendingClassifier:
+    """The classifier that `ref` names; each of its records has the warnings of opening it.
+
+    Raises:
+        ToplabelError: As `load` raises it.
+    """
+    with collect_warnings() as texts:
+        pending = _OPENERS[ref.kind](ref, inference, options)
+    return pending.with_warnings(texts)
 
 
-def open_classifier(name: str | None, running: Running, stated: Stated) -> Opened:
-    """The classifier of this name; None is the embedded model. Raises what `load` raises."""
-    opener = _open_embedded if name is None else _OPENERS.get(_kind(name), _open_named)
-    return opener(name or "", running, stated)
+def load_model(
+    ref: ModelRef, *, offline: bool = False, preprocess: Preprocess | None = None
+) -> Model:
+    """The model of a library, the hub or a folder; weights go into that library's own cache.
+
+    Args:
+        ref: Of the kind "name" or "folder".
+        offline: Never ask the network.
+        preprocess: Instead of the preprocessing that comes with the weights.
+
+    Raises:
+        ModelNotFound: No source knows the name.
+        ModelError: It is not a classifier that can be used.
+        PreprocessError: It has no preprocessing, or one that cannot be expressed.
+        CheckpointError: Its weights cannot be read, or do not fit.
+        DownloadError: Its weights are not here and cannot be fetched.
+        MissingDependency: Its library is not installed.
+    """
+    from importlib import import_module  # brings importlib.util and more; rarely needed
+
+    name = ref.canonical()
+    require("torch", extra="torch", purpose=f"the model {name!r}")
+    kind, rest = ("folder", name) if ref.kind == "folder" else name.split("/", 1)
+    module, function = SOURCES[kind].split(":")
+    load = getattr(import_module(module), function)
+    model: Model = load(rest, offline=offline, preprocess=preprocess)
+    return model
 
 
-def _kind(name: str) -> str:
-    """What a model's name stands for: "bundle", "onnx" or "checkpoint" for a file, or "name"."""
-    if name.partition("@")[0] == BUILT_IN_NAME:
-        return "embedded"
-    check_file(name)
-    if not is_path(name) or not os.path.isfile(name):
-        return "name"
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix in _KINDS:
-        return _KINDS[suffix]
-    return "bundle" if is_bundle(name) else "checkpoint"
-
-
-_KINDS = {".toplabel": "bundle", ".onnx": "onnx"}
-
-
-def _open_embedded(name: str, running: Running, stated: Stated) -> Opened:
-    stated.demand_no_checkpoint("the embedded model")
-    _demand_onnxruntime("the embedded model", running, "'timm/tf_efficientnet_lite0'")
+def _open_built_in(
+    ref: ModelRef, inference: InferenceOptions, options: ModelOptions
+) -> PendingClassifier:
+    options.check_no_checkpoint_options("the built-in model")
+    _check_onnxruntime_suffices("the built-in model", inference, "'timm/tf_efficientnet_lite0'")
     bundle = built_in_bundle()
-    if "@" in name and name != bundle.name:
-        raise ModelNotFound(f"got the model {name!r}; this version of toplabel has {bundle.name}")
-    return Classifier.of_bundle(_restated(bundle, running, stated)), None
+    if "@" in ref.given and ref.given != bundle.name:
+        raise ModelNotFound(
+            f"got the model {ref.given!r}; this version of toplabel has {bundle.name}"
+        )
+    return PendingClassifier(Classifier.of_bundle(_with_options(bundle, options)))
 
 
-def _open_bundle(path: str, running: Running, stated: Stated) -> Opened:
-    stated.demand_no_checkpoint(path)
-    _demand_onnxruntime(path, running, "the checkpoint that it was packed from")
-    bundle = cached_bundle(os.path.realpath(path))  # as `open_packed` keeps it
+def _open_bundle(
+    ref: ModelRef, inference: InferenceOptions, options: ModelOptions
+) -> PendingClassifier:
+    options.check_no_checkpoint_options(ref.given)
+    _check_onnxruntime_suffices(ref.given, inference, "the checkpoint that it was packed from")
+    bundle = cached_bundle(ref.real_path)  # as `open_packed` keeps it
     if bundle is None:
         from toplabel.bundle.file import open_packed  # 50 ms
 
-        bundle = open_packed(Path(path))
-    return Classifier.of_bundle(_restated(bundle, running, stated)), None
+        bundle = open_packed(Path(ref.given))
+    _warn_again(bundle)
+    return PendingClassifier(Classifier.of_bundle(_with_options(bundle, options)))
 
 
-def _open_onnx(path: str, running: Running, stated: Stated) -> Opened:
-    stated.demand_no_checkpoint(path)
-    _demand_onnxruntime(path, running, "the checkpoint that it was exported from")
+def _open_onnx(
+    ref: ModelRef, inference: InferenceOptions, options: ModelOptions
+) -> PendingClassifier:
+    options.check_no_checkpoint_options(ref.given)
+    _check_onnxruntime_suffices(ref.given, inference, "the checkpoint that it was exported from")
     from toplabel.bundle.onnx_import import open_onnx
 
     bundle = open_onnx(
-        Path(path),
-        labels=stated.read_labels(),
-        preprocess=stated.read_preprocess(),
-        multi_label=stated.multi_label,
+        Path(ref.given),
+        labels=options.read_labels(),
+        preprocess=options.read_preprocess(),
+        multi_label=options.multi_label,
     )
-    tell_order(bundle.labels, running)
-    return Classifier.of_bundle(bundle), None
+    warn_of_order(bundle.labels)
+    return PendingClassifier(Classifier.of_bundle(bundle))
 
 
-def _open_checkpoint(path: str, running: Running, stated: Stated) -> Opened:
-    """A checkpoint: from the cache where it, its class and what is said of it are the same."""
+def _open_checkpoint(
+    ref: ModelRef, inference: InferenceOptions, options: ModelOptions
+) -> PendingClassifier:
+    """A checkpoint: from the cache where it, its class and its options are the same."""
 
-    def revive() -> nn.Module:
+    def reload() -> nn.Module:
         from toplabel.models.sources.checkpoint import load as load_checkpoint
 
-        return load_checkpoint(Path(path), stated=stated, notify=tell_nobody).module
+        return load_checkpoint(Path(ref.given), options=options).module
 
-    entry = _checkpoint_entry(path, stated)
-    if entry is not None and not running.needs_torch and not stated.recompile:
+    entry = _checkpoint_entry(ref, options)
+    if entry is not None and not inference.needs_torch and not options.recompile:
         bundle = cached_bundle(entry)
         if bundle is not None:
-            for doubt in bundle.provenance.get(DOUBTS, "").splitlines():
-                running.notify(doubt)
-            return with_live((Classifier.of_bundle(bundle), None), revive)
-    require("torch", extra="torch", purpose=f"the checkpoint {path!r}")
+            _warn_again(bundle)
+            return with_module(PendingClassifier(Classifier.of_bundle(bundle)), reload)
+    require("torch", extra="torch", purpose=f"the checkpoint {ref.given!r}")
     from toplabel.models.build import build
     from toplabel.models.fit.class_spec import is_fresh
     from toplabel.models.sources.checkpoint import load as load_checkpoint
 
-    own = isinstance(stated.arch, str) and ":" in stated.arch
-    if own and not is_fresh(str(stated.arch)):  # what runs may not be what stands in the file
+    own = isinstance(options.arch, str) and ":" in options.arch
+    if own and not is_fresh(str(options.arch)):  # what runs may not be what stands in the file
         entry = None
-    model = load_checkpoint(Path(path), stated=stated, notify=running.notify)
-    return with_live(build(model, running, entry=entry), revive)
+    model = load_checkpoint(Path(ref.given), options=options)
+    return with_module(build(model, inference, entry=entry), reload)
 
 
-def _checkpoint_entry(path: str, stated: Stated) -> str | None:
-    """Under what the cache knows a checkpoint: its path, and what was said of it."""
+def _checkpoint_entry(ref: ModelRef, options: ModelOptions) -> str | None:
+    """What the cache knows a checkpoint by: its path, and a digest of its options."""
     code = None
-    if isinstance(stated.arch, str) and ":" in stated.arch:
+    if isinstance(options.arch, str) and ":" in options.arch:
         from toplabel.models.fit.class_spec import locate_class_file
 
-        code = locate_class_file(stated.arch)
-    said = stated.fingerprint(code=None if code is None else os.path.realpath(code))
-    return None if said is None else f"{os.path.realpath(path)} {said}"
+        code = locate_class_file(options.arch)
+    digest = options.fingerprint(code=None if code is None else os.path.realpath(code))
+    return None if digest is None else f"{ref.cache_name} {digest}"
 
 
-def _open_named(name: str, running: Running, stated: Stated) -> Opened:
-    """A model of a zoo, by its name; or a local Hugging Face folder."""
-    stated.demand_no_checkpoint(name)
+def _open_named(
+    ref: ModelRef, inference: InferenceOptions, options: ModelOptions
+) -> PendingClassifier:
+    """A model of a library or the hub; or a local Hugging Face folder."""
+    options.check_no_checkpoint_options(ref.given)
 
-    def revive() -> nn.Module:
-        from toplabel.models.sources import load_model
+    def reload() -> nn.Module:
+        return load_model(ref, preprocess=options.read_preprocess()).module
 
-        return load_model(name, preprocess=stated.read_preprocess()).module
+    entry = entry_name(ref, options)
+    bundle = None if inference.needs_torch else cached_bundle(entry)
+    if bundle is not None:
+        _warn_again(bundle)
+        pending = PendingClassifier(Classifier.of_bundle(bundle))
+    else:
+        model = load_model(ref, preprocess=options.read_preprocess())
+        from toplabel.models.build import build
 
-    entry = entry_name(name, stated)
-    if not running.needs_torch:
-        bundle = cached_bundle(entry)
-        if bundle is not None:
-            _tell_name(name, bundle.name, running)
-            return with_live((Classifier.of_bundle(bundle), None), revive)
-    from toplabel.models.sources import load_model
-
-    model = load_model(name, notify=running.notify, preprocess=stated.read_preprocess())
-    from toplabel.models.build import build
-
-    classifier, compile_ = build(stated.restate(model), running, entry=entry)
-    _tell_name(name, classifier.name, running)
-    return with_live((classifier, compile_), revive)
+        pending = build(options.apply_to(model), inference, entry=entry)
+    if not ref.is_path and pending.now.name.rpartition("@")[0] != ref.given:
+        logger.info("%s is %s", ref.given, pending.now.name)
+    return with_module(pending, reload)
 
 
-def with_live(opened: Opened, revive: Callable[[], nn.Module]) -> Opened:
+def with_module(pending: PendingClassifier, load: Callable[[], nn.Module]) -> PendingClassifier:
     """The same, with a way to have the network itself again once only its program is in memory."""
-    classifier, compile_ = opened
-    live = Live(revive)
+    live = Live(load)
 
-    def compile_and_revive() -> Classifier:
-        compiled = compile_() if compile_ is not None else classifier
-        return compiled if compiled.live is not None else replace(compiled, live=live)
+    def add(classifier: Classifier) -> Classifier:
+        return classifier if classifier.live is not None else replace(classifier, live=live)
 
-    if classifier.live is None:
-        classifier = replace(classifier, live=live)
-    return classifier, None if compile_ is None else compile_and_revive
+    if pending.is_final:
+        return PendingClassifier(add(pending.now))
+    return PendingClassifier(add(pending.now), lambda: add(pending.compile()))
 
 
-_OPENERS: dict[str, Callable[[str, Running, Stated], Opened]] = {
-    "embedded": _open_embedded,
+_OPENERS: dict[Kind, Callable[[ModelRef, InferenceOptions, ModelOptions], PendingClassifier]] = {
+    "built-in": _open_built_in,
     "bundle": _open_bundle,
     "onnx": _open_onnx,
     "checkpoint": _open_checkpoint,
+    "folder": _open_named,
+    "name": _open_named,
 }
 
 
-def _demand_onnxruntime(name: str, running: Running, other: str) -> None:
+def _check_onnxruntime_suffices(name: str, inference: InferenceOptions, other: str) -> None:
     """Stop where PyTorch is asked for, and there is only a compiled program.
 
     Raises:
         UsageError: It says which model to name instead.
     """
-    if running.needs_torch:
+    if inference.needs_torch:
         raise UsageError(
             f"{name} runs with onnxruntime, on the CPU, in float32; for PyTorch or a GPU name"
             f" {other}"
         )
 
 
-def _restated(bundle: Bundle, running: Running, stated: Stated) -> Bundle:
-    """The bundle with the labels, recipe and activation that the user states instead."""
-    labels, recipe = stated.read_labels(), stated.read_preprocess()
+def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
+    """The bundle with the labels, preprocessing and activation that the user gives instead."""
+    labels, preprocess = options.read_labels(), options.read_preprocess()
     if labels is not None:
         labels.check_count(len(bundle.labels))
-        tell_order(labels, running)
+        warn_of_order(labels)
     calibration = bundle.calibration
-    if calibration is not None and (recipe is not None or stated.multi_label):
-        running.notify("its calibration is left out: it was made with another preprocessing")
+    if calibration is not None and (preprocess is not None or options.multi_label):
+        warn("its calibration is left out: it was made with another preprocessing")
         calibration = None
+    sigmoid = options.multi_label and bundle.activation != "none"
     return replace(
         bundle,
         calibration=calibration,
         labels=labels or bundle.labels,
-        preprocess=recipe or bundle.preprocess,
-        activation=(
-            "sigmoid" if stated.multi_label and bundle.activation != "none" else bundle.activation
-        ),
+        preprocess=preprocess or bundle.preprocess,
+        activation="sigmoid" if sigmoid else bundle.activation,
     )
 
 
-def tell_order(labels: Labels, running: Running) -> None:
-    """Say where the order of the names may be that of text, not of the network."""
+def _warn_again(bundle: Bundle) -> None:
+    """Warn of what was assumed when the bundle was made, at each opening."""
+    for text in bundle.warnings:
+        warn(text)
+
+
+def warn_of_order(labels: Labels) -> None:
+    """Warn where the order of the names may be that of text, not of the network."""
     from toplabel.labels.files import order_warning
 
-    if warning := order_warning(labels):
-        running.notify(warning)
+    if text := order_warning(labels):
+        warn(text)
 
 
-def entry_name(name: str, stated: Stated) -> str:
-    """Under what the cache knows a model: local folders by their real path, others as typed."""
-    path = os.path.realpath(name) if is_path(name) else name
-    return path if stated == Stated() else f"{path} {stated.fingerprint(code=None)}"
+def entry_name(ref: ModelRef, options: ModelOptions) -> str:
+    """What the cache knows a named model or a folder by."""
+    from toplabel.models.options import ModelOptions
 
-
-def _tell_name(given: str, name: str, running: Running) -> None:
-    """Say once what a short name became; `name` ends in @ and the start of its weights' sha256."""
-    if name.rpartition("@")[0] != given and not is_path(given):
-        running.notify(f"{given} is {name}")
+    is_plain = options == ModelOptions()
+    return ref.cache_name if is_plain else f"{ref.cache_name} {options.fingerprint(code=None)}"

@@ -1,4 +1,4 @@
-"""Stated: what the user says of a model that its file does not say. Its code, labels, recipe."""
+"""Options of a model: what its file does not say. Its code, class names, preprocessing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from toplabel._internal.options import given_options, option
 from toplabel._version import __version__
 from toplabel.errors import UsageError
 from toplabel.labels.labels import Labels
@@ -19,56 +20,58 @@ if TYPE_CHECKING:
     from toplabel.bundle.model import Model
     from toplabel.preprocess import Preprocess
 
+_OF_ANY_MODEL = ("labels", "preprocess", "multi_label")
+
 LabelsLike = Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str]
 
 
-class Statements(TypedDict, total=False):
-    """Keyword arguments of `load`; what each means stands at `Stated`."""
-
-    arch: str | nn.Module | Callable[..., nn.Module] | None
-    arch_args: Mapping[str, Any]
-    labels: LabelsLike | str | os.PathLike[str] | None
-    preprocess: object
-    multi_label: bool
-    ema: bool
-    allow_globals: Sequence[str]
-    allow_partial: bool
-    trust: bool
-    recompile: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stated:
-    """What the user says of a model.
+class ModelOptions:
+    """What the user knows of a model that its file does not say."""
 
-    Args:
-        arch: The network of a checkpoint: the name of one of torchvision's or timm's; a class as
-            `package.module:Class` or `nets.py:Class`, whose code is run; in Python also the class
-            itself, a function that makes the network, or the network. None: identified from the
-            checkpoint's tensors.
-        arch_args: What the class or function is called with.
-        labels: The class names: as `Labels.of` takes them, or the path of a text, JSON or CSV file
-            or of a folder with a folder for each class.
-        preprocess: The recipe: the name of a preset, the path of a JSON file, or in Python the
-            validation transform itself.
-        multi_label: Its outputs are independent of one another: sigmoid, not softmax.
-        ema: Take the averaged weights of a checkpoint that has such.
-        allow_globals: Names of classes and functions that unpickling the checkpoint may call.
-        allow_partial: Go on where the checkpoint does not fit the network in all parts.
-        trust: Unpickle the checkpoint whatever it does: it can run any code.
-        recompile: Look at the network's code anew, where files that it imports have changed.
-    """
-
-    arch: str | nn.Module | Callable[..., nn.Module] | None = None
-    arch_args: Mapping[str, Any] = field(default_factory=dict)
-    labels: LabelsLike | str | os.PathLike[str] | None = None
-    preprocess: object = None
-    multi_label: bool = False
-    ema: bool = False
-    allow_globals: Sequence[str] = ()
-    allow_partial: bool = False
-    trust: bool = False
-    recompile: bool = False
+    arch: str | nn.Module | Callable[..., nn.Module] | None = option(
+        None,
+        metavar="ARCH",
+        help="The network of a checkpoint: a name of torchvision's or timm's, or your class as"
+        " package.module:Class or nets.py:Class, whose code is run. By default it is identified"
+        " from the checkpoint's tensors.",
+        python="Also the class itself, a function that makes the network, or the network.",
+    )
+    arch_args: Mapping[str, Any] = option(
+        factory=dict,
+        flags=("--arch-arg",),
+        metavar="NAME=VALUE",
+        help="What the class or function is called with.",
+    )
+    labels: LabelsLike | str | os.PathLike[str] | None = option(
+        None,
+        metavar="FILE",
+        help="Class names: a .txt, .json or .csv file, or a folder with one sub-folder per class.",
+        python="Also the names themselves in output order, a class_to_idx or an id2label.",
+    )
+    preprocess: object = option(
+        None,
+        metavar="PRESET",
+        help="A preset (toplabel models --preprocess lists them) or a JSON file.",
+        python="Also the validation transform itself.",
+    )
+    multi_label: bool = option(
+        False, help="Outputs are independent of one another: sigmoid, not softmax."
+    )
+    ema: bool = option(False, help="Take a checkpoint's averaged (EMA) weights.")
+    allow_globals: Sequence[str] = option(
+        (),
+        flags=("--allow-global",),
+        metavar="NAME",
+        help="Classes and functions that unpickling the checkpoint may call.",
+    )
+    allow_partial: bool = option(
+        False, help="Accept a checkpoint that does not fit the network in all parts."
+    )
+    trust: bool = option(False, help="Unpickle a checkpoint whatever it does: it can run any code.")
+    recompile: bool = option(
+        False, help="Read your network's code again, because files that it imports have changed."
+    )
 
     def read_labels(self) -> Labels | None:
         """The labels, from their file where they stand in one.
@@ -85,7 +88,7 @@ class Stated:
         return Labels.of(self.labels)
 
     def read_preprocess(self) -> Preprocess | None:
-        """The recipe, from its preset, file or transform.
+        """The preprocessing, from its preset, file or transform.
 
         Raises:
             PreprocessError: There is no such preset or file, or it cannot be expressed.
@@ -100,8 +103,8 @@ class Stated:
 
         return translate(self.preprocess)
 
-    def restate(self, model: Model) -> Model:
-        """A zoo's model with the labels and activation that the user states instead.
+    def apply_to(self, model: Model) -> Model:
+        """A zoo's model with the labels and activation that the user gives instead.
 
         Raises:
             LabelsError: The labels do not fit its outputs.
@@ -115,28 +118,20 @@ class Stated:
             multi_label=self.multi_label or model.multi_label,
         )
 
-    def demand_no_checkpoint(self, name: str) -> None:
-        """Stop where something is said that only a checkpoint needs.
+    def check_no_checkpoint_options(self, name: str) -> None:
+        """Stop where something is given that only a checkpoint needs.
 
         Raises:
             UsageError: It names the first such thing.
         """
-        said = {
-            "arch": self.arch is not None,
-            "arch_args": bool(self.arch_args),
-            "ema": self.ema,
-            "allow_globals": bool(self.allow_globals),
-            "allow_partial": self.allow_partial,
-            "trust": self.trust,
-            "recompile": self.recompile,
-        }
-        for what, is_said in said.items():
-            if is_said:
-                hint = f"; for the file of that name say ./{name}" if os.path.exists(name) else ""
-                raise UsageError(
-                    f"got {what} for {name}, which is no checkpoint file; expected it with a .pth,"
-                    f" .pt, .ckpt or .safetensors file{hint}"
-                )
+        for given in given_options(self):
+            if given in _OF_ANY_MODEL:
+                continue
+            hint = f"; for the file of that name write ./{name}" if os.path.exists(name) else ""
+            raise UsageError(
+                f"got {given} for {name}, which is not a checkpoint; expected it with a .pth,"
+                f" .pt, .ckpt or .safetensors file{hint}"
+            )
 
     def fingerprint(self, *, code: str | None) -> str | None:
         """What a cached model depends on beside its files: hexadecimal digits.
@@ -149,18 +144,18 @@ class Stated:
         is_named = self.arch is None or isinstance(self.arch, str)
         if not is_named or not _is_plain(dict(self.arch_args)):
             return None
-        labels, recipe = self.read_labels(), self.read_preprocess()
-        said = [
+        labels, preprocess = self.read_labels(), self.read_preprocess()
+        parts = [
             self.arch,
             code,
             sorted((name, repr(value)) for name, value in self.arch_args.items()),
             None if labels is None else [labels.names, labels.ids],
-            None if recipe is None else recipe.to_dict(),
+            None if preprocess is None else preprocess.to_dict(),
             [self.multi_label, self.ema, self.allow_partial, self.trust],
             sorted(self.allow_globals),
-            __version__,  # labels and recipes are found by its rules
+            __version__,  # labels and preprocessing are found by its rules
         ]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _is_plain(value: object) -> bool:

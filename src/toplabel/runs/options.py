@@ -2,75 +2,77 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, get_args
 
+from toplabel._internal.options import option
 from toplabel.errors import UsageError
-from toplabel.runs.summary import Progress
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from toplabel.runs.summary import Progress
 
 Place = Literal["here", "ray"]
 
 
-class RunKeywords(TypedDict, total=False):
-    """Keyword arguments of `run`; what each means stands at `RunOptions`."""
-
-    top_k: int
-    threshold: float | None
-    all_scores: bool
-    format: str | None
-    shard_size: int | None
-    column: str | None
-    restart: bool
-    check_inputs: bool
-    max_errors: int | None
-    copy_to: str | os.PathLike[str] | None
-    link_to: str | os.PathLike[str] | None
-    report: str | os.PathLike[str] | None
-    on: Place
-    progress: Callable[[Progress], None] | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a run is to do.
-
-    Args:
-        top_k: How many classes each record gives.
-        threshold: In [0, 1]: a best score below it is marked `unsure`.
-        all_scores: Give the scores of all classes, too, as float16.
-        format: Of the parts in a folder: "parquet" (by default), "csv" or "jsonl".
-        shard_size: Inputs of one part, which is what a crash costs at most; by default a
-            thousandth of all, from 256 to 10,240.
-        column: Of Parquet, CSV and JSONL inputs: where the image, or its path, stands.
-        restart: Remove what an earlier run has left at the output, and begin anew.
-        check_inputs: Label anew the parts with inputs that have changed in size or time.
-        max_errors: Stop when more inputs than that have failed.
-        copy_to: A folder into which each labelled image is copied, into one of its label's name.
-        link_to: The same with links.
-        report: An HTML file to write, to look at the results.
-        on: "here", or "ray": on the cluster of RAY_ADDRESS, or a local one.
-        progress: Called after every few images.
+    """What a run is to do beyond labelling.
 
     Raises:
         UsageError: Two contradict each other, or a number is out of range.
     """
 
-    top_k: int = 5
-    threshold: float | None = None
-    all_scores: bool = False
-    format: str | None = None
-    shard_size: int | None = None
-    column: str | None = None
-    restart: bool = False
-    check_inputs: bool = False
-    max_errors: int | None = None
-    copy_to: str | os.PathLike[str] | None = None
-    link_to: str | os.PathLike[str] | None = None
-    report: str | os.PathLike[str] | None = None
-    on: Place = "here"
-    progress: Callable[[Progress], None] | None = None
+    top_k: int = option(5, shell=False, help="How many classes each record has.")
+    threshold: float | None = option(
+        None, shell=False, help="In [0, 1]: a best score below it is marked `unsure`."
+    )
+    format: str | None = option(
+        None,
+        choices=("parquet", "csv", "jsonl"),
+        help="Format of the parts in a folder. By default parquet.",
+    )
+    all_scores: bool = option(False, help="Also write the scores of all classes, as float16.")
+    report: str | os.PathLike[str] | None = option(
+        None, metavar="FILE", help="Also write an HTML page with images and counts."
+    )
+    copy_to: str | os.PathLike[str] | None = option(
+        None, metavar="DIR", help="Copy images into a folder for each label."
+    )
+    link_to: str | os.PathLike[str] | None = option(
+        None, metavar="DIR", help="Link to images from a folder for each label."
+    )
+    on: Place = option(
+        "here",
+        choices=get_args(Place),
+        help="Where to label: here, or on the Ray cluster of RAY_ADDRESS, else a local one.",
+    )
+    column: str | None = option(
+        None,
+        metavar="NAME",
+        help="Column of Parquet, CSV and JSONL inputs that holds the image or its path.",
+    )
+    check_inputs: bool = option(
+        False, help="Label again the parts with inputs that have changed in size or time."
+    )
+    restart: bool = option(
+        False, help="Remove what an earlier run has left at the output, and start over."
+    )
+    max_errors: int | None = option(
+        None, minimum=0, metavar="N", help="Stop when more inputs than this have failed."
+    )
+    shard_size: int | None = option(
+        None,
+        minimum=1,
+        metavar="N",
+        help="Inputs of one part, which is the most that a crash costs. By default a thousandth of"
+        " all, from 256 to 10,240.",
+    )
+    progress: Callable[[Progress], None] | None = option(
+        None, shell=False, help="Called after every few images."
+    )
 
     def __post_init__(self) -> None:
         if self.copy_to is not None and self.link_to is not None:

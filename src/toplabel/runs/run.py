@@ -7,18 +7,20 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Unpack
 
 from toplabel._internal.notices import collect_warnings
+from toplabel._internal.options import given_options, takes_options
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import Settings
+from toplabel.inference.options import InferenceOptions
 from toplabel.inference.predictor import Predictor
-from toplabel.models.load import LoadOptions, load
+from toplabel.models.load import load_predictor
+from toplabel.models.options import ModelOptions
 from toplabel.runs.fingerprint import fingerprint
 from toplabel.runs.formats import load_format
 from toplabel.runs.labelling import Outcome
 from toplabel.runs.manifest import Shard
-from toplabel.runs.options import RunKeywords, RunOptions
+from toplabel.runs.options import RunOptions
 from toplabel.runs.readers.inputs import list_entries
 from toplabel.runs.shard_result import (
     FinishedShard,
@@ -38,20 +40,18 @@ from toplabel.runs.worker_pool import label_with, open_pool
 Source = str | os.PathLike[str]
 
 
-class RunAndLoadOptions(RunKeywords, LoadOptions, total=False):
-    """Keyword arguments of `run`: what it is to do, and how the model is loaded."""
-
-
 _HTML_SUFFIXES = (".html", ".htm")
-_RUN_KEYWORDS = tuple(RunKeywords.__annotations__)
 
 
+@takes_options(RunOptions, ModelOptions, InferenceOptions)
 def run(
     source: Source | Sequence[Source],
     output: Source,
     *,
     model: Source | Predictor | None = None,
-    **options: Unpack[RunAndLoadOptions],
+    run_options: RunOptions,
+    model_options: ModelOptions,
+    inference_options: InferenceOptions,
 ) -> RunSummary:
     """Label everything, once. The same call resumes a run that was interrupted.
 
@@ -66,7 +66,6 @@ def run(
             .jsonl), archive (.tar, .zip) or table (.parquet); or several of these.
         output: A file that ends in .parquet, .csv or .jsonl, or a folder for parts.
         model: As `load` takes it, or a predictor.
-        options: What the run is to do, see `RunOptions`; how to load the model, see `load`.
 
     Raises:
         RunError: The output is another run's or cannot be written, the inputs cannot be read, or
@@ -74,10 +73,6 @@ def run(
         UsageError: The arguments make no sense.
         ToplabelError: The model cannot be loaded; as for `load`.
     """
-    load_options: dict[str, Any] = dict(options)
-    run_options = RunOptions(
-        **{name: load_options.pop(name) for name in _RUN_KEYWORDS if name in load_options}
-    )
     target = Output.of(output, format=run_options.format)
     load_format(target.format)  # its library may be missing
     inputs = _as_list(source)
@@ -85,7 +80,7 @@ def run(
     started = time.monotonic()
     with (
         collect_warnings() as warnings,
-        _open_model(model, load_options) as predictor,
+        _open_model(model, model_options, inference_options) as predictor,
         _write_errors(target),
     ):
         predictor.compile()
@@ -150,17 +145,18 @@ def _check_targets(inputs: Sequence[str], options: RunOptions) -> None:
 
 
 @contextmanager
-def _open_model(model: Source | Predictor | None, options: dict[str, Any]) -> Iterator[Predictor]:
-    if not isinstance(model, Predictor):
-        with load(model, **options) as predictor:
-            yield predictor
-    elif options:
-        raise UsageError(
-            f"got {next(iter(options))!r} beside a predictor; pass it to `load` or `wrap`, which"
-            " made the predictor"
-        )
-    else:
+def _open_model(
+    model: Source | Predictor | None, options: ModelOptions, inference: InferenceOptions
+) -> Iterator[Predictor]:
+    if isinstance(model, Predictor):
+        for name in (*given_options(options), *given_options(inference)):
+            raise UsageError(
+                f"got {name!r} beside a predictor; pass it to the function that made the predictor"
+            )
         yield model
+    else:
+        with load_predictor(model, options, inference) as predictor:
+            yield predictor
 
 
 @contextmanager

@@ -57,7 +57,6 @@ class WorkerSpec:
             batch_size=self.batch_size,
             exact=self.settings.exact,
             read=self.settings.read,
-            warn=notices.warn,
         )
 
 

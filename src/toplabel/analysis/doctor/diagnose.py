@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from toplabel._internal.options import takes_options
 from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.doctor import messages
 from toplabel.analysis.doctor.batchnorm_stats import (
@@ -36,7 +37,7 @@ from toplabel.analysis.doctor.target import Target, open_target
 from toplabel.errors import UsageError
 from toplabel.image.paths import expand
 from toplabel.labels.labels import Labels
-from toplabel.models.options import Stated
+from toplabel.models.options import ModelOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,13 +92,14 @@ class Diagnosis:
         }
 
 
+@takes_options(ModelOptions)
 def diagnose(
     model: str | os.PathLike[str] | nn.Module,
     *,
     images: str | os.PathLike[str] | Sequence[object] | None = None,
     labelled: Dataset | str | os.PathLike[str] | None = None,
     size: int | None = None,
-    **options: Any,
+    model_options: ModelOptions,
 ) -> Diagnosis:
     """What is wrong with a checkpoint, and how its images were preprocessed.
 
@@ -106,7 +108,6 @@ def diagnose(
         images: At least 16 ordinary photos, without labels: a folder, a pattern, or a list.
         labelled: 10 to 100 images whose classes are known, as `read_dataset` takes them.
         size: Of the network's input, in pixels, where nothing else gives it.
-        options: As `load` takes them: `arch`, `labels`, `allow_partial`, ...
 
     Raises:
         UsageError: There are no images, or too few.
@@ -119,7 +120,7 @@ def diagnose(
             "got no images; pass --images FOLDER with at least 16 ordinary photos, or"
             " --labelled FOLDER with 10 to 100 of known classes"
         )
-    target = open_target(model, stated=Stated(**options), size=size)
+    target = open_target(model, options=model_options, size=size)
     if any(one.topic == "weights" and one.state == "wrong" for one in target.findings):
         return Diagnosis(model=target.name, findings=target.findings, preprocess=None, sure=False)
     if labelled is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from toplabel._internal.notices import collect_warnings
 from toplabel.analysis.doctor.batchnorm_stats import batch_normalisations, pre_hooked
 from toplabel.analysis.doctor.messages import Finding
 from toplabel.analysis.doctor.sanity_checks import check_weights
@@ -19,10 +20,11 @@ from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
 from toplabel.models.checkpoint.state_dict_search import find_state_dict
-from toplabel.models.options import Stated
-from toplabel.models.sources import is_path, load_model
+from toplabel.models.open import load_model
+from toplabel.models.options import ModelOptions
+from toplabel.models.ref import ModelRef
 from toplabel.models.sources.module import logits_module
-from toplabel.models.sources.networks import Teller, find_network, zoo_preprocess
+from toplabel.models.sources.networks import find_network, zoo_preprocess
 from toplabel.models.zoo_import import declare_missing_operators
 from toplabel.preprocess import Preprocess
 
@@ -63,13 +65,13 @@ class Target:
 
 
 def open_target(
-    model: str | os.PathLike[str] | nn.Module, *, stated: Stated, size: int | None
+    model: str | os.PathLike[str] | nn.Module, *, options: ModelOptions, size: int | None
 ) -> Target:
     """Load what is to be diagnosed.
 
     Args:
         model: A checkpoint's path, a library's name, or a network, which is copied.
-        stated: The user's options.
+        options: What its file does not say.
         size: Of its input, in pixels, where the user gives it.
 
     Raises:
@@ -80,26 +82,26 @@ def open_target(
     if isinstance(model, nn.Module):
         inner = model.module if isinstance(model, nn.DataParallel) else model
         network = copy.deepcopy(inner).float().cpu()
-        return _target(type(inner).__name__, network, stated, size, None, None, [])
-    path = os.fspath(model)
-    if not is_path(path) or not os.path.isfile(path):
-        found = load_model(path)
-        return _target(found.name, found.module, stated, size, found.preprocess, found.labels, [])
-    if Path(path).suffix.lower() in (".toplabel", ".onnx"):
+        return _target(type(inner).__name__, network, options, size, None, None, [])
+    ref = ModelRef.parse(model)
+    if ref.kind in ("name", "folder"):
+        found = load_model(ref)
+        return _target(found.name, found.module, options, size, found.preprocess, found.labels, [])
+    if ref.kind != "checkpoint":
         raise UsageError(
-            f"got {path!r}, a compiled program; doctor examines networks: name the checkpoint"
+            f"got {ref.given!r}, a compiled program; doctor examines networks: name the checkpoint"
             " that it was compiled from"
         )
-    return _open_checkpoint(Path(path), stated, size)
+    return _open_checkpoint(Path(ref.given), options, size)
 
 
-def _open_checkpoint(path: Path, stated: Stated, size: int | None) -> Target:
+def _open_checkpoint(path: Path, options: ModelOptions, size: int | None) -> Target:
     info = read_checkpoint_info(path)
-    content: Any = read_checkpoint(info, allow_globals=stated.allow_globals, trust=stated.trust)
-    contents = find_state_dict(content, metadata=info.metadata, ema=stated.ema)
+    content: Any = read_checkpoint(info, allow_globals=options.allow_globals, trust=options.trust)
+    contents = find_state_dict(content, metadata=info.metadata, ema=options.ema)
     weights = check_weights(non_finite_names(contents.state))
-    notes: list[str] = []
-    network = find_network(content, contents, stated, path=path, teller=Teller(notes.append))
+    with collect_warnings() as notes:
+        network = find_network(content, contents, options, path=path)
     where = f"in {contents.where!r}" if contents.where else "as the file itself"
     architecture = Finding(
         "architecture",
@@ -111,14 +113,14 @@ def _open_checkpoint(path: Path, stated: Stated, size: int | None) -> Target:
     library = network.zoo and zoo_preprocess(network.zoo)
     findings = [architecture, weights]
     return _target(
-        path.name, network.module, stated, size, library or None, contents.labels, findings
+        path.name, network.module, options, size, library or None, contents.labels, findings
     )
 
 
 def _target(
     name: str,
     module: nn.Module,
-    stated: Stated,
+    options: ModelOptions,
     size: int | None,
     library: Preprocess | None,
     labels: Labels | None,
@@ -141,7 +143,7 @@ def _target(
         geometry=_geometry(side, channels),
         size_assumed=not known,
         library=library if fits else None,
-        labels=stated.read_labels() or labels,
+        labels=options.read_labels() or labels,
         outputs=outputs.shape[1],
         findings=tuple(findings),
     )

@@ -146,7 +146,7 @@ def evaluate(
         MissingDependency: `toplabel[evaluate]` is not installed.
     """
     require("sklearn", extra="evaluate", purpose="evaluating a model")
-    predictor = model if isinstance(model, Predictor) else shared_predictor({"model": model})
+    predictor = model if isinstance(model, Predictor) else shared_predictor(model)
     dataset = data if isinstance(data, Dataset) else read_dataset(data)
     if predictor.classifier.activation == "sigmoid":
         raise ModelError(

@@ -57,7 +57,7 @@ def explain_image(
     method: MethodChoice = "auto",
 ) -> Explanation:
     """As `explain`, with the label, the method, and how faithful the map is."""
-    predictor = model if isinstance(model, Predictor) else shared_predictor({"model": model})
+    predictor = model if isinstance(model, Predictor) else shared_predictor(model)
     return explain_with(
         predictor.classifier,
         predictor.open_engine(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import sys
@@ -29,7 +30,7 @@ PICKLE = "pytorch_model.bin"
 _SHARD = re.compile(r"(?:model|pytorch_model)-\d{5}-of-\d{5}\.(?:safetensors|bin)")
 _TIMEOUT_SECONDS = 20.0
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # resnet50-11ad3fa6.pth
-Notify = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 def torch_cache_path(url: str) -> Path:
@@ -37,7 +38,7 @@ def torch_cache_path(url: str) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlsplit(url).path))
 
 
-def fetch_url(url: str, *, offline: bool, notify: Notify) -> Path:
+def fetch_url(url: str, *, offline: bool) -> Path:
     """The file of that URL in torch's cache, downloaded and its hash checked where it is not there.
 
     Raises:
@@ -49,7 +50,7 @@ def fetch_url(url: str, *, offline: bool, notify: Notify) -> Path:
     missing = f"{path.name} is not on this machine (looked for {path})"
     if offline:
         raise DownloadError(f"{missing}, and downloading is off")
-    notify(f"downloading {url}")
+    logger.info("downloading %s", url)
     digest = _HASH_IN_NAME.search(path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,6 @@ def fetch_from_hub(
     choose: Callable[[list[str]], list[str]],
     is_whole: Callable[[Path], bool] = lambda folder: True,
     offline: bool,
-    notify: Notify,
 ) -> Path:
     """The folder in the Hub's cache with a repository's files; its name is the commit.
 
@@ -106,7 +106,6 @@ def fetch_from_hub(
         choose: Of the names of all files, those to download.
         is_whole: Whether such a cached folder has all that is needed.
         offline: Never ask the network.
-        notify: Called before a download.
 
     Raises:
         ModelNotFound: The Hub has no such repository or revision.
@@ -128,7 +127,7 @@ def fetch_from_hub(
         # Asked first because it fails at once without a network, where a download tries for 20 s.
         info = hub.HfApi().repo_info(repository, revision=revision, timeout=_TIMEOUT_SECONDS)
         files = choose([file.rfilename for file in info.siblings])
-        notify(f"downloading {name} from the Hugging Face Hub")
+        logger.info("downloading %s from the Hugging Face Hub", name)
         paths = [hub.hf_hub_download(repository, file, revision=revision) for file in files]
     except ToplabelError:  # of `choose`
         raise

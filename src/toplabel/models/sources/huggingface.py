@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +41,6 @@ def load(
     name: str,
     *,
     offline: bool,
-    notify: Callable[[str], None],
     preprocess: Preprocess | None = None,
 ) -> Model:
     """The classifier `ORG/NAME[@REVISION]`; what is in the cache is not asked for again.
@@ -59,7 +58,6 @@ def load(
         choose=_choose,
         is_whole=lambda folder: bool(weights_in(folder)),
         offline=offline,
-        notify=notify,
     )
     repository = name.partition("@")[0]
     return _load(
@@ -75,10 +73,9 @@ def load_folder(
     path: str,
     *,
     offline: bool,
-    notify: Callable[[str], None],
     preprocess: Preprocess | None = None,
 ) -> Model:
-    """The classifier in a folder on this machine; `offline` and `notify` have no use here.
+    """The classifier in a folder on this machine; `offline` has no use here.
 
     Raises:
         ModelError: It is not an image classifier.

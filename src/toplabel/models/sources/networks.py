@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
+from toplabel._internal.notices import warn
 from toplabel.bundle.cache import FileSignature
 from toplabel.errors import CheckpointError, ModelError, ModelNotFound, UsageError
 from toplabel.models.architectures.build import build
@@ -18,28 +19,15 @@ from toplabel.models.checkpoint.state_dict_search import FoundStateDict
 from toplabel.models.fit.build_module import build_module
 from toplabel.models.fit.class_spec import locate_class_file
 from toplabel.models.fit.load_state_dict import load_state_dict
-from toplabel.models.options import Stated
-from toplabel.models.sources import resolve
+from toplabel.models.options import ModelOptions
+from toplabel.models.ref import ModelRef
 from toplabel.models.sources.timm import find_config, read_preprocess
 from toplabel.models.sources.torchvision import find_weights
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import import_timm, import_torchvision
 from toplabel.preprocess import Preprocess
 
-Notify = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Teller:
-    """Tells what is found; doubts are kept, too, to be told again at later starts."""
-
-    notify: Notify
-    doubts: list[str] = field(default_factory=list)
-
-    def doubt(self, text: str) -> None:
-        """Tell it, and keep it."""
-        self.doubts.append(text)
-        self.notify(text)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,40 +50,41 @@ class Network:
 
 
 def find_network(
-    content: Any, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
+    content: Any, contents: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> Network:
-    """The network that was stated, that the file holds whole, or that its tensors tell."""
-    if isinstance(stated.arch, str) and ":" not in stated.arch:
-        return _named_network(stated.arch, contents, stated, path=path, teller=teller)
-    if stated.arch is not None:
-        return _own_network(stated.arch, contents, stated, path=path, teller=teller)
+    """The network that was options, that the file holds whole, or that its tensors tell."""
+    if isinstance(options.arch, str) and ":" not in options.arch:
+        return _named_network(options.arch, contents, options, path=path)
+    if options.arch is not None:
+        return _own_network(options.arch, contents, options, path=path)
     if isinstance(content, nn.Module):
         return Network(module=content, name=type(content).__name__)
-    return _identified_network(contents, path=path, teller=teller)
+    return _identified_network(contents, path=path)
 
 
 def _own_network(
-    arch: Any, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
+    arch: Any, contents: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> Network:
     """The user's own class, function or network."""
     file = locate_class_file(arch) if isinstance(arch, str) else None
     code = () if file is None else (FileSignature.of(file),)
-    module = build_module(arch, stated.arch_args)
+    module = build_module(arch, options.arch_args)
     name = arch if isinstance(arch, str) else type(module).__name__
     if file is not None:
-        teller.notify(
-            f"changes of {file.name} are noticed, changes of files that it imports are not: say"
-            " --recompile after such"
+        logger.info(
+            "changes of %s are noticed, changes of files that it imports are not: pass"
+            " recompile=True after those",
+            file.name,
         )
-    share = _fit(module, contents, stated, path=path, teller=teller)
+    share = _fit(module, contents, options, path=path)
     return Network(module=module, name=name, code=code, share=share)
 
 
 def _named_network(
-    arch: str, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
+    arch: str, contents: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> Network:
     """A zoo's architecture, with as many classes and channels as the tensors tell."""
-    name = resolve(arch)
+    name = ModelRef(arch, "name").canonical()
     source, _, bare = name.partition("/")
     if source not in ("torchvision", "timm"):
         raise CheckpointError(
@@ -104,8 +93,8 @@ def _named_network(
         )
     library: Literal["torchvision", "timm"] = "timm" if source == "timm" else "torchvision"
     bare = bare.partition(":" if library == "torchvision" else ".")[0]
-    fitting = _one_function(f"{library}/{bare}", contents, stated, path)
-    said = dict(stated.arch_args)
+    fitting = _one_function(f"{library}/{bare}", contents, options, path)
+    said = dict(options.arch_args)
     classes = said.pop("num_classes", fitting.classes if fitting else 1000)
     channels = said.pop("in_chans", said.pop("in_channels", fitting.in_channels if fitting else 3))
     candidate = Candidate(
@@ -121,12 +110,12 @@ def _named_network(
         module = build(candidate)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{library}/{bare} cannot be made with {said}: {error}") from error
-    share = _fit(module, contents, stated, path=path, teller=teller)
+    share = _fit(module, contents, options, path=path)
     return Network(module=module, name=f"{library}/{bare}", zoo=f"{library}/{bare}", share=share)
 
 
 def _one_function(
-    name: str, contents: FoundStateDict, stated: Stated, path: Path
+    name: str, contents: FoundStateDict, options: ModelOptions, path: Path
 ) -> Candidate | None:
     """How the zoo's architecture is built to fit every tensor; None where it does in no way.
 
@@ -135,13 +124,13 @@ def _one_function(
     """
     ways = [c for c in identify(_shapes(contents)) if f"{c.library}/{c.name}" == name]
     settings = {key for way in ways for key in way.arguments}
-    said = {key: value for key, value in stated.arch_args.items() if key in settings}
+    said = {key: value for key, value in options.arch_args.items() if key in settings}
     ways = [w for w in ways if all(w.arguments.get(k, False) == v for k, v in said.items())]
     if len(ways) > 1 and len(choose(ways, contents.state)) > 1:
-        options = " or ".join(f"--arch-arg {key}=True" for key in sorted(settings))
+        choices = " or ".join(f"arch_args={{{key!r}: True}}" for key in sorted(settings))
         raise CheckpointError(
             f"{name} fits every tensor of {path} with several settings, which give different"
-            f" answers; say which it was trained with: {options}, or False"
+            f" outputs; pass the one it was trained with: {choices}, or False"
         )
     return ways[0] if ways else None
 
@@ -150,7 +139,7 @@ def _shapes(contents: FoundStateDict) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
 
 
-def _identified_network(contents: FoundStateDict, *, path: Path, teller: Teller) -> Network:
+def _identified_network(contents: FoundStateDict, *, path: Path) -> Network:
     """The zoos' architecture that fits every tensor; of several, only where they compute alike."""
     candidates = identify(_shapes(contents))
     named = (contents.architecture or "").partition(".")[0]
@@ -158,8 +147,8 @@ def _identified_network(contents: FoundStateDict, *, path: Path, teller: Teller)
     groups = choose(said or candidates, contents.state)
     if not groups:
         raise CheckpointError(
-            f"no architecture of torchvision or timm fits every tensor of {path}; say which"
-            " network it is: --arch nets.py:MyCNN, or --arch NAME with --arch-arg"
+            f"no architecture of torchvision or timm fits every tensor of {path}; pass the"
+            ' network: arch="nets.py:MyCNN", or arch="NAME" with arch_args={...}'
         )
     tried = [candidate for group in groups for candidate, _ in group]
     untried = [candidate for candidate in said or candidates if candidate not in tried]
@@ -168,15 +157,15 @@ def _identified_network(contents: FoundStateDict, *, path: Path, teller: Teller)
         names = ", ".join(_title(candidate) for candidate in fitting)
         why = "give different answers" if len(groups) > 1 else "not all can be tried here"
         raise CheckpointError(
-            f"{len(fitting)} architectures fit every tensor of {path}, and {why}: {names}; say"
-            " which one it was trained as: --arch NAME"
+            f"{len(fitting)} architectures fit every tensor of {path}, and {why}: {names};"
+            ' pass the one it was trained as: arch="NAME"'
         )
     candidate, module = groups[0][0]
     name = f"{candidate.library}/{candidate.name}"
     channels = "1 channel" if candidate.in_channels == 1 else f"{candidate.in_channels} channels"
-    teller.notify(
-        f"{path.name} is {name} with {candidate.classes} classes and {channels}, by the names and"
-        " shapes of all its tensors"
+    warn(
+        f"assuming that {path.name} is {name} with {candidate.classes} classes and {channels}, by"
+        ' the names and shapes of all its tensors; pass arch="..." if it is another network'
     )
     return Network(module=module, name=name, zoo=name)
 
@@ -187,16 +176,16 @@ def _title(candidate: Candidate) -> str:
 
 
 def _fit(
-    module: nn.Module, contents: FoundStateDict, stated: Stated, *, path: Path, teller: Teller
+    module: nn.Module, contents: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> float:
     found = load_state_dict(
-        module, contents.state, allow_partial=stated.allow_partial, name=str(path)
+        module, contents.state, allow_partial=options.allow_partial, name=str(path)
     )
     for note in found.notes:
         if found.share < 1:
-            teller.doubt(note)
+            warn(note)
         else:
-            teller.notify(note)
+            logger.info("%s", note)
     return found.share
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ def load(
     name: str,
     *,
     offline: bool,
-    notify: Callable[[str], None],
     preprocess: Preprocess | None = None,
 ) -> Model:
     """The classifier `NAME[.TAG]`; without a tag, with the weights that timm takes by default.
@@ -48,7 +47,7 @@ def load(
     check_classifies(config)
     preprocess = preprocess or read_preprocess(timm, config)
     full_name = _full_name(config)
-    path = _fetch_weights(config, offline=offline, notify=notify)
+    path = _fetch_weights(config, offline=offline)
     # The weights are given as a file, so that timm asks no network for what is here.
     overlay = {"file": str(path), "custom_load": False}
     module = _create(timm, full_name, path, pretrained_cfg_overlay=overlay)
@@ -208,13 +207,11 @@ def _full_name(config: Mapping[str, Any]) -> str:
     return f"{config['architecture']}.{tag}" if tag else str(config["architecture"])
 
 
-def _fetch_weights(
-    config: Mapping[str, Any], *, offline: bool, notify: Callable[[str], None]
-) -> Path:
+def _fetch_weights(config: Mapping[str, Any], *, offline: bool) -> Path:
     """The file with these weights, from where timm would take it."""
     repository = config.get("hf_hub_id")
     if not repository:
-        path = fetch_url(config["url"], offline=offline, notify=notify)
+        path = fetch_url(config["url"], offline=offline)
         demand_safe_pickles([path])
         return path
     stated = config.get("hf_hub_filename")
@@ -224,7 +221,6 @@ def _fetch_weights(
         key_files=accepted,
         choose=lambda names: [name for name in accepted if name in names][:1],
         offline=offline,
-        notify=notify,
     )
     path = next(folder / name for name in accepted if (folder / name).is_file())
     demand_safe_pickles([path])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +27,6 @@ def load(
     name: str,
     *,
     offline: bool,
-    notify: Callable[[str], None],
     preprocess: Preprocess | None = None,
 ) -> Model:
     """The classifier `NAME[:WEIGHTS]`; without weights, those that torchvision calls DEFAULT.
@@ -43,7 +42,7 @@ def load(
     weights = find_weights(models, architecture, weights_name or "DEFAULT")
     labels = read_labels(models, weights)
     preprocess = preprocess or from_transform(weights.transforms())
-    path = fetch_url(weights.url, offline=offline, notify=notify)
+    path = fetch_url(weights.url, offline=offline)
     return Model(
         name=f"torchvision/{architecture}:{weights.name}",
         module=_build(models, architecture, weights, path),
