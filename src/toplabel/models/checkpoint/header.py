@@ -15,7 +15,7 @@ from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint import safetensors
 from toplabel.models.checkpoint.archive import check_structure, read_archive
 from toplabel.models.checkpoint.info import ITEM_SIZES, CheckpointInfo, Storage, UnknownObject
-from toplabel.models.checkpoint.stubs import Pickled, named_globals, naming, read_pickle
+from toplabel.models.checkpoint.stubs import StubMaker, naming_globals, read_pickle
 from toplabel.models.checkpoint.unpickler import Budget, ByteSource, cut_short, number
 
 _EXPECTED = "expected a file written by torch.save or safetensors"
@@ -95,11 +95,7 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
 
 
 def _kind_of(path: Path) -> str:
-    """What kind of file is at `path`, by its content: one that is read, or a key of the refusals.
-
-    Raises:
-        CheckpointError: There is none, it cannot be read, or it is a zip archive cut short.
-    """
+    """What kind of file is at `path`, by content: a key of `_READERS` or of `_REFUSALS`."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -187,7 +183,7 @@ def _read_zip(path: Path) -> CheckpointInfo:
         extent = extents[f"{top}/data.pkl"]
         file.seek(extent.start)
         pickled = read_pickle(ByteSource(file, end=extent.start + extent.size))
-    for storage in pickled.storages:
+    for storage in pickled.storages.whole.values():
         stored = extents.get(f"{top}/data/{storage.key}")
         if stored is None or stored.size != storage.nbytes:
             found = "it is missing" if stored is None else f"the file has {stored.size}"
@@ -214,7 +210,7 @@ def _read_legacy(path: Path) -> CheckpointInfo:
             raise CheckpointError("it was saved on a big-endian machine; save it again on another")
         pickled = read_pickle(source, budget=budget)
         keys = read_pickle(source, budget=budget).content
-        _check_storages(source, keys, {storage.key: storage for storage in pickled.storages})
+        _check_storages(source, keys, pickled.storages.whole)
     return _of_pickle(path, "torch legacy", pickled, size)
 
 
@@ -232,13 +228,13 @@ def _check_storages(source: ByteSource, keys: Any, storages: dict[str, Storage])
 
 
 def _of_pickle(
-    path: Path, written: Literal["torch zip", "torch legacy"], pickled: Pickled, size: int
+    path: Path, written: Literal["torch zip", "torch legacy"], pickled: StubMaker, size: int
 ) -> CheckpointInfo:
     return CheckpointInfo(
         path=path,
         format=written,
         content=pickled.content,
-        blocked=pickled.blocked,
+        blocked=tuple(pickled.blocked),
         whole_module=pickled.whole_module,
         size_bytes=size,
         files=(path,),
@@ -276,7 +272,7 @@ def _named_in(path: Path, kind: str) -> str:
         size = file.seek(0, io.SEEK_END)
         start, end = (0, size) if kind == "pickle" else _find_in_tar(file, "pickle")
         file.seek(start)
-        return naming(named_globals(ByteSource(file, end=min(end, size))))
+        return naming_globals(ByteSource(file, end=min(end, size)))
 
 
 def _find_in_tar(file: BinaryIO, name: str) -> tuple[int, int]:

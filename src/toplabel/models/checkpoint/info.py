@@ -147,9 +147,6 @@ class Storages:
             class_name: Of the storage.
             reference: Key, device and number of elements; in legacy files a view's key, offset and
                 number of elements, or None, as well.
-
-        Raises:
-            CheckpointError: It is none, or contradicts an earlier one.
         """
         if class_name in QUANTIZED_STORAGES:
             raise CheckpointError(

@@ -1,10 +1,13 @@
-"""A pickle in, what it would create out: plain values, and stubs for objects; nothing real."""
+"""A pickle in, what it would create out: plain values, and stubs for objects; nothing real.
+
+Whatever is damaged, too costly or holds tensors that are not plain is a `CheckpointError`.
+"""
 
 from __future__ import annotations
 
 import _compat_pickle
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,55 +40,24 @@ _LARGEST = 2_000_000  # values, counted as often as they are reached
 _MOST_COPIED = 400_000  # values of objects' states: 40 MB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pickled:
-    """What a pickle would create.
-
-    Args:
-        content: Plain values, `TensorInfo` and `UnknownObject`, nested.
-        blocked: The globals that torch would refuse, in order of appearance.
-        whole_module: The class, where it is a whole network and not its state dict.
-        storages: Those that its tensors need.
-    """
-
-    content: Any
-    blocked: tuple[str, ...]
-    whole_module: str | None
-    storages: tuple[Storage, ...]
-
-
-def read_pickle(source: ByteSource, *, budget: Budget | None = None) -> Pickled:
-    """What the pickle at `source` would create; `source` stands behind it then.
-
-    Raises:
-        CheckpointError: It is damaged, too costly, or holds tensors that are not plain.
-    """
-    budget = budget or Budget()
-    maker = StubMaker(budget)
+def read_pickle(source: ByteSource, *, budget: Budget | None = None) -> StubMaker:
+    """What the pickle at `source` would create; `source` stands behind it then."""
+    maker = StubMaker(budget or Budget())
     try:
-        made = unpickle(source, maker, budget)
+        made = unpickle(source, maker, maker.budget)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}{naming(maker.blocked)}") from error
-    return Pickled(
-        content=_Plain().convert(made)[0],
-        blocked=tuple(maker.blocked),
-        whole_module=made.kind if isinstance(made, Stub) and made.is_module else None,
-        storages=tuple(maker.storages.whole.values()),
-    )
+        raise CheckpointError(f"{error}{maker.naming}") from error
+    maker.content = _Plain().convert(made)[0]
+    maker.whole_module = made.kind if isinstance(made, Stub) and made.is_module else None
+    return maker
 
 
-def named_globals(source: ByteSource) -> tuple[str, ...]:
-    """The globals that a pickle names before it ends or breaks, for an error to name them."""
-    budget = Budget()
-    maker = StubMaker(budget)
+def naming_globals(source: ByteSource) -> str:
+    """The globals that a pickle names before it ends or breaks, as the end of an error."""
+    maker = StubMaker(Budget())
     with suppress(CheckpointError):
-        unpickle(source, maker, budget)
-    return tuple(maker.blocked)
-
-
-def naming(names: Collection[str]) -> str:
-    """The end of an error about a pickle that names globals no checkpoint needs."""
-    return f"; it names {', '.join(list(names)[:_NAMED])}" if names else ""
+        unpickle(source, maker, maker.budget)
+    return maker.naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +94,27 @@ class Stub:
 
 
 class StubMaker:
-    """Makes what one file's pickles ask for, as far as it is plain; stubs for the rest.
+    """Makes what one pickle asks for, as far as it is plain; stubs for the rest.
 
     Args:
         budget: What is made is charged to it.
-        storages: Those that were referred to.
-        blocked: The names that torch would refuse, in order of appearance.
+        content: What the pickle leaves: plain values, `TensorInfo` and `UnknownObject`, nested.
+        whole_module: The class, where it is a whole network and not its state dict.
+        storages: Those that its tensors need.
+        blocked: The globals that torch would refuse, in order of appearance.
     """
 
     def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.content: Any = None
+        self.whole_module: str | None = None
         self.storages = Storages()
         self.blocked: dict[str, None] = {}
-        self._budget = budget
+
+    @property
+    def naming(self) -> str:
+        """The end of an error about a pickle that names globals no checkpoint needs."""
+        return f"; it names {', '.join(list(self.blocked)[:_NAMED])}" if self.blocked else ""
 
     def find(self, module: str, name: str) -> Global:
         """A stub for the global."""
@@ -145,14 +126,10 @@ class StubMaker:
         return Global(full)
 
     def call(self, function: Any, arguments: Any) -> Any:
-        """What the call would give: a plain value, a `TensorInfo`, or a stub.
-
-        Raises:
-            CheckpointError: torch would make it, and we do not want it made.
-        """
+        """What the call would give: a plain value, a `TensorInfo`, or a stub."""
         if not isinstance(arguments, tuple):
             raise TypeError(arguments)
-        self._budget.charge(250)
+        self.budget.charge(250)
         name = _name_of(function)
         if name in UNSUITABLE:
             kind, remedy = UNSUITABLE[name]
@@ -169,30 +146,23 @@ class StubMaker:
 
     def _tensor_of_type(self, function: Any, kind: Any, arguments: Any, state: Any) -> Any:
         made = self.call(function, arguments)
-        if not isinstance(kind, Global) or not isinstance(made, TensorInfo):
-            return made
-        if kind.name in PLAIN_TENSORS:
-            return made
-        return Stub(kind.name)
+        known = not isinstance(kind, Global) or kind.name in PLAIN_TENSORS
+        return made if known or not isinstance(made, TensorInfo) else Stub(kind.name)
 
     def _charged(self, made: Any) -> Any:
         """`made`, which may be a copy of something large."""
         if isinstance(made, dict | set | tuple):
-            self._budget.charge(100 * len(made))
+            self.budget.charge(100 * len(made))
         elif isinstance(made, bytes):
-            self._budget.charge(sys.getsizeof(made))
+            self.budget.charge(sys.getsizeof(made))
         return made
 
     def build(self, made: Any, state: Any) -> Any:
-        """`made` with its state.
-
-        Raises:
-            CheckpointError: It is something that has none.
-        """
+        """`made` with its state."""
         if isinstance(made, Stub):
             made.state = _one_state(state)
             if made.state is not state:  # a copy of what many objects may share
-                self._budget.charge(100 * len(made.state))
+                self.budget.charge(100 * len(made.state))
         elif isinstance(made, TensorInfo):
             # of a Parameter of old: requires_grad, volatile and hooks
             plain = isinstance(state, tuple) and len(state) == 3
@@ -206,7 +176,7 @@ class StubMaker:
         """The storage, or the class with its source code beside it, that is referred to."""
         if not isinstance(reference, tuple) or len(reference) < 2:
             raise TypeError(reference)
-        self._budget.charge(250)
+        self.budget.charge(250)
         kind, class_, *rest = reference
         if kind in ("module", b"module"):
             return class_
@@ -217,7 +187,7 @@ class StubMaker:
     def append(self, made: Any, values: Sequence[Any]) -> None:
         """Add `values` to a list, a set, or a stub for one."""
         if isinstance(made, set):
-            self._budget.charge(100 * len(values))
+            self.budget.charge(100 * len(values))
             made.update(_as_key(value, len(made) + i) for i, value in enumerate(values))
         elif isinstance(made, Stub):
             made.items.extend(values)
@@ -381,11 +351,7 @@ class _Plain:
         self.copied = 0
 
     def convert(self, value: Any) -> tuple[Any, int]:
-        """The plain value and how many values a walk over it meets.
-
-        Raises:
-            CheckpointError: It contains itself, or is too deep or too large.
-        """
+        """The plain value and how many values a walk over it meets."""
         if isinstance(value, Global):
             return (value.name if value.name in CONSTANTS else UnknownObject(value.name)), 1
         if isinstance(value, Storage):

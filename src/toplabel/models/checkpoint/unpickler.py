@@ -1,7 +1,8 @@
 """The bytes of a pickle in, calls of a `StubMaker` out; only plain values are made here.
 
 A reader of our own, because Python's can be made to allocate gigabytes by a few bytes, and torch's
-makes real tensors. Every operation and every byte that is kept is charged to a budget.
+makes real tensors. Every operation and every byte that is kept is charged to a budget. Whatever is
+damaged, cut short or above the budget is a `CheckpointError`.
 """
 
 from __future__ import annotations
@@ -30,11 +31,7 @@ _DAMAGE = (
 
 
 class ByteSource:
-    """Reads a stretch of a file, from where it stands to `end`, never more than is there.
-
-    Raises from every method:
-        CheckpointError: There are not so many bytes.
-    """
+    """Reads a stretch of a file, from where it stands to `end`, never more than is there."""
 
     __slots__ = ("_end", "_file", "position")
 
@@ -70,11 +67,7 @@ class ByteSource:
 
 
 class Budget:
-    """What reading one file may cost, in bytes of memory, about.
-
-    Raises from `charge`:
-        CheckpointError: It is used up.
-    """
+    """What reading one file may cost, in bytes of memory, about."""
 
     __slots__ = ("left",)
 
@@ -97,11 +90,7 @@ def cut_short() -> CheckpointError:
 
 
 def unpickle(source: ByteSource, maker: StubMaker, budget: Budget) -> Any:
-    """The value that one pickle leaves; `source` stands behind it then.
-
-    Raises:
-        CheckpointError: It is damaged, cut short, or costs more than the budget.
-    """
+    """The value that one pickle leaves; `source` stands behind it then."""
     try:
         return _Machine(source, maker, budget).run()
     except CheckpointError:
