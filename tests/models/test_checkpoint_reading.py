@@ -213,7 +213,7 @@ def test_a_file_that_changed_since_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it changed while"):
         read_checkpoint(info)
     path.unlink()
-    with pytest.raises(CheckpointError, match="No such file"):
+    with pytest.raises(CheckpointError, match="there is no such file"):
         read_checkpoint(info)
 
 

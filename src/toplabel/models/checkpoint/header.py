@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import stat
+import struct
 import tarfile
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -12,9 +14,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint import safetensors
 from toplabel.models.checkpoint.archive import check_structure, read_archive
-from toplabel.models.checkpoint.info import ITEM_SIZES, CheckpointInfo, Storage, UnknownObject
+from toplabel.models.checkpoint.info import (
+    ITEM_SIZES,
+    CheckpointInfo,
+    Storage,
+    TensorInfo,
+    UnknownObject,
+    naming_file,
+)
 from toplabel.models.checkpoint.stubs import StubMaker, naming_globals, read_pickle
 from toplabel.models.checkpoint.unpickler import Budget, ByteSource, cut_short, number
 
@@ -68,6 +76,22 @@ _PAGE = re.compile(rb"\s*(?:<!doctype\s+html|<html|<\?xml|<head|<body)", re.IGNO
 _ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
 _START = 1024
 
+_DTYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (64, 32, 16)},
+    "BF16": "bfloat16",
+    **{f"I{bits}": f"int{bits}" for bits in (64, 32, 16, 8)},
+    **{f"U{bits}": f"uint{bits}" for bits in (64, 32, 16, 8)},
+    "BOOL": "bool",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+_HEADER_LIMIT = 8_000_000  # bytes: enough for 50,000 tensors; the library's own is 100 MB
+_PARTS_LIMIT = 500_000  # values in it: each costs some 70 bytes
+_FIELDS = {"dtype", "shape", "data_offsets"}
+_HEADER_DAMAGED = "its header is corrupt; copy or download it again"
+
 # What follows the pickle protocol's number in every legacy file of torch: a pickled constant.
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_PROTOCOL = 1001
@@ -83,31 +107,23 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
             holds what only an attack holds.
     """
     path = Path(path)
-    try:
+    with naming_file(path):
         kind = _kind_of(path)
         if kind in _READERS:
             return _READERS[kind](path)
         raise CheckpointError(_REFUSALS[kind] + _named_in(path, kind))
-    except CheckpointError as error:
-        raise CheckpointError(f"cannot read {str(path)!r}: {error}") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
 def _kind_of(path: Path) -> str:
     """What kind of file is at `path`, by content: a key of `_READERS` or of `_REFUSALS`."""
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            return "folder" if stat.S_ISDIR(mode) else "special file"
-        with path.open("rb") as file:
-            return _kind_of_content(file, path.stat().st_size)
-    except FileNotFoundError as error:
-        raise CheckpointError("there is no such file") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(getattr(error, "strerror", None) or str(error)) from error
+        status = path.stat()
+    except ValueError as error:  # a null byte in its name
+        raise CheckpointError(str(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        return "folder" if stat.S_ISDIR(status.st_mode) else "special file"
+    with path.open("rb") as file:
+        return _kind_of_content(file, status.st_size)
 
 
 def _kind_of_content(file: BinaryIO, size: int) -> str:
@@ -241,6 +257,147 @@ def _of_pickle(
     )
 
 
+def _read_safetensors(path: Path) -> CheckpointInfo:
+    """The header of one safetensors file, whose tensors must neither overlap nor leave gaps."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > size - 8:
+            raise CheckpointError(
+                f"it is truncated: its {size} bytes end within its header; copy or download it"
+                " again"
+            )
+        if length > _HEADER_LIMIT:
+            raise CheckpointError(
+                f"its header has {length} bytes; at most {_HEADER_LIMIT} are accepted"
+            )
+        header = _parse_object(file.read(length))
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CheckpointError(_HEADER_DAMAGED)
+    tensors, ranges = {}, []
+    for name, entry in header.items():
+        tensors[name], extent = _parse_entry(name, entry)
+        ranges.append(extent)
+    _check_ranges(ranges, size - 8 - length)
+    return CheckpointInfo(
+        path=path,
+        format="safetensors",
+        content=tensors,
+        size_bytes=size,
+        files=(path,),
+        metadata=metadata,
+    )
+
+
+def _parse_entry(name: str, entry: Any) -> tuple[TensorInfo, tuple[int, int]]:
+    """The tensor of one entry, and its first byte and the one after its last."""
+    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
+        raise CheckpointError(_HEADER_DAMAGED)
+    dtype, shape, extent = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise CheckpointError(
+            f"its tensor {name[:100]!r} has dtype {str(dtype)[:20]!r}; expected"
+            f" {', '.join(_DTYPES)}"
+        )
+    if not (_are_counts(shape) and _are_counts(extent)) or len(extent) != 2 or len(shape) > 64:
+        raise CheckpointError(_HEADER_DAMAGED)
+    info = TensorInfo(_DTYPES[dtype], tuple(shape))
+    if info.nbytes != extent[1] - extent[0]:
+        raise CheckpointError(
+            f"its tensor {name[:100]!r} of {info.num_elements} numbers has {extent[1] - extent[0]}"
+            f" bytes, expected {info.nbytes}; download it again"
+        )
+    return info, (extent[0], extent[1])
+
+
+def _check_ranges(ranges: list[tuple[int, int]], size: int) -> None:
+    """The tensors follow one another without gap or overlap, to the file's end."""
+    end = 0
+    for first, after in sorted(ranges):
+        if first != end:
+            raise CheckpointError("its tensors overlap or leave gaps; download it again")
+        end = after
+    if end != size:
+        raise CheckpointError(
+            f"it has {size} bytes of tensors where its header lists {end}: it is truncated or has"
+            " trailing bytes; copy or download it again"
+        )
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < 1 << 63 for v in values)
+
+
+def _parse_object(text: bytes) -> dict[str, Any]:
+    """A JSON object of bounded size in which no key stands twice."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > _PARTS_LIMIT:
+        raise CheckpointError(
+            f"its header has too many entries; at most {_PARTS_LIMIT} are accepted"
+        )
+    try:
+        parsed = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(_HEADER_DAMAGED) from error
+    if not isinstance(parsed, dict):
+        raise CheckpointError(_HEADER_DAMAGED)
+    return parsed
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    parsed = dict(pairs)
+    if len(parsed) != len(pairs):
+        raise CheckpointError("its header names a tensor twice; save it again")
+    return parsed
+
+
+def _read_index(path: Path) -> CheckpointInfo:
+    """The headers of all the shards of an index, which must be beside it and hold what it lists."""
+    size = path.stat().st_size
+    if size > _HEADER_LIMIT:
+        raise CheckpointError(
+            f"it is an index of {size} bytes; at most {_HEADER_LIMIT} are accepted"
+        )
+    places = _parse_object(path.read_bytes()).get("weight_map")
+    if not isinstance(places, dict) or not all(_is_shard(place) for place in places.values()):
+        raise CheckpointError(
+            "its weight_map lists other files than safetensors files beside it; convert the shards"
+            " to safetensors, or pass the model's folder"
+        )
+    shards = {name: _read_shard(path.parent / name) for name in dict.fromkeys(places.values())}
+    for name, shard in shards.items():
+        listed = {tensor for tensor, place in places.items() if place == name}
+        if shard.content.keys() != listed:
+            odd = sorted(shard.content.keys() ^ listed)[0]
+            raise CheckpointError(f"it and its shard {name!r} disagree on tensor {odd[:100]!r}")
+    return CheckpointInfo(
+        path=path,
+        format="safetensors",
+        content={tensor: shards[place].content[tensor] for tensor, place in places.items()},
+        size_bytes=size + sum(shard.size_bytes for shard in shards.values()),
+        files=(path, *(shard.path for shard in shards.values())),
+        metadata=next((shard.metadata for shard in shards.values()), {}),
+    )
+
+
+def _is_shard(place: Any) -> bool:
+    """Whether it names a file of the index's own folder."""
+    plain = isinstance(place, str) and place.endswith(".safetensors") and "\0" not in place
+    return plain and Path(place).name == place and "\\" not in place
+
+
+def _read_shard(path: Path) -> CheckpointInfo:
+    if not path.is_file():
+        raise CheckpointError(f"its shard {path.name!r} is missing; download all of them")
+    try:
+        return _read_safetensors(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"its shard {path.name!r}: {error}") from error
+
+
 def _read_program(
     path: Path, *, written: Literal["torchscript", "pt2"], kind: str
 ) -> CheckpointInfo:
@@ -257,8 +414,8 @@ def _read_program(
 _READERS: Mapping[str, Callable[[Path], CheckpointInfo]] = {
     "torch zip": _read_zip,
     "torch legacy": _read_legacy,
-    "safetensors": safetensors.read_header,
-    "safetensors index": safetensors.read_index,
+    "safetensors": _read_safetensors,
+    "safetensors index": _read_index,
     "torchscript": partial(_read_program, written="torchscript", kind="torch.ScriptModule"),
     "pt2": partial(_read_program, written="pt2", kind="torch.export.ExportedProgram"),
 }

@@ -6,7 +6,8 @@ A tensor's shape and strides in, a `TensorInfo` that fits into its storage out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -113,6 +114,17 @@ class CheckpointInfo:
     size_bytes: int
     files: tuple[Path, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with it."""
+    try:
+        yield
+    except (CheckpointError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else reason
+        raise CheckpointError(f"cannot read {str(path)!r}: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)

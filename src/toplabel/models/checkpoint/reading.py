@@ -22,7 +22,7 @@ from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, MissingDependency
 from toplabel.models.checkpoint.allowed_globals import check_allowed, runs_code
 from toplabel.models.checkpoint.archive import check_contents, check_structure, read_archive
-from toplabel.models.checkpoint.info import CheckpointInfo
+from toplabel.models.checkpoint.info import CheckpointInfo, naming_file
 
 _SAFE_PICKLES = (2, 10)
 _LOOSENS, _FORBIDS_TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -93,18 +93,12 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 def _check_unchanged(info: CheckpointInfo) -> None:
     """Stop where the file is another than was looked at, or its members are damaged."""
-    path = info.path
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != info.size_bytes:
-                raise CheckpointError("it changed while it was being read; try again")
-            if info.format == "torch zip":
-                check_contents(file, check_structure(file, read_archive(file, size)))
-    except CheckpointError as error:
-        raise CheckpointError(f"cannot read {str(path)!r}: {error}") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    with naming_file(info.path), info.path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != info.size_bytes:
+            raise CheckpointError("it changed while it was being read; try again")
+        if info.format == "torch zip":
+            check_contents(file, check_structure(file, read_archive(file, size)))
 
 
 def _import(name: str) -> Any:

@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
@@ -74,21 +75,16 @@ def locate_class_file(spec: str) -> Path | None:
 def find_module(module: str) -> ModuleSpec | None:
     """Where a dotted module is, without importing it or its packages; None: nowhere."""
     first, *rest = module.split(".")
-    found = PathFinder.find_spec(first, [str(Path.cwd()), *sys.path]) or _find_elsewhere(first)
+    found = PathFinder.find_spec(first, [str(Path.cwd()), *sys.path])
+    if found is None:
+        with suppress(ImportError, ValueError):  # a module that was made by hand has no spec
+            found = find_spec(first)  # by another finder, such as that of an editable installation
     for part in rest:
         if found is None or found.submodule_search_locations is None:
             return None
         # By its bare name: for a dotted one, a folder without __init__.py asks for its parent.
         found = PathFinder.find_spec(part, list(found.submodule_search_locations))
     return found
-
-
-def _find_elsewhere(first: str) -> ModuleSpec | None:
-    """A module that another finder knows, such as that of an editable installation."""
-    try:
-        return find_spec(first)
-    except (ImportError, ValueError):  # a module that was made by hand has no spec
-        return None
 
 
 def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
