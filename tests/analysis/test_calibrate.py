@@ -153,7 +153,7 @@ def test_a_run_begun_without_it_does_not_go_on_with_it(coloured, tmp_path):
     pack(bundle, first)
     pack(replace(bundle, calibration=Calibration(temperature=2.0)), second)
     toplabel.run(folder / "data", tmp_path / "o.jsonl", model=first)
-    with pytest.raises(toplabel.RunError, match="was begun with another calibration"):
+    with pytest.raises(toplabel.RunError, match="was started with different calibration"):
         toplabel.run(folder / "data", tmp_path / "o.jsonl", model=second)
 
 

@@ -109,10 +109,10 @@ def test_an_input_listed_twice_has_two_records(photos: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"top_k": 2}, "begun with another top_k: 5, and now 2"),
-        ({"threshold": 0.5}, "begun with another threshold: null, and now 0.5"),
-        ({"model": local_predictor(exact=True)}, "begun with another exact"),
-        ({"all_scores": True}, "begun with another all_scores"),
+        ({"top_k": 2}, "started with different top_k: 5, now 2"),
+        ({"threshold": 0.5}, "started with different threshold: null, now 0.5"),
+        ({"model": local_predictor(exact=True)}, "started with different exact"),
+        ({"all_scores": True}, "started with different all_scores"),
     ],
 )
 def test_a_run_resumes_only_with_what_it_was_begun_with(
@@ -129,7 +129,7 @@ def test_another_version_does_not_resume_it(
 ) -> None:
     label(photos, tmp_path / "a.jsonl")
     monkeypatch.setattr("toplabel.runs.fingerprint.__version__", "99")
-    with pytest.raises(RunError, match="another version of toplabel"):
+    with pytest.raises(RunError, match="different version of toplabel"):
         label(photos, tmp_path / "a.jsonl")
 
 
@@ -137,7 +137,7 @@ def test_an_output_over_other_inputs_is_refused(photos: Path, tmp_path: Path) ->
     label(photos, tmp_path / "a.jsonl")
     draw_colours(tmp_path / "others", 3)
     before = (tmp_path / "a.jsonl").read_bytes()
-    with pytest.raises(RunError, match="none of its 25 is among these"):
+    with pytest.raises(RunError, match="none of its 25 inputs is listed now"):
         label(tmp_path / "others", tmp_path / "a.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == before
 
@@ -246,7 +246,7 @@ def test_a_run_stops_after_too_many_errors_and_keeps_what_is_done(
 ) -> None:
     for index in range(12, 20):
         (photos / f"{index:05d}.png").write_bytes(b"?")
-    with pytest.raises(RunError, match="more than the 3 of max_errors"):
+    with pytest.raises(RunError, match="more than max_errors=3"):
         label(photos, tmp_path / "a.jsonl", max_errors=3)
     assert not (tmp_path / "a.jsonl").exists()
     summary = label(photos, tmp_path / "a.jsonl", max_errors=8)

@@ -172,7 +172,7 @@ def finish_on_ray(
                 yield FinishedShard(shard, row["part"], result)
         except ray.exceptions.RayError as error:
             first = str(error).strip().splitlines()[-1]
-            raise RunError(f"Ray failed: {first}; what is done is kept") from error
+            raise RunError(f"Ray failed: {first}; finished parts are kept") from error
 
 
 @contextmanager

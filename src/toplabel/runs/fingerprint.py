@@ -55,7 +55,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
     for name in (*now, *begun):
         if begun.get(name) != now.get(name):
             raise RunError(
-                f"{output!r} was begun with another {_IN_WORDS.get(name, name)}:"
+                f"{output!r} was started with different {_IN_WORDS.get(name, name)}:"
                 f" {_shown(begun.get(name), now.get(name))};"
                 " write to another output, or start over with restart=True (--restart)"
             )
@@ -66,7 +66,7 @@ def _shown(begun: object, now: object) -> str:
     if isinstance(begun, dict) and isinstance(now, dict):
         keys = [key for key in {**begun, **now} if begun.get(key) != now.get(key)]
         begun, now = ({key: side.get(key) for key in keys} for side in (begun, now))
-    return f"{_short(begun)}, and now {_short(now)}"
+    return f"{_short(begun)}, now {_short(now)}"
 
 
 def _short(value: object) -> str:

@@ -172,8 +172,8 @@ def _write_errors(output: Output) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunError(
-            f"cannot write {error.filename or str(output.path)!r}: {error.strerror or error}; what"
-            " is done is kept: fix that, then run the same command again"
+            f"cannot write {error.filename or str(output.path)!r}: {error.strerror or error};"
+            " finished parts are kept: fix the cause, then run the same command again"
         ) from error
 
 
@@ -346,6 +346,6 @@ class _Work:
         most = self._options.max_errors
         if most is not None and self._failed > most:
             raise RunError(
-                f"stopped: {self._failed:,} inputs failed, more than the {most:,} of max_errors;"
-                " what is done is kept"
+                f"stopped: {self._failed:,} inputs failed, more than max_errors={most}"
+                " (--max-errors); finished parts are kept"
             )

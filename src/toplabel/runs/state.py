@@ -173,8 +173,9 @@ class State:
         known = self.manifest.rows
         if found.missing == known:
             raise RunError(
-                f"{str(self.output.path)!r} holds a run over other inputs: none of its {known:,} is"
-                " among these; write to another output, or start over with restart=True (--restart)"
+                f"{str(self.output.path)!r} holds a run over other inputs: none of its {known:,}"
+                " inputs is listed now; write to another output, or start over with restart=True"
+                " (--restart)"
             )
         if found.moved is not None:
             raise RunError(
@@ -236,7 +237,7 @@ def _read_content(output: Output, fingerprint: dict[str, Any]) -> dict[str, Any]
         content |= {"generations": [], "listing": None, "joined": None}
     if content.get("schema") != SCHEMA:
         raise RunError(
-            f"{str(output.path)!r} was begun by another version of toplabel (schema"
+            f"{str(output.path)!r} was started by another version of toplabel (schema"
             f" {content.get('schema')!r}); start over with restart=True (--restart)"
         )
     if content["format"] != output.format:
