@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import toplabel
 from serving import CAT, ROOT, Server, head, read_all, serving, wait_until
 from toplabel.errors import UsageError
 from toplabel.serve.options import ServeOptions
+from toplabel.serve.server import accept_waiting, listen
 
 SLOW = """
 import time
@@ -121,8 +123,6 @@ main()
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -344,6 +344,19 @@ def test_no_accepted_request_is_dropped_in_fifty_restarts_under_load():
             client.join()
     assert dropped == []
     assert answered[0] > 50
+
+
+def test_connections_that_wait_when_a_server_stops_listening_are_accepted():
+    listener = listen("127.0.0.1", 0)
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+    accepted = accept_waiting(listener)
+    listener.close()
+    assert len(accepted) == 3
+    for client, sock in zip(clients, accepted, strict=True):
+        sock.sendall(b"here")
+        assert client.recv(4) == b"here"
+        client.close()
+        sock.close()
 
 
 def test_a_request_that_was_being_sent_when_the_server_was_stopped_is_answered():

@@ -9,8 +9,10 @@ their deadline in `middleware.py`, from which it also hears when a request begin
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +47,23 @@ class Connections:
         self.options = options
         self.count_refusal = count_refusal
         self.open: set[Connection] = set()
+        self._make: Callable[[], asyncio.Protocol] | None = None
 
     def __call__(self, *, app_state: dict[str, Any], **settings: Any) -> asyncio.Protocol:
         """A connection's protocol, for uvicorn; the application finds it in its scope's state."""
+        self._make = partial(self, app_state=app_state, **settings)
         connection = Connection(self)
         state = {**app_state, "connection": connection}
         connection.http = self.http(app_state=state, **settings)
         return connection
+
+    async def take(self, sock: socket.socket) -> None:
+        """Serve a connection that was accepted elsewhere, as uvicorn has the others served."""
+        if self._make is None:  # nobody has connected before
+            sock.close()
+            return
+        sock.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(self._make, sock)
 
 
 class Connection(asyncio.Protocol):

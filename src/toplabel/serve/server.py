@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -266,8 +267,13 @@ class _Running:
     async def _drain(self, seconds: float) -> None:
         """Accept for a while, then no more; what has been accepted may still bring a request."""
         await asyncio.sleep(seconds)
+        listener = self._listener.dup()  # so that what waits to be accepted is not reset yet
         for server in self._server.servers:
             server.close()
+        late = accept_waiting(listener)
+        listener.close()
+        for sock in late:
+            await self._connections.take(sock)
         await asyncio.sleep(_LAST_CHANCE_SECONDS)
         self._server.should_exit = True
 
@@ -294,6 +300,26 @@ def listen(host: str, port: int) -> socket.socket:
         raise _cannot_listen(host, port, error) from error
     listener.setblocking(False)
     return listener
+
+
+def accept_waiting(listener: socket.socket) -> list[socket.socket]:
+    """The connections that the kernel has completed, so that closing the socket resets none."""
+    accepted = []
+    with suppress(OSError):  # none waits any more, or there are no descriptors
+        while _is_waited_at(listener):
+            accepted.append(listener.accept()[0])
+    return accepted
+
+
+def _is_waited_at(listener: socket.socket) -> bool:
+    """Whether a connection waits to be accepted, as far as one can know.
+
+    Asking by `accept` would let another thread have Python's lock, and a connection come meanwhile.
+    """
+    if sys.platform != "linux":
+        return True
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return bool(struct.unpack_from("I", info, 24)[0])  # tcpi_unacked: of a listener, its queue
 
 
 def _cannot_listen(host: str, port: int, error: Exception) -> UsageError:
