@@ -174,7 +174,10 @@ def as_flags(text: str) -> str:
     >>> as_flags("pass arch_args={'num_classes': 10} or allow_partial=True")
     'pass --arch-arg num_classes=10 or --allow-partial'
     """
-    known = {one.name: one for group in (*_LOADING, RunOptions) for one in fields(group)}
+    from toplabel.serve.options import ServeOptions
+
+    groups = (*_LOADING, RunOptions, ServeOptions)
+    known = {one.name: one for group in groups for one in fields(group)}
 
     def spell(match: re.Match[str]) -> str:
         one = known.get(match["name"])

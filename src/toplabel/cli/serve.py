@@ -25,7 +25,7 @@ HELP = """Serve predictions over HTTP.
 \b
 toplabel serve                                  http://127.0.0.1:8000
 toplabel serve -m cats.toplabel -m resnet50     several models; the first is the default
-toplabel serve -m cats=best.toplabel --port 9000   and what to call one of them
+toplabel serve -m cats=best.toplabel            a name of your own
 curl --data-binary @cat.jpg 'localhost:8000/v1/classify?top_k=3'
 
 / is a page to drop images on, /docs the API, /metrics for Prometheus, /health/live and
