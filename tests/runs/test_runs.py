@@ -502,3 +502,27 @@ def test_a_run_that_an_earlier_toplabel_left_half_finished_resumes(
         record["error"] = record["error"] and record["error"]["code"]
     assert ours == theirs
     assert label("photos", Path("a.jsonl"), report="a.html", **options).new == 0
+
+
+def test_what_was_assumed_of_a_model_is_in_every_record(photos: Path, tmp_path: Path) -> None:
+    model = save_model(tmp_path)
+    del model["labels"]
+    with pytest.warns(ToplabelWarning, match="without class names"):
+        summary = toplabel.run(photos, tmp_path / "a.jsonl", **model)
+    records = read_jsonl(tmp_path / "a.jsonl")
+    assert any("without class names" in text for text in summary.warnings)
+    assert {tuple(record["warnings"]) for record in records} == {summary.warnings}
+
+
+def test_what_a_worker_logs_is_logged_by_the_run(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = "__import__('logging').getLogger('toplabel.there').info('%s is %d', 'it', 3)"
+    kill_with(tmp_path / "hook", "00002.png", log)
+    monkeypatch.syspath_prepend(str(tmp_path / "hook"))
+    caplog.set_level("INFO", "toplabel")
+    toplabel.run(photos, tmp_path / "a.jsonl", **save_model(tmp_path))
+    assert ("toplabel.there", 20, "it is 3") in caplog.record_tuples
