@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,30 +106,23 @@ class Moments:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """One family, its best candidate, and how well it fits."""
+class Fit:
+    """How well a candidate fits, in nats a channel: the lower, the better."""
 
-    family: Family
     candidate: Candidate
     divergence: float
 
-
-@dataclass(frozen=True, slots=True)
-class OtherScale:
-    """The scale and shift of its input at which a candidate fits best, and how well."""
-
-    scale: float
-    shift: float
-    divergence: float
+    @property
+    def family(self) -> Family:
+        """Of the candidate."""
+        return self.candidate.family
 
 
 @dataclass(frozen=True, slots=True)
-class Distorted:
-    """Which distortion of the photos fits best, under which candidate, and how well."""
+class DistortedFit(Fit):
+    """The same of distorted photos."""
 
     distortion: Distortion
-    candidate: Candidate
-    divergence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +133,7 @@ class FamilyVerdict:
         family: It; None where it is unclear.
         tied: Another that does nearly the same to photos and fits as well; "z-score" and "per
             image" are such a pair.
-        ranked: All families, the best first.
+        ranked: The best candidate of each family, the best first.
         share: Of the resamples that give the best one.
         margin: Of the logarithms of the first two divergences.
         reason: Why it is unclear; "" where it is not.
@@ -148,7 +141,7 @@ class FamilyVerdict:
 
     family: Family | None
     tied: Family | None
-    ranked: tuple[Ranked, ...]
+    ranked: tuple[Fit, ...]
     share: float
     margin: float
     reason: str
@@ -179,7 +172,7 @@ class Normalisation:
 
     family: FamilyVerdict
     colour: ColourVerdict | None
-    distorted: Distorted
+    distorted: DistortedFit
 
 
 def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normalisation:
@@ -210,11 +203,10 @@ def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normali
         return float(at_first(inputs, np.full((1, len(inputs)), 1 / len(inputs)))[0])
 
     divergences = np.stack([at_first(one.tensor(pixels), weights) for one in every])
-    verdict = decide_family(every, divergences, None, None)
+    verdict = decide_family(every, divergences)
     distorted = _best_distortion(fit, pixels)
-    if not verdict.reason:
-        other = _best_scale(fit, verdict.ranked[0].candidate.tensor(pixels))
-        verdict = decide_family(every, divergences, other, distorted)
+    if not verdict.reason and (rival := _find_rival(verdict.ranked[0], distorted, fit, pixels)):
+        verdict = replace(verdict, family=None, tied=None, reason=rival)
     if verdict.family is None:
         return Normalisation(verdict, None, distorted)
     of_family = [i for i, one in enumerate(every) if one.family == verdict.family]
@@ -320,30 +312,21 @@ def kl_divergence(
     return np.asarray(0.5 * (ratio + shift - 1 - np.log(ratio)).mean(axis=1))
 
 
-def decide_family(
-    every: Sequence[Candidate],
-    divergences: NDArray[np.float64],
-    other: OtherScale | None,
-    distorted: Distorted | None,
-) -> FamilyVerdict:
+def decide_family(every: Sequence[Candidate], divergences: NDArray[np.float64]) -> FamilyVerdict:
     """The family of the lowest divergence at the first layer, or that it is unclear.
 
     It is named only where resampled photos give it, too, where the next family is clearly worse,
-    where it fits in itself, and where nothing else would fit clearly better: no other scale of the
-    same input, and no distorted images. The last two mean that the true preprocessing is none of
-    the candidates.
+    and where it fits in itself.
 
     Args:
         every: C candidates.
         divergences: (C, R): of all photos, then of each resample of them.
-        other: How the best candidate fits at other scales; None: that is not known yet.
-        distorted: How the best of all fits distorted photos; None: the same.
     """
     ranked, lowest = [], []
     for name in families(every):
         places = [i for i, one in enumerate(every) if one.family == name]
         best = min(places, key=lambda i: divergences[i, 0])
-        ranked.append(Ranked(name, every[best], float(divergences[best, 0])))
+        ranked.append(Fit(every[best], float(divergences[best, 0])))
         lowest.append(divergences[places].min(axis=0))
     won = np.array(families(every))[np.stack(lowest)[:, 1:].argmin(axis=0)]
     ranked.sort(key=lambda one: one.divergence)
@@ -352,7 +335,7 @@ def decide_family(
     second = next(one for one in ranked if one.family not in alike)
     share = float(np.isin(won, alike).mean())
     margin = float(np.log(second.divergence / first.divergence))
-    reason = _weakness(first, second, share, margin) or _rival(first, other, distorted)
+    reason = _weakness(first, second, share, margin)
     family, tied = (None, None) if reason else _within_pair(ranked, won)
     return FamilyVerdict(family, tied, tuple(ranked), share, margin, reason)
 
@@ -390,28 +373,51 @@ def decide_colour(
 
 def _best_distortion(
     fit: Callable[[NDArray[np.float32]], float], pixels: NDArray[np.uint8]
-) -> Distorted:
+) -> DistortedFit:
     """The distortion that fits best, under the most usual constants of whatever family."""
     channels = pixels.shape[3]
     every = dict.fromkeys(usual(one.family, one.colour, channels) for one in candidates(channels))
     found = []
     for distortion in distortions(channels):
         distorted = distortion.apply(pixels)
-        found += [Distorted(distortion, one, fit(one.tensor(distorted))) for one in every]
+        found += [DistortedFit(one, fit(one.tensor(distorted)), distortion) for one in every]
     return min(found, key=lambda one: one.divergence)
 
 
-def _best_scale(
-    fit: Callable[[NDArray[np.float32]], float], inputs: NDArray[np.float32]
-) -> OtherScale:
-    centre, spread = float(inputs.mean()), float(inputs.std())
-    found = []
-    for scale in SCALES:
-        for shift in SHIFTS:
-            moved = np.float32(centre + shift * spread)
-            fitted = fit(np.float32(scale) * (inputs - np.float32(centre)) + moved)
-            found.append(OtherScale(scale, shift, fitted))
-    return min(found, key=lambda one: one.divergence)
+def _find_rival(
+    first: Fit,
+    distorted: DistortedFit,
+    fit: Callable[[NDArray[np.float32]], float],
+    pixels: NDArray[np.uint8],
+) -> str:
+    """What fits clearly better than the best without being a candidate; "" where nothing does.
+
+    Another scale of the same input, or distorted images: the true preprocessing is none of the
+    candidates then.
+    """
+    end = "the true preprocessing is probably none of the candidates"
+    inputs = first.candidate.tensor(pixels)
+    centre, spread = np.float32(inputs.mean()), float(inputs.std())
+
+    def fit_at(scale: float, shift: float) -> float:
+        moved = np.float32(float(centre) + shift * spread)
+        return fit(np.float32(scale) * (inputs - centre) + moved)
+
+    lowest, scale, shift = min((fit_at(a, b), a, b) for a in SCALES for b in SHIFTS)
+    near = 1 / _NEAR_SCALE <= scale <= _NEAR_SCALE and abs(shift) <= _NEAR_SHIFT
+    if not near and first.divergence > _OTHER_SCALE * lowest:
+        return (
+            f"the best, {first.family!r}, would fit {first.divergence / lowest:.1f} times as well"
+            f" with its input scaled by {scale:g} and shifted by {shift:g} standard deviations:"
+            f" {end}"
+        )
+    needed = _DISTORTED_CENTRED if first.family in _CENTRED else _DISTORTED
+    if first.divergence > needed * distorted.divergence:
+        return (
+            f"the best, {first.family!r}, fits {first.divergence / distorted.divergence:.1f} times"
+            f" worse than {distorted.distortion.words}, {distorted.family!r}: {end}"
+        )
+    return ""
 
 
 def _mean_log(
@@ -428,7 +434,7 @@ def _mean_log(
     return np.asarray(np.mean(logs, axis=0))
 
 
-def _within_pair(ranked: Sequence[Ranked], won: NDArray[np.str_]) -> tuple[Family, Family | None]:
+def _within_pair(ranked: Sequence[Fit], won: NDArray[np.str_]) -> tuple[Family, Family | None]:
     """Constants alone where they clearly win; else the pair: photos may favour either by chance."""
     first = ranked[0]
     if first.family not in _PAIR:
@@ -442,7 +448,7 @@ def _within_pair(ranked: Sequence[Ranked], won: NDArray[np.str_]) -> tuple[Famil
     return _PAIR
 
 
-def _weakness(first: Ranked, second: Ranked, share: float, margin: float) -> str:
+def _weakness(first: Fit, second: Fit, share: float, margin: float) -> str:
     """Why the first may be wrong; "" where nothing of the candidates argues against it."""
     if share < SHARE:
         return f"only {share:.0%} of the resamples of these photos give {first.family!r} again"
@@ -453,27 +459,6 @@ def _weakness(first: Ranked, second: Ranked, share: float, margin: float) -> str
             f"even the best, {first.family!r}, fits badly ({first.divergence:.2f} nats; the true"
             f" one stays below {FIT}): it is none of the candidates, or the photos are of another"
             " kind than the training images"
-        )
-    return ""
-
-
-def _rival(first: Ranked, other: OtherScale | None, distorted: Distorted | None) -> str:
-    """What fits better than the first without being a candidate; "" where nothing does."""
-    if other is not None and first.divergence > _OTHER_SCALE * other.divergence:
-        near = 1 / _NEAR_SCALE <= other.scale <= _NEAR_SCALE and abs(other.shift) <= _NEAR_SHIFT
-        if not near:
-            return (
-                f"the best, {first.family!r}, would fit"
-                f" {first.divergence / other.divergence:.1f} times as well with its input scaled by"
-                f" {other.scale:g} and shifted by {other.shift:g} standard deviations: the true"
-                " preprocessing is probably none of the candidates"
-            )
-    needed = _DISTORTED_CENTRED if first.family in _CENTRED else _DISTORTED
-    if distorted is not None and first.divergence > needed * distorted.divergence:
-        return (
-            f"the best, {first.family!r}, fits {first.divergence / distorted.divergence:.1f} times"
-            f" worse than {distorted.distortion.words}, {distorted.candidate.family!r}: the true"
-            " preprocessing is probably none of the candidates"
         )
     return ""
 

@@ -239,12 +239,8 @@ def _preprocess(candidate: Candidate, target: Target, geometry: Preprocess) -> P
     own = target.library
     if preprocess is None or own is None or candidate.colour != "rgb":
         return preprocess
-    same = [
-        (one.mean, one.std)
-        for one in candidates(target.channels)
-        if (one.family, one.colour) == (candidate.family, "rgb")
-    ]
-    if (own.mean, own.std) in same:
+    known = (candidate.family, "rgb", own.mean, own.std)
+    if any((c.family, c.colour, c.mean, c.std) == known for c in candidates(target.channels)):
         return replace(preprocess, mean=own.mean, std=own.std, range=own.range)
     return preprocess
 

@@ -14,16 +14,9 @@ if TYPE_CHECKING:
     from toplabel.preprocess import Preprocess
 
 Topic = Literal[
-    "architecture",
-    "weights",
-    "outputs",
-    "repeats",
-    "labels",
-    "order",
-    "family",
-    "colour",
+    "architecture", "weights", "outputs", "repeats", "labels", "order", "family", "colour",
     "geometry",
-]
+]  # fmt: skip
 State = Literal["fine", "wrong", "told", "cannot tell"]
 """fine: nothing is the matter; wrong: something is; told: it has been determined; cannot tell."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from toplabel.analysis.doctor.batchnorm_stats import Distorted
+    from toplabel.analysis.doctor.batchnorm_stats import DistortedFit
     from toplabel.analysis.doctor.candidates import Distortion
     from toplabel.analysis.doctor.target import Target
     from toplabel.labels.labels import Labels
@@ -192,7 +192,7 @@ def choose_normalisation(
     return chosen, [chosen, *(one for one in tied if one is not chosen)], colour
 
 
-def try_distorted(trials: Trials, chosen: Trial, found: Distorted) -> Trial | None:
+def try_distorted(trials: Trials, chosen: Trial, found: DistortedFit) -> Trial | None:
     """Distorted images, where they do clearly better than the normalisation to take."""
     (other,) = trials.run([found.candidate], chosen.geometry, distortion=found.distortion)
     plain, distorted = _at_one_temperature([chosen, other])

@@ -224,17 +224,12 @@ def find_grid(
         known: Grids that the network's earlier layers had, first to last.
     """
     if len(shape) == 4 and shape[0] == 1:
-        return _find_in_maps(shape, size)
+        if _covers((shape[2], shape[3]), size):
+            return Grid("maps", shape[2], shape[3])
+        if _covers((shape[1], shape[2]), size):
+            return Grid("channels_last", shape[1], shape[2])
     if len(shape) == 3 and shape[0] == 1:
         return _find_in_tokens(shape[1], size, known)
-    return None
-
-
-def _find_in_maps(shape: tuple[int, ...], size: tuple[int, int]) -> Grid | None:
-    if _covers((shape[2], shape[3]), size):
-        return Grid("maps", shape[2], shape[3])
-    if _covers((shape[1], shape[2]), size):
-        return Grid("channels_last", shape[1], shape[2])
     return None
 
 
