@@ -16,14 +16,6 @@ from toplabel.image.options import ReadOptions
 _SHAPES = "(H, W, 3), (H, W), (H, W, 1) or (H, W, 4)"
 
 
-def is_tensor(source: object) -> bool:
-    """Whether this is a torch tensor; does not import torch."""
-    return any(
-        base.__module__.split(".")[0] == "torch" and base.__name__ == "Tensor"
-        for base in type(source).__mro__
-    )
-
-
 def image_of_array(array: NDArray[Any], *, options: ReadOptions) -> DecodedImage:
     """A NumPy array as an image.
 

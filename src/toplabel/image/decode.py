@@ -122,8 +122,8 @@ def _decode(
         image = _open(file, format_name)
         _check(image, format_name, max_pixels=options.max_pixels)
         with turn(image.height * image.width):
-            if any(tile[0] == "ppm" for tile in getattr(image, "tile", ())):
-                return image, *_scaled_ppm(image, file, options.allow_truncated)
+            if format_name == "PPM" and image.mode != "1":
+                return image, *_load_ppm(image, file, options.allow_truncated)
             warnings = _load(image, format_name, allow_truncated=options.allow_truncated)
             pixels, doubts = rgb_pixels(image, srgb=options.srgb, white=_white(image))
         return image, pixels, warnings + doubts
@@ -190,11 +190,10 @@ def _load(image: Image.Image, format_name: str, *, allow_truncated: bool) -> tup
     return ()
 
 
-def _scaled_ppm(
-    image: Any, file: BinaryIO, allow_truncated: bool
-) -> tuple[Pixels, tuple[str, ...]]:
-    """RGB of a PGM or PPM whose samples Pillow would scale one at a time, in Python."""
-    _, _, offset, (_, white) = image.tile[0]
+def _load_ppm(image: Any, file: BinaryIO, allow_truncated: bool) -> tuple[Pixels, tuple[str, ...]]:
+    """RGB of a PGM or PPM. Pillow scales samples of an unusual maximum one at a time, in Python."""
+    decoder, _, offset, arguments = image.tile[0]
+    white = arguments[1] if decoder == "ppm" else 65_535 if image.mode == "I" else 255
     shape = image.height, image.width, 3 if image.mode == "RGB" else 1
     dtype = np.dtype(">u2" if white > 255 else np.uint8)
     size = int(np.prod(shape)) * dtype.itemsize
@@ -206,20 +205,17 @@ def _scaled_ppm(
             raise cut_short("PPM")
         content += bytes(size - len(content))
         warnings = ("the PPM data ends early; the rest is missing",)
-    levels = np.minimum(np.arange(256**dtype.itemsize) / white, 1)  # above the maximum is white
-    table = np.rint(levels * 255).astype(np.uint8)
+    samples = np.frombuffer(content, dtype).reshape(shape)
+    if white != 255:
+        levels = np.minimum(np.arange(256**dtype.itemsize) / white, 1)  # beyond it is white, too
+        samples = np.rint(levels * 255).astype(np.uint8)[samples]
     pixels = np.empty((*shape[:2], 3), np.uint8)
-    pixels[...] = table[np.frombuffer(content, dtype).reshape(shape)]
+    pixels[...] = samples
     return pixels, warnings
 
 
 def _white(image: Image.Image) -> int | None:
-    """The sample value of white in a deep image whose format states it.
-
-    That is a PGM's 65,535, and that of a TIFF of 9 to 15 bits, which Pillow does not scale.
-    """
-    if image.format == "PPM" and image.mode == "I":
-        return 65_535
+    """The sample value of white that a TIFF of 9 to 15 bits states, which Pillow does not scale."""
     bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
     if image.mode.startswith("I;16") and isinstance(bits, tuple) and bits[:1] and 8 < bits[0] < 16:
         return (1 << int(bits[0])) - 1

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from toplabel.errors import ImageError
-from toplabel.image.arrays import image_of_array, image_of_tensor, is_tensor
+from toplabel.image.arrays import image_of_array, image_of_tensor
 from toplabel.image.decoded_image import DecodedImage
 from toplabel.image.failures import from_system
 from toplabel.image.files import (
@@ -100,6 +100,14 @@ def _describe(source: object) -> str:
     return f"the given {_kind(source)}"
 
 
+def is_tensor(source: object) -> bool:
+    """Whether this is a torch tensor; does not import torch."""
+    return any(
+        base.__module__.split(".")[0] == "torch" and base.__name__ == "Tensor"
+        for base in type(source).__mro__
+    )
+
+
 def _is_pillow(source: object) -> bool:
     """Whether this is a Pillow image; if so, Pillow is imported already."""
     pillow = sys.modules.get("PIL.Image")
@@ -107,15 +115,10 @@ def _is_pillow(source: object) -> bool:
 
 
 def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
-    if isinstance(source, str):
-        return _read_text(source, options, resized_size)
     if isinstance(source, os.PathLike):
         return _read_path(os.fsdecode(source), options, resized_size)
-    if isinstance(source, bytes | bytearray | memoryview):
-        # A copy of what others could change while it is decoded; of bytes there is none.
-        content = source.tobytes() if isinstance(source, memoryview) else bytes(source)
-        check_bytes(len(content), max_bytes=options.max_bytes)
-        return _read_content(content, options, resized_size)
+    if isinstance(source, str) and source != "-" and not is_url(source):
+        return _read_path(source, options, resized_size)
     if isinstance(source, np.ndarray):
         return image_of_array(source, options=options)
     if _is_pillow(source):
@@ -124,50 +127,46 @@ def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None
         return decode_image(source, options=options)  # type: ignore[arg-type]
     if is_tensor(source):
         return image_of_tensor(source, options=options)
+    content = _content(source, options)
+    return _decode(content, sniff(content[:HEAD_BYTES]), options, resized_size)
+
+
+def _content(source: object, options: ReadOptions) -> bytes:
+    """The bytes of a file that is not named by a path."""
+    if isinstance(source, str):
+        if source == "-":
+            return read_standard_input(max_bytes=options.max_bytes)
+        return fetch(source, timeout_seconds=options.timeout_seconds, max_bytes=options.max_bytes)
+    if isinstance(source, bytes | bytearray | memoryview):
+        # A copy of what others could change while it is decoded; of bytes there is none.
+        content = source.tobytes() if isinstance(source, memoryview) else bytes(source)
+        check_bytes(len(content), max_bytes=options.max_bytes)
+        return content
     if hasattr(source, "read"):
-        content = read_stream(source, max_bytes=options.max_bytes)
-        return _read_content(content, options, resized_size)
+        return read_stream(source, max_bytes=options.max_bytes)
     raise UnknownSource(
         f"got {type(source).__name__}; expected a path, a URL, bytes, a binary file"
         " object, a Pillow image, a NumPy array or a torch tensor"
     )
 
 
-def _read_text(source: str, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
-    """A string is "-", a URL or a path."""
-    if source == "-":
-        content = read_standard_input(max_bytes=options.max_bytes)
-    elif is_url(source):
-        content = fetch(
-            source, timeout_seconds=options.timeout_seconds, max_bytes=options.max_bytes
-        )
-    else:
-        return _read_path(source, options, resized_size)
-    return _read_content(content, options, resized_size)
-
-
 def _read_path(path: str, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
     with open_file(path, max_bytes=options.max_bytes) as file:
-        head = _read_some(file, _HEADER_BYTES)
-        format_name = sniff(head[:HEAD_BYTES])
-        if format_name != "JPEG":
-            return _decode(file, format_name, options)
-        _check_jpeg(head, options)
-        rest = _read_some(file, -1) if len(head) == _HEADER_BYTES else b""
-    return _read_content(head + rest, options, resized_size)
-
-
-def _read_some(file: BinaryIO, count: int) -> bytes:
-    try:
-        return file.read(count)
-    except OSError as error:
-        raise from_system(error) from error
+        try:
+            head = file.read(_HEADER_BYTES)
+            format_name = sniff(head[:HEAD_BYTES])
+            if format_name != "JPEG":
+                return _decode(file, format_name, options, resized_size)
+            if len(head) == _HEADER_BYTES:
+                _check_jpeg(head, options)
+                head += file.read()
+        except OSError as error:
+            raise from_system(error) from error
+    return _decode(head, format_name, options, resized_size)
 
 
 def _check_jpeg(head: bytes, options: ReadOptions) -> None:
     """Refuse a large file by its header, before the rest is read."""
-    if len(head) < _HEADER_BYTES:
-        return
     from toplabel.image.jpeg import read_header
     from toplabel.image.limits import check_pixels
 
@@ -175,18 +174,16 @@ def _check_jpeg(head: bytes, options: ReadOptions) -> None:
         check_pixels(header.height, header.width, max_pixels=options.max_pixels)
 
 
-def _read_content(
-    content: bytes, options: ReadOptions, resized_size: ResizedSize | None
+def _decode(
+    content: bytes | BinaryIO,
+    format_name: str,
+    options: ReadOptions,
+    resized_size: ResizedSize | None,
 ) -> DecodedImage:
-    format_name = sniff(content[:HEAD_BYTES])
-    if format_name == "JPEG":
+    if format_name == "JPEG" and isinstance(content, bytes):
         from toplabel.image.jpeg import decode_jpeg
 
         return decode_jpeg(content, options=options, resized_size=resized_size)
-    return _decode(content, format_name, options)
-
-
-def _decode(content: bytes | BinaryIO, format_name: str, options: ReadOptions) -> DecodedImage:
     # Pillow costs 30 ms to import, and ordinary photos do not need it.
     from toplabel.image.decode import decode
 

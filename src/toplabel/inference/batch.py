@@ -12,10 +12,9 @@ import numpy as np
 
 from toplabel._internal.text import first_line
 from toplabel.errors import ImageError, ToplabelError, UsageError
-from toplabel.image.arrays import is_tensor
 from toplabel.image.files import UnknownSource
 from toplabel.image.options import ReadOptions
-from toplabel.image.reading import read_image, source_name
+from toplabel.image.reading import is_tensor, read_image, source_name
 from toplabel.inference.prediction import Prediction
 from toplabel.inference.rescan import is_close
 from toplabel.inference.scoring import rank
