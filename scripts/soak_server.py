@@ -29,9 +29,9 @@ LEAK = """
 from toplabel.serve import models
 kept = []
 answer = models.ServedModel.answer
-def leaking(self, content, **wish):
+def leaking(self, content, **wanted):
     kept.append(b"x" * {size})
-    return answer(self, content, **wish)
+    return answer(self, content, **wanted)
 models.ServedModel.answer = leaking
 from toplabel.cli import main
 main()
