@@ -23,8 +23,7 @@ from toplabel.bundle.file import pack
 from toplabel.errors import BundleError, ModelError, UsageError
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
-from toplabel.inference.rescan import is_close
-from toplabel.inference.scoring import probabilities
+from toplabel.inference.scoring import is_close, probabilities
 
 pytest.importorskip("sklearn")
 ROOT = Path(__file__).parents[2]

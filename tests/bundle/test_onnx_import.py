@@ -211,7 +211,10 @@ def test_without_a_preprocessing_it_says_what_to_pass(path: Path, tmp_path: Path
     with pytest.raises(PreprocessError, match=r"takes \(N, 3, 16, 16\): pass the one .*--preproc"):
         read(path, preprocess=None)
     wrong = Net(metadata={"toplabel.preprocess": "{}"}).save(tmp_path / "wrong.onnx")
-    with pytest.raises(PreprocessError, match=r"metadata 'toplabel\.preprocess': no 'input_size'"):
+    with pytest.raises(
+        PreprocessError,
+        match=r"metadata 'toplabel\.preprocess': the preprocessing has no 'input_size'",
+    ):
         read(wrong, preprocess=None)
 
 
@@ -334,7 +337,7 @@ def test_operators_that_onnxruntime_does_not_know_are_named(tmp_path: Path) -> N
 def test_what_is_no_onnx_file_is_a_bundle_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
-    with pytest.raises(BundleError, match="is no ONNX file, or a damaged one"):
+    with pytest.raises(BundleError, match="is not an ONNX file, or is damaged"):
         read(path)
 
 

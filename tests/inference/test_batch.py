@@ -15,7 +15,7 @@ from PIL import Image
 import toplabel
 from run_material import COLOURS, RECIPE, MeanEngine, local_predictor
 from toplabel.errors import ImageError
-from toplabel.inference.batch import Settings, label_chunk
+from toplabel.inference.batch import PredictOptions, label_batch
 from toplabel.inference.classifier import Classifier
 from toplabel.labels.labels import Labels
 
@@ -147,8 +147,8 @@ def test_preprocessing_and_ranking_fail_for_one_image_alone(
         parallel=True,
         **parts,
     )
-    settings = Settings(top_k=1)
-    red, green = label_chunk([(0, colour(0)), (1, colour(1))], MeanEngine(), classifier, settings)
+    settings = PredictOptions(top_k=1)
+    red, green = label_batch([(0, colour(0)), (1, colour(1))], MeanEngine(), classifier, settings)
     assert red.label == "red"
     assert green.error is not None
     assert green.error.code == "internal"
@@ -216,10 +216,10 @@ def test_an_explanation_is_an_error_with_a_code(folder: Path) -> None:
 
 
 def test_doctor_counts_it(folder: Path) -> None:
-    from toplabel.analysis.doctor.images import read_pictures
+    from toplabel.analysis.doctor.search import read_images
 
     sources = sorted((folder / "red").iterdir())
-    found = read_pictures(sources, RECIPE)
+    found = read_images(sources, RECIPE)
     assert len(found.read) == 3
     assert found.failed == {"internal": 1}
 

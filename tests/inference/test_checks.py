@@ -1,4 +1,4 @@
-"""Suspicion: which answers are warned of, which are not, and what watching costs."""
+"""SanityChecks: which answers are warned of, which are not, and what they cost."""
 
 import threading
 from pathlib import Path
@@ -8,14 +8,13 @@ import pytest
 from PIL import Image
 
 from toplabel.bundle.bundle import built_in_bundle
-from toplabel.inference.channel_order import ChannelOrder
-from toplabel.inference.checks import WATCHED, Suspicion
+from toplabel.inference.checks import CHECKED, ChannelOrder, SanityChecks
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines import Engine
 from toplabel.labels.labels import Labels
 from toplabel.preprocess import Preprocess
 
-RECIPE = Preprocess(
+PREPROCESS = Preprocess(
     input_size=(8, 8),
     resize_mode="squash",
     resize_size=(8, 8),
@@ -28,7 +27,7 @@ def classifier(count: int = 5, activation: str = "softmax", **changed: object) -
     names = Labels(tuple(f"class{index}" for index in range(count)))
     return Classifier(
         name="test/model@00000000",
-        preprocess=changed.pop("preprocess", RECIPE),  # type: ignore[arg-type]
+        preprocess=changed.pop("preprocess", PREPROCESS),  # type: ignore[arg-type]
         labels=names,
         activation=activation,  # type: ignore[arg-type]
         open_engine=lambda threads: pytest.fail("the engine is not to be opened"),
@@ -42,16 +41,16 @@ def images(count: int) -> np.ndarray:
 
 
 def logits(count: int, classes: int = 5) -> np.ndarray:
-    """What a trained network says of different pictures, float32 (count, classes)."""
+    """What a trained network says of different images, float32 (count, classes)."""
     return np.random.default_rng(2).normal(0, 3, (count, classes)).astype(np.float32)
 
 
-def said(answers: np.ndarray, *, activation: str = "softmax") -> tuple[str, ...]:
-    """The warnings where these are the answers to different pictures."""
-    watch = Suspicion(classifier(answers.shape[1], activation))
+def warnings_of(answers: np.ndarray, *, activation: str = "softmax") -> tuple[str, ...]:
+    """The warnings where these are the answers to different images."""
+    checks = SanityChecks(classifier(answers.shape[1], activation))
     for tensor, answer in zip(images(len(answers)), answers, strict=True):
-        watch.observe(tensor, answer.astype(np.float32))
-    return watch.take()
+        checks.look(tensor, answer.astype(np.float32))
+    return checks.take_warnings()
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
@@ -59,104 +58,104 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def test_ordinary_answers_raise_no_suspicion() -> None:
+def test_ordinary_answers_raise_no_warning() -> None:
     for classes in (2, 3, 10, 1000):
-        assert said(logits(100, classes)) == ()
-        assert said(logits(100, classes), activation="sigmoid") == ()
-        assert said(softmax(logits(100, classes)), activation="none") == ()
+        assert warnings_of(logits(100, classes)) == ()
+        assert warnings_of(logits(100, classes), activation="sigmoid") == ()
+        assert warnings_of(softmax(logits(100, classes)), activation="none") == ()
 
 
 def test_outputs_that_sum_to_one_are_told_once() -> None:
-    (text,) = said(softmax(logits(100)))
-    assert "sum to 1 already" in text
-    assert "take the softmax out" in text
+    (text,) = warnings_of(softmax(logits(100)))
+    assert "lie between 0 and 1 and sum to 1" in text
+    assert "remove the softmax" in text
 
 
 def test_outputs_of_half_precision_are_told_too() -> None:
-    (text,) = said(softmax(logits(100)).astype(np.float16))
-    assert "sum to 1 already" in text
+    (text,) = warnings_of(softmax(logits(100)).astype(np.float16))
+    assert "lie between 0 and 1 and sum to 1" in text
 
 
 def test_outputs_that_are_scores_already_are_told_of_multi_label_models() -> None:
     scores = 1 / (1 + np.exp(-logits(100)))
-    (text,) = said(scores, activation="sigmoid")
-    assert "are scores already, and a second sigmoid flattens them" in text
+    (text,) = warnings_of(scores, activation="sigmoid")
+    assert "as scores do, and a second sigmoid flattens them" in text
 
 
 def test_a_single_sum_of_one_says_nothing() -> None:
     answers = logits(100)
     answers[0] = softmax(answers)[0]
-    assert said(answers) == ()
+    assert warnings_of(answers) == ()
 
 
 def test_an_untrained_last_layer_is_told_once_after_eight() -> None:
     answers = logits(100) * 0.02
-    assert said(answers[:7]) == ()
-    (text,) = said(answers)
-    assert "hardly prefers any of its 5 classes" in text
+    assert warnings_of(answers[:7]) == ()
+    (text,) = warnings_of(answers)
+    assert "nearly uniform over its 5 classes" in text
     assert "first 8 images" in text
-    (text,) = said(answers, activation="sigmoid")
-    assert "hardly prefers any" in text
+    (text,) = warnings_of(answers, activation="sigmoid")
+    assert "nearly uniform over" in text
 
 
 def test_two_classes_may_be_hard_to_tell_apart() -> None:
-    assert said(logits(40, 2) * 0.02) == ()
+    assert warnings_of(logits(40, 2) * 0.02) == ()
 
 
-def test_one_clear_answer_takes_the_suspicion_away() -> None:
+def test_one_clear_answer_takes_the_warning_away() -> None:
     answers = logits(100) * 0.02
     answers[5] *= 50
-    assert said(answers) == ()
+    assert warnings_of(answers) == ()
 
 
 def test_the_same_class_for_all_is_told_after_sixteen() -> None:
     answers = np.tile(logits(1), (100, 1)) + logits(100) * 0.01
-    assert said(answers[:15]) == ()
-    (text,) = said(answers)
-    assert f"first 16 images got the class {answers[0].argmax()} ('class" in text
+    assert warnings_of(answers[:15]) == ()
+    (text,) = warnings_of(answers)
+    assert f"first 16 images was predicted as class {answers[0].argmax()} ('class" in text
     assert "weights that were not loaded" in text
 
 
 def test_pictures_of_one_kind_are_told_only_when_nothing_else_comes() -> None:
     answers = logits(100)
     answers[:, 3] += 18
-    assert said(answers[:40]) == ()
-    (text,) = said(answers)
-    assert f"first {WATCHED} images got the class 3" in text
+    assert warnings_of(answers[:40]) == ()
+    (text,) = warnings_of(answers)
+    assert f"first {CHECKED} images was predicted as class 3" in text
     assert "unless all show it" in text
 
 
 def test_the_same_picture_again_is_no_evidence() -> None:
-    watch = Suspicion(classifier())
+    checks = SanityChecks(classifier())
     tensor, answer = images(1)[0], logits(1)[0] * 0.01
     for _ in range(100):
-        watch.observe(tensor.copy(), answer)
-    assert watch.take() == ()
-    assert not watch.watching
+        checks.look(tensor.copy(), answer)
+    assert checks.take_warnings() == ()
+    assert not checks.active
 
 
 def test_frames_of_one_scene_may_give_nearly_the_same_outputs() -> None:
-    watch = Suspicion(classifier())
+    checks = SanityChecks(classifier())
     answers = np.tile(logits(1), (40, 1)) + logits(40) * 0.01
     for noise, answer in zip(images(40), answers, strict=True):
-        watch.observe(images(1)[0] + noise * np.float32(0.05), answer)
-    assert watch.take() == ()
+        checks.look(images(1)[0] + noise * np.float32(0.05), answer)
+    assert checks.take_warnings() == ()
 
 
 def test_sure_answers_of_one_class_are_not_nearly_the_same() -> None:
     answers = logits(40)
     answers[:, 3] += 18
-    assert said(softmax(answers), activation="none") == ()
+    assert warnings_of(softmax(answers), activation="none") == ()
 
 
 def test_answers_that_are_no_numbers_say_nothing() -> None:
     answers = np.tile(logits(1), (100, 1))
     answers[:, 0] = np.nan
-    assert said(answers) == ()
+    assert warnings_of(answers) == ()
 
 
 class Colours:
-    """Surer of a picture the more red than blue it is; its green says which of 40 classes."""
+    """Surer of a image the more red than blue it is; its green says which of 40 classes."""
 
     name = "onnxruntime"
     device = "cpu"
@@ -167,8 +166,10 @@ class Colours:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         self.calls += 1
-        picture = batch * np.reshape(RECIPE.std, (3, 1, 1)) + np.reshape(RECIPE.mean, (3, 1, 1))
-        red, green, blue = np.moveaxis(picture.mean(axis=(2, 3)), 1, 0)
+        image = batch * np.reshape(PREPROCESS.std, (3, 1, 1)) + np.reshape(
+            PREPROCESS.mean, (3, 1, 1)
+        )
+        red, green, blue = np.moveaxis(image.mean(axis=(2, 3)), 1, 0)
         answer = np.zeros((len(batch), 40), np.float32)
         places = np.rint(green * 255).astype(int) % 40
         answer[np.arange(len(batch)), places] = 4 + self.sureness * (red - blue)
@@ -176,14 +177,14 @@ class Colours:
 
 
 def tinted(count: int, channel: int, *, scenes: int = 40) -> list[np.ndarray]:
-    """Tensors of different pictures that have much of one channel, of so many greens."""
+    """Tensors of different images that have much of one channel, of so many greens."""
     random = np.random.default_rng(5)
     tensors = []
     for place in range(count):
-        picture = random.integers(0, 100, (8, 8, 3), dtype=np.uint8)
-        picture[..., 1] = 3 * (place % scenes)
-        picture[..., channel] += 100
-        tensors.append(RECIPE(picture))
+        image = random.integers(0, 100, (8, 8, 3), dtype=np.uint8)
+        image[..., 1] = 3 * (place % scenes)
+        image[..., channel] += 100
+        tensors.append(PREPROCESS(image))
     return tensors
 
 
@@ -195,45 +196,45 @@ def bluish(count: int) -> list[np.ndarray]:
     return tinted(count, 2)
 
 
-def observe_arrays(tensors: list[np.ndarray], engine: Engine, *, bgr: bool = False) -> list[str]:
-    watch = Suspicion(classifier(40), bgr=bgr)
+def look_at_arrays(tensors: list[np.ndarray], engine: Engine, *, bgr: bool = False) -> list[str]:
+    checks = SanityChecks(classifier(40), bgr=bgr)
     for tensor in tensors:
-        watch.observe(tensor, engine(tensor[None])[0], engine=engine)
-    return [text for text in watch.take() if "look like" in text]
+        checks.look(tensor, engine(tensor[None])[0], engine=engine)
+    return [text for text in checks.take_warnings() if "look like" in text]
 
 
-def test_arrays_with_red_and_blue_exchanged_are_told_once() -> None:
-    (text,) = observe_arrays(bluish(40), Colours())
-    assert text.startswith("the arrays given look like BGR, but are read as RGB")
+def test_arrays_with_red_and_blue_swapped_are_told_once() -> None:
+    (text,) = look_at_arrays(bluish(40), Colours())
+    assert text.startswith("the arrays look like BGR but are read as RGB")
     assert "ReadOptions(bgr=True)" in text
 
 
 def test_arrays_read_as_bgr_that_are_rgb_are_told_so() -> None:
-    (text,) = observe_arrays(bluish(40), Colours(), bgr=True)
-    assert text.startswith("the arrays given look like RGB, but are read as BGR")
-    assert "leave ReadOptions(bgr=True) out" in text
+    (text,) = look_at_arrays(bluish(40), Colours(), bgr=True)
+    assert text.startswith("the arrays look like RGB but are read as BGR")
+    assert "leave out ReadOptions(bgr=True)" in text
 
 
 def test_arrays_in_order_are_asked_about_only_at_the_start() -> None:
     engine = Colours()
-    assert observe_arrays(reddish(60), engine) == []
+    assert look_at_arrays(reddish(60), engine) == []
     assert engine.calls - 60 <= 5
 
 
 def test_a_model_that_does_not_see_colours_is_asked_at_most_24_times() -> None:
     engine = Colours(sureness=0)
-    assert observe_arrays(bluish(60), engine) == []
+    assert look_at_arrays(bluish(60), engine) == []
     assert engine.calls - 60 <= 24
 
 
 def test_frames_of_few_scenes_are_no_evidence() -> None:
     engine = Colours()
-    assert observe_arrays(tinted(60, 2, scenes=3), engine) == []
+    assert look_at_arrays(tinted(60, 2, scenes=3), engine) == []
     assert engine.calls - 60 <= 3
 
 
 def test_a_model_that_then_sees_something_else_is_no_evidence() -> None:
-    """As one for tissue, say: all blue pictures look the same to it, and it is sure of them."""
+    """As one for tissue, say: all blue images look the same to it, and it is sure of them."""
 
     class OneForBlue(Colours):
         def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -241,18 +242,18 @@ def test_a_model_that_then_sees_something_else_is_no_evidence() -> None:
             answer[:, 7] += 20 * (answer.max(axis=1) > 4)
             return answer
 
-    assert observe_arrays(bluish(60), OneForBlue()) == []
+    assert look_at_arrays(bluish(60), OneForBlue()) == []
 
 
 def test_files_are_never_run_again() -> None:
-    watch = Suspicion(classifier(40))
+    checks = SanityChecks(classifier(40))
     for tensor in bluish(60):
-        watch.observe(tensor, Colours()(tensor[None])[0])
-    assert not any("look like" in text for text in watch.take())
+        checks.look(tensor, Colours()(tensor[None])[0])
+    assert not any("look like" in text for text in checks.take_warnings())
 
 
-def test_exchanging_is_done_on_pixels_not_on_normalised_values() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+def test_swapping_is_done_on_pixels_not_on_normalised_values() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     order = ChannelOrder(classifier(), bgr=False)
     seen: list[np.ndarray] = []
 
@@ -260,18 +261,18 @@ def test_exchanging_is_done_on_pixels_not_on_normalised_values() -> None:
         seen.append(batch[0])
         return np.zeros((1, 5), np.float32)
 
-    order.observe(RECIPE(picture), np.zeros(5, np.float32), engine)  # type: ignore[arg-type]
-    assert np.allclose(seen[0], RECIPE(np.ascontiguousarray(picture[..., ::-1])), atol=1e-5)
+    order.look(PREPROCESS(image), np.zeros(5, np.float32), engine)  # type: ignore[arg-type]
+    assert np.allclose(seen[0], PREPROCESS(np.ascontiguousarray(image[..., ::-1])), atol=1e-5)
 
 
 def test_an_engine_that_fails_when_asked_again_changes_nothing() -> None:
     def engine(batch: np.ndarray) -> np.ndarray:
         raise RuntimeError("out of memory")
 
-    watch = Suspicion(classifier(40))
+    checks = SanityChecks(classifier(40))
     for tensor, answer in zip(bluish(20), logits(20, 40), strict=True):
-        watch.observe(tensor, answer, engine=engine)  # type: ignore[arg-type]
-    assert watch.take() == ()
+        checks.look(tensor, answer, engine=engine)  # type: ignore[arg-type]
+    assert checks.take_warnings() == ()
 
 
 @pytest.mark.parametrize("channels", ["grey", 4])
@@ -280,11 +281,11 @@ def test_grey_and_other_channels_have_no_order(channels: str | int) -> None:
     recipe = Preprocess(
         input_size=(8, 8), resize_mode="none", channels=channels, mean=[0] * count, std=[1] * count
     )  # fmt: skip
-    watch = Suspicion(classifier(preprocess=recipe))
+    checks = SanityChecks(classifier(preprocess=recipe))
     for answer in logits(20):
         tensor = np.random.default_rng().normal(size=(count, 8, 8)).astype(np.float32)
-        watch.observe(tensor, answer, engine=pytest.fail)  # type: ignore[arg-type]
-    assert not watch.watching
+        checks.look(tensor, answer, engine=pytest.fail)  # type: ignore[arg-type]
+    assert not checks.active
 
 
 def test_arrays_that_come_while_another_is_looked_at_count_too() -> None:
@@ -297,14 +298,14 @@ def test_arrays_that_come_while_another_is_looked_at_count_too() -> None:
         assert go_on.wait(20)
         return np.zeros((1, 40), np.float32)
 
-    watch = Suspicion(classifier(40))
+    checks = SanityChecks(classifier(40))
     answers = np.eye(40, dtype=np.float32)[:6]
     arguments = list(zip(images(6), answers, strict=True))
-    first = threading.Thread(target=watch.observe, args=arguments[0], kwargs={"engine": engine})
+    first = threading.Thread(target=checks.look, args=arguments[0], kwargs={"engine": engine})
     first.start()
     assert busy.wait(20)
     for tensor, answer in arguments[1:]:
-        watch.observe(tensor, answer, engine=engine)  # type: ignore[arg-type]
+        checks.look(tensor, answer, engine=engine)  # type: ignore[arg-type]
     assert len(asked) == 1
     go_on.set()
     first.join(20)
@@ -312,44 +313,44 @@ def test_arrays_that_come_while_another_is_looked_at_count_too() -> None:
 
 
 def test_each_warning_comes_once_from_many_threads() -> None:
-    watch = Suspicion(classifier())
+    checks = SanityChecks(classifier())
     answers = softmax(np.tile(logits(1), (320, 1)))
     tensors = images(320)
 
     def work(start: int) -> None:
         for place in range(start, 320, 8):
-            watch.observe(tensors[place], answers[place].astype(np.float32))
+            checks.look(tensors[place], answers[place].astype(np.float32))
 
     workers = [threading.Thread(target=work, args=(start,)) for start in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    texts = watch.take()
+    texts = checks.take_warnings()
     assert len(texts) == len(set(texts)) == 2
-    assert not watch.watching
-    assert watch.take() == ()
+    assert not checks.active
+    assert checks.take_warnings() == ()
 
 
 def test_a_lock_that_a_fork_left_behind_stops_nobody() -> None:
-    watch = Suspicion(classifier())
-    watch._lock.acquire()
+    checks = SanityChecks(classifier())
+    checks._lock.acquire()
     for tensor, answer in zip(images(20), logits(20), strict=True):
-        watch.observe(tensor, answer)
-    assert not watch.watching
+        checks.look(tensor, answer)
+    assert not checks.active
 
 
 def test_after_the_first_images_nothing_is_looked_at() -> None:
-    watch = Suspicion(classifier(1000))
+    checks = SanityChecks(classifier(1000))
     tensors, answers = images(200), logits(200, 1000)
-    for tensor, answer in zip(tensors[:WATCHED], answers, strict=False):
-        watch.observe(tensor, answer)
-    assert not watch.watching
-    watch.observe(None, None)  # type: ignore[arg-type]  # would fail at the first look
+    for tensor, answer in zip(tensors[:CHECKED], answers, strict=False):
+        checks.look(tensor, answer)
+    assert not checks.active
+    checks.look(None, None)  # type: ignore[arg-type]  # would fail at the first look
 
 
 @pytest.mark.shared_data
-def test_photos_raise_no_suspicion_of_the_embedded_model_and_bgr_does(shared_data: Path) -> None:
+def test_photos_raise_no_warning_of_the_embedded_model_and_bgr_does(shared_data: Path) -> None:
     model = Classifier.of_bundle(built_in_bundle())
     engine = model.open_engine(2)
     paths = sorted((shared_data / "imagenet").iterdir())[::3]
@@ -358,13 +359,13 @@ def test_photos_raise_no_suspicion_of_the_embedded_model_and_bgr_does(shared_dat
         tensors.append(model.preprocess(np.asarray(Image.open(path).convert("RGB"))))
     order = ChannelOrder(model, bgr=False)
     right = [engine(tensor[None])[0] for tensor in tensors]
-    wrong = [engine(order._exchange(tensor)[None])[0] for tensor in tensors]
+    wrong = [engine(order._swap(tensor)[None])[0] for tensor in tensors]
 
     def warned(first: list[np.ndarray], second: list[np.ndarray], places: np.ndarray) -> bool:
-        watch = Suspicion(model)
+        checks = SanityChecks(model)
         for place in places:
-            watch.observe(tensors[place], first[place], engine=lambda _, p=place: second[p][None])
-        texts = watch.take()
+            checks.look(tensors[place], first[place], engine=lambda _, p=place: second[p][None])
+        texts = checks.take_warnings()
         assert all("look like BGR" in text for text in texts)
         return bool(texts)
 

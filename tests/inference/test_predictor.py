@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from toplabel.errors import EngineError, ImageError, UsageError
-from toplabel.inference.classifier import Classifier
+from toplabel.inference.classifier import Classifier, PendingClassifier
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
 from toplabel.preprocess import Preprocess
@@ -231,8 +231,8 @@ def test_several_threads_may_share_a_predictor() -> None:
 
 def test_a_new_model_answers_first_and_is_compiled_before_the_second() -> None:
     eager, fast = FakeEngine(), FakeEngine()
-    compiled = predictor(fast)._classifier
-    model = predictor(eager, compile=lambda: compiled)
+    compiled = predictor(fast).classifier
+    model = Predictor(PendingClassifier(predictor(eager).classifier, lambda: compiled))
     assert str(model(colour(0))) == "red"
     assert fast.batch_sizes == []
     assert [str(p) for p in model.stream([colour(1), colour(2)])] == ["green", "blue"]
@@ -242,8 +242,8 @@ def test_a_new_model_answers_first_and_is_compiled_before_the_second() -> None:
 
 def test_a_stream_of_a_new_model_answers_first_then_compiles_then_goes_on() -> None:
     eager, fast = FakeEngine(), FakeEngine()
-    compiled = predictor(fast)._classifier
-    model = predictor(eager, compile=lambda: compiled)
+    compiled = predictor(fast).classifier
+    model = Predictor(PendingClassifier(predictor(eager).classifier, lambda: compiled))
     assert len(list(model.stream([colour(0)] * 10))) == 10
     assert (sum(eager.batch_sizes), sum(fast.batch_sizes)) == (1, 9)
 
@@ -251,13 +251,13 @@ def test_a_stream_of_a_new_model_answers_first_then_compiles_then_goes_on() -> N
 def test_a_model_that_cannot_be_compiled_stays_as_it_is() -> None:
     calls = []
     engine = FakeEngine()
-    eager = predictor(engine)._classifier
+    eager = predictor(engine).classifier
 
     def compile_in_vain() -> Classifier:
         calls.append(1)
         return eager
 
-    model = predictor(engine, compile=compile_in_vain)
+    model = Predictor(PendingClassifier(eager, compile_in_vain))
     assert len(list(model.stream([colour(0)] * 5))) == 5
     model.compile()
     assert calls == [1]
@@ -267,7 +267,7 @@ def test_a_model_that_cannot_be_compiled_stays_as_it_is() -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_opens_its_engine_anew(tmp_path: Path) -> None:
     opened: list[int] = []
-    classifier = predictor(FakeEngine())._classifier
+    classifier = predictor(FakeEngine()).classifier
     model = Predictor(
         replace(classifier, open_engine=lambda threads: opened.append(os.getpid()) or FakeEngine())
     )
@@ -283,7 +283,7 @@ def test_a_forked_child_opens_its_engine_anew(tmp_path: Path) -> None:
 def test_closing_gives_the_engine_back_and_the_next_call_opens_it() -> None:
     opened = []
     classifier = replace(
-        predictor(FakeEngine())._classifier,
+        predictor(FakeEngine()).classifier,
         open_engine=lambda threads: opened.append(1) or FakeEngine(),
     )
     with Predictor(classifier) as model:
@@ -312,13 +312,24 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert len(prediction.top or ()) == 2
 
 
-def test_many_labels_chunks_as_stream_does_and_knows_the_size_of_each_picture() -> None:
+def test_a_batch_labeller_labels_as_stream_does_and_knows_the_size_of_each_image() -> None:
     sources = [colour(0), jpeg(np.zeros((20, 30, 3), np.uint8)), "gone.jpg"]
     model = predictor(FakeEngine())
-    found = model.many(all_scores=True).label(list(enumerate(sources)))
+    found = model.batch_labeller(all_scores=True).label(list(enumerate(sources)))
     assert found == list(model.stream(sources))
     assert [(one.width, one.height) for one in found] == [(16, 16), (30, 20), (None, None)]
     assert found[0].scores is not None
     assert found[0].scores.dtype == np.float16
     assert found[0].scores.argmax() == found[0].index
     assert found[2].scores is None
+
+
+def test_the_old_names_of_methods_still_work() -> None:
+    model = predictor(FakeEngine())
+    with pytest.warns(DeprecationWarning, match=r"use Predictor\.batch_labeller"):
+        labeller = model.many()
+    assert [str(found) for found in labeller.label([(0, colour(2))])] == ["blue"]
+    with pytest.warns(DeprecationWarning, match=r"use Predictor\.report_warnings"):
+        model.pass_warnings_on()
+    with pytest.raises(AttributeError, match="no attribute 'mani'"):
+        model.mani  # noqa: B018

@@ -1,4 +1,4 @@
-"""Scoring: softmax, sigmoid, ranking, ties, thresholds."""
+"""Scoring: softmax, sigmoid, ranking, ties, thresholds, and which answers are close."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from toplabel.errors import ImageError
-from toplabel.inference.scoring import probabilities, rank
+from toplabel.inference.scoring import MARGIN, is_close, probabilities, rank
 from toplabel.labels.labels import Labels
 
 ABC = Labels(("a", "b", "c"))
@@ -83,3 +83,38 @@ def test_a_logit_that_is_no_number_is_an_error_never_a_label(bad: float) -> None
     with pytest.raises(ImageError, match="NaN or infinity") as caught:
         rank(row(1, bad, 2), ABC, activation="softmax", top_k=1)
     assert caught.value.code == "non_finite"
+
+
+# Close answers, which a scaled decode is not trusted for
+
+
+def test_a_clear_winner_is_not_close() -> None:
+    assert not is_close(row(0, 5, 1), activation="softmax")
+
+
+def test_two_logits_within_the_margin_are_close() -> None:
+    assert is_close(row(0, 5, 5 - MARGIN / 2), activation="softmax")
+
+
+def test_a_score_near_the_threshold_is_close() -> None:
+    logits = row(0, 4, 0)  # score 0.965
+    assert not is_close(logits, activation="softmax", threshold=0.5)
+    assert is_close(logits, activation="softmax", threshold=0.95)
+
+
+def test_a_multi_label_score_near_the_threshold_is_close() -> None:
+    assert not is_close(row(-6, 5, 2), activation="sigmoid")
+    assert is_close(row(-6, 5, 0.1), activation="sigmoid")
+
+
+def test_probabilities_are_compared_as_log_odds() -> None:
+    assert is_close(row(0.5, 0.4, 0.1), activation="none")
+    assert not is_close(row(0.9, 0.05, 0.05), activation="none")
+
+
+def test_what_is_not_finite_is_read_again() -> None:
+    assert is_close(row(np.nan, 1), activation="softmax")
+
+
+def test_a_model_of_one_output_has_no_second_to_be_close_to() -> None:
+    assert not is_close(row(5), activation="sigmoid")

@@ -11,7 +11,7 @@ import tritonclient.http as triton
 
 import toplabel
 from serving import Server, form, serving
-from toplabel.inference.batch import Settings, label_chunk
+from toplabel.inference.batch import PredictOptions, label_batch
 from toplabel.serve.models import serve_model
 
 
@@ -41,7 +41,7 @@ def library_logits(contents: list[bytes]) -> np.ndarray:
 
     for content in contents:
         watched = Seen()
-        label_chunk([(0, content)], watched, model.classifier, Settings())
+        label_batch([(0, content)], watched, model.classifier, PredictOptions())
         seen.append(watched.last[0])
     return np.stack(seen)
 

@@ -1,9 +1,37 @@
 """The one door to ONNX Runtime, whose official builds report their use unless told not to."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # heard only before the library is loaded
 
 import onnxruntime as ort
 
-__all__ = ["ort"]
+__all__ = ["open_session", "ort"]
+
+
+def open_session(
+    path: Path, *, threads: int = 1, optimised: bool = True, copy_to: Path | None = None
+) -> ort.InferenceSession:
+    """A session of an ONNX file on the CPU; what the library raises is a plain Exception.
+
+    Args:
+        path: The file.
+        threads: Threads that one call computes with.
+        optimised: Let ONNX Runtime optimise the graph.
+        copy_to: Where to write the optimised graph.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions; its log would dirty stderr
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if copy_to is not None:
+        options.optimized_model_filepath = str(copy_to)
+    return ort.InferenceSession(
+        str(path),
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,  # to the same provider again, after printing to stdout
+    )

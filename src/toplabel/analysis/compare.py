@@ -13,7 +13,7 @@ import numpy as np
 
 from toplabel.errors import ImageError, ToplabelError, UsageError
 from toplabel.image.reading import read_image, source_name
-from toplabel.inference.batch import Settings, image_error, label_chunk
+from toplabel.inference.batch import PredictOptions, image_error, label_batch
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
 
@@ -209,8 +209,10 @@ class Variant:
         """By the code of every prediction; of an image that is read twice, the second reading."""
         predictor = self.predictor
         recorder = _Recorder(predictor.open_engine())
-        settings = Settings(top_k=1, exact=predictor.exact, keep_logits=True, read=predictor.read)
-        (prediction,) = label_chunk([(0, source)], recorder, predictor.classifier, settings)
+        settings = PredictOptions(
+            top_k=1, exact=predictor.exact, keep_logits=True, read=predictor.read
+        )
+        (prediction,) = label_batch([(0, source)], recorder, predictor.classifier, settings)
         if prediction.error is not None:
             raise ImageError(prediction.error.code, prediction.error.message)
         in_full = predictor.exact or recorder.calls > 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from toplabel._internal.onnxruntime import ort
+from toplabel._internal.onnxruntime import open_session, ort
 from toplabel._internal.text import first_line
 from toplabel.bundle import cache
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
@@ -130,20 +130,10 @@ class _Session:
     """An ONNX Runtime session of one input and, once chosen, one output."""
 
     def __init__(self, path: Path, name: str, *, optimised: bool) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors come as exceptions
-        if not optimised:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.name = name
         self.output_name = ""
         try:
-            self._session = ort.InferenceSession(
-                str(path),
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,  # to the same provider again, after printing to stdout
-            )
+            self._session = open_session(path, optimised=optimised)
         except Exception as error:  # the binding raises its own types, all plain Exceptions
             raise ModelError(
                 f"onnxruntime {ort.__version__} cannot run {name}: {first_line(error)}; export the"

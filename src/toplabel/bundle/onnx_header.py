@@ -1,4 +1,4 @@
-"""ONNX outline: an ONNX file in, what it says of itself out. No engine runs."""
+"""ONNX header: an ONNX file in, its inputs, outputs and metadata out. No engine runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,24 @@ _LATEST_VERSION = 1000  # of the format; it is 13 in 2026
 _DEEPEST = 32  # an `If` in a `Loop` in an `If` and so on
 
 # Numbers of fields, from onnx.proto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-_MODEL = {2: "producer_name", 3: "producer_version", 7: "graph", 14: "metadata", 25: "function"}
-_GRAPHS_IN_GRAPH = {1: "node", 5: "tensor", 11: "input", 12: "output", 15: "sparse"}
+_CHILDREN = {  # in which fields of a message there may be tensors
+    "model": {7: "graph", 25: "function"},
+    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse_tensor"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse_tensor", 23: "sparse_tensor"
+    },
+    "sparse_tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external_data"},
+}  # fmt: skip
 _TENSOR_TYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
     8: "string", 9: "bool", 10: "float16", 11: "float64", 16: "bfloat16",
 }  # fmt: skip
+
+Value = int | memoryview
+"""Of a field: a number, or the bytes of a text or a message."""
 
 Dimension = int | str
 """A fixed size, or the name of one that is free; "?" where it has none."""
@@ -33,7 +45,7 @@ Dimension = int | str
 
 @dataclass(frozen=True, slots=True)
 class OnnxInput:
-    """What a program takes. `dimensions` is None where the file does not say."""
+    """An input of a program. `dimensions` is None where the file states none."""
 
     name: str
     dtype: str
@@ -42,14 +54,14 @@ class OnnxInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxHeader:
-    """What an ONNX file says of itself.
+    """What an ONNX file states about itself.
 
     Args:
-        producer: What wrote it, with its version; "" where it does not say.
+        producer: What wrote it, with its version; "" where that is not stated.
         metadata: Its `metadata_props`.
         inputs: Without those that have their value in the file.
         makers: For each output of the graph, the operator that makes it.
-        weights: The files beside it that hold weights, as it names them, sorted.
+        weights: The files beside it that hold weights, by the names it uses, sorted.
     """
 
     producer: str
@@ -100,23 +112,23 @@ def _starts_a_model(start: memoryview) -> bool:
 
 
 def read_onnx_header(path: Path) -> OnnxHeader:
-    """What the ONNX file says of itself.
+    """The header of an ONNX file.
 
     Raises:
-        BundleError: It cannot be read, is no ONNX file, or is damaged.
+        BundleError: It cannot be read, is not an ONNX file, or is damaged.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
-            raise BundleError(f"{str(path)!r} is no ordinary file; expected an ONNX file")
+            raise BundleError(f"{str(path)!r} is not a regular file; expected an ONNX file")
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _Reader().outline(memoryview(data))
+        return _Reader().header(memoryview(data))
     except OSError as error:
         raise BundleError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except ValueError as error:  # an empty file cannot be mapped, either
         raise BundleError(
-            f"{str(path)!r} is no ONNX file, or a damaged one ({error}); get it again, or export"
-            " the model again"
+            f"{str(path)!r} is not an ONNX file, or is damaged ({error}); download or export it"
+            " again"
         ) from None
 
 
@@ -125,167 +137,90 @@ class _Reader:
 
     def __init__(self) -> None:
         self._fields = Fields()
-        self._weights: set[str] = set()
 
-    def outline(self, model: memoryview) -> OnnxHeader:
-        text = {"producer_name": "", "producer_version": ""}
-        metadata: dict[str, str] = {}
-        graphs: list[memoryview] = []
-        for number, value in self._fields.read(model):
-            name = _MODEL.get(number)
-            if name is None:
-                continue
-            message = _bytes(value)
-            if name in text:
-                text[name] = _text(message)
-            elif name == "metadata":
-                key, content = self._pair(message)
-                metadata[key] = content
-            elif name == "graph":
-                graphs.append(message)
-            else:
-                self._visit_function(message)
-        if len(graphs) != 1:
-            raise ValueError(f"it holds {len(graphs)} graphs")
-        inputs, makers = self._graph(graphs[0])
-        return OnnxHeader(
-            producer=" ".join(filter(None, text.values())),
-            metadata=metadata,
-            inputs=inputs,
-            makers=makers,
-            weights=tuple(sorted(self._weights)),
-        )
-
-    def _graph(self, graph: memoryview) -> tuple[tuple[OnnxInput, ...], dict[str, str]]:
-        """The main graph: what it takes, and the operators that make what it gives."""
-        inputs: list[OnnxInput] = []
-        outputs: list[str] = []
+    def header(self, model: memoryview) -> OnnxHeader:
+        found = self._collect(model, 2, 3, 7, 14)
+        if len(found[7]) != 1:
+            raise ValueError(f"it holds {len(found[7])} graphs")
+        graph = self._collect(found[7][0], 1, 5, 11, 12)
         made: dict[str, str] = {}
-        known: set[str] = set()
-        for number, value in self._fields.read(graph):
-            kind = _GRAPHS_IN_GRAPH.get(number)
-            if kind is None:
-                continue
-            message = _bytes(value)
-            if kind == "node":
-                names, operator = self._node(message, 0)
-                made.update(dict.fromkeys(names, operator))
-            elif kind == "input":
-                inputs.append(self._input(message))
-            elif kind == "output":
-                outputs.append(self._input(message).name)
-            elif kind == "tensor":
-                known.add(self._tensor(message))
-            else:
-                self._sparse(message)
-        return (
-            tuple(one for one in inputs if one.name not in known),
-            {name: made.get(name, "") for name in outputs},
+        for node in graph[1]:
+            parts = self._collect(node, 2, 4)
+            made.update(dict.fromkeys(map(_text, parts[2]), _last(parts[4])))
+        constants = {_last(self._collect(tensor, 8)[8]) for tensor in graph[5]}
+        inputs = [self._input(info) for info in graph[11]]
+        outputs = [_last(self._collect(info, 1)[1]) for info in graph[12]]
+        return OnnxHeader(
+            producer=" ".join(filter(None, (_last(found[2]), _last(found[3])))),
+            metadata=dict(map(self._pair, found[14])),
+            inputs=tuple(one for one in inputs if one.name not in constants),
+            makers={name: made.get(name, "") for name in outputs},
+            weights=tuple(sorted(set(self._locations("model", model)))),
         )
 
-    def _visit_graph(self, graph: memoryview, depth: int) -> None:
-        """A graph within: only the weights that it names matter."""
+    def _collect(self, message: Value, *numbers: int) -> dict[int, list[Value]]:
+        """The values of those fields of a message."""
+        found: dict[int, list[Value]] = {number: [] for number in numbers}
+        for number, value in self._fields.read(_bytes(message)):
+            if number in found:
+                found[number].append(value)
+        return found
+
+    def _locations(self, kind: str, message: Value, depth: int = 0) -> Iterator[str]:
+        """The files that hold values of tensors anywhere in a message."""
         if depth > _DEEPEST:
             raise ValueError(f"graphs within graphs, more than {_DEEPEST} deep")
-        for number, value in self._fields.read(graph):
-            kind = _GRAPHS_IN_GRAPH.get(number)
-            if kind == "node":
-                self._node(_bytes(value), depth)
-            elif kind == "tensor":
-                self._tensor(_bytes(value))
-            elif kind == "sparse":
-                self._sparse(_bytes(value))
-
-    def _visit_function(self, function: memoryview) -> None:
-        for number, value in self._fields.read(function):
-            if number == 7:  # its nodes
-                self._node(_bytes(value), 0)
-
-    def _node(self, node: memoryview, depth: int) -> tuple[list[str], str]:
-        outputs: list[str] = []
-        operator = ""
-        for number, value in self._fields.read(node):
-            if number == 2:
-                outputs.append(_text(_bytes(value)))
-            elif number == 4:
-                operator = _text(_bytes(value))
-            elif number == 5:
-                self._attribute(_bytes(value), depth)
-        return outputs, operator
-
-    def _attribute(self, attribute: memoryview, depth: int) -> None:
-        for number, value in self._fields.read(attribute):
-            if number in (5, 10):  # t, tensors
-                self._tensor(_bytes(value))
-            elif number in (6, 11):  # g, graphs
-                self._visit_graph(_bytes(value), depth + 1)
-            elif number in (22, 23):  # sparse_tensor, sparse_tensors
-                self._sparse(_bytes(value))
-
-    def _sparse(self, sparse: memoryview) -> None:
-        for number, value in self._fields.read(sparse):
-            if number in (1, 2):  # values, indices
-                self._tensor(_bytes(value))
-
-    def _tensor(self, tensor: memoryview) -> str:
-        """The tensor's name; the file that holds its values is noted."""
-        name = ""
-        for number, value in self._fields.read(tensor):
-            if number == 8:
-                name = _text(_bytes(value))
-            elif number == 13:  # external_data
-                key, content = self._pair(_bytes(value))
+        for number, value in self._fields.read(_bytes(message)):
+            child = _CHILDREN[kind].get(number)
+            if child == "external_data":
+                key, content = self._pair(value)
                 if key == "location":
-                    self._weights.add(content)
-        return name
+                    yield content
+            elif child is not None:
+                yield from self._locations(child, value, depth + (child == "graph"))
 
-    def _pair(self, entry: memoryview) -> tuple[str, str]:
-        pair = {1: "", 2: ""}
-        for number, value in self._fields.read(entry):
-            if number in pair:
-                pair[number] = _text(_bytes(value))
-        return pair[1], pair[2]
+    def _pair(self, entry: Value) -> tuple[str, str]:
+        found = self._collect(entry, 1, 2)
+        return _last(found[1]), _last(found[2])
 
-    def _input(self, info: memoryview) -> OnnxInput:
-        name, dtype, dimensions = "", "another type", None
-        for number, value in self._fields.read(info):
-            if number == 1:
-                name = _text(_bytes(value))
-            elif number == 2:
-                for tensor in self._messages(_bytes(value), 1):  # tensor_type
-                    dtype, dimensions = self._tensor_type(tensor)
-        return OnnxInput(name, dtype, dimensions)
-
-    def _tensor_type(self, message: memoryview) -> tuple[str, tuple[Dimension, ...] | None]:
+    def _input(self, info: Value) -> OnnxInput:
+        found = self._collect(info, 1, 2)
         dtype, dimensions = "another type", None
-        for number, value in self._fields.read(message):
-            if number == 1 and isinstance(value, int):
-                dtype = _TENSOR_TYPES.get(value, f"type {value}")
-            elif number == 2:
-                shape = self._messages(_bytes(value), 1)
-                dimensions = tuple(self._dimension(one) for one in shape)
-        return dtype, dimensions
+        tensors = [one for kind in found[2] for one in self._collect(kind, 1)[1]]
+        for tensor in tensors:
+            parts = self._collect(tensor, 1, 2)
+            for number in parts[1]:
+                dtype = _TENSOR_TYPES.get(_number(number), f"type {number!r}")
+            for shape in parts[2]:
+                dimensions = tuple(map(self._dimension, self._collect(shape, 1)[1]))
+        return OnnxInput(_last(found[1]), dtype, dimensions)
 
-    def _dimension(self, message: memoryview) -> Dimension:
-        for number, value in self._fields.read(message):
-            if number == 1 and isinstance(value, int):
-                return value if 0 < value < 2**63 else "?"
-            if number == 2:
-                return _text(_bytes(value)) or "?"
-        return "?"
-
-    def _messages(self, message: memoryview, wanted: int) -> Iterator[memoryview]:
-        return (_bytes(value) for number, value in self._fields.read(message) if number == wanted)
+    def _dimension(self, message: Value) -> Dimension:
+        found = self._collect(message, 1, 2)
+        for size in map(_number, found[1]):
+            return size if 0 < size < 2**63 else "?"
+        return _last(found[2]) or "?"
 
 
-def _bytes(value: int | memoryview) -> memoryview:
+def _bytes(value: Value) -> memoryview:
     if isinstance(value, int):
         raise ValueError("a field holds a number where text or a message belongs")
     return value
 
 
-def _text(value: memoryview) -> str:
-    return bytes(value).decode("utf-8")  # a UnicodeDecodeError is a ValueError
+def _number(value: Value) -> int:
+    if not isinstance(value, int):
+        raise ValueError("a field holds text or a message where a number belongs")
+    return value
+
+
+def _text(value: Value) -> str:
+    return bytes(_bytes(value)).decode("utf-8")  # a UnicodeDecodeError is a ValueError
+
+
+def _last(values: list[Value]) -> str:
+    """The last text counts where a field comes twice; "" where it does not come."""
+    return _text(values[-1]) if values else ""
 
 
 class Fields:
@@ -294,7 +229,7 @@ class Fields:
     def __init__(self) -> None:
         self._left = MAX_FIELDS
 
-    def read(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    def read(self, message: memoryview) -> Iterator[tuple[int, Value]]:
         """Each field of a message: its number, and an int or the bytes it holds.
 
         Raises:

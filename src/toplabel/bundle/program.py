@@ -1,4 +1,4 @@
-"""Program: a model compiled to ONNX, as a folder of files, and what is known about it."""
+"""Program: a model compiled to ONNX, as a folder of files, and their description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One chunk of sources through the stages: picture -> tensor -> logits -> prediction."""
+"""One batch of sources through the stages: image -> tensor -> logits -> prediction."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from toplabel.image.files import UnknownSource
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import is_tensor, read_image, source_name
 from toplabel.inference.prediction import Prediction
-from toplabel.inference.rescan import is_close
-from toplabel.inference.scoring import rank
+from toplabel.inference.scoring import is_close, rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.inference.checks import Suspicion
+    from toplabel.inference.checks import SanityChecks
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
 
@@ -33,8 +32,8 @@ Numbered = tuple[int, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a caller wants of every prediction."""
+class PredictOptions:
+    """Options of every prediction; a run's fingerprint has their names."""
 
     top_k: int = 5
     threshold: float | None = None
@@ -52,17 +51,17 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Many:
-    """How to label many images.
+class BatchLabeller:
+    """How to label many images, batch after batch.
 
     Args:
-        label: Chunk in, predictions in its order out; for `workers` threads to call at once.
-        chunk_size: How many images a chunk has best.
-        workers: How many threads that is.
+        label: Batch in, predictions in its order out; for `workers` threads to call at once.
+        batch_size: The best number of images in a batch.
+        workers: The number of these threads.
     """
 
     label: Callable[[Sequence[Numbered]], list[Prediction]]
-    chunk_size: int
+    batch_size: int
     workers: int
 
 
@@ -79,21 +78,21 @@ class _Item:
     error: ImageError | None = None
 
 
-def label_chunk(
-    chunk: Sequence[Numbered],
+def label_batch(
+    batch: Sequence[Numbered],
     engine: Engine,
     classifier: Classifier,
-    settings: Settings,
+    options: PredictOptions,
     *,
-    watch: Suspicion | None = None,
+    checks: SanityChecks | None = None,
 ) -> list[Prediction]:
-    """One prediction for each source, in order, whatever happens to it; `watch` sees the first."""
-    items = [_Item(source, source_name(source, index)) for index, source in chunk]
-    _run(items, engine, classifier, settings, exact=settings.exact, watch=watch)
-    close = [item for item in items if _is_close(item, classifier, settings)]
+    """One prediction for each source, in order, whatever happens to it."""
+    items = [_Item(source, source_name(source, index)) for index, source in batch]
+    _run(items, engine, classifier, options, exact=options.exact, checks=checks)
+    close = [item for item in items if _is_close(item, classifier, options)]
     if close:  # a scaled decode and a close answer: read again in full
-        _run(close, engine, classifier, settings, exact=True)
-    return [_predict(item, classifier, settings) for item in items]
+        _run(close, engine, classifier, options, exact=True)
+    return [_predict(item, classifier, options) for item in items]
 
 
 def image_error(error: Exception) -> ImageError:
@@ -122,50 +121,50 @@ def _run(
     items: Sequence[_Item],
     engine: Engine,
     classifier: Classifier,
-    settings: Settings,
+    options: PredictOptions,
     *,
     exact: bool,
-    watch: Suspicion | None = None,
+    checks: SanityChecks | None = None,
 ) -> None:
     """Fill in each item's logits, or its error."""
-    recipe = classifier.preprocess
-    batch = np.empty((len(items), recipe.num_channels, *recipe.input_size), np.float32)
+    preprocess = classifier.preprocess
+    batch = np.empty((len(items), preprocess.num_channels, *preprocess.input_size), np.float32)
     ready: list[_Item] = []
     for item in items:
         try:
-            resized_size = None if exact else recipe.resized_size
-            picture = read_image(item.source, options=settings.read, resized_size=resized_size)
-            recipe(
-                picture.pixels,
-                original_size=(picture.height, picture.width),
-                scale=picture.scale,
-                max_pixels=settings.read.max_pixels,
+            resized_size = None if exact else preprocess.resized_size
+            image = read_image(item.source, options=options.read, resized_size=resized_size)
+            preprocess(
+                image.pixels,
+                original_size=(image.height, image.width),
+                scale=image.scale,
+                max_pixels=options.read.max_pixels,
                 out=batch[len(ready)],
             )
         except Exception as error:
             item.error = image_error(error)
         else:
-            item.scale, item.warnings = picture.scale, picture.warnings
-            item.size = picture.height, picture.width
+            item.scale, item.warnings = image.scale, image.warnings
+            item.size = image.height, image.width
             ready.append(item)
     if ready:
         _infer(ready, batch[: len(ready)], engine)
-        if watch is not None and watch.watching:
-            _observe(ready, batch, engine, watch)
+        if checks is not None and checks.active:
+            _check(ready, batch, engine, checks)
 
 
-def _observe(
-    items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine, watch: Suspicion
+def _check(
+    items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine, checks: SanityChecks
 ) -> None:
-    """Show the first answers to the one who looks for the usual mistakes."""
+    """Let the sanity checks look at the first outputs."""
     try:
         for place, item in enumerate(items):
             if item.logits is not None:
                 is_array = isinstance(item.source, np.ndarray) or is_tensor(item.source)
-                watch.observe(batch[place], item.logits, engine=engine if is_array else None)
-    except Exception as error:  # no answer is lost for it
+                checks.look(batch[place], item.logits, engine=engine if is_array else None)
+    except Exception as error:  # no prediction is lost for it
         logger.debug("the sanity checks failed", exc_info=error)
-        watch.watching = False
+        checks.active = False
 
 
 def _infer(items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine) -> None:
@@ -182,14 +181,14 @@ def _infer(items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine) -
             items[0].error = ImageError(code, f"the model failed on this image: {_text(error)}")
 
 
-def _is_close(item: _Item, classifier: Classifier, settings: Settings) -> bool:
+def _is_close(item: _Item, classifier: Classifier, options: PredictOptions) -> bool:
     if item.scale == 1 or item.logits is None:
         return False
     try:
         return is_close(
             item.logits,
             activation=classifier.activation,
-            threshold=_threshold(classifier, settings),
+            threshold=_threshold(classifier, options),
             temperature=classifier.temperature,
         )
     except Exception as error:
@@ -197,32 +196,32 @@ def _is_close(item: _Item, classifier: Classifier, settings: Settings) -> bool:
         return False
 
 
-def _threshold(classifier: Classifier, settings: Settings) -> float | None:
+def _threshold(classifier: Classifier, options: PredictOptions) -> float | None:
     """What is asked for, else what the model's calibration says."""
-    return classifier.threshold if settings.threshold is None else settings.threshold
+    return classifier.threshold if options.threshold is None else options.threshold
 
 
-def _predict(item: _Item, classifier: Classifier, settings: Settings) -> Prediction:
+def _predict(item: _Item, classifier: Classifier, options: PredictOptions) -> Prediction:
     warnings = (*classifier.warnings, *item.warnings)
     if item.error is not None:
         return Prediction.failed(item.name, classifier.name, item.error, warnings=warnings)
     try:
-        return _rank(item, classifier, settings, warnings)
+        return _rank(item, classifier, options, warnings)
     except Exception as error:
         failure = image_error(error)
         return Prediction.failed(item.name, classifier.name, failure, warnings=warnings)
 
 
 def _rank(
-    item: _Item, classifier: Classifier, settings: Settings, warnings: tuple[str, ...]
+    item: _Item, classifier: Classifier, options: PredictOptions, warnings: tuple[str, ...]
 ) -> Prediction:
     assert item.logits is not None
     ranking = rank(
         item.logits,
         classifier.labels,
         activation=classifier.activation,
-        top_k=settings.top_k,
-        threshold=_threshold(classifier, settings),
+        top_k=options.top_k,
+        threshold=_threshold(classifier, options),
         temperature=classifier.temperature,
     )
     height, width = item.size or (None, None)
@@ -237,6 +236,6 @@ def _rank(
         model=classifier.name,
         width=width,
         height=height,
-        scores=classifier.scores(item.logits).astype(np.float16) if settings.all_scores else None,
-        logits=item.logits.copy() if settings.keep_logits else None,  # not the whole batch's
+        scores=classifier.scores(item.logits).astype(np.float16) if options.all_scores else None,
+        logits=item.logits.copy() if options.keep_logits else None,  # not the whole batch's
     )

@@ -1,6 +1,6 @@
-"""Suspicion: a model's first answers in, warnings of the usual mistakes out, each once.
+"""Sanity checks: a model's first outputs in, warnings of the usual mistakes out, each once.
 
-Nothing here changes an answer. After the first images it costs an attribute's look-up.
+Nothing here changes a prediction. After the first images it costs an attribute's look-up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.inference.channel_order import ChannelOrder
 from toplabel.inference.scoring import probabilities
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
 
-WATCHED = 64
+CHECKED = 64
 """Images that are looked at; then no more."""
 
 _ENOUGH_SUMS = 2
@@ -40,17 +39,27 @@ _DIFFERENT = 0.5  # the same share of the inputs: photos 0.8 and more, frames of
 _PATIENCE_SECONDS = 0.05  # longer, the lock's holder is gone: a fork left it behind
 _SAMPLES = 256  # values of a tensor that tell images apart
 
+_MOST = 24  # arrays that the order of channels is judged by; then it stays open
+_CLASSES = 20  # that a model must have for it
+_LEAST = 5  # before swapped colours are believed
+_WRONG = 0.7  # sum of gains, as shares of log K, from which on colours are swapped
+_RIGHT = -0.3  # from which on they are not
+_CLIP = 0.2  # what one array may count
+_SAME = 0.6  # share of labels that must stay: swapping helps, it does not turn everything round
 
-class Suspicion:
-    """Watches the first images of one classifier; may be called by several threads at once.
+
+class SanityChecks:
+    """Looks at the first images of one classifier; may be called by several threads at once.
+
+    `active` is True while there is anything left to look for.
 
     Args:
-        classifier: Whose answers they are.
+        classifier: Whose outputs they are.
         bgr: Arrays are read as blue, green, red (`ReadOptions.bgr`).
     """
 
     def __init__(self, classifier: Classifier, *, bgr: bool = False) -> None:
-        self.watching = True
+        self.active = True
         self._activation: Activation = classifier.activation
         self._labels = classifier.labels
         self._order = ChannelOrder(classifier, bgr=bgr)
@@ -67,34 +76,34 @@ class Suspicion:
         self._total: NDArray[np.float64] | float = 0.0
         self._squares: NDArray[np.float64] | float = 0.0
 
-    def observe(
+    def look(
         self,
         tensor: NDArray[np.float32],
         logits: NDArray[np.float32],
         *,
         engine: Engine | None = None,
     ) -> None:
-        """Look at one image's answer.
+        """Look at one image's outputs.
 
         Args:
-            tensor: What the model saw, float32 (C, h, w).
-            logits: What it said, float32 (K,).
+            tensor: The model's input, float32 (C, h, w).
+            logits: Its output, float32 (K,).
             engine: The model, where the image came as an array whose channels may be in the wrong
                 order; it is run on some of the first arrays once more.
         """
-        if not self.watching:
+        if not self.active:
             return
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            self.watching = False
+            self.active = False
             return
         try:
-            new = self._look(tensor, logits)
+            new = self._look_at_outputs(tensor, logits)
         finally:
             self._lock.release()
         if new and engine is not None:
             self._look_at_order(tensor, logits, engine)
 
-    def take(self) -> tuple[str, ...]:
+    def take_warnings(self) -> tuple[str, ...]:
         """The warnings since the last call, for people; usually none."""
         texts = []
         while True:
@@ -103,8 +112,8 @@ class Suspicion:
             except IndexError:  # empty, or emptied by another thread
                 return tuple(texts)
 
-    def _look(self, tensor: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
-        """Take note of an answer; returns whether it is of an image that was not there before."""
+    def _look_at_outputs(self, tensor: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
+        """Take note of an output; returns whether it is of an image that was not there before."""
         self._given += 1
         new = bool(np.isfinite(logits).all()) and not self._is_known(tensor)
         count = len(self._seen)
@@ -114,12 +123,12 @@ class Suspicion:
             self._look_at_evenness(logits, count)
         if new and self._alike:
             self._look_at_class(logits, count)
-        if self._given >= WATCHED:
+        if self._given >= CHECKED:
             if self._alike and count >= _ENOUGH_AT_LAST:
-                self._tell_alike(count, "")
-            self.watching = False
+                self._warn_of_one_class(count, "")
+            self.active = False
         elif not (self._sums_to_one or self._flat or self._alike or self._order.undecided):
-            self.watching = False
+            self.active = False
         return new
 
     def _look_at_order(
@@ -133,14 +142,14 @@ class Suspicion:
             try:
                 while self._arrays:
                     array = self._arrays.popleft()
-                    text = self._order.observe(*array, engine) if self._order.undecided else None
+                    text = self._order.look(*array, engine) if self._order.undecided else None
                     if text is not None:
                         self._texts.append(text)
             finally:
                 self._turn.release()
 
     def _is_known(self, tensor: NDArray[np.float32]) -> bool:
-        """Whether this image was there before, told by samples of its tensor."""
+        """Whether this image was there before, by samples of its tensor."""
         values = tensor.reshape(-1)
         sample = values[:: max(1, len(values) // _SAMPLES)].copy()
         return self._seen.setdefault(sample.tobytes(), sample) is not sample
@@ -154,11 +163,11 @@ class Suspicion:
             self._sums_to_one, enough = within and abs(total - 1) <= _SUM_ROUNDING, _ENOUGH_SUMS
         if self._sums_to_one and count >= enough:
             self._sums_to_one = False
-            what = "sum to 1" if self._activation == "softmax" else "are scores"
+            what = "and sum to 1" if self._activation == "softmax" else "as scores do"
             self._texts.append(
-                f"the model's outputs lie between 0 and 1 and {what} already, and a second"
-                f" {self._activation} flattens them: its labels can be trusted, its scores cannot;"
-                f" take the {self._activation} out of the network's end"
+                f"the model's outputs already lie between 0 and 1 {what}, and a second"
+                f" {self._activation} flattens them: labels are right, scores are not; remove the"
+                f" {self._activation} at the end of the network"
             )
 
     def _look_at_evenness(self, logits: NDArray[np.float32], count: int) -> None:
@@ -166,10 +175,10 @@ class Suspicion:
         if self._flat and count >= _ENOUGH_FLAT:
             self._flat = self._alike = False  # one cause, one warning
             self._texts.append(
-                f"the model hardly prefers any of its {len(logits)} classes for any of the first"
-                f" {count} images: its last layer was probably never trained or not loaded; check"
-                " that the weights come with the classifier, and that the preprocessing is that of"
-                " its training"
+                f"the model's outputs are nearly uniform over its {len(logits)} classes for each of"
+                f" the first {count} images: its last layer was probably never trained or not"
+                " loaded; check that the weights include the classifier, and that the preprocessing"
+                " is that of its training"
             )
 
     def _look_at_class(self, logits: NDArray[np.float32], count: int) -> None:
@@ -186,7 +195,7 @@ class Suspicion:
         self._squares = self._squares + centred * centred
         if count == _ENOUGH_ALIKE and self._hardly_varies(count):
             self._alike = False
-            self._tell_alike(count, ", and nearly the same outputs")
+            self._warn_of_one_class(count, ", with nearly the same outputs")
 
     def _hardly_varies(self, count: int) -> bool:
         """Whether outputs differ far less among images than the images do."""
@@ -198,13 +207,13 @@ class Suspicion:
         limit = _ALIKE if len(mean) >= _FEW else _ALIKE_OF_FEW
         return bool(among_images <= limit**2 * mean.var())
 
-    def _tell_alike(self, count: int, what: str) -> None:
+    def _warn_of_one_class(self, count: int, what: str) -> None:
         label = self._labels[self._index]
         self._texts.append(
-            f"each of the first {count} images got the class {self._index} ({label!r}){what};"
-            " unless all show it, the usual reasons are preprocessing of another range (0 to 255,"
-            " not 0 to 1) or another mean and std, weights that were not loaded, or batch"
-            " normalisation without its statistics"
+            f"each of the first {count} images was predicted as class {self._index}"
+            f" ({label!r}){what}; unless all show it, the usual causes are preprocessing with"
+            " another range (0 to 255 instead of 0 to 1) or another mean and std, weights that were"
+            " not loaded, or batch normalisation without its statistics"
         )
 
 
@@ -214,3 +223,85 @@ def _is_even(logits: NDArray[np.float32], activation: Activation) -> bool:
     scores = probabilities(logits, activation)
     entropy = -float((scores * np.log(np.maximum(scores, 1e-300))).sum())
     return entropy > (1 - _FLAT) * float(np.log(len(scores)))
+
+
+class ChannelOrder:
+    """Whether arrays come with red and blue swapped.
+
+    The model itself is asked: it is surer of photos whose colours are right. One photo says little
+    (the built-in model is surer of the wrong colours of every fourth), so some of the first arrays
+    are run once more with red and blue swapped, and what that gains is added up until the sum is
+    clear. An array counts only where its label has not counted yet: frames of one scene are one
+    piece of evidence. In 3000 random orders of 200 photos the built-in model never took right
+    colours for swapped, and found swapped ones in 98.5 %; a network of ten classes in 9 %, so few
+    classes are not asked.
+
+    Args:
+        classifier: The model; only of three colours and at least 20 classes can it be decided.
+        bgr: Arrays are read as blue, green, red.
+    """
+
+    def __init__(self, classifier: Classifier, *, bgr: bool) -> None:
+        preprocess = classifier.preprocess
+        self._activation = classifier.activation
+        self._bgr = bgr
+        self._mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
+        self._std = np.asarray(preprocess.std, np.float32)[:, None, None]
+        colours = preprocess.channels in ("rgb", "bgr")
+        self.undecided = colours and len(classifier.labels) >= _CLASSES  # until the sum is clear
+        self._gain = 0.0
+        self._better = 0
+        self._same = 0
+        self._labels: set[int] = set()
+
+    def look(
+        self, tensor: NDArray[np.float32], logits: NDArray[np.float32], engine: Engine
+    ) -> str | None:
+        """Look at one array; the warning where it settles that colours are swapped.
+
+        Args:
+            tensor: float32 (3, h, w), normalised.
+            logits: The model's output for it, float32 (K,).
+            engine: The model.
+        """
+        label = int(logits.argmax())
+        if label in self._labels:
+            return None
+        self._labels.add(label)
+        try:
+            swapped = engine(self._swap(tensor)[None])[0]
+        except Exception:  # whatever it is, the prediction itself is there already
+            self.undecided = False
+            return None
+        gain = self._sureness(swapped) - self._sureness(logits)
+        self._better += gain > 0
+        self._same += int(swapped.argmax()) == label
+        self._gain += float(np.clip(gain, -_CLIP, _CLIP))
+        count = len(self._labels)
+        if count >= _LEAST and self._gain >= _WRONG and self._same >= _SAME * count:
+            self.undecided = False
+            return self._text(count)
+        if not self._gain > _RIGHT or count >= _MOST:  # a gain that is no number, too
+            self.undecided = False
+        return None
+
+    def _swap(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The tensor of the image with red and blue swapped, normalised as before."""
+        values = tensor * self._std + self._mean
+        return np.ascontiguousarray((values[::-1] - self._mean) / self._std, np.float32)
+
+    def _sureness(self, logits: NDArray[np.float32]) -> float:
+        """Minus the entropy of the scores, as a share of log K: -1 (even) to 0 (sure of one)."""
+        scores = probabilities(logits, self._activation)
+        scores = scores / max(float(scores.sum()), 1e-12)  # of independent classes, too
+        return float((scores * np.log(np.maximum(scores, 1e-12))).sum() / np.log(len(scores)))
+
+    def _text(self, count: int) -> str:
+        found, read, remedy = "BGR", "RGB", "pass ReadOptions(bgr=True) or array[..., ::-1]"
+        if self._bgr:
+            found, read, remedy = "RGB", "BGR", "leave out ReadOptions(bgr=True)"
+        return (
+            f"the arrays look like {found} but are read as {read}: with red and blue swapped the"
+            f" model is more confident on {self._better} of {count}; {remedy} (or, if the network"
+            " was trained that way, swap the channels in its preprocessing)"
+        )

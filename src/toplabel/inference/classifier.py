@@ -1,4 +1,4 @@
-"""Classifier: what labelling needs to know of a model, whichever engine runs it."""
+"""Classifier: what labelling needs of a model, whichever engine runs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from toplabel.preprocess import Preprocess
 
 
-class Live:
+class LazyModule:
     """The network that a classifier was made of, loaded when it is first asked for, and kept.
 
     Args:
@@ -46,15 +46,15 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifier:
-    """A model's name, recipe and labels, and a way to open an engine for it.
+    """A model's name, preprocessing and labels, and a way to open an engine for it.
 
     `open_engine` takes the number of threads that one call of the engine computes with.
     `parallel`: many images go fastest through an engine of one thread that several threads call
     at once; else through one that computes with all threads, or on a device, a call at a time.
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
-    `calibration`: What its scores are worth, where that has been measured.
+    `calibration`: How its scores are calibrated, where they are.
     `warnings`: What was assumed or noticed when it was made; each of its records has them.
-    `live`: The network itself, where PyTorch can have it; a file without one has none.
+    `lazy_module`: The network itself, where PyTorch can have it; a file without one has none.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Classifier:
     parallel: bool
     bundle: Bundle | None = None
     unsaved: str = ""
-    live: Live | None = None
+    lazy_module: LazyModule | None = None
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
 

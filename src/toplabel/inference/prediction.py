@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SCORE_DIGITS = 6
 """Decimals of a score in records: finer than engines agree."""
 
+THUMBNAIL_PIXELS = 192
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -34,13 +36,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one input is, according to one model; or why it could not be told.
+    """The label of one input, according to one model; or why there is none.
 
     `score` is the softmax (multi-label: sigmoid) of the model's output, in [0, 1]. It is not the
     chance of being right. `top` holds the best classes, best first. Where `error` is set,
     `label`, `index`, `score`, `top` and `unsure` are None.
 
-    `width` and `height` are those of the upright picture in pixels, None where it was not read.
+    `width` and `height` are those of the upright image in pixels, None where it was not read.
     `scores`, shape (K,), float16, are those of all classes, where they were asked for; `logits`,
     shape (K,), float32, are the model's outputs as they came.
     """
@@ -73,9 +75,17 @@ class Prediction:
         return self.label or ""
 
     def _repr_html_(self) -> str:
-        from toplabel.inference.notebook import render  # reads the picture again; only in notebooks
+        """HTML for a notebook, self-contained and escaped: the image beside its labels."""
+        import html  # only in notebooks
 
-        return render(self)
+        if self.error is not None:
+            body = f"<div><b>{html.escape(f'{self.error.code}: {self.error.message}')}</b></div>"
+        else:
+            body = "".join(_bar(html.escape(c.label), c.score) for c in self.top or ())
+        return (
+            f'<div style="display:flex;gap:1em">{_thumbnail(self)}'
+            f"<div><div>{html.escape(self.source)}</div>{body}</div></div>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data, with the keys of the JSON contract, in its order."""
@@ -99,3 +109,32 @@ class Prediction:
 def _candidate_dict(candidate: Candidate) -> dict[str, Any]:
     score = round(candidate.score, SCORE_DIGITS)
     return {"label": candidate.label, "index": candidate.index, "score": score}
+
+
+def _bar(label: str, score: float) -> str:
+    return (
+        f'<div style="display:flex;gap:.5em"><div style="width:14em">{label}</div>'
+        f'<div style="width:8em"><div style="width:{score:.1%};height:1em;'
+        f'background:#4a90d9"></div></div><div>{score:.3f}</div></div>'
+    )
+
+
+def _thumbnail(prediction: Prediction) -> str:
+    """The image, read again, where the source is a local file."""
+    if prediction.error is not None or prediction.source.startswith(("<", "-", "http")):
+        return ""
+    import base64  # only in notebooks
+    import io
+
+    from PIL import Image
+
+    from toplabel.image.reading import read_image
+
+    try:
+        image = Image.fromarray(read_image(prediction.source).pixels)
+        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=85)
+    except Exception:  # moved or changed since
+        return ""
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -13,13 +15,15 @@ from toplabel._internal.ordered_map import chunked, ordered_map
 from toplabel._internal.platform import available_cpus
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image.options import ReadOptions
-from toplabel.inference.batch import Many, Numbered, Settings, label_chunk
-from toplabel.inference.checks import Suspicion
+from toplabel.inference.batch import BatchLabeller, Numbered, PredictOptions, label_batch
+from toplabel.inference.checks import SanityChecks
 from toplabel.inference.classifier import Classifier, PendingClassifier
-from toplabel.inference.engines.shared import OpenedEngines, TakingTurns
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from toplabel.inference.engines import Engine
     from toplabel.inference.prediction import Prediction
@@ -41,7 +45,7 @@ class Predictor:
     Args:
         classifier: The model. One that is new to this machine is compiled after its first
             prediction.
-        threads: How many images are worked on at once; by default one for each processor that
+        threads: How many images are processed at once; by default one for each processor that
             this process may use.
         batch_size: Images in one call of the engine.
         exact: Never read a large JPEG at a reduced scale first.
@@ -66,21 +70,21 @@ class Predictor:
         self._pending = (
             PendingClassifier(classifier) if isinstance(classifier, Classifier) else classifier
         )
-        self._threads = threads or available_cpus()
-        self._batch_size = batch_size
-        self._exact = exact
-        self._read = read or ReadOptions()
+        self.threads = threads or available_cpus()
+        self.batch_size = batch_size
+        self.exact = exact
+        self.read = read or ReadOptions()
         channels = self.preprocess.channels
         if isinstance(channels, int):  # its arrays are no photos
-            self._read = replace(self._read, channels=channels)
+            self.read = replace(self.read, channels=channels)
         self._sanity_checks = sanity_checks
-        self._watch = self._new_watch()
+        self._checks = self._new_checks()
         self._answered = False
-        self._engines = OpenedEngines()
+        self._engines = _OpenedEngines()
 
     @property
     def name(self) -> str:
-        """What the model is, in full: `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`."""
+        """The model's full name: `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`."""
         return self.classifier.name
 
     @property
@@ -90,33 +94,13 @@ class Predictor:
 
     @property
     def preprocess(self) -> Preprocess:
-        """The recipe from pixels to the model's input."""
+        """The preprocessing from pixels to the model's input."""
         return self.classifier.preprocess
 
     @property
     def classifier(self) -> Classifier:
-        """What it runs: the model's recipe and labels, and how its engine is opened."""
+        """What it runs: the model's preprocessing and labels, and how its engine is opened."""
         return self._pending.now
-
-    @property
-    def read(self) -> ReadOptions:
-        """Limits and choices in reading images."""
-        return self._read
-
-    @property
-    def exact(self) -> bool:
-        """Whether large JPEGs are never read at a reduced scale first."""
-        return self._exact
-
-    @property
-    def threads(self) -> int:
-        """How many images are worked on at once."""
-        return self._threads
-
-    @property
-    def batch_size(self) -> int | None:
-        """Images in one call of the engine; None: its usual number."""
-        return self._batch_size
 
     @property
     def engine(self) -> str:
@@ -126,7 +110,7 @@ class Predictor:
 
     def open_engine(self) -> Engine:
         """The engine itself, with all threads on each call; opened where it is not yet."""
-        return self._open(threads=self._threads)
+        return self._open(threads=self.threads)
 
     def __repr__(self) -> str:
         return f"<Predictor {self.name}, {len(self.labels)} classes>"
@@ -162,10 +146,10 @@ class Predictor:
         """
         if isinstance(source, list | tuple):
             return list(self.stream(source, top_k=top_k, threshold=threshold))
-        settings = self._settings(top_k, threshold)
+        options = self._options(top_k, threshold)
         if self._answered:
             self.compile()
-        prediction = self._label_one((0, source), settings)
+        prediction = self._label_one((0, source), options)
         if prediction.error is not None:
             raise ImageError(prediction.error.code, prediction.error.message)
         return prediction
@@ -178,42 +162,52 @@ class Predictor:
         Sources are taken only a few batches ahead of what is asked for, so their number does not
         matter. Arguments as for one image.
         """
-        settings = self._settings(top_k, threshold)
+        options = self._options(top_k, threshold)
         if isinstance(sources, str | bytes | bytearray | os.PathLike):
             raise UsageError("got one source to stream; expected several: stream([source])")
         numbered = enumerate(sources)
         if not self._pending.is_final and not self._answered:
-            yield from self._label_first(numbered, settings)
+            yield from self._label_first(numbered, options)
         head = list(itertools.islice(numbered, 2))
         if len(head) == 1:  # one image: all threads on it
-            yield self._label_one(head[0], settings)
+            yield self._label_one(head[0], options)
         if len(head) < 2:
             return
-        many = self._many(settings)
-        chunks = chunked(itertools.chain(head, numbered), many.chunk_size, singles=many.workers)
-        for predictions in ordered_map(many.label, chunks, workers=many.workers):
-            self.pass_warnings_on()
+        labeller = self._labeller(options)
+        batches = chunked(
+            itertools.chain(head, numbered), labeller.batch_size, singles=labeller.workers
+        )
+        for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
+            self.report_warnings()
             yield from predictions
 
-    def many(self, **options: Any) -> Many:
-        """What labels chunk after chunk, for a caller that keeps the order and the bounds itself.
+    def batch_labeller(self, **options: Any) -> BatchLabeller:
+        """What labels batch after batch, for a caller that keeps the order and the bounds itself.
+
+        Such a caller calls `report_warnings` from time to time.
 
         Args:
-            options: Of `chunk.Settings`; as for `stream` where they are not given.
+            options: Of `PredictOptions`; as for `stream` where they are not given.
         """
-        given: dict[str, Any] = {"exact": self._exact, "read": self._read}
-        return self._many(Settings(**(given | options)))
+        given: dict[str, Any] = {"exact": self.exact, "read": self.read}
+        return self._labeller(PredictOptions(**(given | options)))
 
-    def _many(self, settings: Settings) -> Many:
+    def _labeller(self, options: PredictOptions) -> BatchLabeller:
         self.compile()
-        engine = self._open_for_many()
-        size = self._batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
-        classifier, watch = self.classifier, self._watch
-        return Many(
-            label=lambda chunk: label_chunk(chunk, engine, classifier, settings, watch=watch),
-            chunk_size=size,
-            workers=self._threads,
+        engine = self._open_shared()
+        size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
+        classifier, checks = self.classifier, self._checks
+        return BatchLabeller(
+            label=lambda batch: label_batch(batch, engine, classifier, options, checks=checks),
+            batch_size=size,
+            workers=self.threads,
         )
+
+    def report_warnings(self) -> None:
+        """Warn of the usual mistakes that the outputs since the last call look like."""
+        if self._checks is not None:
+            for text in self._checks.take_warnings():
+                warn(text)
 
     def compile(self) -> None:
         """Make the fast program of a model that is new to this machine, now and for later starts.
@@ -224,8 +218,8 @@ class Predictor:
             return
         before = self.classifier
         if self._pending.compile().open_engine is not before.open_engine:
-            self._engines = OpenedEngines()
-            self._watch = self._new_watch()
+            self._engines = _OpenedEngines()
+            self._checks = self._new_checks()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, its labels and its preprocessing into one file: `cats.toplabel`.
@@ -250,7 +244,7 @@ class Predictor:
 
     def close(self) -> None:
         """Give back the engine's memory; the next prediction opens it again."""
-        self._engines = OpenedEngines()
+        self._engines = _OpenedEngines()
 
     def __enter__(self) -> Self:
         return self
@@ -264,40 +258,74 @@ class Predictor:
         self.close()
 
     def _label_first(
-        self, numbered: Iterator[Numbered], settings: Settings
+        self, numbered: Iterator[Numbered], options: PredictOptions
     ) -> Iterator[Prediction]:
         """The first prediction of a new model: from the engine at hand, before it is compiled."""
         for first in itertools.islice(numbered, 1):
-            yield self._label_one(first, settings)
+            yield self._label_one(first, options)
 
-    def _label_one(self, numbered: Numbered, settings: Settings) -> Prediction:
-        engine = self._open(threads=self._threads)
-        (prediction,) = label_chunk(
-            [numbered], engine, self.classifier, settings, watch=self._watch
-        )
+    def _label_one(self, numbered: Numbered, options: PredictOptions) -> Prediction:
+        engine, checks = self._open(threads=self.threads), self._checks
+        (prediction,) = label_batch([numbered], engine, self.classifier, options, checks=checks)
         self._answered = True
-        self.pass_warnings_on()
+        self.report_warnings()
         return prediction
 
-    def _new_watch(self) -> Suspicion | None:
-        return Suspicion(self.classifier, bgr=self._read.bgr) if self._sanity_checks else None
+    def _new_checks(self) -> SanityChecks | None:
+        return SanityChecks(self.classifier, bgr=self.read.bgr) if self._sanity_checks else None
 
-    def pass_warnings_on(self) -> None:
-        """Warn of what looks like a usual mistake; for the caller of `many`."""
-        if self._watch is not None:
-            for text in self._watch.take():
-                warn(text)
+    def _options(self, top_k: int, threshold: float | None) -> PredictOptions:
+        return PredictOptions(top_k=top_k, threshold=threshold, exact=self.exact, read=self.read)
 
-    def _settings(self, top_k: int, threshold: float | None) -> Settings:
-        return Settings(top_k=top_k, threshold=threshold, exact=self._exact, read=self._read)
-
-    def _open_for_many(self) -> Engine:
+    def _open_shared(self) -> Engine:
         """One engine that all workers share: a thread of arithmetic each, or taking turns."""
         if self.classifier.parallel:
             return self._open(threads=1)
-        return TakingTurns(self._open(threads=self._threads))
+        return _TakingTurns(self._open(threads=self.threads))
 
     def _open(self, *, threads: int) -> Engine:
         if self._engines.process != os.getpid():  # after a fork, an engine's threads are gone
-            self._engines = OpenedEngines()
+            self._engines = _OpenedEngines()
         return self._engines.get(threads, self.classifier.open_engine)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A method under the name that it had before."""
+            if (new := _RENAMED.get(name)) is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            warnings.warn(f"use Predictor.{new}, not .{name}", DeprecationWarning, stacklevel=2)
+            return getattr(self, new)
+
+
+_RENAMED = {"many": "batch_labeller", "pass_warnings_on": "report_warnings"}
+
+
+class _OpenedEngines:
+    """The engines that this process has opened, by their number of threads."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self._lock = threading.Lock()
+        self._opened: dict[int, Engine] = {}
+
+    def get(self, threads: int, open_engine: Callable[[int], Engine]) -> Engine:
+        """The engine that computes with so many threads; opened where it is not yet."""
+        with self._lock:
+            if threads not in self._opened:
+                self._opened[threads] = open_engine(threads)
+            return self._opened[threads]
+
+
+class _TakingTurns:
+    """An engine that is called by one thread at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.device = engine.device
+        self._engine = engine
+        self._turn = threading.Lock()
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._turn:
+            return self._engine(batch)

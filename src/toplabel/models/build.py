@@ -17,7 +17,7 @@ from toplabel.bundle.cache import FileSignature, find_failed_compile, remember_f
 from toplabel.bundle.program import NotCompiled
 from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import EngineError
-from toplabel.inference.classifier import Classifier, Live, PendingClassifier
+from toplabel.inference.classifier import Classifier, LazyModule, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.models.compile.compile import compile_model
 from toplabel.models.compile.fingerprint import program_key, weights_sha256
@@ -78,7 +78,7 @@ def _eager(model: Model, inference: InferenceOptions) -> Classifier:
         activation=_activation(model),
         open_engine=open_engine,
         parallel=False,
-        live=Live(lambda: model.module),
+        lazy_module=LazyModule(lambda: model.module),
     )
 
 

@@ -16,7 +16,7 @@ from toplabel._internal.notices import collect_warnings, warn
 from toplabel._internal.optional import require
 from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
-from toplabel.inference.classifier import Classifier, Live, PendingClassifier
+from toplabel.inference.classifier import Classifier, LazyModule, PendingClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,10 +192,14 @@ def _open_named(
 
 def with_module(pending: PendingClassifier, load: Callable[[], nn.Module]) -> PendingClassifier:
     """The same, with a way to have the network itself again once only its program is in memory."""
-    live = Live(load)
+    lazy_module = LazyModule(load)
 
     def add(classifier: Classifier) -> Classifier:
-        return classifier if classifier.live is not None else replace(classifier, live=live)
+        return (
+            classifier
+            if classifier.lazy_module is not None
+            else replace(classifier, lazy_module=lazy_module)
+        )
 
     if pending.is_final:
         return PendingClassifier(add(pending.now))

@@ -25,7 +25,7 @@ from toplabel._internal.platform import available_cpus
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.file import open_packed, pack
 from toplabel.errors import RunError
-from toplabel.inference.batch import Settings
+from toplabel.inference.batch import PredictOptions
 from toplabel.runs.entry import Entry
 from toplabel.runs.formats import load_format
 from toplabel.runs.labelling import label_shards
@@ -55,7 +55,7 @@ class ActorConfig:
     """
 
     bundle: bytes
-    settings: Settings
+    settings: PredictOptions
     format: str
     threads: int
     batch_size: int | None
@@ -118,7 +118,7 @@ class ShardLabeller:
 
 def finish_on_ray(
     bundle: Bundle,
-    settings: Settings,
+    settings: PredictOptions,
     manifest: Manifest,
     pending: Sequence[int],
     *,

@@ -12,7 +12,7 @@ from toplabel._version import __version__
 from toplabel.errors import RunError
 
 if TYPE_CHECKING:
-    from toplabel.inference.batch import Settings
+    from toplabel.inference.batch import PredictOptions
     from toplabel.inference.classifier import Classifier
 
 _IN_WORDS = {
@@ -24,7 +24,7 @@ _IN_WORDS = {
 }
 
 
-def fingerprint(classifier: Classifier, settings: Settings) -> dict[str, Any]:
+def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, Any]:
     """The model, its weights, preprocessing and labels, the options, and toplabel's version.
 
     How the arithmetic is spread (engine, device, threads) is left out: engines were checked

@@ -15,7 +15,7 @@ from toplabel.runs.entry import Entry
 from toplabel.runs.readers.inputs import open_source, stamp
 
 if TYPE_CHECKING:
-    from toplabel.inference.batch import Numbered, Settings
+    from toplabel.inference.batch import Numbered, PredictOptions
     from toplabel.inference.predictor import Predictor
     from toplabel.runs.manifest import Shard
 
@@ -73,22 +73,22 @@ class Labeller(Protocol):
 class LocalLabeller:
     """Labels on the threads of this process; a crash of a library ends the run."""
 
-    def __init__(self, predictor: Predictor, settings: Settings) -> None:
+    def __init__(self, predictor: Predictor, settings: PredictOptions) -> None:
         self._predictor = predictor
-        self._many = predictor.many(
+        self._labeller = predictor.batch_labeller(
             top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
         )
 
     @property
     def batch_size(self) -> int:
         """The best number of entries in a batch."""
-        return self._many.chunk_size
+        return self._labeller.batch_size
 
     def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of each batch, in order."""
-        work = partial(label_entries, label=self._many.label, model=self._predictor.name)
-        for outcomes in ordered_map(work, batches, workers=self._many.workers):
-            self._predictor.pass_warnings_on()
+        work = partial(label_entries, label=self._labeller.label, model=self._predictor.name)
+        for outcomes in ordered_map(work, batches, workers=self._labeller.workers):
+            self._predictor.report_warnings()
             yield outcomes
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from toplabel._internal.notices import collect_warnings
 from toplabel._internal.options import given_options, takes_options
 from toplabel.errors import RunError, ToplabelError, UsageError
-from toplabel.inference.batch import Settings
+from toplabel.inference.batch import PredictOptions
 from toplabel.inference.options import InferenceOptions
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import load_predictor
@@ -84,7 +84,7 @@ def run(
         _write_errors(target),
     ):
         predictor.compile()
-        settings = Settings(
+        settings = PredictOptions(
             top_k=run_options.top_k,
             threshold=run_options.threshold,
             exact=predictor.exact,
@@ -188,7 +188,7 @@ class _Work:
     """
 
     def __init__(
-        self, state: State, predictor: Predictor, settings: Settings, options: RunOptions
+        self, state: State, predictor: Predictor, settings: PredictOptions, options: RunOptions
     ) -> None:
         self._state = state
         self._predictor = predictor

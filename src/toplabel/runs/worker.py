@@ -21,7 +21,7 @@ from toplabel._internal import notices
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.program import Program
 from toplabel.errors import ToplabelWarning
-from toplabel.inference.batch import Many, Settings
+from toplabel.inference.batch import BatchLabeller, PredictOptions
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
 from toplabel.runs.entry import Entry
@@ -40,7 +40,7 @@ class WorkerSpec:
     """
 
     bundle: Bundle
-    settings: Settings
+    settings: PredictOptions
     threads: int | None = None
     batch_size: int | None = None
 
@@ -115,7 +115,7 @@ def main(descriptor: int) -> None:
         spec: WorkerSpec = connection.recv()
         predictor = spec.open()
         settings = spec.settings
-        many = predictor.many(
+        labeller = predictor.batch_labeller(
             top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
         )
     except EOFError:
@@ -123,22 +123,24 @@ def main(descriptor: int) -> None:
     except Exception as error:
         replies.send(Refused(error))
         return
-    replies.send(Ready(many.chunk_size, many.workers))
-    _work(connection, replies, predictor, many)
+    replies.send(Ready(labeller.batch_size, labeller.workers))
+    _work(connection, replies, predictor, labeller)
 
 
-def _work(connection: Connection, replies: _Replies, predictor: Predictor, many: Many) -> None:
+def _work(
+    connection: Connection, replies: _Replies, predictor: Predictor, labeller: BatchLabeller
+) -> None:
     def answer(number: int, entries: Sequence[Entry]) -> None:
         try:
             with notices.collect_warnings() as texts:
-                outcomes = label_entries(entries, many.label, model=predictor.name)
-                predictor.pass_warnings_on()
+                outcomes = label_entries(entries, labeller.label, model=predictor.name)
+                predictor.report_warnings()
             replies.send(Answer(number, outcomes, texts))
         except BaseException as error:  # also one that is no image's fault: nothing may hang
             print(f"toplabel: worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)
 
-    pool = ThreadPoolExecutor(many.workers, thread_name_prefix="toplabel")
+    pool = ThreadPoolExecutor(labeller.workers, thread_name_prefix="toplabel")
     while True:
         try:
             number, entries = connection.recv()

@@ -20,7 +20,7 @@ from queue import Empty, Queue
 
 from toplabel._internal.notices import warn
 from toplabel.errors import EngineError, ErrorCode, ImageError
-from toplabel.inference.batch import Settings
+from toplabel.inference.batch import PredictOptions
 from toplabel.inference.predictor import Predictor
 from toplabel.runs.labelling import (
     Batch,
@@ -48,7 +48,7 @@ Labelled = tuple[Shard, list[Outcome]]
 
 
 @contextmanager
-def open_pool(predictor: Predictor, settings: Settings) -> Iterator[Sequence[Labeller]]:
+def open_pool(predictor: Predictor, settings: PredictOptions) -> Iterator[Sequence[Labeller]]:
     """Worker processes for what ONNX Runtime runs, one for every eight threads.
 
     PyTorch stays on the threads of this process: a live network cannot be sent elsewhere.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toplabel.errors import UsageError
-from toplabel.inference.batch import Settings, label_chunk
+from toplabel.inference.batch import PredictOptions, label_batch
 from toplabel.serve.api_error import ApiError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class ServedModel:
 
     def answer(self, content: bytes, *, top_k: int, threshold: float | None) -> Answer:
         """The prediction for an image file's bytes; computed in the calling thread."""
-        settings = Settings(
+        settings = PredictOptions(
             top_k=top_k,
             threshold=threshold,
             exact=self.predictor.exact,
@@ -95,7 +95,7 @@ class ServedModel:
         started = time.perf_counter()
         timed = _Timed(self.engine)
         # bytes, never text: text would be a path or a URL to the reader
-        (prediction,) = label_chunk(
+        (prediction,) = label_batch(
             [(0, bytes(content))], timed, self.predictor.classifier, settings
         )
         return Answer(

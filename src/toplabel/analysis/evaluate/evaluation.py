@@ -190,14 +190,14 @@ def run_model(
         matching: Their classes among the model's.
         progress: Called with the number of images done, and of those that failed.
     """
-    many = predictor.many(top_k=1, exact=True, keep_logits=True)
+    labeller = predictor.batch_labeller(top_k=1, exact=True, keep_logits=True)
     logits = np.empty((len(dataset), len(predictor.labels)), np.float32)
     readable = np.zeros(len(dataset), np.bool_)
     failures: dict[int, Failure] = {}
     done = 0
-    batches = chunked(enumerate(dataset.sources), many.chunk_size, singles=many.workers)
-    for predictions in ordered_map(many.label, batches, workers=many.workers):
-        predictor.pass_warnings_on()
+    batches = chunked(enumerate(dataset.sources), labeller.batch_size, singles=labeller.workers)
+    for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
+        predictor.report_warnings()
         for prediction in predictions:
             if prediction.error is None:
                 logits[done], readable[done] = prediction.logits, True

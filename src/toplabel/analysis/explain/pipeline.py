@@ -179,7 +179,7 @@ def _grad_cam(
     """
     if method == "gradcam":
         return _requested_grad_cam(classifier, tensor, logits, index)
-    available = classifier.live is not None and find_spec("torch") and find_spec("captum")
+    available = classifier.lazy_module is not None and find_spec("torch") and find_spec("captum")
     if method == "occlusion" or not available:
         return None
     try:
@@ -191,7 +191,7 @@ def _grad_cam(
 def _requested_grad_cam(
     classifier: Classifier, tensor: NDArray[np.float32], logits: NDArray[np.float32], index: int
 ) -> GradCam:
-    if classifier.live is None:
+    if classifier.lazy_module is None:
         raise ModelError(
             f"{classifier.name} is a compiled program, without the network that Grad-CAM needs;"
             " use method 'occlusion', or name the checkpoint it was compiled from"
@@ -200,7 +200,7 @@ def _requested_grad_cam(
         require(module, extra="explain", purpose="Grad-CAM")
     from toplabel.analysis.explain.gradcam import grad_cam
 
-    found = grad_cam(classifier.live.module(), tensor, index)
+    found = grad_cam(classifier.lazy_module.module(), tensor, index)
     spread = float(np.ptp(logits)) or 1.0
     if np.abs(found.logits - logits).max() > _AGREES * spread:
         raise ModelError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel._internal.onnxruntime import ort
+from toplabel._internal.onnxruntime import open_session, ort
 from toplabel.bundle.cache import optimised_folder
 from toplabel.errors import BundleError, EngineError
 
@@ -24,8 +24,8 @@ class OnnxRuntimeEngine:
     """Runs a program with ONNX Runtime.
 
     The first time a program meets this version of ONNX Runtime on this kind of processor, its
-    reference are replayed; if they agree, ONNX Runtime's optimised copy is kept in the cache and
-    opened from then on, in half the time.
+    reference outputs are compared; where they agree, ONNX Runtime's optimised copy is kept in the
+    cache and opened from then on, in half the time.
 
     Args:
         program: What to run.
@@ -61,11 +61,9 @@ class OnnxRuntimeEngine:
         return np.asarray(logits, dtype=np.float32)
 
     def _open_and_check(self, threads: int) -> ort.InferenceSession:
-        """Open the program itself, replay its reference outputs, and keep the optimised copy."""
-        from toplabel.bundle.reference import (
-            ReferenceOutputs,
-            replay_once,
-        )  # Pillow and zipfile; only this first time
+        """Open the program itself, compare its reference outputs, and keep the optimised copy."""
+        # Pillow and zipfile: only this first time
+        from toplabel.bundle.reference import ReferenceOutputs, replay_once
 
         copy = _copy_path(self._program)
         written = None if copy is None else copy.with_suffix(f".{os.getpid()}.tmp")
@@ -83,24 +81,11 @@ class OnnxRuntimeEngine:
         return self._session
 
 
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors come as exceptions; its log would dirty stderr
-    return options
-
-
 def _open_original(
     program: Program, threads: int, *, optimised_copy: Path | None
 ) -> ort.InferenceSession:
-    options = _options(threads)
-    if optimised_copy is not None:
-        options.optimized_model_filepath = str(optimised_copy)
     try:
-        return ort.InferenceSession(
-            str(program.path), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        return open_session(program.path, threads=threads, copy_to=optimised_copy)
     except Exception as error:
         if optimised_copy is not None:  # a full disk must not cost the label
             optimised_copy.unlink(missing_ok=True)
@@ -114,30 +99,26 @@ def _open_copy(program: Program, threads: int) -> ort.InferenceSession | None:
     if copy is None:
         return None
     try:
-        note = json.loads(copy.with_suffix(".json").read_bytes())
-        status = copy.stat()
-    except (OSError, ValueError):
+        expected = json.loads(copy.with_suffix(".json").read_bytes())
+        if expected != _size_and_time(copy):
+            return None
+        return open_session(copy, threads=threads, optimised=False)  # it is already
+    except Exception:  # missing or damaged: the original is opened, checked and copied again
         return None
-    if note != {"size": status.st_size, "mtime_ns": status.st_mtime_ns}:
-        return None
-    options = _options(threads)
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return ort.InferenceSession(
-            str(copy), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception:  # damaged: the original is opened, checked and copied again
-        return None
+
+
+def _size_and_time(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _keep_copy(written: Path, copy: Path) -> None:
     """Move a checked copy to its place; without room for it, go without."""
     try:
-        status = written.stat()
-        note = copy.with_suffix(f".{os.getpid()}.note")
-        note.write_text(json.dumps({"size": status.st_size, "mtime_ns": status.st_mtime_ns}))
+        aside = copy.with_suffix(f".{os.getpid()}.aside")
+        aside.write_text(json.dumps(_size_and_time(written)))
         os.replace(written, copy)
-        os.replace(note, copy.with_suffix(".json"))
+        os.replace(aside, copy.with_suffix(".json"))
     except OSError:
         written.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Predictions in a notebook: escaped, with the picture where there is one."""
+"""Predictions in a notebook: escaped, with the image where there is one."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from toplabel.inference.prediction import Candidate, Prediction
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_a_prediction_of_a_file_shows_the_picture_and_bars() -> None:
+def test_a_prediction_of_a_file_shows_the_image_and_bars() -> None:
     text = toplabel.load()(EXAMPLES / "coffee.jpg", top_k=3)._repr_html_()
     assert 'src="data:image/jpeg;base64,' in text
     assert "espresso" in text
