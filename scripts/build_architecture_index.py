@@ -52,7 +52,7 @@ Sizes = dict[Meaning, int]
 
 
 def architectures() -> Iterator[tuple[Library, str, Mapping[str, Any]]]:
-    """Every classification architecture, with the arguments that no name tells."""
+    """Every classification architecture, with the arguments that no name shows."""
     models = zoo_import.import_torchvision().models
     for name in sorted(models.list_models(module=models)):
         if name not in HIDDEN_SETTINGS:
@@ -164,7 +164,7 @@ def explain(
 
 
 def identity(member: Member) -> tuple[str, str, dict[str, Any]]:
-    """What tells a member from all others."""
+    """What distinguishes a member from all others."""
     return member.library, member.name, dict(member.arguments)
 
 

@@ -125,8 +125,8 @@ def check(candidate: Candidate, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     path = folder / "saved.pth"
     torch.save(build(candidate).state_dict(), path)
-    told = find_state_dict(read_checkpoint_info(path).content).state
-    found = identify({name: tensor.shape for name, tensor in told.items()})
+    saved = find_state_dict(read_checkpoint_info(path).content).state
+    found = identify({name: tensor.shape for name, tensor in saved.items()})
     groups = choose(found, torch.load(path, weights_only=True))
     fitting = [[one for one, _ in group] for group in groups]
     own = next((group for group in fitting if candidate in group), None)

@@ -210,7 +210,7 @@ def run_children(files: int, *, seed: int) -> Iterator[tuple[int, str, str, floa
 
 
 def main() -> int:
-    """Fuzz, print the table, and tell whether all was well."""
+    """Fuzz, print the table, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

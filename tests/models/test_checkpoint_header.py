@@ -66,7 +66,7 @@ def test_a_training_checkpoint_keeps_its_nesting(written: str, tmp_path: Path) -
     "dtype",
     [torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64],
 )
-def test_every_plain_dtype_is_told(written: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_every_plain_dtype_is_reported(written: str, dtype: torch.dtype, tmp_path: Path) -> None:
     tensor = torch.zeros(3, 4).to(dtype)[:, 1:]
     info = read_checkpoint_info(SAVERS[written](tmp_path / "x", {"weight": tensor}))
     name = str(dtype).removeprefix("torch.")
@@ -75,7 +75,7 @@ def test_every_plain_dtype_is_told(written: str, dtype: torch.dtype, tmp_path: P
 
 
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.uint64, torch.float8_e4m3fn])
-def test_newer_dtypes_are_told(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_newer_dtypes_are_reported(dtype: torch.dtype, tmp_path: Path) -> None:
     info = read_checkpoint_info(made.save_zip(tmp_path / "x", [torch.zeros(2, 3).to(dtype)]))
     assert info.content == [TensorInfo(str(dtype).removeprefix("torch."), (2, 3))]
 
@@ -101,14 +101,14 @@ def test_a_whole_module_is_known_by_its_class(written: str, tmp_path: Path) -> N
     assert modules["head"].state["_parameters"]["weight"] == TensorInfo("float32", (3, 4))
 
 
-def test_a_module_within_a_dict_is_opaque_and_named(tmp_path: Path) -> None:
+def test_a_module_within_a_dict_is_an_unknown_object_and_named(tmp_path: Path) -> None:
     info = read_checkpoint_info(made.save_zip(tmp_path / "x", {"model": made.small_network()}))
     assert info.whole_module is None
     assert info.content["model"].kind == "torch.nn.modules.container.Sequential"
     assert "torch.nn.modules.conv.Conv2d" in info.blocked
 
 
-def test_unknown_objects_are_opaque_with_their_state(tmp_path: Path) -> None:
+def test_unknown_objects_keep_their_state(tmp_path: Path) -> None:
     class_count = collections.defaultdict(int, cat=2)
     content = {
         "args": argparse.Namespace(model="resnet18", classes=3),
@@ -134,7 +134,7 @@ def test_unknown_objects_are_opaque_with_their_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", range(2, 6))
-def test_every_pickle_protocol_is_outlined(protocol: int, tmp_path: Path) -> None:
+def test_every_pickle_protocol_is_read(protocol: int, tmp_path: Path) -> None:
     content = made.training_content()
     torch.save(content, tmp_path / "x", pickle_protocol=protocol)
     info = read_checkpoint_info(tmp_path / "x")
@@ -142,7 +142,7 @@ def test_every_pickle_protocol_is_outlined(protocol: int, tmp_path: Path) -> Non
     assert info.content["state_dict"].keys() == content["state_dict"].keys()
 
 
-def test_safetensors_is_told_with_its_metadata(tmp_path: Path) -> None:
+def test_safetensors_is_read_with_its_metadata(tmp_path: Path) -> None:
     state = made.small_network().state_dict()
     info = read_checkpoint_info(made.save_safetensors(tmp_path / "x.bin", state))
     assert info.format == "safetensors"
@@ -242,7 +242,7 @@ def test_what_is_no_checkpoint_is_called_by_its_kind(kind: str, tmp_path: Path) 
     assert "\n" not in str(caught.value)
 
 
-def test_folders_pipes_and_absent_files_are_told(tmp_path: Path) -> None:
+def test_folders_pipes_and_absent_files_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name, expected in [
@@ -256,7 +256,7 @@ def test_folders_pipes_and_absent_files_are_told(tmp_path: Path) -> None:
             read_checkpoint_info(tmp_path / name)
 
 
-def test_programs_are_told_and_not_read(tmp_path: Path) -> None:
+def test_programs_are_recognised_and_not_read(tmp_path: Path) -> None:
     network = made.small_network().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -273,7 +273,9 @@ def test_the_allowed_globals_are_torchs_own() -> None:
 
 
 @pytest.mark.parametrize("save", [made.save_zip, made.save_legacy, made.save_safetensors])
-def test_outlining_imports_no_torch(save: Callable[[Path, Any], Path], tmp_path: Path) -> None:
+def test_reading_a_header_imports_no_torch(
+    save: Callable[[Path, Any], Path], tmp_path: Path
+) -> None:
     path = save(tmp_path / "x", {f"w{n}": torch.zeros(1000) for n in range(300)})
     code = (
         "import sys; from toplabel.models.checkpoint.header import read_checkpoint_info;"
@@ -284,7 +286,7 @@ def test_outlining_imports_no_torch(save: Callable[[Path, Any], Path], tmp_path:
 
 
 @pytest.mark.slow
-def test_half_a_gigabyte_is_outlined_in_200_megabytes(tmp_path: Path) -> None:
+def test_the_header_of_half_a_gigabyte_is_read_in_200_megabytes(tmp_path: Path) -> None:
     content = {f"w{n}": torch.zeros(250_000) for n in range(500)}
     code = (
         "import sys; from toplabel.models.checkpoint.header import read_checkpoint_info;"
@@ -299,7 +301,7 @@ def test_half_a_gigabyte_is_outlined_in_200_megabytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared_data
-def test_a_real_checkpoint_of_2018_is_outlined(shared_data: Path) -> None:
+def test_the_header_of_a_real_checkpoint_of_2018_is_read(shared_data: Path) -> None:
     info = read_checkpoint_info(shared_data / "checkpoints" / "resnet20-12fca82f.th")
     assert info.format == "torch legacy"
     assert info.blocked == ()

@@ -20,7 +20,7 @@ from toplabel.errors import CheckpointError  # noqa: E402
 from toplabel.models.checkpoint.header import read_checkpoint_info  # noqa: E402
 from toplabel.models.checkpoint.reading import read_checkpoint  # noqa: E402
 
-# Outlines each file named on standard input; prints seconds and growth in kB of each.
+# Reads the header of each file named on standard input; prints seconds and growth in kB of each.
 MEASURE = """
 import json, sys, time
 from toplabel.models.checkpoint.header import read_checkpoint_info
@@ -78,7 +78,7 @@ def test_gadgets_of_protocol_0_are_named(tmp_path: Path) -> None:
         read_checkpoint_info(path)
 
 
-def test_a_refusal_says_the_safe_ways_first(tmp_path: Path) -> None:
+def test_a_refusal_names_the_safe_ways_first(tmp_path: Path) -> None:
     info = read_checkpoint_info(made.save_zip(tmp_path / "net.pt", made.small_network()))
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(info)

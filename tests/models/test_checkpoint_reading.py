@@ -104,7 +104,7 @@ def test_safetensors_are_read_whole_and_sharded(sharded: bool, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("container", SAVERS)
-def test_what_was_outlined_is_what_is_read(container: str, tmp_path: Path) -> None:
+def test_tensors_are_as_the_header_has_them(container: str, tmp_path: Path) -> None:
     info = read_checkpoint_info(SAVERS[container](tmp_path / "x", made.training_content()))
     read = read_checkpoint(info)
     for name, saved in info.content["state_dict"].items():
@@ -206,7 +206,7 @@ def test_safetensors_are_read_with_old_torch(
     assert read_checkpoint(info)["a"].tolist() == [1, 1]
 
 
-def test_a_file_that_changed_since_is_told(tmp_path: Path) -> None:
+def test_a_file_that_changed_since_is_refused(tmp_path: Path) -> None:
     path = made.save_zip(tmp_path / "x", {"a": torch.ones(2)})
     info = read_checkpoint_info(path)
     made.save_zip(path, {"a": torch.ones(2000)})

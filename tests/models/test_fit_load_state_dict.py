@@ -95,7 +95,7 @@ def test_real_wrappers_are_unwrapped():
         assert torch.equal(other.state_dict()["_orig_mod.module.head.bias"], saved.head.bias)
 
 
-def test_what_a_training_keeps_beside_the_network_is_left_out_and_told():
+def test_what_training_keeps_beside_the_network_is_ignored_and_noted():
     saved = trained(LightningLike)
     module = GreyNet(5)
     found = load_state_dict(module, saved.state_dict())
@@ -112,7 +112,7 @@ def test_a_layer_beside_the_network_is_not_left_out():
         load_state_dict(GreyNet(5), {**saved, "head.weight": torch.ones(2, 5)})
 
 
-def test_counters_that_a_profiler_or_an_average_leaves_are_told():
+def test_counters_of_a_profiler_or_an_average_are_noted():
     saved = trained(lambda: GreyNet(3))
     averaged = AveragedModel(saved)
     averaged.update_parameters(saved)
@@ -134,7 +134,7 @@ def test_files_of_old_without_num_batches_tracked_load():
     assert "no num_batches_tracked" in found.notes[0]
 
 
-def test_half_precision_is_told():
+def test_half_precision_is_noted():
     saved = trained(lambda: GreyNet(3))
     module = GreyNet(3)
     found = load_state_dict(module, copy.deepcopy(saved).half().state_dict())
@@ -255,7 +255,7 @@ def test_another_architecture_is_recognised():
     )
 
 
-def test_another_width_is_told_within_a_screen():
+def test_another_width_is_reported_within_a_screen():
     state = GreyNet(3, width=16).state_dict()
     state |= {f"extra.{i}.weight": torch.ones(1) for i in range(40)}
     module = GreyNet(3)

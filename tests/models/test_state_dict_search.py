@@ -21,18 +21,18 @@ from toplabel.models.checkpoint.state_dict_search import find_state_dict, flatte
 NAMES = ["ant", "bee", "cat"]
 
 
-def outlined(value: object, known: dict[int, TensorInfo] | None = None) -> object:
-    """The value as an info tells it: tensors as what the file says of them, each once."""
+def as_infos(value: object, known: dict[int, TensorInfo] | None = None) -> object:
+    """The value with a `TensorInfo` in place of each tensor, each once."""
     known = {} if known is None else known
     if torch.is_tensor(value):
         told = TensorInfo(str(value.dtype).removeprefix("torch."), tuple(value.shape))
         return known.setdefault(id(value), told)
     if isinstance(value, dict):
-        return {key: outlined(inner, known) for key, inner in value.items()}
+        return {key: as_infos(inner, known) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(outlined(inner, known) for inner in value)
+        return type(value)(as_infos(inner, known) for inner in value)
     if isinstance(value, argparse.Namespace):
-        return UnknownObject("argparse.Namespace", outlined(vars(value), known))
+        return UnknownObject("argparse.Namespace", as_infos(vars(value), known))
     return value
 
 
@@ -135,10 +135,10 @@ def test_every_habit_is_tested(containers):
 
 
 @pytest.mark.parametrize("habit", HABITS)
-@pytest.mark.parametrize("as_file_says", [False, True])
-def test_the_state_dict_is_found_in(habit, as_file_says, net, containers):
+@pytest.mark.parametrize("only_infos", [False, True])
+def test_the_state_dict_is_found_in(habit, only_infos, net, containers):
     content, where = containers[habit]
-    found = find_state_dict(outlined(content) if as_file_says else content)
+    found = find_state_dict(as_infos(content) if only_infos else content)
     assert found.where == where
     expected = net.state_dict()
     bare = {
@@ -147,13 +147,13 @@ def test_the_state_dict_is_found_in(habit, as_file_says, net, containers):
     assert expected.keys() <= bare.keys()
     for name, tensor in expected.items():
         assert tuple(bare[name].shape) == tuple(tensor.shape)
-        if not as_file_says and habit != "average alone":
+        if not only_infos and habit != "average alone":
             assert torch.equal(bare[name].to(tensor.dtype), tensor)
 
 
 @pytest.mark.parametrize("habit", HABITS)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_give_the_same_whether_outlined_or_read(habit, zipped, containers, tmp_path):
+def test_header_and_tensors_give_the_same_state_dict(habit, zipped, containers, tmp_path):
     content, where = containers[habit]
     path = tmp_path / "last.pth.tar"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
@@ -168,10 +168,10 @@ def test_files_give_the_same_whether_outlined_or_read(habit, zipped, containers,
     }
 
 
-def test_a_whole_module_in_a_file_is_outlined_as_its_state_dict(net, tmp_path):
+def test_the_header_of_a_whole_module_gives_its_state_dict(net, tmp_path):
     torch.save({"model": net, "names": dict(enumerate(NAMES))}, tmp_path / "best.pt")
     found = find_state_dict(read_checkpoint_info(tmp_path / "best.pt").content)
-    assert dict(found.state) == outlined(dict(net.state_dict()))
+    assert dict(found.state) == as_infos(dict(net.state_dict()))
     assert (found.where, found.labels_where) == ("model", "names")
 
 
@@ -195,13 +195,13 @@ def test_an_average_is_taken_when_asked_for(habit, where, containers):
 
 
 @pytest.mark.parametrize("habit", ["bare", "state_dict", "fastai", "larger optimizer"])
-def test_no_average_is_an_error_that_says_what_there_is(habit, containers):
+def test_no_average_is_an_error_with_what_there_is(habit, containers):
     content, where = containers[habit]
     with pytest.raises(CheckpointError, match=rf"no moving average.*{where or 'top level'}"):
         find_state_dict(content, ema=True)
 
 
-def test_an_average_inside_the_state_dict_is_told_apart(net):
+def test_an_average_inside_the_state_dict_is_distinguished(net):
     state = net.state_dict()
     content = {
         "state_dict": {
@@ -218,7 +218,7 @@ def test_an_average_inside_the_state_dict_is_told_apart(net):
     assert torch.equal(averaged.state["net.head.weight"], state["head.weight"] * 3)
 
 
-def test_an_average_without_dots_and_without_statistics_is_told_apart(net):
+def test_an_average_without_dots_and_without_statistics_is_distinguished(net):
     """As latent diffusion's LitEma names it: parameters only, all dots dropped."""
     state = net.state_dict()
     averaged = {
@@ -293,8 +293,8 @@ def test_a_whole_pickled_module_becomes_its_state_dict(net):
             f"own_networks.{type(module).__name__}",
             {
                 "training": False,
-                "_parameters": {k: outlined(v) for k, v in module._parameters.items()},
-                "_buffers": {k: outlined(v) for k, v in module._buffers.items()},
+                "_parameters": {k: as_infos(v) for k, v in module._parameters.items()},
+                "_buffers": {k: as_infos(v) for k, v in module._buffers.items()},
                 "_non_persistent_buffers_set": set(module._non_persistent_buffers_set),
                 "_modules": {k: pickled(v) for k, v in module._modules.items()},
             },
@@ -302,7 +302,7 @@ def test_a_whole_pickled_module_becomes_its_state_dict(net):
 
     net.features.register_buffer("scratch", torch.ones(2), persistent=False)
     whole = pickled(net)
-    assert flatten_module(whole) == outlined(dict(net.state_dict()))
+    assert flatten_module(whole) == as_infos(dict(net.state_dict()))
     assert list(flatten_module(whole)) == list(net.state_dict())
     assert find_state_dict(whole).state == flatten_module(whole)
     learner = UnknownObject("fastai.learner.Learner", {"model": whole, "dls": {"vocab": NAMES}})
@@ -445,7 +445,7 @@ HF = {
         ({"config": HF}, (224, 224)),
     ],
 )
-def test_preprocessing_that_is_stated_in_full_is_found(beside, input_size, net):
+def test_preprocessing_that_is_recorded_in_full_is_found(beside, input_size, net):
     stated = find_state_dict({"state_dict": net.state_dict(), **beside}).preprocess
     assert stated is not None
     assert transforms.translate(stated).input_size == input_size
@@ -458,7 +458,7 @@ def test_half_a_statement_of_the_preprocessing_is_none(left_out, net):
         assert find_state_dict({"state_dict": net.state_dict(), **beside}).preprocess is None
 
 
-def test_a_filter_that_is_for_training_only_states_nothing(net):
+def test_a_filter_for_training_only_gives_nothing(net):
     beside = {"args": {**TIMM, "interpolation": "random"}}
     assert find_state_dict({"state_dict": net.state_dict(), **beside}).preprocess is None
 
@@ -471,7 +471,7 @@ def test_the_metadata_of_safetensors_is_read(net):
         "preprocess": json.dumps(OWN),
         "broken": "{",
     }
-    found = find_state_dict(outlined(dict(net.state_dict())), metadata=metadata)
+    found = find_state_dict(as_infos(dict(net.state_dict())), metadata=metadata)
     assert found.architecture == "resnet10t"
     assert found.labels is not None
     assert found.labels.names == tuple(NAMES)
