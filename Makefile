@@ -30,11 +30,13 @@ test-slow: $(VENV)/.dev browser  ## what takes longer: every recipe of every zoo
 
 test-all: test test-slow
 
-check: $(VENV)/.dev  ## format, lint, types, and the direction of imports
+check: $(VENV)/.dev  ## format, lint, types, the direction of imports, and the structure
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/write_stub.py --check
+	$(BIN)/python scripts/measure_structure.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -1,41 +1,10 @@
 """toplabel: the predicted label of an image, according to a PyTorch classifier.
 
-Importing it costs next to nothing: each public name is loaded when it is first used.
+Importing it costs next to nothing: each public name is loaded when it is first used. Editors and
+type checkers find all names, with every argument, in `__init__.pyi`.
 """
 
 from toplabel._version import __version__
-
-TYPE_CHECKING = False  # checkers know it by name; importing `typing` would be most of the cost
-if TYPE_CHECKING:
-    from toplabel.analysis.calibrate import calibrate
-    from toplabel.analysis.compare import Comparison, compare
-    from toplabel.analysis.doctor.diagnose import Diagnosis, diagnose
-    from toplabel.analysis.evaluate.evaluation import Evaluation, evaluate
-    from toplabel.analysis.explain.explain import explain
-    from toplabel.errors import (
-        BundleError,
-        CheckpointError,
-        DownloadError,
-        EngineError,
-        ImageError,
-        LabelsError,
-        MissingDependency,
-        ModelError,
-        ModelNotFound,
-        PreprocessError,
-        RunError,
-        ToplabelError,
-        ToplabelWarning,
-        UsageError,
-    )
-    from toplabel.image.options import ReadOptions
-    from toplabel.inference.prediction import Prediction
-    from toplabel.inference.predictor import Predictor
-    from toplabel.labels.labels import Labels
-    from toplabel.models.load import label, load, wrap
-    from toplabel.preprocess import Preprocess
-    from toplabel.runs.run import run
-    from toplabel.runs.summary import RunSummary
 
 __all__ = [
     "BundleError",

@@ -1,0 +1,105 @@
+"""Write src/toplabel/__init__.pyi, in which editors and type checkers find every public argument.
+
+    python scripts/write_stub.py [--check]
+
+The functions that take option dataclasses show their fields at run time (`help`, `inspect`); this
+file says the same to tools that run nothing. With --check, fail where it is out of date.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections import defaultdict
+from importlib import import_module
+from pathlib import Path
+
+import toplabel
+
+STUB = Path(__file__).parents[1] / "src" / "toplabel" / "__init__.pyi"
+HEADER = '"""Made by scripts/write_stub.py; change the code and run it again."""\n'
+
+IMPORTS = """
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from toplabel.analysis.data.dataset import Dataset
+from toplabel.inference.options import Dtype, EngineChoice
+from toplabel.models.options import LabelsLike
+from toplabel.runs.options import Place
+from toplabel.runs.run import Source
+from toplabel.runs.summary import Progress
+"""
+"""What annotations name and is not public."""
+
+
+def main() -> int:
+    """Write the file, or say that it is out of date."""
+    text = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"],
+        input=stub(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    if "--check" not in sys.argv[1:]:
+        STUB.write_text(text, encoding="utf-8")
+        return 0
+    if STUB.exists() and STUB.read_text(encoding="utf-8") == text:
+        return 0
+    print(f"{STUB} is out of date: run python scripts/write_stub.py", file=sys.stderr)
+    return 1
+
+
+def stub() -> str:
+    """The whole file, not yet formatted."""
+    imported, functions = defaultdict(list), []
+    for name in sorted(toplabel.__all__):
+        value = getattr(toplabel, name)
+        if name == "__version__":
+            continue
+        if hasattr(value, "__signature__"):
+            functions.append(f"def {name}{signature(value)}: ...")
+        else:
+            imported[home(name)].append(f"{name} as {name}")
+    lines = [f"from {module} import {', '.join(names)}" for module, names in imported.items()]
+    names = ", ".join(f'"{name}"' for name in sorted(toplabel.__all__))
+    parts = [
+        HEADER,
+        IMPORTS,
+        *sorted(lines),
+        "__version__: str",
+        f"__all__ = [{names}]",
+        *functions,
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def home(name: str) -> str:
+    """The module that a public name comes from."""
+    value = getattr(toplabel, name)
+    module = str(value.__module__)
+    return module if hasattr(import_module(module), name) else "toplabel.errors"
+
+
+def signature(function: object) -> str:
+    """Its parameters, with ... for every default."""
+    shown = inspect.signature(function)  # type: ignore[arg-type]
+    parameters = [
+        one if one.default is one.empty else one.replace(default=_Dots())
+        for one in shown.parameters.values()
+    ]
+    return str(shown.replace(parameters=parameters))
+
+
+class _Dots:
+    def __repr__(self) -> str:
+        return "..."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Options: one dataclass, and what signatures, docstrings, refusals and flags make of it."""
+
+import inspect
+from dataclasses import dataclass, fields
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import toplabel
+from toplabel._internal.options import given_options, option, takes_options
+from toplabel.cli.options import as_flags, flags_of, take
+from toplabel.inference.options import InferenceOptions
+from toplabel.models.options import ModelOptions
+from toplabel.runs.options import RunOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintOptions:
+    colour: str = option("red", help="What to paint with.", choices=("red", "blue"))
+    coats: int | None = option(None, help="How often.", minimum=0)
+    mixed: dict[str, int] = option(factory=dict, help="What else.", python="Also a mapping.")
+    primed: bool = option(False, help="Prime it first.")
+    brush: object = option(None, help="Only Python has brushes.", shell=False)
+
+
+PaintOptions.__dataclass_fields__["coats"].type = "int | None"
+PaintOptions.__dataclass_fields__["primed"].type = "bool"
+
+
+@takes_options(PaintOptions)
+def paint(wall: str, *, paint_options: PaintOptions) -> PaintOptions:
+    """Paint a wall.
+
+    Args:
+        wall: Which.
+
+    Raises:
+        ValueError: It is wet.
+    """
+    return paint_options
+
+
+def test_a_function_takes_each_field_by_name() -> None:
+    assert paint("north", colour="blue", coats=2) == PaintOptions(colour="blue", coats=2)
+
+
+def test_the_signature_and_the_docstring_have_every_field() -> None:
+    assert list(inspect.signature(paint).parameters) == [
+        "wall",
+        *(f.name for f in fields(PaintOptions)),
+    ]
+    assert "        mixed: What else. Also a mapping.\n" in (paint.__doc__ or "")
+    assert (paint.__doc__ or "").index("brush:") < (paint.__doc__ or "").index("Raises:")
+
+
+def test_an_unknown_name_says_what_was_meant() -> None:
+    with pytest.raises(
+        TypeError, match=r"paint\(\) got an unexpected argument 'coat'; did you mean"
+    ):
+        paint("north", coat=2)
+
+
+@pytest.mark.parametrize(
+    ("function", "groups"),
+    [
+        ("load", (ModelOptions, InferenceOptions)),
+        ("label", (ModelOptions, InferenceOptions)),
+        ("wrap", (InferenceOptions,)),
+        ("run", (RunOptions, ModelOptions, InferenceOptions)),
+        ("diagnose", (ModelOptions,)),
+    ],
+)
+def test_public_functions_spell_their_options_out(function: str, groups: tuple[type, ...]) -> None:
+    shown = inspect.signature(getattr(toplabel, function)).parameters
+    expected = [one for group in groups for one in fields(group)]
+    assert [shown[one.name].default for one in expected] == [
+        one.default_factory() if callable(one.default_factory) else one.default for one in expected
+    ]
+    with pytest.raises(TypeError, match="did you mean 'arch_args'|unexpected argument 'arch_arg'"):
+        getattr(toplabel, function)("x", arch_arg={})
+
+
+def test_only_what_differs_from_the_defaults_was_given() -> None:
+    assert given_options(PaintOptions(coats=0)) == {"coats": 0}
+
+
+def test_flags_are_made_of_the_same_fields() -> None:
+    @click.command()
+    @flags_of(PaintOptions)
+    def command(**options: object) -> None:
+        click.echo(repr(take(PaintOptions, options)))
+
+    def run(*arguments: str) -> str:
+        return CliRunner().invoke(command, arguments).output
+
+    assert run() == "{}\n"
+    assert run("--coats", "0", "--primed") == "{'coats': 0, 'primed': True}\n"
+    assert "is not in the range" in run("--coats", "-1")
+    assert "'green' is not one of" in run("--colour", "green")
+    assert "--brush" not in run("--help")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pass arch_args={'num_classes': 10}", "pass --arch-arg num_classes=10"),
+        ("pass allow_partial=True", "pass --allow-partial"),
+        ('pass preprocess="imagenet-crop-256-224"', "pass --preprocess imagenet-crop-256-224"),
+        ("pass labels=... for names", "pass --labels for names"),
+        ("pass allow_globals=['a.b', 'c.d']", "pass --allow-global a.b --allow-global c.d"),
+        ("x=1 and read=... stay", "x=1 and read=... stay"),
+    ],
+)
+def test_messages_speak_of_flags_on_the_command_line(text: str, shown: str) -> None:
+    assert as_flags(text) == shown
