@@ -36,7 +36,6 @@ check: $(VENV)/.dev  ## format, lint, types, the direction of imports, and the s
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/write_stub.py --check
-	$(BIN)/python scripts/measure_structure.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
