@@ -168,7 +168,7 @@ def _request(
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc:
         raise HttpError("failed", "only http and https URLs without a user name are supported")
-    proxy = None if address else _proxy(parts)
+    proxy = None if options.address_of else _proxy(parts)
     headers = {"User-Agent": f"toplabel/{__version__}", "Accept": options.accept}
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection: http.client.HTTPConnection
@@ -205,8 +205,9 @@ class _Connection(http.client.HTTPConnection):
 def _open_socket(peer: SplitResult, address: str | None, left: Callable[[], float]) -> Any:
     """A socket to the address, or to the first of the peer's that answers; with TLS for https."""
     port = peer.port or PORTS[peer.scheme]
-    flags = socket.AI_NUMERICHOST if address else 0  # what was checked is not looked up again
-    host = address or peer.hostname
+    host, flags = peer.hostname, 0
+    if address is not None:  # what was checked is not looked up again
+        host, flags = address, socket.AI_NUMERICHOST
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     addresses = [str(place[0]) for *_, place in found]
     for place in addresses:
