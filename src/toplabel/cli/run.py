@@ -29,9 +29,9 @@ HELP = """Label everything, once, and keep the records in a file or folder.
 toplabel run photos/ -o labels.parquet     also .csv, .jsonl; the same as toplabel photos/ -o ...
 toplabel run 's3://bucket/**/*.jpg' -o out/   a folder of parts, for huge runs
 toplabel run list.txt shards/*.tar -o out/    lists, archives, Parquet tables with images
-toplabel run photos/ -o a.csv --report a.html   and a page to look at
+toplabel run photos/ -o a.csv --report a.html   also an HTML report
 
-The same command again goes on where it was stopped, and labels what has come since.
+The same command again resumes an interrupted run, and labels inputs that were added since.
 """
 
 output_flag = click.option(
