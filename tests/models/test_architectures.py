@@ -210,9 +210,12 @@ def test_strips_any_prefix(prefix) -> None:
     assert matching_state(found[0], state) == {name: name for name in shapes}
 
 
-def test_finds_a_network_of_which_a_part_was_compiled() -> None:
+@pytest.mark.parametrize(
+    "wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
+)
+def test_finds_a_network_of_which_a_part_was_wrapped(wrapper: str) -> None:
     shapes = resnet18_shapes()
-    compiled = {name.replace("layer1.", "layer1._orig_mod."): name for name in shapes}
+    compiled = {name.replace("layer1.", f"layer1.{wrapper}."): name for name in shapes}
     found = identify({name: shapes[own] for name, own in compiled.items()})
     assert found[0].name == "resnet18"
     assert matching_state(found[0], compiled) == {name: name for name in shapes}
