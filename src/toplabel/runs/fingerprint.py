@@ -53,20 +53,16 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
         RunError: Names the first difference.
     """
     for name in (*now, *begun):
-        if begun.get(name) != now.get(name):
-            raise RunError(
-                f"{output!r} was started with different {_IN_WORDS.get(name, name)}:"
-                f" {_shown(begun.get(name), now.get(name))};"
-                " write to another output, or start over with restart=True (--restart)"
-            )
-
-
-def _shown(begun: object, now: object) -> str:
-    """Both sides; of two tables only what differs."""
-    if isinstance(begun, dict) and isinstance(now, dict):
-        keys = [key for key in {**begun, **now} if begun.get(key) != now.get(key)]
-        begun, now = ({key: side.get(key) for key in keys} for side in (begun, now))
-    return f"{_short(begun)}, now {_short(now)}"
+        old, new = begun.get(name), now.get(name)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):  # show only what differs
+            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            old, new = ({key: side.get(key) for key in keys} for side in (old, new))
+        raise RunError(
+            f"{output!r} was started with different {_IN_WORDS.get(name, name)}: {_short(old)}, now"
+            f" {_short(new)}; write to another output, or start over with restart=True (--restart)"
+        )
 
 
 def _short(value: object) -> str:

@@ -109,8 +109,10 @@ def _label_together(
         except BaseException as error:
             found.put(error)
 
-    run = contextvars.copy_context  # so that who collects warnings gets those of all threads
-    threads = [threading.Thread(target=run().run, args=(work, one), daemon=True) for one in pool]
+    threads = [  # in this context, so that whoever collects warnings gets those of all threads
+        threading.Thread(target=contextvars.copy_context().run, args=(work, one), daemon=True)
+        for one in pool
+    ]
     for thread in threads:
         thread.start()
     working = len(pool)
@@ -258,7 +260,11 @@ class _Worker:
         try:
             with suppress(OSError):  # it is dead; waiting for its reply shows how it died
                 self._connection.send(spec)
-            self.ready = self._start()
+            ready = self._next(START_SECONDS)
+            if isinstance(ready, Refused):
+                raise ready.error
+            assert isinstance(ready, Ready)
+            self.ready = ready
         except BaseException:
             self.end()
             raise
@@ -285,13 +291,6 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._connection.close()
-
-    def _start(self) -> Ready:
-        message = self._next(START_SECONDS)
-        if isinstance(message, Refused):
-            raise message.error
-        assert isinstance(message, Ready)
-        return message
 
     def _next(self, seconds: float) -> Answer | Ready | Refused:
         """Its next message; what it logs is logged here."""
