@@ -11,10 +11,11 @@ import json
 import struct
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toplabel._version import __version__
 from toplabel.serve.api_error import ApiError, message_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 IMAGE, TENSOR = "image", "tensor"
-DEFAULT_OUTPUTS = ("label", "index", "score")
+DEFAULT_OUTPUTS: tuple[Literal["label", "index", "score"], ...] = ("label", "index", "score")
 OUTPUTS = {"label": "BYTES", "index": "INT64", "score": "FP32", "scores": "FP32", "logits": "FP32"}
 """Of each image: its label, class index and score; the scores and logits of all classes."""
 
@@ -95,19 +96,12 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         model = find(name, version)
         header_length = request.headers.get(HEADER_LENGTH)
         async with service.bodies.read(request) as body:
-
-            def read() -> tuple[dict[str, Any], list[Tensor]]:
-                asked, binary = split_body(body, header_length)
-                return asked, read_inputs(asked, binary)
-
-            asked, inputs = await parse(body, read)
-            wanted = _wanted(asked)
-            logits = await infer_logits(request, model, inputs)
-        outputs = [(_output(o, model, logits), o.binary) for o in wanted]
+            asked, given = await parse(body, lambda: read_request(body, header_length))
+            logits = await infer_logits(request, model, given)
         response = {"model_name": model.name, "model_version": VERSION}
-        if isinstance(asked.get("id"), str):
-            response["id"] = asked["id"][:200]
-        content, headers = encode_response(response, outputs)
+        if isinstance(asked.id, str):
+            response["id"] = asked.id[:200]
+        content, headers = encode_response(response, _outputs(asked, model, logits))
         return Response(content, headers=headers)
 
     @router.get(
@@ -125,21 +119,19 @@ def inference_protocol_routes(service: Service) -> APIRouter:
             raise ApiError(404, "model_not_found", f"this model has the version {VERSION} only")
         return service.models.find(name)
 
-    async def infer_logits(request: Request, model: ServedModel, inputs: list[Tensor]) -> Logits:
-        if len(inputs) != 1 or inputs[0].name not in (IMAGE, TENSOR):
-            raise bad(f"expected one input, {IMAGE!r} (BYTES) or {TENSOR!r} (FP32)")
-        count = inputs[0].values.size if inputs[0].name == IMAGE else len(inputs[0].values)
+    async def infer_logits(request: Request, model: ServedModel, given: Tensor) -> Logits:
+        count = given.values.size if given.name == IMAGE else len(given.values)
         if count > service.options.max_images:
             text = f"got {count} images; expected at most {service.options.max_images} per request"
             raise ApiError(413, "too_many_images", text)
         note(request, model=model.name, images=count)
-        if inputs[0].name == TENSOR:
-            batch = _checked(inputs[0], model)
+        if given.name == TENSOR:
+            batch = _checked(given, model)
             _, (logits,) = await service.labeller.run(request, [lambda: model.engine(batch)])
             return _finite(list(logits))
-        if inputs[0].datatype != "BYTES":
-            raise bad(f"the input {IMAGE!r} is {inputs[0].datatype}; expected BYTES")
-        contents = list(inputs[0].values.reshape(-1))
+        if given.datatype != "BYTES":
+            raise bad(f"the input {IMAGE!r} is {given.datatype}; expected BYTES")
+        contents = list(given.values.reshape(-1))
         labelled = await service.labeller.label(request, model, contents, RequestOptions(top_k=1))
         note(request, **failures(labelled.answers))
         for place, answer in enumerate(labelled.answers):
@@ -152,58 +144,31 @@ def inference_protocol_routes(service: Service) -> APIRouter:
     return router
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One output that a request asks for; `classes`: the best so many of each row, as text."""
-
-    name: str
-    binary: bool
-    classes: int = 0
-
-
-def _wanted(asked: dict[str, Any]) -> list[_Wanted]:
-    """The outputs that a request asks for; by default label, index and score."""
-    binary = bool(_parameters(asked).get("binary_data_output", False))
-    given = asked.get("outputs") or [{"name": name} for name in DEFAULT_OUTPUTS]
-    if not isinstance(given, list) or len(given) > len(OUTPUTS):
-        raise bad("outputs must be a list of output tensors")
-    wanted = []
-    for one in given:
-        if not isinstance(one, dict) or one.get("name") not in OUTPUTS:
-            raise bad(f"an output must be one of {', '.join(OUTPUTS)}")
-        parameters = _parameters(one)
-        classes = parameters.get("classification", 0)
-        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-            raise bad("the parameter classification must be a number of classes")
-        as_binary = bool(parameters.get("binary_data", binary))
-        wanted.append(_Wanted(one["name"], as_binary, classes))
-    return wanted
-
-
-def _parameters(one: dict[str, Any]) -> dict[str, Any]:
-    parameters = one.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise bad("parameters must be an object")
-    return parameters
-
-
-def _output(wanted: _Wanted, model: ServedModel, logits: Logits) -> Tensor:
+def _outputs(asked: InferRequest, model: ServedModel, logits: Logits) -> list[tuple[Tensor, bool]]:
+    """The tensors that a request asks for, and whether each goes in binary."""
     classifier = model.predictor.classifier
     stacked = np.stack(logits)  # (N, K)
     scores = classifier.scores(stacked).astype(np.float32)
     best = stacked.argmax(axis=1)
-    if wanted.classes and wanted.name in ("scores", "logits"):
-        values = scores if wanted.name == "scores" else stacked
-        return Tensor(wanted.name, "BYTES", _ranked(values, classifier.labels, wanted.classes))
-    rows = np.arange(len(best))
-    arrays: dict[str, Any] = {
+    values: dict[str, Any] = {
         "label": _texts([classifier.labels[int(index)] for index in best]),
         "index": best.astype(np.int64),
-        "score": scores[rows, best],
+        "score": scores[np.arange(len(best)), best],
         "scores": scores,
         "logits": stacked,
     }
-    return Tensor(wanted.name, OUTPUTS[wanted.name], arrays[wanted.name])
+    found = []
+    for one in asked.outputs or [_Output(name=name) for name in DEFAULT_OUTPUTS]:
+        parameters = one.parameters or _Parameters()
+        tensor = Tensor(one.name, OUTPUTS[one.name], values[one.name])
+        if parameters.classification and one.name in ("scores", "logits"):
+            ranked = _ranked(values[one.name], classifier.labels, parameters.classification)
+            tensor = Tensor(one.name, "BYTES", ranked)
+        binary = parameters.binary_data
+        if binary is None:
+            binary = asked.parameters is not None and bool(asked.parameters.binary_data_output)
+        found.append((tensor, binary))
+    return found
 
 
 def _ranked(values: NDArray[np.float32], labels: Any, classes: int) -> NDArray[Any]:
@@ -260,6 +225,43 @@ def _metadata(model: ServedModel) -> dict[str, Any]:
     }
 
 
+class _Parameters(BaseModel):
+    """Those of a request, an input or an output."""
+
+    model_config = ConfigDict(strict=True)
+
+    binary_data_size: Annotated[int, Field(ge=0)] | None = None
+    binary_data: bool | None = None
+    binary_data_output: bool | None = None
+    classification: Annotated[int, Field(ge=0)] = 0
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: Literal["image", "tensor"]
+    datatype: Literal["BYTES", "FP32", "INT64"]
+    shape: Annotated[list[Annotated[int, Field(gt=0, lt=2**31)]], Field(min_length=1, max_length=8)]
+    parameters: _Parameters | None = None
+    data: list[Any] | None = None
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: Literal["label", "index", "score", "scores", "logits"]
+    parameters: _Parameters | None = None
+
+
+class InferRequest(BaseModel):
+    """A request's JSON; by default it asks for label, index and score."""
+
+    id: Any = None
+    inputs: Annotated[list[_Input], Field(min_length=1, max_length=1)]
+    outputs: Annotated[list[_Output], Field(max_length=len(OUTPUTS))] | None = None
+    parameters: _Parameters | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor: an array of numbers, or for BYTES an array of byte strings (dtype object)."""
@@ -279,109 +281,73 @@ def bad(message: str) -> ApiError:
     return ApiError(400, "bad_inference_request", message)
 
 
-def split_body(body: bytes, header_length: str | None) -> tuple[dict[str, Any], bytes]:
-    """The JSON of a request, and the bytes that follow it.
+def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, Tensor]:
+    """What a request asks for, and its input.
 
     Raises:
-        ApiError: 400.
+        ApiError: 400, it does not follow the protocol.
     """
-    if header_length is None:
-        return parse_json(body), b""
-    if not (header_length.isascii() and header_length.isdigit()) or len(header_length) > 12:
-        raise bad(f"{HEADER_LENGTH} must be a number")
-    length = int(header_length)
-    if length > len(body):
-        raise bad(f"{HEADER_LENGTH} is {length}; the body has {len(body)} bytes")
-    return parse_json(body[:length]), body[length:]
-
-
-def read_inputs(request: dict[str, Any], binary: bytes) -> list[Tensor]:
-    """The input tensors of a request.
-
-    Raises:
-        ApiError: 400, one of them does not match its own description.
-    """
-    given = request.get("inputs")
-    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
-        raise bad("inputs must be a list of tensors")
-    tensors = []
-    for one in given:
-        parameters = one.get("parameters")
-        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-        if size is None:
-            tensors.append(_of_json(one))
-            continue
-        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(binary):
-            raise bad(f"binary_data_size {size!r} is more than the {len(binary)} bytes there are")
-        tensors.append(_of_binary(one, binary[:size]))
-        binary = binary[size:]
-    if binary:
-        raise bad(f"{len(binary)} bytes are left after all tensors")
-    return tensors
-
-
-def _described(one: dict[str, Any]) -> tuple[str, str, list[int]]:
-    name, datatype, shape = one.get("name"), one.get("datatype"), one.get("shape")
-    if not isinstance(name, str) or not isinstance(datatype, str):
-        raise bad("a tensor has no name or no datatype")
-    if (
-        not isinstance(shape, list)
-        or not 1 <= len(shape) <= 8
-        or not all(isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**31 for n in shape)
-    ):
-        raise bad("a tensor's shape must be a list of positive integers")
-    return name[:80], datatype, shape
-
-
-def _of_binary(one: dict[str, Any], content: bytes) -> Tensor:
-    name, datatype, shape = _described(one)
-    if datatype == "BYTES":
-        elements = _split_elements(content, most=prod(shape))
-        return Tensor(name, datatype, _shaped(elements, shape))
-    if datatype not in _TYPES:
-        raise bad(f"tensor {name!r} has datatype {datatype[:20]!r}; expected BYTES or FP32")
-    if len(content) != prod(shape) * np.dtype(_TYPES[datatype]).itemsize:
-        raise bad(f"tensor {name!r} has {len(content)} bytes, which does not fit its shape {shape}")
-    little = np.dtype(_TYPES[datatype]).newbyteorder("<")
-    return Tensor(name, datatype, np.frombuffer(content, little).reshape(shape))
-
-
-def _split_elements(content: bytes, *, most: int) -> list[bytes]:
-    elements, place = [], 0
-    while place < len(content):
-        if place + _LENGTH.size > len(content):
-            raise bad("a BYTES tensor ends within an element's length")
-        (length,) = _LENGTH.unpack_from(content, place)
-        place += _LENGTH.size
-        if place + length > len(content):
-            raise bad("a BYTES tensor ends within an element")
-        elements.append(content[place : place + length])
-        place += length
-        if len(elements) > most:
-            raise bad("a BYTES tensor has more elements than its shape")
-    return elements
-
-
-def _of_json(one: dict[str, Any]) -> Tensor:
-    name, datatype, shape = _described(one)
-    values = one.get("data")
-    if not isinstance(values, list):
-        raise bad(f"tensor {name!r} has neither data nor binary_data_size")
-    if datatype == "BYTES":
-        flat = _flat(values)
-        if len(flat) != prod(shape):
-            raise bad(f"tensor {name!r} has {len(flat)} elements, its shape {shape} others")
-        elements = [decode_base64(value, f"an element of {name!r}") for value in flat]
-        return Tensor(name, datatype, _shaped(elements, shape))
-    if datatype not in _TYPES:
-        raise bad(f"tensor {name!r} has datatype {datatype[:20]!r}; expected BYTES or FP32")
+    length = len(body)
+    if header_length is not None:
+        if not (header_length.isascii() and header_length.isdigit()) or len(header_length) > 12:
+            raise bad(f"{HEADER_LENGTH} must be a number")
+        length = int(header_length)
+        if length > len(body):
+            raise bad(f"{HEADER_LENGTH} is {length}; the body has {len(body)} bytes")
     try:
-        array = np.asarray(values, dtype=_TYPES[datatype])
-    except (TypeError, ValueError, OverflowError) as error:
-        raise bad(f"the data of tensor {name!r} are no {datatype}") from error
-    if array.size != prod(shape):
-        raise bad(f"tensor {name!r} has {array.size} elements, its shape {shape} others")
-    return Tensor(name, datatype, array.reshape(shape))
+        asked = InferRequest.model_validate(parse_json(body[:length]))
+        return asked, _read_tensor(asked.inputs[0], body[length:])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise bad(f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}") from error
+    except RecursionError as error:
+        raise bad("the data are nested too deeply") from error
+
+
+def _read_tensor(given: _Input, binary: bytes) -> Tensor:
+    name, datatype, count = given.name, given.datatype, prod(given.shape)
+    size = None if given.parameters is None else given.parameters.binary_data_size
+    if (size or 0) != len(binary):
+        raise bad(f"tensor {name!r} has {size or 0} bytes; {len(binary)} follow the JSON")
+    if size is None and given.data is None:
+        raise bad(f"tensor {name!r} has neither data nor binary_data_size")
+    values: Any
+    if datatype == "BYTES":
+        elements = _flat(given.data or []) if size is None else _split(binary, most=count)
+        values = np.empty(len(elements), dtype=object)
+        values[:] = [
+            one if isinstance(one, bytes) else decode_base64(one, f"an element of {name!r}")
+            for one in elements
+        ]
+    else:
+        try:
+            kind = np.dtype(_TYPES[datatype])
+            values = (
+                np.asarray(given.data, kind)
+                if size is None
+                else np.frombuffer(binary, kind.newbyteorder("<"))
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            raise bad(f"the data of tensor {name!r} are not {datatype}") from error
+    if values.size != count:
+        raise bad(f"tensor {name!r} has {values.size} elements; its shape is {given.shape}")
+    return Tensor(name, datatype, values.reshape(given.shape))
+
+
+def _split(content: bytes, *, most: int) -> list[bytes]:
+    elements: list[bytes] = []
+    place = 0
+    while place < len(content):
+        if len(elements) == most:
+            raise bad("a BYTES tensor has more elements than its shape")
+        start = place + _LENGTH.size
+        if start > len(content):
+            raise bad("a BYTES tensor ends within an element's length")
+        place = start + _LENGTH.unpack_from(content, place)[0]
+        if place > len(content):
+            raise bad("a BYTES tensor ends within an element")
+        elements.append(content[start:place])
+    return elements
 
 
 def _flat(values: list[Any]) -> list[Any]:
@@ -389,14 +355,6 @@ def _flat(values: list[Any]) -> list[Any]:
     for value in values:
         flat.extend(_flat(value) if isinstance(value, list) else [value])
     return flat
-
-
-def _shaped(elements: list[bytes], shape: list[int]) -> NDArray[Any]:
-    if len(elements) != prod(shape):
-        raise bad(f"a BYTES tensor has {len(elements)} elements, its shape {shape} others")
-    array = np.empty(len(elements), dtype=object)
-    array[:] = elements
-    return array.reshape(shape)
 
 
 def encode_response(
