@@ -92,7 +92,7 @@ def test_memory_and_descriptors_stay_where_they_are_under_mixed_load():
 
 
 def test_the_check_of_memory_fails_on_a_planted_leak():
-    status, said = soak("--minutes", "0.5", "--allow-mb", "20", "--leak-kb", "100")
+    status, said = soak("--minutes", "0.5", "--allow-mb", "20", "--leak-kb", "300")
     assert status == 1
     assert said["growth_of_second_half_mb"] > 20
 
