@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from toplabel._internal.ordered_map import chunked, ordered_map
+from toplabel._internal.ordered_map import batched, ordered_map
 
 
 def test_chunks_start_with_singles() -> None:
-    assert list(chunked(range(7), 3, singles=2)) == [[0], [1], [2, 3, 4], [5, 6]]
+    assert list(batched(range(7), 3, singles=2)) == [[0], [1], [2, 3, 4], [5, 6]]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def chunked(items: Iterable[Item], size: int, *, singles: int = 0) -> Iterator[list[Item]]:
+def batched(items: Iterable[Item], size: int, *, singles: int = 0) -> Iterator[list[Item]]:
     """Lists of `size` items, the last one shorter; the first `singles` lists hold one each.
 
     Starting with single items gives every worker something at once, and the first result early.
@@ -19,8 +19,8 @@ def chunked(items: Iterable[Item], size: int, *, singles: int = 0) -> Iterator[l
     iterator = iter(items)
     for item in itertools.islice(iterator, singles):
         yield [item]
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def ordered_map(

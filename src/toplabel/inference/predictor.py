@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from toplabel._internal.notices import warn
-from toplabel._internal.ordered_map import chunked, ordered_map
+from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image.options import ReadOptions
@@ -174,7 +174,7 @@ class Predictor:
         if len(head) < 2:
             return
         labeller = self._labeller(options)
-        batches = chunked(
+        batches = batched(
             itertools.chain(head, numbered), labeller.batch_size, singles=labeller.workers
         )
         for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from toplabel._internal.ordered_map import chunked, ordered_map
+from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel.errors import ImageError
 from toplabel.inference.prediction import Prediction
 from toplabel.runs.entry import Entry
@@ -110,7 +110,7 @@ def label_shards(
     def batches() -> Iterator[Batch]:
         for shard in shards:
             begun.append(shard)
-            yield from chunked(shard.entries, labeller.batch_size)
+            yield from batched(shard.entries, labeller.batch_size)
 
     outcomes: list[Outcome] = []
     for some in labeller.label(batches()):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toplabel._internal.optional import require
-from toplabel._internal.ordered_map import chunked, ordered_map
+from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel.analysis.data.dataset import Dataset, Matching, match_classes, read_dataset
 from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.evaluate.metrics import Metrics, compute_metrics
@@ -195,7 +195,7 @@ def run_model(
     readable = np.zeros(len(dataset), np.bool_)
     failures: dict[int, Failure] = {}
     done = 0
-    batches = chunked(enumerate(dataset.sources), labeller.batch_size, singles=labeller.workers)
+    batches = batched(enumerate(dataset.sources), labeller.batch_size, singles=labeller.workers)
     for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
         predictor.report_warnings()
         for prediction in predictions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from toplabel._internal.ordered_map import chunked, ordered_map
+from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
 
@@ -65,7 +65,7 @@ def thumbnails(sources: Iterable[object], *, size: Size, threads: int) -> Iterat
         size: Of the thumbnails.
         threads: That read images.
     """
-    groups = chunked(sources, GROUP)
+    groups = batched(sources, GROUP)
     return ordered_map(partial(_encode_group, size=size), groups, workers=threads)
 
 
