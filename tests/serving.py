@@ -204,7 +204,7 @@ def head(
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def batched(content: bytes, size: int = 65536) -> bytes:
+def chunked(content: bytes, size: int = 65536) -> bytes:
     """Content as chunks, with the last one."""
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"

@@ -47,8 +47,8 @@ class Pages(BaseHTTPRequestHandler):
             self.answer(200, b"<!doctype html><html></html>")
         elif path == "/short":
             self.answer(200, png()[:40], {"Content-Length": "5000"})
-        elif path == "/batched":
-            self.batched()
+        elif path == "/chunked":
+            self.chunked()
         elif path == "/caf%C3%A9%20a.png?q=%C3%A9%20b" or path == "/photo.png":
             self.answer(200, png())
         else:
@@ -61,8 +61,8 @@ class Pages(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def batched(self) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: batched\r\n\r\n")
+    def chunked(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         body = png()
         for at in range(0, len(body), 10):
             part = body[at : at + 10]
@@ -116,7 +116,7 @@ def failure(url: str, **options: object) -> ImageError:
 
 
 def test_reads_an_image_from_a_url(server: str) -> None:
-    for path in ("/photo.png", "/redirect", "/batched", "/café a.png?q=é b#part"):
+    for path in ("/photo.png", "/redirect", "/chunked", "/café a.png?q=é b#part"):
         assert np.array_equal(read_image(server + path).pixels[0, 0], [10, 20, 30]), path
     assert read_image(server.replace("http", "HTTP") + "/photo.png").width == 5
     assert all(agent.startswith("toplabel/") for agent in Pages.agents)
@@ -145,7 +145,7 @@ def test_a_connection_that_ends_early_is_a_failed_fetch(server: str) -> None:
 
 
 def test_bodies_above_the_limit_are_refused_stated_or_not(server: str) -> None:
-    for path in ("/photo.png", "/batched"):
+    for path in ("/photo.png", "/chunked"):
         assert failure(server + path, max_bytes=20).code == "too_large"
 
 
@@ -169,7 +169,7 @@ def test_urls_that_are_none_are_failed_fetches(url: str) -> None:
         b"",
         b"HTTP/1.1 200 OK\r\nX: ",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: batched\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
 def test_a_server_that_drips_ends_at_the_deadline(start: bytes) -> None:

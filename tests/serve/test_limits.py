@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving import CAT, Server, batched, form, head, read_all, read_one, serving, wait_until
+from serving import CAT, Server, chunked, form, head, read_all, read_one, serving, wait_until
 
 LIMIT = 200_000
 HEAD_SECONDS, BODY_SECONDS = 0.8, 1.5
@@ -59,14 +59,14 @@ def test_a_client_that_waits_for_100_continue_is_not_asked_for_too_large_a_body(
 @pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
 def test_a_chunked_body_is_counted_while_it_streams(server: Server, size: int):
     content = CAT + bytes(size - len(CAT))
-    answer = server.raw(head(Transfer_Encoding="batched", Connection="close") + batched(content))
+    answer = server.raw(head(Transfer_Encoding="chunked", Connection="close") + chunked(content))
     assert (status_of(answer) == 413) == (size > LIMIT)
 
 
 def test_an_endless_chunked_body_is_cut_off(server: Server):
     sent = 0
     with server.socket() as sock:
-        sock.sendall(head(Transfer_Encoding="batched"))
+        sock.sendall(head(Transfer_Encoding="chunked"))
         try:
             while sent < 50 * LIMIT:
                 sock.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
@@ -124,7 +124,7 @@ def test_large_headers_are_a_431_and_no_http_a_400_in_the_one_form(server: Serve
 
 
 def test_a_bad_chunk_in_the_middle_of_a_body_is_a_400(server: Server):
-    answer = server.raw(head(Transfer_Encoding="batched") + b"5\r\nhello\r\nnonsense\r\n")
+    answer = server.raw(head(Transfer_Encoding="chunked") + b"5\r\nhello\r\nnonsense\r\n")
     assert status_of(answer) == 400
 
 
