@@ -14,6 +14,7 @@ from torch import nn
 import toplabel
 from own_networks import ResNet20
 from pictures import encoded, noisy
+from toplabel.analysis.data.dataset import Dataset
 from toplabel.analysis.doctor.batchnorm_stats import (
     RunningStats,
     find_normalisation,
@@ -156,7 +157,7 @@ def folder(tmp_path_factory) -> Path:
 
 def test_a_network_without_batch_normalisation_asks_for_labels(folder):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ModelError, match="no batch normalisation .* --labelled FOLDER"):
+    with pytest.raises(ModelError, match='no batch normalisation .* labelled="FOLDER"'):
         toplabel.diagnose(network, images=folder, size=32)
 
 
@@ -260,7 +261,7 @@ def test_fifty_labels_tell_the_channel_order_and_a_preprocessing_within_a_point(
         told += diagnosis.sure
     assert told >= 3
     model = toplabel.load(path, arch=NETS, labels=CIFAR, preprocess=diagnosis.preprocess)
-    right = toplabel.evaluate(model, shared_data / "cifar10-test").measures.top1.value
+    right = toplabel.evaluate(model, shared_data / "cifar10-test").metrics.top1.value
     assert right >= 0.795 - 0.01  # that of the true preprocessing
 
 
@@ -347,7 +348,7 @@ def test_sixteen_photos_tell_the_built_in_models_family_and_fifty_its_preprocess
         family = next(one for one in diagnosis.findings if one.topic == "family")
         assert (family.state, "'-1 to 1'" in family.text) == ("told", True)
         assert diagnosis.preprocess.channels == "rgb"
-    few = toplabel.labelled.LabelledImages(
+    few = Dataset(
         tuple(map(str, every[2::4])), tuple(path.name[:9] for path in every[2::4]), "fourths"
     )
     diagnosis = toplabel.diagnose(network, labelled=few, size=224, labels=labels)
@@ -355,4 +356,4 @@ def test_sixteen_photos_tell_the_built_in_models_family_and_fifty_its_preprocess
     assert diagnosis.preprocess.channels == "rgb"
     assert diagnosis.preprocess.std == (0.5, 0.5, 0.5)
     model = toplabel.wrap(network, labels=labels, preprocess=diagnosis.preprocess)
-    assert toplabel.evaluate(model, shared_data / "imagenet").measures.top1.value >= 0.9 - 0.01
+    assert toplabel.evaluate(model, shared_data / "imagenet").metrics.top1.value >= 0.9 - 0.01

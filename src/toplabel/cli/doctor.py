@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from toplabel.cli.options import (
     Command,
+    as_flags,
     debug_flag,
     json_flag,
     model_file_flags,
@@ -76,6 +78,8 @@ def doctor(
     from toplabel.analysis.doctor.diagnose import diagnose
 
     found = diagnose(model, images=images, labelled=labelled, size=size, **options)
+    findings = tuple(replace(one, line=as_flags(one.line)) for one in found.findings)
+    found = replace(found, findings=findings)
     _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
     if output is not None:
         _write(found, model, output, options)

@@ -180,11 +180,13 @@ def as_flags(text: str) -> str:
     known = {one.name: one for group in groups for one in fields(group)}
 
     def spell(match: re.Match[str]) -> str:
-        one = known.get(match["name"])
+        name, value = match["name"], match["value"].strip("\"'")
+        if name in _OF_DOCTOR:
+            return f"--{name} {value}"
+        one = known.get(name)
         if one is None or not one.metadata["shell"]:
             return match[0]
         flag = (one.metadata["flags"] or (f"--{one.name.replace('_', '-')}",))[0]
-        value = match["value"].strip("\"'")
         if value in ("True", "..."):
             return flag
         if value[0] in "{[":
@@ -196,6 +198,7 @@ def as_flags(text: str) -> str:
     return _ARGUMENT.sub(spell, text)
 
 
+_OF_DOCTOR = ("images", "labelled", "size")
 _ARGUMENT = re.compile(
     r"\b(?P<name>[a-z_]+)="
     r"(?P<value>\{[^{}]*\}|\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'|True|\.\.\.|[\w./-]*\w)"

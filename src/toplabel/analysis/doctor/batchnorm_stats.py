@@ -192,7 +192,7 @@ def find_normalisation(network: nn.Module, pixels: NDArray[np.uint8]) -> Normali
         raise ModelError(
             "this network has no batch normalisation whose statistics could reveal how its input"
             " was normalised (it has none, or they were folded into convolutions); give some"
-            " labelled images: --labelled FOLDER"
+            ' labelled images: labelled="FOLDER"'
         )
     weights, first = resample_weights(len(pixels)), RunningStats.of(layers[0])
 

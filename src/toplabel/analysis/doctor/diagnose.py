@@ -117,8 +117,8 @@ def diagnose(
     """
     if images is None and labelled is None:
         raise UsageError(
-            "got no images; pass --images FOLDER with at least 16 ordinary photos, or"
-            " --labelled FOLDER with 10 to 100 of known classes"
+            'got no images; pass images="FOLDER" with at least 16 ordinary photos, or'
+            ' labelled="FOLDER" with 10 to 100 images of known classes'
         )
     target = open_target(model, options=model_options, size=size)
     if any(one.topic == "weights" and one.state == "wrong" for one in target.findings):
@@ -209,7 +209,7 @@ def _first_findings(target: Target, photos: SizedImages) -> list[Finding]:
         findings.append(Finding("geometry", "fine", f"{text}: {counted(photos.failed)}"))
     if target.size_assumed:
         side = target.geometry.input_size[0]
-        text, line = f"its input size is assumed: {side}x{side} pixels", "--size N if it is not"
+        text, line = f"its input size is assumed: {side}x{side} pixels", "size=N if it is not"
         findings.append(Finding("geometry", "cannot tell", text, line=f"{line} {side}"))
     return findings
 

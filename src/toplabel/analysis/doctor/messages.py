@@ -20,7 +20,7 @@ Topic = Literal[
 State = Literal["fine", "wrong", "told", "cannot tell"]
 """fine: nothing is the matter; wrong: something is; told: it has been determined; cannot tell."""
 
-LABELLED = "give 50 labelled images: --labelled FOLDER"
+LABELLED = 'give 50 labelled images: labelled="FOLDER"'
 MORE = "give more labelled images"
 _SHOWN = 4
 _TIED = 6
@@ -81,7 +81,7 @@ def of_order(found: OrderFinding, images: int) -> Finding:
         return Finding("order", "cannot tell", found.note, evidence)
     if found.outputs is None:
         return Finding("order", "fine", "the labels are in the right order", evidence)
-    line = "--labels FILE with the names in the order of the network's outputs"
+    line = 'labels="FILE" with the names in the order of the network\'s outputs'
     return Finding("order", "wrong", found.note, f"{evidence}; p = {found.p:.1g}", line)
 
 

@@ -49,11 +49,13 @@ def check_labels(labels: Labels | None, outputs: int) -> Finding:
     """Whether there is one label for each output."""
     if labels is None:
         text = f"it has {outputs} outputs, and no class names"
-        line = "--labels classes.txt, in the order of its outputs"
+        line = 'labels="classes.txt", in the order of its outputs'
         return Finding("labels", "cannot tell", text, line=line)
     if len(labels) != outputs:
         text = f"got {len(labels)} labels for {outputs} outputs"
-        return Finding("labels", "wrong", text, line="--labels with one name for each output")
+        return Finding(
+            "labels", "wrong", text, line="pass labels=... with one name for each output"
+        )
     return Finding("labels", "fine", f"{outputs} labels, one for each output")
 
 

@@ -108,7 +108,7 @@ def _open_checkpoint(path: Path, options: ModelOptions, size: int | None) -> Tar
         "fine" if network.share == 1 else "wrong",
         f"{path.name} contains the weights of {network.name}, {where}",
         "; ".join([f"{network.share:.1%} of the parameters are in the file", *notes]),
-        f"--arch {network.zoo or network.name}",
+        f'arch="{network.zoo or network.name}"',
     )
     library = network.zoo and zoo_preprocess(network.zoo)
     findings = [architecture, weights]
@@ -133,7 +133,7 @@ def _target(
     outputs = _run(network, channels, (side, side))
     if outputs is None:
         raise ModelError(
-            f"{name} fails on images of {side}x{side} pixels; pass its input size: --size N"
+            f"{name} fails on images of {side}x{side} pixels; pass its input size: size=N"
         )
     fits = library is not None and library.input_size == (side, side)
     return Target(
@@ -172,7 +172,9 @@ def _find_side(network: nn.Module, channels: int) -> int:
     for side in _SIZES:
         if _run(network, channels, (side, side)) is not None:
             return side
-    raise ModelError("the network takes images of none of the usual sizes; pass it: --size N")
+    raise ModelError(
+        "the network takes images of none of the usual sizes; pass its input size: size=N"
+    )
 
 
 def _sees_all(network: nn.Module, channels: int) -> bool:
