@@ -198,11 +198,11 @@ def test_nothing_to_do_shows_the_usage():
         (["x.jpg", "--timeout", "0"], "expected a number of seconds above 0"),
         (["x.jpg", "--json", "--csv"], "expected one of them"),
         (["x.jpg", "--engine", "onnx"], "'onnx' is not one of 'auto', 'onnxruntime', 'torch'"),
-        (["-", "-"], "standard input can be read once"),
+        (["-", "-"], "standard input can be read only once"),
         (["modles"], "did you mean 'models'?"),
         (["cach"], "did you mean 'cache'?"),
         (["cache", "empty"], "'empty' is not one of 'list', 'clear'"),
-        (["cache", "clear", "nosuchmodel"], "has a name that begins with 'nosuchmodel'"),
+        (["cache", "clear", "nosuchmodel"], "has a name that starts with 'nosuchmodel'"),
         (["nosuch*.jpg"], "nothing matches the pattern"),
         (["x.jpg", "--engine", "torch"], "the built-in model runs with onnxruntime"),
     ],
@@ -336,7 +336,9 @@ def test_a_terminal_gets_a_table_and_is_told_what_the_model_is(flamingo: Path):
     status, shown = at_terminal(flamingo)
     note, *rows = shown.splitlines()
     assert status == 0
-    assert note == ("toplabel: 1,000 ImageNet classes; none for people or documents; own model: -m")
+    assert note == (
+        "toplabel: 1,000 ImageNet classes; none for people or documents; pass -m for another model"
+    )
     assert len(rows) == 5
     assert re.fullmatch(r"flamingo +█{15,}. *  0\.9\d", rows[0])
 

@@ -50,7 +50,7 @@ def test_inspect_prints_lines_for_people_and_says_what_to_state(checkpoint):
     done = run("inspect", checkpoint)
     assert done.returncode == 0
     assert "input channels\t1\n" in done.stdout
-    assert "to state: --labels classes.txt" in done.stderr
+    assert "missing: --labels classes.txt" in done.stderr
 
 
 def test_inspect_of_an_unknown_network_gives_what_its_tensors_tell(tmp_path):

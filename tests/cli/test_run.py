@@ -69,7 +69,7 @@ def test_quiet_is_quiet(material: tuple[Path, list[str]], tmp_path: Path) -> Non
         (["photos", "--max-errors", "0"], "got --max-errors without an output"),
         (["run", "photos"], "got no output; add -o labels.csv"),
         (["run", "-o", "a.csv"], "Missing argument 'INPUT...'"),
-        (["photos", "--json", "-o", "a.csv"], "the ending of the output says its format"),
+        (["photos", "--json", "-o", "a.csv"], "the output's suffix sets its format"),
         (["photos", "-o", "a.xlsx"], "expected a file with the suffix"),
         (["photos", "-o", "a.csv", "--format", "parquet"], "got the format 'parquet' for 'a.csv'"),
         (["photoz", "-o", "a.csv"], "cannot read 'photoz': there is no such file or folder"),

@@ -72,7 +72,7 @@ def _stop_status(stop: KeyboardInterrupt) -> int:
 
 
 def _failed_status(error: Exception) -> int:
-    """1 where it was the picture, as in labelling; 2 where it was anything else."""
+    """1 if it was the image, as in labelling; 2 if it was anything else."""
     from toplabel.errors import ImageError
 
     return SOME_FAILED if isinstance(error, ImageError) else NOTHING_DONE
@@ -92,7 +92,7 @@ def _reason(error: Exception) -> list[str]:
         return [str(error)]
     if isinstance(error, MemoryError):
         return ["out of memory; try a smaller --batch-size"]
-    return [f"internal error: {type(error).__name__}: {error}; --debug shows where"]
+    return [f"internal error: {type(error).__name__}: {error}; --debug prints the traceback"]
 
 
 def _leave(status: int) -> Never:

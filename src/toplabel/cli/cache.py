@@ -1,4 +1,4 @@
-"""`toplabel cache`: what is kept on this machine to start fast, and how to be rid of it."""
+"""`toplabel cache`: the compiled models on this machine, listed or removed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from toplabel.cli.options import (
 from toplabel.cli.terminal import say
 from toplabel.errors import ToplabelError
 
-HELP = """List the compiled models that are kept for the next start, or remove them.
+HELP = """List or clear the cache of compiled models, which makes models start fast.
 
 \b
-toplabel cache                  what is kept, and how large it is
-toplabel cache clear            remove everything; it is made again when it is needed
-toplabel cache clear resnet50   remove what has a name that begins so
+toplabel cache                  list the models and their sizes
+toplabel cache clear            remove all; a model is compiled again when it is needed
+toplabel cache clear resnet50   remove models whose names start with resnet50
 
-The environment variable TOPLABEL_CACHE names another folder for it.
+The environment variable TOPLABEL_CACHE sets another folder for it.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="List or clear the compiled models kept here.")
+@click.command(cls=Command, help=HELP, short_help="List or clear the cache of compiled models.")
 @click.argument("action", type=click.Choice(["list", "clear"]), default="list")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @debug_flag
@@ -41,7 +41,7 @@ def _list(names: tuple[str, ...]) -> int:
     rows = [(e.kind, e.name, _megabytes(e.size_bytes)) for e in entries]
     print_columns(("KIND", "NAME", "SIZE"), rows)
     total = sum(entry.size_bytes for entry in entries)
-    say(f"{_megabytes(total)} in {cache_dir()}; empty it with: toplabel cache clear")
+    say(f"{_megabytes(total)} in {cache_dir()}; clear it with: toplabel cache clear")
     return 0
 
 
@@ -49,7 +49,7 @@ def _clear(names: tuple[str, ...]) -> int:
     from toplabel.bundle.cache import cache_dir, list_entries, prune
 
     if names and not any(entry.name.startswith(names) for entry in list_entries()):
-        raise ToplabelError(f"nothing in {cache_dir()} has a name that begins with {names[0]!r}")
+        raise ToplabelError(f"no model in {cache_dir()} has a name that starts with {names[0]!r}")
     try:
         freed = prune(names or None)
     except OSError as error:

@@ -42,9 +42,9 @@ _SIGNS = {"fine": "ok", "wrong": "WRONG", "told": "found", "cannot tell": "?"}
 @click.command(cls=Command, help=HELP, short_help="Find what is wrong with a checkpoint.")
 @click.argument("model", metavar="FILE")
 @click.option("--images", metavar="FOLDER", help="Ordinary photos, at least 16; no labels needed.")
-@click.option("--labelled", metavar="DATA", help="Labelled images, as toplabel evaluate takes.")
+@click.option("--labelled", metavar="DATA", help="Labelled images, as for toplabel evaluate.")
 @click.option(
-    "--size", type=click.IntRange(min=1), metavar="N", help="Of the model's input, in pixels."
+    "--size", type=click.IntRange(min=1), metavar="N", help="Input size of the model, in pixels."
 )
 @click.option(
     "-o",

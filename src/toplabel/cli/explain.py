@@ -58,7 +58,7 @@ drop in score without the hottest tenth of the image, and without a random tenth
     help="From gradients, or from the drop in score under a patch; auto: what is available.",
 )
 @json_flag
-@click.option("-q", "--quiet", is_flag=True, help="Print no notes.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print notes.")
 @model_flag
 @inference_flags
 @model_file_flags

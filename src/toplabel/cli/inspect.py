@@ -1,4 +1,4 @@
-"""`toplabel inspect`: what a model file is, without running any of it."""
+"""`toplabel inspect`: the contents of a model file, without running any of its code."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from toplabel.errors import CheckpointError
 if TYPE_CHECKING:
     from toplabel.models.inspect import Description
 
-HELP = """Say what a model file is, without running any of it.
+HELP = """Describe a model file without running any of its code.
 
 \b
 toplabel inspect best.pth         format, keys, classes, channels, architecture, what is missing
-toplabel inspect cats.toplabel    labels, recipe, where it comes from, how well it agrees
+toplabel inspect cats.toplabel    labels, preprocessing, provenance, agreement with PyTorch
 toplabel inspect best.pth --json  the same as one JSON object
 
 FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX file.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="Say what a model file is.")
+@click.command(cls=Command, help=HELP, short_help="Describe a model file.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--ema", is_flag=True, help="Look at the averaged weights.")
-@click.option("--sha256", metavar="DIGEST", help="Stop where the file has another sha256.")
+@click.option("--ema", is_flag=True, help="Describe the averaged (EMA) weights.")
+@click.option("--sha256", metavar="DIGEST", help="Stop if the file has another SHA-256 digest.")
 @json_flag
 @debug_flag
 def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
@@ -48,7 +48,7 @@ def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
     else:
         print_columns(("", ""), [(_words(k), _shown(k, v)) for k, v in description.facts.items()])
     for line in description.missing:
-        say(f"to state: {line}")
+        say(f"missing: {line}")
     if description.problem:
         say(description.problem)
     return 2 if description.problem else 0

@@ -1,4 +1,4 @@
-"""`toplabel models`: what -m can name."""
+"""`toplabel models`: the models that -m accepts by name."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 HEADER = ("NAME", "CLASSES", "INPUT", "TOP-1 %", "PARAMETERS", "SIZE")
 
-HELP = """List the classifiers that -m can name, with what their zoo states of them.
+HELP = """List the classifiers that -m accepts by name, with accuracy and size if published.
 
 \b
-toplabel models resnet        those whose name contains it
-toplabel models 'resnet*'     those that match a pattern, as for files; in quotes
-toplabel models --json        all, one JSON object a line
-toplabel models --preprocess  the presets that --preprocess can name, instead
+toplabel models resnet        names that contain resnet
+toplabel models 'resnet*'     names that match a pattern, in quotes
+toplabel models --json        all, one JSON object per line
+toplabel models --preprocess  the presets that --preprocess accepts, instead
 
-Top-1 is the published accuracy on ImageNet, size that of the file to download. -m also takes
-hf/ORG/NAME and folders of Hugging Face models, which no list holds.
+TOP-1 is the published accuracy on ImageNet, SIZE that of the download. -m also accepts hf/ORG/NAME
+and folders of Hugging Face models, which are not listed.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="List the models that can be named.")
+@click.command(cls=Command, help=HELP, short_help="List available models.")
 @click.argument("pattern", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each model.")
-@click.option("--preprocess", "presets", is_flag=True, help="List the presets of preprocessing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per model.")
+@click.option("--preprocess", "presets", is_flag=True, help="List the preprocessing presets.")
 @debug_flag
 def models(pattern: str | None, *, as_json: bool, presets: bool) -> int:
-    """List the classifiers that can be named, or the presets."""
+    """List the available classifiers, or the presets."""
     if presets:
         return _list_presets(as_json=as_json)
     from toplabel.models.sources.catalog import list_models  # imports torch where it is installed
@@ -73,7 +73,7 @@ def _advice() -> str:
     missing = [name for name in ("torchvision", "timm") if find_spec(name) is None]
     if not missing:
         return "toplabel models lists all"
-    return f"{' and '.join(missing)} not installed; pip install 'toplabel[torch]' for their models"
+    return f"{' and '.join(missing)} not installed; for more models: pip install 'toplabel[torch]'"
 
 
 def _print_objects(objects: Iterable[dict[str, Any]]) -> None:
@@ -85,7 +85,7 @@ def _print_objects(objects: Iterable[dict[str, Any]]) -> None:
 
 
 def _row(info: ModelInfo) -> tuple[str, ...]:
-    """Cells of the table; "-" for what is not stated."""
+    """Cells of the table; "-" for what is unknown."""
     height, width = info.input_size
     return (
         info.name,

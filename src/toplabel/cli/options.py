@@ -96,18 +96,18 @@ def _check_number(ctx: click.Context, option: click.Parameter, value: float | No
 
 
 model_flag = click.option(
-    "-m", "--model", metavar="MODEL", help="Which model; see toplabel models."
+    "-m", "--model", metavar="MODEL", help="Model to use; see toplabel models."
 )
 several_models_flag = click.option(
     "-m", "--model", "models", multiple=True, metavar="MODEL", help="Which model; may be repeated."
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 debug_flag = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show errors in full."
+    "--debug", is_flag=True, expose_value=False, help="Print full tracebacks of errors."
 )  # the entry point looks for it itself
 
 inference_flags = flags_of(InferenceOptions, section="Running the model")
-model_file_flags = flags_of(ModelOptions, section="What a model file does not say")
+model_file_flags = flags_of(ModelOptions, section="What a model file may lack")
 reading_flags = flags_of(ReadOptions, section="Reading images")
 run_flags = flags_of(RunOptions, section="Runs, with -o")
 
@@ -124,14 +124,14 @@ def scoring_flags(command: Function) -> Function:
                 "top_k",
                 type=click.IntRange(min=1),
                 metavar="N",
-                help="How many classes to print.  [default: 5; in a table of several images 1]",
+                help="Number of classes to print.  [default: 5; 1 in a table of several images]",
             ),
             click.option(
                 "--threshold",
                 type=click.FloatRange(0, 1),
                 callback=_check_number,
                 metavar="SCORE",
-                help="Mark a label with a lower score as unsure.",
+                help="Mark predictions with a lower score as unsure.",
             ),
         ),
     )

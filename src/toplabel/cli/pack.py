@@ -1,4 +1,4 @@
-"""`toplabel pack`: a model and all that labelling with it takes, as one file."""
+"""`toplabel pack`: a model, its labels and its preprocessing as one file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.terminal import say
 
-HELP = """Put a model, its class names and its preprocessing into one file.
+HELP = """Save a model with its class names and preprocessing as one file.
 
 \b
 toplabel pack best.pth --arch resnet18 --labels classes.txt --preprocess p.json -o cats.toplabel
-toplabel cat.jpg -m cats.toplabel      no flags, no PyTorch
+toplabel cat.jpg -m cats.toplabel      needs no flags and no PyTorch
 
-MODEL is whatever -m takes: a checkpoint, a name, an ONNX file.
+MODEL is anything that -m accepts: a checkpoint, a name, an ONNX file.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="Put a model into one file.")
+@click.command(cls=Command, help=HELP, short_help="Save a model as one file.")
 @click.argument("model")
 @click.option(
     "-o",
@@ -33,9 +33,9 @@ MODEL is whatever -m takes: a checkpoint, a name, an ONNX file.
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The file to write: cats.toplabel.",
+    help="File to write, such as cats.toplabel.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print no notes.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print notes.")
 @model_file_flags
 @debug_flag
 def pack(model: str, *, output: Path, quiet: bool, **options: Any) -> int:

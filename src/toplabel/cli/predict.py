@@ -1,4 +1,4 @@
-"""`toplabel INPUT...`: what each image is."""
+"""`toplabel INPUT...`: the label of each image."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ More: toplabel --help
 
 DEFAULT_TOP_K = 5
 
-DEFAULT_MODEL_LIMITS = "none for people or documents; own model: -m"
+DEFAULT_MODEL_LIMITS = "none for people or documents; pass -m for another model"
 
 _LOOK_AHEAD = 100
-"""Sources that are named before the first is read, to know the width of the table's columns."""
+"""Sources that are listed before the first is read, for the width of the table's columns."""
 
 
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @scoring_flags
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each image.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the labels alone, and no notes.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only labels, and no notes.")
 @output_flag
 @run_flags
 @model_flag
@@ -66,13 +66,13 @@ def predict(
     quiet: bool,
     **options: Any,
 ) -> int:
-    r"""Print what each image is.
+    r"""Label images.
 
     INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
-    terminal the answer is a table; in a pipe one line SOURCE<TAB>LABEL<TAB>SCORE for each image,
+    terminal the output is a table; in a pipe it is one line SOURCE<TAB>LABEL<TAB>SCORE per image,
     in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r. An image
-    that failed has an empty label and score, and a line on standard error. With -o the records go
-    to a file or folder: see toplabel run --help.
+    that fails has an empty label and score, and a message on standard error. With -o, records are
+    saved to a file or folder: see toplabel run --help.
     """
     if not inputs:
         click.echo(USAGE, err=True, nl=False)
@@ -105,7 +105,7 @@ def predict(
 def _label(
     sources: Iterable[str], report: Report, options: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    """Load the model and print what it says of each source."""
+    """Load the model and print its prediction for each source."""
     from toplabel import load  # numpy and all else that labelling needs
 
     with load(**options) as predictor:
@@ -120,7 +120,7 @@ def _label(
 
 
 def _sources(inputs: Iterable[str], complaints: list[str]) -> Iterator[str]:
-    """The sources that `inputs` name; those that name none leave a line in `complaints`."""
+    """The sources of `inputs`; an input without any leaves a line in `complaints`."""
     from toplabel.image.paths import expand  # numpy, which --help does without
 
     for name in inputs:
@@ -131,22 +131,22 @@ def _sources(inputs: Iterable[str], complaints: list[str]) -> Iterator[str]:
 
 
 def _check(inputs: tuple[str, ...], *, as_json: bool, as_csv: bool, output: str | None) -> None:
-    """Refuse what cannot be meant.
+    """Refuse options that contradict each other.
 
     Raises:
-        click.UsageError: Two formats, or standard input that nobody pipes anything into.
+        click.UsageError: Two formats, or standard input that is a terminal or given twice.
     """
     if output is not None and (as_json or as_csv):
         raise click.UsageError(
-            f"got {'--json' if as_json else '--csv'} and -o {output}; the ending of the output says"
+            f"got {'--json' if as_json else '--csv'} and -o {output}; the output's suffix sets"
             " its format: -o labels.jsonl, -o labels.csv"
         )
     if as_json and as_csv:
         raise click.UsageError("got --json and --csv; expected one of them")
     if "-" in inputs and is_terminal(sys.stdin):
         raise click.UsageError(
-            "got - for standard input, which is this terminal; pipe an image into it:"
+            "got - for standard input, but it is a terminal; pipe an image into it:"
             " cat cat.jpg | toplabel -"
         )
     if inputs.count("-") > 1:
-        raise click.UsageError("got - twice; standard input can be read once")
+        raise click.UsageError("got - twice; standard input can be read only once")

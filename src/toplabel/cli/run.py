@@ -1,4 +1,4 @@
-"""`toplabel run`, and `toplabel INPUT... -o OUTPUT`: everything labelled, once."""
+"""`toplabel run`, and `toplabel INPUT... -o OUTPUT`: each input labelled once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toplabel.cli.run_report import RunProgress, tell_summary
 from toplabel.cli.terminal import clear_line, say
 from toplabel.runs.options import RunOptions
 
-HELP = """Label everything, once, and keep the records in a file or folder.
+HELP = """Label many inputs, each exactly once, and save the records to a file or folder.
 
 \b
 toplabel run photos/ -o labels.parquet     also .csv, .jsonl; the same as toplabel photos/ -o ...
@@ -39,16 +39,16 @@ output_flag = click.option(
     "--output",
     metavar="OUTPUT",
     help="Write records to a .parquet, .csv or .jsonl file, or to a folder of parts; the same"
-    " command again resumes.",
+    " command resumes the run.",
 )
 
 
-@click.command(cls=Command, help=HELP, short_help="Label everything, once, and keep the records.")
+@click.command(cls=Command, help=HELP, short_help="Label many inputs into a file or folder.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @output_flag
 @run_flags
 @scoring_flags
-@click.option("-q", "--quiet", is_flag=True, help="Print no progress, notes or summary.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print notes, progress or a summary.")
 @model_flag
 @inference_flags
 @model_file_flags
@@ -73,11 +73,11 @@ def run_inputs(
     """The exit status of a run.
 
     Args:
-        inputs: As they were typed.
-        output: The same.
-        run_options: What was given of the run.
-        options: The options of the model, of running it, and of reading.
-        quiet: Say nothing but errors.
+        inputs: As given on the command line.
+        output: As given on the command line.
+        run_options: Options of the run that were given.
+        options: Options of the model, of inference and of reading.
+        quiet: Print nothing but errors.
     """
     import toplabel  # numpy and all else that labelling needs
 
@@ -98,5 +98,5 @@ def run_inputs(
     if not quiet:
         tell_summary(summary)
         if "report" in run_options:
-            say(f"to look at: {run_options['report']}")
+            say(f"report saved to {run_options['report']}")
     return 1 if summary.failed else 0

@@ -28,8 +28,9 @@ toplabel serve -m cats.toplabel -m resnet50     several models; the first is the
 toplabel serve -m cats=best.toplabel            a name of your own
 curl --data-binary @cat.jpg 'localhost:8000/v1/classify?top_k=3'
 
-/ is a page to drop images on, /docs the API, /metrics for Prometheus, /health/live and
-/health/ready. SIGTERM and Ctrl-C finish what has been accepted; a second one ends at once.
+/ is a page to drop images on, /docs describes the API, /metrics is for Prometheus, /health/live and
+/health/ready for probes. SIGTERM and Ctrl-C stop the server once it has answered the requests it
+accepted; a second one stops it at once.
 """
 
 
@@ -40,7 +41,7 @@ curl --data-binary @cat.jpg 'localhost:8000/v1/classify?top_k=3'
     "models",
     multiple=True,
     metavar="[NAME=]MODEL",
-    help="Which model; may be repeated, the first is the default.",
+    help="Model to serve. May be repeated; the first is the default.",
 )
 @flags_of(ServeOptions)
 @inference_flags

@@ -21,7 +21,7 @@ class ReadOptions:
         120_000_000,
         minimum=1,
         metavar="N",
-        help="Refuse larger images, as stored, in pixels; checked before anything is decoded.",
+        help="Refuse images with more pixels, as stored; checked before anything is decoded.",
     )
     max_bytes: int = option(
         512 * 2**20, shell=False, help="Refuse larger files, URLs and standard input, in bytes."
@@ -30,11 +30,11 @@ class ReadOptions:
         30.0,
         flags=("--timeout",),
         metavar="SECONDS",
-        help="For each URL, from the first packet to the last.",
+        help="Time limit for each URL, from connecting to the last byte.",
     )
     allow_truncated: bool = option(
         False,
-        help="Label what there is of a file that ends early, with a warning, instead of failing."
+        help="Label the readable part of a truncated file, with a warning, instead of failing."
         " JPEG, PNG, GIF, BMP, PPM and most TIFF; other formats cannot be read in part.",
     )
     srgb: bool = option(

@@ -24,8 +24,8 @@ class InferenceOptions:
     engine: EngineChoice = option(
         "auto",
         choices=get_args(EngineChoice),
-        help="What computes. auto is ONNX Runtime, except on a GPU, in another dtype, or where a"
-        " model could not be compiled.",
+        help="Engine to run the model with. auto is ONNX Runtime, except on a GPU, in another"
+        " dtype, or if a model could not be compiled.",
     )
     device: str = option(
         "auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; auto is the CPU."
@@ -33,13 +33,13 @@ class InferenceOptions:
     dtype: Dtype = option(
         "float32",
         choices=get_args(Dtype),
-        help="What PyTorch computes in; lower precision than float32 can change labels.",
+        help="Data type in PyTorch; lower precision than float32 can change labels.",
     )
     threads: int | None = option(
         None,
         minimum=1,
         metavar="N",
-        help="Images processed at once. By default one for each processor of this process.",
+        help="Images processed at once. By default one per available processor.",
     )
     batch_size: int | None = option(
         None,
@@ -49,8 +49,8 @@ class InferenceOptions:
     )
     exact: bool = option(
         False,
-        help="Never decode large JPEGs at a reduced scale first. Labels are the same either way;"
-        " with it, scores too equal those of the library's own preprocessing.",
+        help="Always decode large JPEGs at full size. Labels are the same either way; with it,"
+        " scores also equal those of the library's own preprocessing.",
     )
     read: ReadOptions = option(
         factory=ReadOptions, shell=False, help="Limits and choices in reading images."

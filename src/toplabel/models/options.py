@@ -41,7 +41,7 @@ class ModelOptions:
         factory=dict,
         flags=("--arch-arg",),
         metavar="NAME=VALUE",
-        help="What the class or function is called with.",
+        help="Argument for the class or function.",
     )
     labels: LabelsLike | str | os.PathLike[str] | None = option(
         None,
@@ -58,7 +58,7 @@ class ModelOptions:
     multi_label: bool = option(
         False, help="Outputs are independent of one another: sigmoid, not softmax."
     )
-    ema: bool = option(False, help="Take a checkpoint's averaged (EMA) weights.")
+    ema: bool = option(False, help="Use a checkpoint's averaged (EMA) weights.")
     allow_globals: Sequence[str] = option(
         (),
         flags=("--allow-global",),

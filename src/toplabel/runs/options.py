@@ -58,7 +58,7 @@ class RunOptions:
         False, help="Label again the parts with inputs that have changed in size or time."
     )
     restart: bool = option(
-        False, help="Remove what an earlier run has left at the output, and start over."
+        False, help="Remove what an earlier run has written to the output, and start over."
     )
     max_errors: int | None = option(
         None, minimum=0, metavar="N", help="Stop when more inputs than this have failed."
@@ -67,8 +67,8 @@ class RunOptions:
         None,
         minimum=1,
         metavar="N",
-        help="Inputs of one part, which is the most that a crash costs. By default a thousandth of"
-        " all, from 256 to 10,240.",
+        help="Inputs per part, the most that a crash can lose. By default a thousandth of all, from"
+        " 256 to 10,240.",
     )
     progress: Callable[[Progress], None] | None = option(
         None, shell=False, help="Called after every few images."
