@@ -248,7 +248,7 @@ def test_threads_read_at_once() -> None:
 
 
 def test_a_fork_while_a_large_image_is_decoded_does_not_hang() -> None:
-    from toplabel.image.limits import LARGE_PIXELS, turn
+    from toplabel.image.decoded_image import LARGE_PIXELS, turn
 
     with turn(LARGE_PIXELS + 1):
         child = os.fork()

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toplabel.errors import ImageError
-from toplabel.image.decoded_image import DecodedImage, Pixels
+from toplabel.image.decoded_image import DecodedImage, Pixels, check_pixels
 from toplabel.image.failures import from_decoder
-from toplabel.image.limits import check_pixels
 from toplabel.image.options import ReadOptions
 
 _SHAPES = "(H, W, 3), (H, W), (H, W, 1) or (H, W, 4)"

@@ -20,9 +20,16 @@ from PIL import Image, _imaging
 
 from toplabel._internal.optional import require
 from toplabel.errors import ImageError, MissingDependency
-from toplabel.image.decoded_image import DecodedImage, Pixels, exif_orientation, upright
+from toplabel.image.decoded_image import (
+    USUAL_BYTES,
+    DecodedImage,
+    Pixels,
+    check_pixels,
+    exif_orientation,
+    turn,
+    upright,
+)
 from toplabel.image.failures import cut_short, from_decoder
-from toplabel.image.limits import USUAL_BYTES, check_pixels, turn
 from toplabel.image.options import ReadOptions
 
 _PLUGINS = {
@@ -53,7 +60,7 @@ def decode(content: bytes | BinaryIO, format_name: str, *, options: ReadOptions)
 
     Args:
         content: The whole file, or the file open for reading.
-        format_name: As `toplabel.image.sniff.sniff` gives it.
+        format_name: As `toplabel.image.files.sniff` gives it.
         options: How to read.
 
     Raises:

@@ -1,15 +1,33 @@
-"""What reading gives: `DecodedImage`; and EXIF orientations, by which its pixels are upright."""
+"""What reading gives: `DecodedImage`, how large it may be, and its EXIF orientation."""
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toplabel.errors import ImageError
+
 Pixels = NDArray[np.uint8]
 """(H, W, 3), uint8, 0 to 255, RGB, upright, C-contiguous. Other channel counts only from arrays."""
+
+ResizedSize = Callable[[int, int], tuple[int, int]]
+"""(height, width) of an upright image -> (height, width) that it will be resized to."""
+
+MAX_SIDE = 65_535
+"""Longest side in pixels; what JPEG and GIF can hold. Longer ones are bombs or slides."""
+
+LARGE_PIXELS = 25_000_000
+"""Images above this are decoded one at a time, so that threads do not multiply the peak."""
+
+USUAL_BYTES = 7.5
+"""Peak memory of decoding, in bytes for each pixel, that `max_pixels` counts on."""
 
 _TAG = 0x0112
 _WIDTHS = {1: 1, 3: 2, 4: 4}  # TIFF types BYTE, SHORT and LONG, in bytes
@@ -77,3 +95,49 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def check_pixels(
+    height: int, width: int, *, max_pixels: int, bytes_per_pixel: float = USUAL_BYTES
+) -> None:
+    """Refuse an image by the size in its header.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        max_pixels: The limit for kinds of images that decode with usual memory.
+        bytes_per_pixel: Peak memory of decoding this kind; those that need more have a limit
+            that is lower in proportion.
+
+    Raises:
+        ImageError: `too_large`.
+    """
+    allowed = int(max_pixels * min(1.0, USUAL_BYTES / bytes_per_pixel))
+    if height * width > allowed:
+        raise ImageError(
+            "too_large",
+            f"the image has {width} x {height} = {height * width:,} pixels; the limit for this kind"
+            f" is {allowed:,} (max_pixels {max_pixels:,}); make it smaller or raise the limit",
+        )
+    if max(height, width) > MAX_SIDE:
+        raise ImageError(
+            "too_large",
+            f"the image is {width} x {height} pixels; the longest accepted side is {MAX_SIDE:,};"
+            " cut it into parts",
+        )
+
+
+@contextmanager
+def turn(pixels: int) -> Iterator[None]:
+    """Wait for one's turn to decode `pixels` pixels; small images never wait."""
+    if pixels <= LARGE_PIXELS:
+        yield
+        return
+    with _LARGE:
+        yield
+
+
+_LARGE = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    # A child must not wait for a thread that only its parent has.
+    os.register_at_fork(after_in_child=_LARGE._at_fork_reinit)  # type: ignore[attr-defined]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import simplejpeg
 
 from toplabel.errors import ImageError
 from toplabel.image.decoded_image import (
+    USUAL_BYTES,
     DecodedImage,
     Pixels,
+    ResizedSize,
+    check_pixels,
     exif_orientation,
     is_sideways,
+    turn,
     upright,
 )
 from toplabel.image.failures import cut_short, from_decoder
-from toplabel.image.limits import USUAL_BYTES, check_pixels, turn
 from toplabel.image.options import ReadOptions
-
-ResizedSize = Callable[[int, int], tuple[int, int]]
-"""(height, width) of an upright image -> (height, width) that it will be resized to."""
 
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
 
 from toplabel.errors import ImageError
 from toplabel.image.arrays import image_of_array, image_of_tensor
-from toplabel.image.decoded_image import DecodedImage
+from toplabel.image.decoded_image import DecodedImage, ResizedSize, check_pixels
 from toplabel.image.failures import from_system
 from toplabel.image.files import (
+    HEAD_BYTES,
     UnknownSource,
     check_bytes,
     fetch,
@@ -24,12 +24,9 @@ from toplabel.image.files import (
     open_file,
     read_standard_input,
     read_stream,
+    sniff,
 )
 from toplabel.image.options import ReadOptions
-from toplabel.image.sniff import HEAD_BYTES, sniff
-
-ResizedSize = Callable[[int, int], tuple[int, int]]
-"""(height, width) of an upright image -> (height, width) that it will be resized to."""
 
 _DEFAULTS = ReadOptions()
 _HEADER_BYTES = 1 << 17  # where nearly every JPEG has said its size
@@ -168,7 +165,6 @@ def _read_path(path: str, options: ReadOptions, resized_size: ResizedSize | None
 def _check_jpeg(head: bytes, options: ReadOptions) -> None:
     """Refuse a large file by its header, before the rest is read."""
     from toplabel.image.jpeg import read_header
-    from toplabel.image.limits import check_pixels
 
     if (header := read_header(head)) is not None:
         check_pixels(header.height, header.width, max_pixels=options.max_pixels)

@@ -9,12 +9,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from toplabel.errors import ImageError, PreprocessError
-from toplabel.preprocess.normalise import Arithmetic, lookup_tables, normalise
 from toplabel.preprocess.resample import (
     Convention,
     Interpolation,
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ResizeMode = Literal["shortest", "longest", "squash", "none"]
+
+Arithmetic = Literal["divide", "multiply", "multiply64"]
+"""How 0..255 becomes the range: `divide` x / 255 in float32 (torchvision and timm), `multiply`
+x * (1 / 255) in float32 (torchvision's v2 ToDtype), `multiply64` the same in float64, then
+rounded to float32 (transformers). They differ in the last bit."""
 
 MAX_RESIZED_PIXELS = 120_000_000
 """Largest resized image: up to 1.7 s and 600 MB, where 36 x 65535 pixels become 256 x 466026."""
@@ -73,7 +78,7 @@ class Preprocess:
         pad_value: One for each channel, 0 to 255; a single one stands for all.
         convention: Whose rounding of sizes and offsets.
         arithmetic: How 0..255 becomes the range, to the last bit; `convention` is as that library
-            does: see `toplabel.preprocess.normalise.Arithmetic`.
+            does: see `toplabel.preprocess.preprocess.Arithmetic`.
         std_again: Divided by once more after `std` (EfficientNet of transformers); else empty.
         schema: The version of this list of fields.
 
@@ -160,7 +165,11 @@ class Preprocess:
     def normalise(
         self, crops: NDArray[np.uint8], *, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """The tensor of what `resize_and_crop` gave: float32 (C, h, w), in `out` where given."""
+        """The tensor of what `resize_and_crop` gave: float32 (C, h, w), in `out` where given.
+
+        Every value is looked up. A model has 256 answers per channel, so that the tables have the
+        library's own bits by construction. A single plane serves every channel.
+        """
         tables = lookup_tables(
             limits=self.range,
             mean=self.mean,
@@ -170,7 +179,13 @@ class Preprocess:
                 _ARITHMETIC[self.convention] if self.arithmetic == "convention" else self.arithmetic
             ),
         )
-        return normalise(crops, tables, out)
+        height, width, planes = crops.shape
+        if out is None:
+            out = np.empty((len(tables), height, width), np.float32)
+        for channel, table in enumerate(tables):
+            plane = crops[..., channel if planes > 1 else 0]
+            np.take(table, plane, out=out[channel], mode="clip")  # "clip" spares a buffer
+        return out
 
     def __call__(
         self,
@@ -260,6 +275,43 @@ def read_preprocess(path: str | Path) -> Preprocess:
         return Preprocess.from_json(read_text(path))
     except PreprocessError as error:
         raise PreprocessError(f"in {str(path)!r}: {error}") from error
+
+
+@lru_cache(maxsize=32)
+def lookup_tables(
+    *,
+    limits: tuple[float, float],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    std_again: tuple[float, ...],
+    arithmetic: Arithmetic,
+) -> NDArray[np.float32]:
+    """What each of the 256 values becomes in each channel: float32 (C, 256), not writable."""
+    values = scaled_values(limits, arithmetic)
+    tables = (values - _column(mean)) / _column(std)  # (C, 256), float32 throughout
+    if std_again:
+        tables = tables / _column(std_again)
+    tables.flags.writeable = False
+    return tables
+
+
+def scaled_values(limits: tuple[float, float], arithmetic: Arithmetic) -> NDArray[np.float32]:
+    """What 0 to 255 become before mean and std: float32 (256,)."""
+    low, span = limits[0], limits[1] - limits[0]
+    values = np.arange(256, dtype=np.float32)
+    if span == 255:
+        scaled = values
+    elif arithmetic == "divide" and span == 1:
+        scaled = values / np.float32(255)
+    elif arithmetic == "multiply":
+        scaled = values * np.float32(span / 255)
+    else:
+        scaled = (values.astype(np.float64) * (span / 255)).astype(np.float32)
+    return scaled + np.float32(low) if low else scaled
+
+
+def _column(numbers: tuple[float, ...]) -> NDArray[np.float32]:
+    return np.asarray(numbers, np.float32)[:, None]
 
 
 def _checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:

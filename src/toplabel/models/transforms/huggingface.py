@@ -14,7 +14,7 @@ from toplabel.models.transforms import timm
 from toplabel.models.transforms.verify import verify
 from toplabel.preprocess import Preprocess
 from toplabel.preprocess.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
-from toplabel.preprocess.normalise import scaled_values
+from toplabel.preprocess.preprocess import scaled_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
