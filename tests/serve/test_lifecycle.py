@@ -273,8 +273,8 @@ import sys, threading, toplabel.cli
 threading.Thread(target=lambda: None).start()
 from toplabel.serve import server
 end = server.serve
-def checked(serving):
-    status = end(serving)
+def checked(*args, **kwargs):
+    status = end(*args, **kwargs)
     print("torch" in sys.modules, "timm" in sys.modules, file=sys.stderr)
     return status
 server.serve = checked
