@@ -49,12 +49,12 @@ def huggingface_routes(service: Service) -> APIRouter:
     async def answer(request: Request, model: ServedModel) -> Response:
         async with service.bodies.read(request) as body:
             content, parameters = await parse(body, lambda: _read(body, request))
-            labelled = await service.labeller.label(
+            answers, _ = await service.labeller.label(
                 request, model, [content], RequestOptions(top_k=1)
             )
-        note(request, model=model.name, images=1, **failures(labelled.answers))
-        refuse_failed(labelled.answers[0])
-        return as_json(_scores(labelled.answers[0], model, parameters))
+        note(request, model=model.name, images=1, **failures(answers))
+        refuse_failed(answers[0])
+        return as_json(_scores(answers[0], model, parameters))
 
     return router
 

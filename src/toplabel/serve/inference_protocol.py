@@ -132,13 +132,13 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         if given.datatype != "BYTES":
             raise bad(f"the input {IMAGE!r} is {given.datatype}; expected BYTES")
         contents = list(given.values.reshape(-1))
-        labelled = await service.labeller.label(request, model, contents, RequestOptions(top_k=1))
-        note(request, **failures(labelled.answers))
-        for place, answer in enumerate(labelled.answers):
+        answers, _ = await service.labeller.label(request, model, contents, RequestOptions(top_k=1))
+        note(request, **failures(answers))
+        for place, answer in enumerate(answers):
             if (error := answer.prediction.error) is not None:
                 refusal = ApiError.of_image(error)
                 raise ApiError(refusal.status, error.code, f"image {place}: {message_of(error)}")
-        every = [answer.prediction.logits for answer in labelled.answers]
+        every = [answer.prediction.logits for answer in answers]
         return [logits for logits in every if logits is not None]
 
     return router

@@ -10,24 +10,19 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from toplabel.serve.access_log import ACCESS, request_id
 from toplabel.serve.api_error import INTERNAL, ApiError, busy, too_large
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
     from toplabel.serve.connection import Connection
     from toplabel.serve.metrics import Metrics
     from toplabel.serve.options import ServeOptions
     from toplabel.serve.work import Workers
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +62,7 @@ class Middleware:
         workers: Workers,
         metrics: Metrics,
     ) -> None:
-        self.app: Application | None = None
+        self.app: ASGIApp | None = None
         """The application behind, once it is ready."""
         self.state: State = "starting"
         self.options = options

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -233,14 +234,12 @@ def _short_names(model: ServedModel) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (bare, last, *given) if name != model.name))
 
 
+@dataclass(eq=False, slots=True)
 class _Call:
     """What one thread asks for."""
 
-    def __init__(self, batch: NDArray[np.float32]) -> None:
-        self.batch = batch
-        self.logits: NDArray[np.float32] | None = None
-        self.error: Exception | None = None
-        self.done = threading.Event()
+    batch: NDArray[np.float32]
+    logits: Future[NDArray[np.float32]] = field(default_factory=Future)
 
 
 class BatchingEngine:
@@ -268,12 +267,9 @@ class BatchingEngine:
         with self._lock:
             self._waiting.append(call)
         with self._turn:  # whoever has it works for all that wait
-            if not call.done.is_set():
+            if not call.logits.done():
                 self._run(self._take(call))
-        if call.error is not None:
-            raise call.error
-        assert call.logits is not None
-        return call.logits
+        return call.logits.result()
 
     def _take(self, own: _Call) -> list[_Call]:
         """The caller's own call and as many of the others as fit, oldest first."""
@@ -293,15 +289,13 @@ class BatchingEngine:
         try:
             logits = self._engine(batches[0] if len(calls) == 1 else np.concatenate(batches))
         except Exception as error:
-            if len(calls) > 1:
+            if len(calls) == 1:
+                calls[0].logits.set_exception(error)
+            else:
                 for call in calls:
                     self._run([call])
-                return
-            calls[0].error = error
-            calls[0].done.set()
             return
         start = 0
         for call in calls:
-            call.logits = logits[start : start + len(call.batch)]
+            call.logits.set_result(logits[start : start + len(call.batch)])
             start += len(call.batch)
-            call.done.set()

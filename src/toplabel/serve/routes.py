@@ -28,12 +28,12 @@ from toplabel.serve.openapi import (
     errors,
 )
 from toplabel.serve.service import Service, as_json, failures, note
-from toplabel.serve.work import Labelled, RequestOptions, refuse_failed
+from toplabel.serve.work import RequestOptions, refuse_failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toplabel.serve.models import ServedModel
+    from toplabel.serve.models import Answer, ServedModel
     from toplabel.serve.request_body import Upload
 
 
@@ -59,18 +59,18 @@ def api_routes(service: Service) -> APIRouter:
         wanted = RequestOptions(top_k=query.top_k, threshold=query.threshold)
         async with service.uploads(request) as uploads:
             contents = [upload.content for upload in uploads]
-            labelled = await service.labeller.label(request, model, contents, wanted)
-        note(request, model=model.name, images=len(uploads), **failures(labelled.answers))
+            answers, queue = await service.labeller.label(request, model, contents, wanted)
+        note(request, model=model.name, images=len(uploads), **failures(answers))
         if len(uploads) == 1:
-            refuse_failed(labelled.answers[0])
+            refuse_failed(answers[0])
         return as_json(
             {
                 "model": {"name": model.name, "sha256": model.sha256},
-                "predictions": _records(uploads, labelled),
+                "predictions": _records(uploads, answers),
                 "timings_ms": {
-                    "queue": _ms(labelled.queue_seconds),
-                    "read": _ms(labelled.read_seconds),
-                    "model": _ms(labelled.model_seconds),
+                    "queue": _ms(queue),
+                    "read": _ms(sum(answer.read_seconds for answer in answers)),
+                    "model": _ms(sum(answer.model_seconds for answer in answers)),
                     "total": _ms(time.perf_counter() - started),
                 },
             }
@@ -147,9 +147,9 @@ def _ms(seconds: float) -> float:
     return round(1000 * seconds, 3)
 
 
-def _records(uploads: Sequence[Upload], labelled: Labelled) -> list[dict[str, Any]]:
+def _records(uploads: Sequence[Upload], answers: Sequence[Answer]) -> list[dict[str, Any]]:
     records = []
-    for upload, answer in zip(uploads, labelled.answers, strict=True):
+    for upload, answer in zip(uploads, answers, strict=True):
         prediction = answer.prediction
         if (error := prediction.error) is not None:
             prediction = replace(prediction, error=replace(error, message=message_of(error)))

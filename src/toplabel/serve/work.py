@@ -140,24 +140,6 @@ class RequestOptions:
     threshold: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
-    """A request's answers, in the order of its images, and where the time went, in seconds."""
-
-    answers: tuple[Answer, ...]
-    queue_seconds: float
-
-    @property
-    def read_seconds(self) -> float:
-        """For reading and preparing, all images together."""
-        return sum(answer.read_seconds for answer in self.answers)
-
-    @property
-    def model_seconds(self) -> float:
-        """For the engine, all images together."""
-        return sum(answer.model_seconds for answer in self.answers)
-
-
 class Labeller:
     """Has the workers label what requests bring.
 
@@ -178,8 +160,10 @@ class Labeller:
         model: ServedModel,
         contents: Sequence[bytes],
         wanted: RequestOptions,
-    ) -> Labelled:
-        """An answer for each image; one that cannot be labelled has a record with an error.
+    ) -> tuple[list[Answer], float]:
+        """An answer for each image, and the longest wait in the queue, in seconds.
+
+        An image that cannot be labelled has a record with an error.
 
         Raises:
             ApiError: 503, where the queue is full or the time is up.
@@ -192,9 +176,7 @@ class Labeller:
         jobs, answers = await self.run(request, [work_on(content) for content in contents])
         for job, answer in zip(jobs, answers, strict=True):
             self._count(job, answer, model)
-        return Labelled(
-            answers=tuple(answers), queue_seconds=max(job.queue_seconds for job in jobs)
-        )
+        return answers, max(job.queue_seconds for job in jobs)
 
     async def run(
         self, request: Request, works: Sequence[Callable[[], Result]]
