@@ -51,7 +51,8 @@ _SAME = 0.6  # share of labels that must stay: swapping helps, it does not turn 
 class SanityChecks:
     """Looks at the first images of one classifier; may be called by several threads at once.
 
-    `active` is True while there is anything left to look for.
+    `active` is True while there is anything left to look for; `texts` are the warnings that nobody
+    has taken yet.
 
     Args:
         classifier: Whose outputs they are.
@@ -65,7 +66,7 @@ class SanityChecks:
         self._order = ChannelOrder(classifier, bgr=bgr)
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._texts: deque[str] = deque()
+        self.texts: deque[str] = deque()
         self._arrays: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque()
         self._seen: dict[bytes, NDArray[np.float32]] = {}
         self._given = 0
@@ -108,7 +109,7 @@ class SanityChecks:
         texts = []
         while True:
             try:
-                texts.append(self._texts.popleft())
+                texts.append(self.texts.popleft())
             except IndexError:  # empty, or emptied by another thread
                 return tuple(texts)
 
@@ -144,7 +145,7 @@ class SanityChecks:
                     array = self._arrays.popleft()
                     text = self._order.look(*array, engine) if self._order.undecided else None
                     if text is not None:
-                        self._texts.append(text)
+                        self.texts.append(text)
             finally:
                 self._turn.release()
 
@@ -164,7 +165,7 @@ class SanityChecks:
         if self._sums_to_one and count >= enough:
             self._sums_to_one = False
             what = "and sum to 1" if self._activation == "softmax" else "as scores do"
-            self._texts.append(
+            self.texts.append(
                 f"the model's outputs already lie between 0 and 1 {what}, and a second"
                 f" {self._activation} flattens them: labels are right, scores are not; remove the"
                 f" {self._activation} at the end of the network"
@@ -174,7 +175,7 @@ class SanityChecks:
         self._flat = _is_even(logits, self._activation)
         if self._flat and count >= _ENOUGH_FLAT:
             self._flat = self._alike = False  # one cause, one warning
-            self._texts.append(
+            self.texts.append(
                 f"the model's outputs are nearly uniform over its {len(logits)} classes for each of"
                 f" the first {count} images: its last layer was probably never trained or not"
                 " loaded; check that the weights include the classifier, and that the preprocessing"
@@ -209,7 +210,7 @@ class SanityChecks:
 
     def _warn_of_one_class(self, count: int, what: str) -> None:
         label = self._labels[self._index]
-        self._texts.append(
+        self.texts.append(
             f"each of the first {count} images was predicted as class {self._index}"
             f" ({label!r}){what}; unless all show it, the usual causes are preprocessing with"
             " another range (0 to 255 instead of 0 to 1) or another mean and std, weights that were"

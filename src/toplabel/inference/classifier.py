@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +52,9 @@ class Classifier:
     `parallel`: many images go fastest through an engine of one thread that several threads call
     at once; else through one that computes with all threads, or on a device, a call at a time.
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
-    `calibration`: How its scores are calibrated, where they are.
+    `calibration`: How its scores are calibrated, where they are. From it follow `temperature`,
+    which logits are divided by before they become scores, and `threshold`, the score below which a
+    prediction is unsure unless another is asked for.
     `warnings`: What was assumed or noticed when it was made; each of its records has them.
     `lazy_module`: The network itself, where PyTorch can have it; a file without one has none.
     """
@@ -68,16 +70,13 @@ class Classifier:
     lazy_module: LazyModule | None = None
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
+    temperature: float = field(init=False, default=1.0)
+    threshold: float | None = field(init=False, default=None)
 
-    @property
-    def temperature(self) -> float:
-        """What its logits are divided by before they become scores; 1 without a calibration."""
-        return 1.0 if self.calibration is None else self.calibration.temperature
-
-    @property
-    def threshold(self) -> float | None:
-        """The score below which it is unsure, where nobody asks for another."""
-        return None if self.calibration is None else self.calibration.threshold
+    def __post_init__(self) -> None:
+        if self.calibration is not None:
+            object.__setattr__(self, "temperature", self.calibration.temperature)
+            object.__setattr__(self, "threshold", self.calibration.threshold)
 
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores in [0, 1], float64, of its logits, of the same shape (..., K)."""
@@ -118,6 +117,8 @@ class Classifier:
 class PendingClassifier:
     """A classifier that answers at once, and the compiled one that takes its place later.
 
+    `is_final`: there is no other, or it has taken its place already.
+
     Args:
         now: Answers until then; for a model that is new to this machine, in eager PyTorch.
         compile: Makes the compiled one, or returns `now` again where it has to stay; None: `now`
@@ -126,16 +127,12 @@ class PendingClassifier:
 
     def __init__(self, now: Classifier, compile: Callable[[], Classifier] | None = None) -> None:
         self.now = now
+        self.is_final = compile is None
         self._compile = compile
-
-    @property
-    def is_final(self) -> bool:
-        """Whether there is nothing to wait for."""
-        return self._compile is None
 
     def compile(self) -> Classifier:
         """The final classifier; it is made at the first call, and has the warnings of that."""
-        compile_, self._compile = self._compile, None
+        compile_, self._compile, self.is_final = self._compile, None, True
         if compile_ is not None:
             with collect_warnings() as texts:
                 made = compile_()

@@ -205,7 +205,7 @@ class Predictor:
 
     def report_warnings(self) -> None:
         """Warn of the usual mistakes that the outputs since the last call look like."""
-        if self._checks is not None:
+        if self._checks is not None and self._checks.texts:
             for text in self._checks.take_warnings():
                 warn(text)
 

@@ -71,8 +71,8 @@ def rank(
     if activation == "sigmoid":
         threshold = MULTI_LABEL_THRESHOLD if threshold is None else threshold
         top_k = max(1, int((scores >= threshold).sum()))
-    order = _best_indices(logits, min(top_k, len(labels)))
-    candidates = tuple(Candidate(labels[i], i, float(scores[i])) for i in order)
+    order = _best_indices(logits, min(top_k, len(logits)))
+    candidates = tuple(Candidate(labels.names[i], i, float(scores[i])) for i in order)
     unsure = threshold is not None and candidates[0].score < threshold
     top = () if activation == "sigmoid" and unsure else candidates
     return Ranking(candidates[0], top, unsure)
