@@ -18,12 +18,9 @@ from toplabel.bundle import cache
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
 from toplabel.bundle.reference import (
     ReferenceOutputs,
-    are_probabilities,
+    checked_program,
     compare,
-    draw_inputs,
-    pixel_scale,
     replay,
-    to_inputs,
 )
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import BundleError, ModelError
@@ -73,21 +70,15 @@ def _check(source: OnnxSource, preprocess: Preprocess, key: str, folder: Path) -
     """
     path, name = folder / PROGRAM_NAME, source.name
     plain = _Session(path, name, optimised=False)
-    shape = (preprocess.num_channels, *preprocess.input_size)
-    pixels = draw_inputs(shape)
-    scale, offset = pixel_scale(preprocess)
-    inputs = to_inputs(pixels, scale=scale, offset=offset)
-    plain.choose_output(inputs[:1])
-    logits = np.concatenate([plain(inputs[i : i + 1]) for i in range(len(inputs))])
-    reference = ReferenceOutputs(pixels, scale, offset, logits)
-    usable = compare(logits, logits)
+    reference = ReferenceOutputs.draw(preprocess, plain)
+    usable = compare(reference.logits, reference.logits)
     if not usable.agrees:
         raise ModelError(f"{name} cannot be used as a classifier: {usable.reason}")
     one_only = source.input.dimensions is not None and source.input.dimensions[0] == 1
     one_at_a_time = check_repeatability(
         plain,
-        inputs,
-        logits,
+        reference.inputs(),
+        reference.logits,
         name=name,
         if_random="export it in eval mode",
         if_batch="export it in eval mode, and without dynamic quantisation",
@@ -103,26 +94,17 @@ def _check(source: OnnxSource, preprocess: Preprocess, key: str, folder: Path) -
             f" {agreement.reason}; if it is quantised, use the float32 model it was made from"
         )
     reference.save(folder / REFERENCE_NAME)
-    in_unit_range = bool(((logits >= 0) & (logits <= 1)).all())
-    ends_in_sigmoid = source.header.makers.get(plain.output_name) == "Sigmoid"
-    return Program(
-        path=path,
-        reference_path=folder / REFERENCE_NAME,
+    return checked_program(
+        folder,
+        reference,
+        agreement,
         key=key,
         input_name=source.input.name,
         output_name=plain.output_name,
-        input_shape=shape,
-        outputs=logits.shape[1],
         fixed_batch=fixed_batch,
         exporter=source.header.producer or "not stated",
-        agreement={
-            "max_difference": agreement.max_difference,
-            "tolerance": agreement.tolerance,
-            "spread": agreement.spread,
-            "checked_with": f"onnxruntime {ort.__version__}, against itself without optimisations;"
-            " no PyTorch was there to compare with",
-        },
-        probabilities=are_probabilities(logits) or (in_unit_range and ends_in_sigmoid),
+        checked_with=f"onnxruntime {ort.__version__}, against itself without optimisations;"
+        " no PyTorch was there to compare with",
     )
 
 
@@ -141,12 +123,8 @@ class _Session:
             ) from error
         self._input_name = self._session.get_inputs()[0].name
 
-    def choose_output(self, one: NDArray[np.float32]) -> None:
-        """Find the one output that has a row of scores for each image.
-
-        Raises:
-            ModelError: There is none, or there are several.
-        """
+    def _choose_output(self, one: NDArray[np.float32]) -> None:
+        """Find the one output that has a row of scores for each image."""
         names = [output.name for output in self._session.get_outputs()]
         outputs = dict(zip(names, self._try(None, one), strict=True))
         rows = [name for name, value in outputs.items() if _is_row(value)]
@@ -160,7 +138,13 @@ class _Session:
         (self.output_name,) = rows
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The outputs (N, K), float32, for a batch (N, C, H, W), float32."""
+        """The outputs (N, K), float32, for a batch (N, C, H, W), float32.
+
+        Raises:
+            ModelError: It fails, or has not just one output that has a row for each image.
+        """
+        if not self.output_name:
+            self._choose_output(batch[:1])
         return np.asarray(self._try([self.output_name], batch)[0], np.float32)
 
     def _try(

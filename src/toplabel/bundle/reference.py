@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from toplabel.bundle.onnx_header import read_onnx_header
+from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program
+from toplabel.bundle.trust import Run
 from toplabel.errors import BundleError
 
 if TYPE_CHECKING:
@@ -49,7 +53,16 @@ class ReferenceOutputs:
 
     def inputs(self) -> NDArray[np.float32]:
         """The tensors that the model saw: float32 (G, C, H, W)."""
-        return to_inputs(self.pixels, scale=self.scale, offset=self.offset)
+        pixels = self.pixels.astype(np.float32)
+        return pixels * self.scale[:, None, None] + self.offset[:, None, None]
+
+    @classmethod
+    def draw(cls, preprocess: Preprocess, run: Run) -> Self:
+        """Inputs of the size of the preprocessing, and what `run` gives for each of them alone."""
+        pixels = draw_inputs((preprocess.num_channels, *preprocess.input_size))
+        drawn = cls(pixels, *pixel_scale(preprocess), np.empty((0, 0), np.float32))
+        logits = [run(one[None]) for one in drawn.inputs()]
+        return replace(drawn, logits=np.concatenate(logits))
 
     def save(self, path: Path) -> None:
         """Write them as a compressed `.npz` file."""
@@ -83,16 +96,19 @@ def _read_arrays(
         size = sum(member.file_size for member in archive.infolist())
         if size > (most := min(room, _MAX_SIZE_BYTES)):
             raise ValueError(f"{size} bytes unpacked; expected at most {most}")
-        shapes = {name: _read_shape(archive, name) for name in _FIELDS}
-    _check_shapes(shapes)
-    if expecting not in (None, (shapes["pixels"][1:], shapes["logits"][1])):
+        pixels, scale, offset, logits = (_read_shape(archive, name) for name in _FIELDS)
+    if (scale, offset, logits[:1]) != (pixels[1:2], pixels[1:2], pixels[:1]) or 0 in pixels:
+        raise ValueError("its arrays do not fit each other")
+    if pixels[0] > _MAX_COUNT:
+        raise ValueError(f"{pixels[0]} reference inputs; expected at most {_MAX_COUNT}")
+    if expecting not in (None, (pixels[1:], logits[1])):
         raise ValueError("its reference inputs do not fit its program")
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in _FIELDS}
 
 
 def _read_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    """What an array's header says; the array itself is not unpacked."""
+    """The shape in an array's header; the array itself is not unpacked."""
     with archive.open(f"{name}.npy") as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"{name} has a header that `save` does not write")
@@ -102,22 +118,6 @@ def _read_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
     if (dtype, len(shape)) != (np.dtype(_FIELDS[name][0]), _FIELDS[name][1]):
         raise ValueError(f"{name} is {dtype} with {len(shape)} dimensions")
     return shape
-
-
-def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
-    count, channels = shapes["pixels"][:2]
-    others = (shapes["scale"], shapes["offset"], shapes["logits"][:1])
-    if others != ((channels,), (channels,), (count,)) or 0 in shapes["pixels"]:
-        raise ValueError("its arrays do not fit each other")
-    if count > _MAX_COUNT:
-        raise ValueError(f"{count} reference inputs; expected at most {_MAX_COUNT}")
-
-
-def to_inputs(
-    pixels: NDArray[np.uint8], *, scale: NDArray[np.float32], offset: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Pixels (N, C, H, W) as the model sees them: pixels * scale + offset, float32, same shape."""
-    return pixels.astype(np.float32) * scale[:, None, None] + offset[:, None, None]
 
 
 def pixel_scale(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -201,7 +201,7 @@ def tolerance_for(spread: float) -> float:
 
 def replay(
     reference: ReferenceOutputs,
-    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    run: Run,
     *,
     batch_sizes: tuple[int, ...] = (1, 2, 5),
     fixed_batch: bool = False,
@@ -214,46 +214,76 @@ def replay(
         batch_sizes: How many inputs to give at once; each size is checked.
         fixed_batch: The program takes one input at a time, so only that is checked.
     """
-    worst = None
-    for batch_size in (1,) if fixed_batch else batch_sizes:
-        agreement = _replay_in_batches(reference, run, batch_size)
-        if not agreement.agrees:
-            return agreement
-        if worst is None or agreement.max_difference > worst.max_difference:
-            worst = agreement
-    assert worst is not None, "there is at least one batch size"
-    return worst
+    found = []
+    for size in (1,) if fixed_batch else batch_sizes:
+        found.append(_replay(reference, run, range(0, len(reference.pixels), size)))
+        if not found[-1].agrees:
+            return found[-1]
+    return max(found, key=lambda agreement: agreement.max_difference)
 
 
-def _replay_in_batches(
-    reference: ReferenceOutputs,
-    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    batch_size: int,
-) -> Agreement:
-    outputs = []
-    for start in range(0, len(reference.pixels), batch_size):
-        pixels = reference.pixels[start : start + batch_size]
-        output = run(to_inputs(pixels, scale=reference.scale, offset=reference.offset))
-        expected_shape = (len(pixels), reference.logits.shape[1])
+def replay_once(reference: ReferenceOutputs, run: Run) -> Agreement:
+    """As `replay`, but each input only once, in batches of 1, 2 and the rest.
+
+    For a program that has agreed before, on another machine or under another version.
+    """
+    return _replay(reference, run, (0, 1, 3))
+
+
+def _replay(reference: ReferenceOutputs, run: Run, starts: Sequence[int]) -> Agreement:
+    """The same in batches that begin there."""
+    inputs, outputs = reference.inputs(), []
+    for start, end in pairwise((*starts, len(inputs))):
+        output = run(inputs[start:end])
+        expected_shape = (end - start, reference.logits.shape[1])
         if output.shape != expected_shape:
             return _no_agreement(
-                f"its outputs for {len(pixels)} inputs have shape {output.shape}"
+                f"its outputs for {end - start} inputs have shape {output.shape}"
                 f" instead of {expected_shape}"
             )
         outputs.append(output)
     return compare(reference.logits, np.concatenate(outputs))
 
 
-def replay_once(
-    reference: ReferenceOutputs, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> Agreement:
-    """As `replay`, but each input only once, in batches of 1, 2 and the rest.
+def checked_program(
+    folder: Path,
+    reference: ReferenceOutputs,
+    agreement: Agreement,
+    *,
+    output_name: str,
+    checked_with: str,
+    **facts: Any,
+) -> Program:
+    """The program whose file and reference outputs are in `folder`.
 
-    For a program that has agreed before, on another machine or under another version.
+    Args:
+        folder: Where it was made.
+        reference: What it was compared with.
+        agreement: How well it agreed.
+        output_name: The name of its one output.
+        checked_with: What it ran on when it was compared.
+        facts: The further fields of `Program`.
     """
-    inputs = reference.inputs()
-    got = [run(inputs[:1]), run(inputs[1:3]), run(inputs[3:])]
-    return compare(reference.logits, np.concatenate(got))
+    logits, (_, channels, height, width) = reference.logits, reference.pixels.shape
+    header = read_onnx_header(folder / PROGRAM_NAME)
+    are_scores = header.makers.get(output_name) == "Sigmoid" and bool(
+        ((logits >= 0) & (logits <= 1)).all()
+    )
+    return Program(
+        path=folder / PROGRAM_NAME,
+        reference_path=folder / REFERENCE_NAME,
+        input_shape=(channels, height, width),
+        outputs=logits.shape[1],
+        agreement={
+            "max_difference": agreement.max_difference,
+            "tolerance": agreement.tolerance,
+            "spread": agreement.spread,
+            "checked_with": checked_with,
+        },
+        output_name=output_name,
+        probabilities=are_scores or are_probabilities(logits),
+        **facts,
+    )
 
 
 def are_probabilities(logits: NDArray[np.float32]) -> bool:

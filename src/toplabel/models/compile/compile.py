@@ -16,18 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from toplabel._internal.onnxruntime import ort
+from toplabel._internal.onnxruntime import open_session, ort
 from toplabel.bundle.model import Model
-from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
+from toplabel.bundle.program import REFERENCE_NAME, NotCompiled, Program
 from toplabel.bundle.reference import (
     Agreement,
     ReferenceOutputs,
-    are_probabilities,
+    checked_program,
     compare,
-    draw_inputs,
-    pixel_scale,
     replay,
-    to_inputs,
 )
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
@@ -43,7 +40,6 @@ from toplabel.models.compile.export import (
     OPSET,
     OUTPUT_NAME,
     Exporter,
-    ends_in_sigmoid,
     export,
     exporters,
 )
@@ -129,24 +125,21 @@ def _reference(model: Model, module: nn.Module) -> tuple[ReferenceOutputs, bool]
     Raises:
         ModelError: Its answers cannot be trusted.
     """
-    pixels = draw_inputs((model.preprocess.num_channels, *model.preprocess.input_size))
-    scale, offset = pixel_scale(model.preprocess)
-    inputs = to_inputs(pixels, scale=scale, offset=offset)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return _ask(model.name, module, torch.from_numpy(batch))
 
     with torch.no_grad():
-        logits = np.concatenate([run(inputs[i : i + 1]) for i in range(len(inputs))])
+        reference = ReferenceOutputs.draw(model.preprocess, run)
         fixed_batch = check_repeatability(
             run,
-            inputs,
-            logits,
+            reference.inputs(),
+            reference.logits,
             name=model.name,
             if_random="switch it off",
             if_batch="is a batch normalisation still training?",
         )
-    return ReferenceOutputs(pixels, scale, offset, logits), fixed_batch
+    return reference, fixed_batch
 
 
 def _ask(name: str, module: nn.Module, batch: torch.Tensor) -> NDArray[np.float32]:
@@ -203,9 +196,7 @@ def _try(
 
 
 def _replay(path: Path, reference: ReferenceOutputs, exporter: Exporter) -> Agreement:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         (logits,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
@@ -217,26 +208,16 @@ def _replay(path: Path, reference: ReferenceOutputs, exporter: Exporter) -> Agre
 def _program(
     folder: Path, reference: ReferenceOutputs, exporter: Exporter, agreement: Agreement
 ) -> Program:
-    _, channels, height, width = reference.pixels.shape
-    in_unit_range = bool(((reference.logits >= 0) & (reference.logits <= 1)).all())
-    return Program(
-        path=folder / PROGRAM_NAME,
-        reference_path=folder / REFERENCE_NAME,
+    return checked_program(
+        folder,
+        reference,
+        agreement,
         key="",  # the parent knows it
         input_name=INPUT_NAME,
         output_name=OUTPUT_NAME,
-        input_shape=(channels, height, width),
-        outputs=reference.logits.shape[1],
         fixed_batch=exporter.fixed_batch,
         exporter=f"torch {torch.__version__}, {exporter.name}, opset {OPSET}",
-        agreement={
-            "max_difference": agreement.max_difference,
-            "tolerance": agreement.tolerance,
-            "spread": agreement.spread,
-            "checked_with": f"onnxruntime {ort.__version__}",
-        },
-        probabilities=are_probabilities(reference.logits)
-        or (in_unit_range and ends_in_sigmoid(folder / PROGRAM_NAME)),
+        checked_with=f"onnxruntime {ort.__version__}",
     )
 
 

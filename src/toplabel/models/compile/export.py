@@ -155,14 +155,6 @@ def _weights_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def ends_in_sigmoid(path: Path) -> bool:
-    """Whether the program's last step is a sigmoid."""
-    graph = onnx.load(str(path), load_external_data=False).graph
-    makers = {output: node for node in graph.node for output in node.output}
-    last = makers.get(OUTPUT_NAME)
-    return last is not None and last.op_type == "Sigmoid"
-
-
 def fix_padding(path: Path, *, input_shape: tuple[int, ...], fixed_batch: bool) -> None:
     """Write the amounts of every `Pad` into the ONNX file, where they never change.
 
