@@ -1,0 +1,90 @@
+"""What earlier versions wrote still opens: a bundle, a cache entry, a half-finished run.
+
+The files were written by the code before it moved into its rooms (see their README.md).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+import toplabel
+from toplabel.bundle.cache import FileSignature, cache_dir, json_path, write_json
+
+WRITTEN = Path(__file__).parent / "written_before"
+COLOURS = ["red", "green", "blue"] * 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the files, as the current folder."""
+    shutil.copytree(WRITTEN, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def photos(folder: Path) -> list[str]:
+    return [f"photos/{path.name}" for path in sorted((folder / "photos").iterdir())]
+
+
+def test_a_bundle_opens_and_labels_as_before(folder: Path) -> None:
+    model = toplabel.load("mean.toplabel")
+    assert model.name == "checkpoint/mean.pth@1468e3e3"
+    expected = [json.loads(line) for line in (folder / "whole.jsonl").read_text().splitlines()]
+    for prediction, record in zip(model.stream(photos(folder)), expected, strict=True):
+        assert prediction.to_dict() == {k: record[k] for k in prediction.to_dict()}
+
+
+def test_a_cache_entry_is_found_so_that_torch_is_not_needed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "cache", cache_dir(), dirs_exist_ok=True)
+    entry = json.loads((folder / "entry.json").read_text())
+    entry["spec"] = f"{folder / 'mean.pth'} {digest_of_options(folder)}"
+    entry["weights_files"] = [
+        asdict(FileSignature.of(folder / file["name"])) for file in entry["weights_files"]
+    ]
+    (cache_dir() / "entries").mkdir()
+    write_json(json_path(cache_dir() / "entries", entry["spec"]), entry)
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it now fails
+    model = toplabel.load(
+        "mean.pth", arch="nets.py:Mean", labels="labels.txt", preprocess="preprocess.json"
+    )
+    assert [one.label for one in model(photos(folder))] == COLOURS
+    assert model.engine == "onnxruntime on cpu"
+
+
+def digest_of_options(folder: Path) -> str:
+    """As that version computed it."""
+    parts = [
+        "nets.py:Mean",
+        os.path.realpath(folder / "nets.py"),
+        [],
+        [["red", "green", "blue"], None],
+        json.loads((folder / "preprocess.json").read_text()),
+        [False, False, False, False],
+        [],
+        "0.1.0",
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def test_a_half_finished_run_resumes_and_equals_one_without_a_break(folder: Path) -> None:
+    (folder / "labels.jsonl.run").rename(folder / ".labels.jsonl.run")
+    part = folder / ".labels.jsonl.run" / "part-000000.jsonl"
+    before = part.stat().st_mtime_ns
+    summary = toplabel.run("photos", "labels.jsonl", model="mean.toplabel", shard_size=2)
+    assert (summary.inputs, summary.new) == (6, 4)
+    assert (folder / "labels.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+    assert part.stat().st_mtime_ns == before
+
+
+def test_the_same_options_again_do_no_work(folder: Path) -> None:
+    (folder / "labels.jsonl.run").rename(folder / ".labels.jsonl.run")
+    toplabel.run("photos", "labels.jsonl", model="mean.toplabel", shard_size=2)
+    assert toplabel.run("photos", "labels.jsonl", model="mean.toplabel").new == 0
