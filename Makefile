@@ -45,7 +45,7 @@ bench: $(VENV)/.dev  ## measure against the alternatives, write docs/benchmarks.
 	$(BIN)/python -m benchmarks
 
 embedded: $(VENV)/.dev  ## build the embedded model's bundle anew
-	$(BIN)/python scripts/build_embedded_bundle.py
+	$(BIN)/python scripts/build_built_in_bundle.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -40,7 +40,7 @@ def measure(bench: Bench) -> Section:
 def _rows(runs: dict[str, list[Loop]]) -> tuple[Row, ...]:
     speeds = {name: [one.per_second for one in repeats] for name, repeats in runs.items()}
     ours = median(speeds[OURS])
-    stated = [
+    measured = [
         Row(
             what=f"{name}, {runs[name][0].threads} threads",
             figure=f"{spread(values, 'images/s', digits=1)},"
@@ -59,7 +59,7 @@ def _rows(runs: dict[str, list[Loop]]) -> tuple[Row, ...]:
     ]
     equal = same_labels(runs[OURS][0], runs[EXACT][0])
     return (
-        *stated,
+        *measured,
         *compared,
         Row(
             what="labels equal to the exact path's",

@@ -76,7 +76,7 @@ def _rows_near(runs: dict[str, list[Run]]) -> tuple[Row, ...]:
     seconds = {name: [one.seconds for one in repeats] for name, repeats in runs.items()}
     memory = {name: [one.peak_mb for one in repeats] for name, repeats in runs.items()}
     slower, larger = ratio(seconds[OURS], seconds[BARE]), ratio(memory[OURS], memory[BARE])
-    stated = [
+    measured = [
         Row(
             what=name,
             figure=f"{spread(seconds[name], 's', digits=3)}, {median(memory[name]):.0f} MB,"
@@ -85,7 +85,7 @@ def _rows_near(runs: dict[str, list[Run]]) -> tuple[Row, ...]:
         for name in (OURS, BARE, FIRST)
     ]
     return (
-        *stated,
+        *measured,
         Row(
             what="time, against the bare script",
             figure=f"{slower:.2f} x",

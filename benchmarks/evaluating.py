@@ -15,7 +15,7 @@ EVALUATE, RUN = "toplabel evaluate", "toplabel -o, --exact"
 
 
 def measure(bench: Bench) -> Section:
-    """Whole commands in turn: both read every picture in full."""
+    """Whole commands in turn: both read every image in full."""
     folder, count = many_photos(bench, times=TIMES)
     alternatives = {
         EVALUATE: partial(toplabel, bench, "evaluate", folder),

@@ -21,7 +21,7 @@ from toplabel.models.zoo_import import import_torchvision
 class Agreement(NamedTuple):
     """How much of the default backend's tensors differs from ours, over all photos.
 
-    `steps` are steps of 1/255 of a pixel's value: 1 is the smallest change a picture can have.
+    `steps` are steps of 1/255 of a pixel's value: 1 is the smallest change an image can have.
     """
 
     share_beyond_half_a_step: float
@@ -30,15 +30,15 @@ class Agreement(NamedTuple):
 
 
 def agreement(processor: object, photos: Iterable[np.ndarray]) -> Agreement:
-    """Compare a processor of the torchvision backend with its recipe on uint8 (H, W, 3) photos."""
-    recipe = from_processor(processor)
+    """Compare a processor of the torchvision backend with ours on uint8 (H, W, 3) photos."""
+    preprocess = from_processor(processor)
     beyond, total, count, largest = 0, 0.0, 0, 0.0
-    low, high = recipe.range
-    again = np.asarray(recipe.std_again or (1.0,) * 3)
-    one_step = (high - low) / 255 / np.asarray(recipe.std) / again
+    low, high = preprocess.range
+    again = np.asarray(preprocess.std_again or (1.0,) * 3)
+    one_step = (high - low) / 255 / np.asarray(preprocess.std) / again
     for pixels in photos:
         theirs = np.asarray(processor(Image.fromarray(pixels))["pixel_values"][0])
-        steps = np.abs(theirs.astype(np.float64) - recipe(pixels)) / one_step[:, None, None]
+        steps = np.abs(theirs.astype(np.float64) - preprocess(pixels)) / one_step[:, None, None]
         beyond += int((steps > 0.5).sum())
         total += float(steps.sum())
         count += steps.size

@@ -52,7 +52,7 @@ def measure(bench: Bench) -> Section:
             ),
             Row(what="an unbroken run", figure=f"{seconds:.1f} s"),
         ),
-        notes=("A small ONNX model in ONNX Runtime, pictures of 32 pixels, shards of 256.",),
+        notes=("A small ONNX model in ONNX Runtime, images of 32 pixels, shards of 256.",),
         raw={"kills": done, "ends": ends},
     )
 
@@ -65,7 +65,7 @@ def _prepare(bench: Bench, folder: Path) -> None:
 
 
 def _start(bench: Bench, folder: Path, output: str) -> subprocess.Popen[bytes]:
-    model = ["-m", "small.onnx", "--preprocess", "recipe.json", "--labels", "labels.txt"]
+    model = ["-m", "small.onnx", "--preprocess", "preprocess.json", "--labels", "labels.txt"]
     return subprocess.Popen(
         [sys.executable, "-m", "toplabel", "photos", "-o", output, "-q", *model],
         cwd=folder,

@@ -22,7 +22,7 @@ class Installed:
     Args:
         python: Its interpreter.
         command: Its `toplabel`.
-        program: The embedded ONNX program within.
+        program: The built-in ONNX program within.
         labels: A text file with a class name on each line.
     """
 
@@ -45,14 +45,14 @@ def base_install(bench: Bench) -> Installed:
         [python, "-c", "import toplabel; print(toplabel.__path__[0])"],
         environment=bench.environment(),
     ).output.strip()
-    embedded = Path(where) / "data" / "efficientnet_lite0"
-    manifest = json.loads((embedded / "manifest.json").read_text(encoding="utf-8"))
+    built_in = Path(where) / "data" / "efficientnet_lite0"
+    manifest = json.loads((built_in / "manifest.json").read_text(encoding="utf-8"))
     labels = bench.folder / "labels.txt"
     labels.write_text("\n".join(manifest["labels"]["names"]) + "\n", encoding="utf-8")
     return Installed(
         python=python,
         command=environment / "bin" / "toplabel",
-        program=embedded / "program.onnx",
+        program=built_in / "program.onnx",
         labels=labels,
     )
 

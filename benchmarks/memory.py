@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Section:
         ),
         notes=(
             "The photos over and over; in each round one file that is missing, one that is cut"
-            " short, one that is no picture and one that is empty.",
+            " short, one that is no image and one that is empty.",
         ),
         raw=said,
     )

@@ -13,7 +13,7 @@ WARM = 50_000
 
 
 def measure(bench: Bench) -> Section:
-    """A stub engine and tiny pictures: what the run itself needs."""
+    """A stub engine and tiny images: what the run itself needs."""
     count = 20_000 if bench.quick else 1_000_000
     folder, output = bench.folder / "million", bench.folder / "million-out"
     _draw(bench, folder, count, 1000)
@@ -26,7 +26,7 @@ def measure(bench: Bench) -> Section:
         title=f"A run over {count:,} inputs",
         rows=(
             Row(
-                what="a stub engine, tiny pictures, Parquet parts",
+                what="a stub engine, tiny images, Parquet parts",
                 figure=f"{count / first['seconds']:,.0f} inputs/s",
             ),
             Row(what=f"resident after {warm:,} inputs", figure=f"{before:.0f} MB"),

@@ -1,7 +1,7 @@
-"""Mistakes: what goes wrong with the usual thirty lines, and which tool tells of it.
+"""Mistakes: what goes wrong with the usual thirty lines, and which tool reports it.
 
-First the recipe: right answers lost to each usual mistake, with the same weights. Then the inputs:
-odd but legitimate files, and what three tools make of them.
+First the preprocessing: right answers lost to each usual mistake, with the same weights. Then the
+inputs: odd but legitimate files, and what three tools make of them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ TOOLS = {
     "transformers": f"transformers {version('transformers')} pipeline",
 }
 OUTCOMES = ("right", "named error", "wrong, warned", "list lost", "silently wrong")
-RIGHT = "the right recipe"
+RIGHT = "the right preprocessing"
 
 
 def measure(bench: Bench) -> Section:
     """Both tables; the figures are the silent errors of each tool."""
-    recipes = _ask_recipes(bench)
+    preprocessings = _ask_preprocessings(bench)
     said = _ask_tools(bench)
     outcomes = {
         tool: [(one["case"], _outcome(one, good=answers["good"])) for one in answers["found"]]
@@ -37,15 +37,15 @@ def measure(bench: Bench) -> Section:
     return Section(
         title="What goes wrong, and who tells of it",
         rows=tuple(_rows(outcomes)),
-        tables=(_recipe_table(recipes), _input_table(outcomes)),
+        tables=(_preprocessing_table(preprocessings), _input_table(outcomes)),
         notes=_notes(),
     )
 
 
-def _ask_recipes(bench: Bench) -> dict[str, Any]:
+def _ask_preprocessings(bench: Bench) -> dict[str, Any]:
     photos = find_photos(bench).small
     said: dict[str, Any] = bench.ask_script(
-        RIVALS / "recipe_mistakes.py", checkpoints(bench), *photos
+        RIVALS / "preprocessing_mistakes.py", checkpoints(bench), *photos
     )
     return said
 
@@ -101,7 +101,7 @@ def _rows(outcomes: dict[str, list[tuple[str, str]]]) -> list[Row]:
     return rows
 
 
-def _recipe_table(said: dict[str, Any]) -> Table:
+def _preprocessing_table(said: dict[str, Any]) -> Table:
     truth, found = said["truth"], said["found"]
     count = len(truth)
     rows = []
@@ -111,7 +111,7 @@ def _recipe_table(said: dict[str, Any]) -> Table:
         shown = str(hits) if None not in truth else "not known"
         rows.append((name, shown, str(changed), f"{mean(answers['scores']):.3f}"))
     names = ("class names not looked up", "no names: numbers", "0", "")
-    header = ("recipe", f"right of {count}", f"labels changed of {count}", "mean top score")
+    header = ("preprocessing", f"right of {count}", f"labels changed of {count}", "mean top score")
     return Table(title="The same weights, one mistake", header=header, rows=(*rows, names))
 
 
@@ -141,13 +141,13 @@ def _tell(outcomes: list[str]) -> str:
 
 def _notes() -> tuple[str, ...]:
     return (
-        "The recipes are torchvision transforms before eager PyTorch, as people write them."
+        "The preprocessings are torchvision transforms before eager PyTorch, as people write them."
         " BGR is the array that OpenCV gives, made without it.",
         "Each odd file stands in a list, before a good photo. Right: the label is the tool's own"
-        " for the plain picture that a person sees, transparent parts on white. Silently wrong:"
+        " for the plain image that a person sees, transparent parts on white. Silently wrong:"
         " another label, with neither error nor warning. List lost: an exception ended the list,"
         " and the good photo got no label; for a broken file that is loud, but no answer.",
-        "The textbook script has the right recipe and eval mode:"
+        "The textbook script has the right preprocessing and eval mode:"
         ' `transform(Image.open(path).convert("RGB"))`, in a loop. The pipeline is given a list of'
         " paths. toplabel is given a list, too, with its defaults.",
     )

@@ -49,7 +49,7 @@ def find_photos(bench: Bench) -> Photos:
             "no real photos beside this checkout: 200 cuttings of the example photos at 0.19"
             " megapixels, and 10 of them enlarged to 12; labels say little on these"
         )
-    small, camera, others = (_pictures(folder) for folder in folders)
+    small, camera, others = (_files(folder) for folder in folders)
     return Photos(small[:24] if bench.quick else small, camera, others, origin)
 
 
@@ -59,7 +59,7 @@ def _draw_in_child(folder: Path) -> None:
     run([sys.executable, "-m", "benchmarks.photos", folder], environment=environment)
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def _files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.glob("*") if path.is_file()))
 
 
@@ -72,12 +72,12 @@ def draw(folder: Path) -> None:
     for name, count, size in (("small", 200, (500, 375)), ("camera", 10, (4000, 3000))):
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            picture = examples[number % len(examples)]
+            image = examples[number % len(examples)]
             share = chance.uniform(0.6, 1.0)
-            width, height = int(picture.width * share), int(picture.height * share)
-            left = chance.randint(0, picture.width - width)
-            top = chance.randint(0, picture.height - height)
-            cutting = picture.crop((left, top, left + width, top + height))
+            width, height = int(image.width * share), int(image.height * share)
+            left = chance.randint(0, image.width - width)
+            top = chance.randint(0, image.height - height)
+            cutting = image.crop((left, top, left + width, top + height))
             resized = cutting.resize(size, Image.Resampling.LANCZOS)
             resized.save(folder / name / f"{number:03d}.jpg", quality=90)
 

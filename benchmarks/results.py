@@ -12,7 +12,7 @@ from typing import Any
 class Row:
     """One figure: what was measured, what came out, and whether that is enough.
 
-    `goal` and `met` are left out where a figure is only stated.
+    `goal` and `met` are left out where a figure is only reported.
     """
 
     what: str

@@ -32,7 +32,7 @@ class Subject:
         command: What starts it.
         port: Where it will listen.
         path: Of the endpoint.
-        kind: How it takes a picture: raw, form or json, as `subjects/load.py` has it.
+        kind: How it takes an image: raw, form or json, as `subjects/load.py` has it.
         environment: Its variables.
     """
 

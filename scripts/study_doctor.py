@@ -1,10 +1,10 @@
-"""Train small networks under known preprocessings, and see what `toplabel doctor` says of them.
+"""Train small networks under known preprocessings, and see what `toplabel doctor` finds.
 
     python scripts/study_doctor.py DATA [--photos FOLDER] [--out docs/doctor.json]
 
-DATA holds CIFAR-10's pictures in class folders; digits come from scikit-learn, shapes are drawn.
+DATA holds CIFAR-10's images in class folders; digits come from scikit-learn, shapes are drawn.
 Twenty networks of four kinds; twelve have a preprocessing that doctor knows, eight one that it
-does not. Each is asked about with draws of 16 pictures of its own kind that it was not trained on,
+does not. Each is asked about with draws of 16 images of its own kind that it was not trained on,
 and of 16 foreign photos.
 """
 
@@ -49,7 +49,7 @@ def constants(mean: Any, std: Any, *, high: float = 1.0, bgr: bool = False) -> P
 
 
 def per_image(pixels: Pixels) -> NDArray[np.float32]:
-    """Each picture less its own mean, by its own std."""
+    """Each image less its own mean, by its own std."""
     values = np.float32(pixels).transpose(0, 3, 1, 2)
     mean, std = values.mean((1, 2, 3), keepdims=True), values.std((1, 2, 3), keepdims=True)
     return np.ascontiguousarray((values - mean) / np.maximum(std, 1))
@@ -188,7 +188,7 @@ class Residual(nn.Module):
 def train(
     network: nn.Module, inputs: NDArray[np.float32], truth: NDArray[np.int64], *, held: int
 ) -> float:
-    """Train it, left in eval mode; its accuracy on the first `held` pictures, kept out."""
+    """Train it, left in eval mode; its accuracy on the first `held` images, kept out."""
     order = torch.arange(len(truth))
     x, y = torch.from_numpy(inputs)[order], torch.from_numpy(truth)[order]
     optimiser = torch.optim.SGD(network.parameters(), 0.05, 0.9, weight_decay=5e-4)
@@ -211,7 +211,7 @@ def train(
 
 
 def read_folder(folder: Path, count: int | None = None) -> tuple[Pixels, NDArray[np.int64]]:
-    """Pictures below a folder, their middle at 32x32, and the place of their class folder."""
+    """Images below a folder, their middle at 32x32, and the place of their class folder."""
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if count is not None:
         files = [files[int(i)] for i in np.linspace(0, len(files) - 1, count)]
@@ -268,7 +268,7 @@ def shapes(count: int = 2000) -> tuple[Pixels, NDArray[np.int64]]:
 def asked(
     network: nn.Module, pixels: Pixels, one: Planted, *, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """What doctor says of each draw of 16 pictures."""
+    """What doctor finds with each draw of 16 images."""
     chance = np.random.default_rng(seed)
     for _ in range(DRAWS):
         drawn = pixels[chance.choice(len(pixels), PHOTOS, replace=False)]
@@ -324,8 +324,8 @@ def main() -> None:
             "listed": one.family is not None,
             "accuracy": round(accuracy, 3),
         }
-        for where, pictures in (("own", pixels[:held]), ("foreign", foreign)):
-            answers = list(asked(network, pictures, one, seed=given.seed))
+        for where, images in (("own", pixels[:held]), ("foreign", foreign)):
+            answers = list(asked(network, images, one, seed=given.seed))
             row[where] = {what: count(answers, what) for what in ("family", "colour")}
             row[where]["said"] = [a["said"] for a in answers]
         rows.append(row)

@@ -20,8 +20,8 @@ model, transform = build("lite0", weights=weights)
 @app.post("/predict")
 async def predict(file: UploadFile) -> dict[str, float]:
     """The best class and its score."""
-    picture = Image.open(io.BytesIO(await file.read())).convert("RGB")
-    batch = transform(picture).unsqueeze(0)
+    image = Image.open(io.BytesIO(await file.read())).convert("RGB")
+    batch = transform(image).unsqueeze(0)
     with torch.no_grad():
         scores = model(batch)[0].softmax(dim=0)
     score, index = scores.max(dim=0)

@@ -16,16 +16,16 @@ port, weights = sys.argv[1:]
 
 
 class Classifier(litserve.LitAPI):
-    """A picture as base64 in, its class out."""
+    """An image as base64 in, its class out."""
 
     def setup(self, device: str) -> None:
         """Load the network."""
         self.model, self.transform = build("lite0", weights=weights)
 
     def decode_request(self, request: dict[str, str]) -> torch.Tensor:
-        """The picture as a tensor."""
-        picture = Image.open(io.BytesIO(base64.b64decode(request["image"])))
-        return self.transform(picture.convert("RGB"))
+        """The image as a tensor."""
+        image = Image.open(io.BytesIO(base64.b64decode(request["image"])))
+        return self.transform(image.convert("RGB"))
 
     def batch(self, inputs: list[torch.Tensor]) -> torch.Tensor:
         """Several as one."""

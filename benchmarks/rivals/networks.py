@@ -43,6 +43,6 @@ def _transform(
 
 
 def _spread_head(model: nn.Module) -> None:
-    """Give the last layer weights that tell pictures apart; some networks start it with zeros."""
+    """Give the last layer weights that tell images apart; some networks start it with zeros."""
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     nn.init.normal_(head.weight, std=head.in_features**-0.5)

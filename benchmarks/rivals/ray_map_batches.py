@@ -35,7 +35,7 @@ class Preprocess:
         _, self.transform = build("lite0", weights=weights)
 
     def __call__(self, row: dict) -> dict:
-        """A row with a picture in, one with a tensor out."""
+        """A row with an image in, one with a tensor out."""
         image = Image.fromarray(row["image"])
         return {"path": row["path"], "tensor": self.transform(image).numpy()}
 

@@ -26,8 +26,8 @@ HERE = Path(__file__).parent
 TOOLS = ("toplabel", "torchvision", "timm", "transformers", "fastai", "ultralytics")
 ELSEWHERE = ("fastai", "ultralytics")
 NETWORK_CASES = (
-    "wrong recipe for pretrained weights",
-    "unknown recipe",
+    "wrong preprocessing for pretrained weights",
+    "unknown preprocessing",
     "train mode",
     "hidden dropout",
     "double softmax",
@@ -179,8 +179,8 @@ Ways to get a confident wrong label without an error, and what becomes of each. 
 of each cell stands below. {versions}.
 
 Each case is the tool's documented use with one thing wrong, or an odd file. The truth is known:
-EfficientNet-Lite0's own label by its own recipe, in eager PyTorch; of an odd file, the same tool's
-label of the plain picture that a person sees, transparent parts on white. **Silently wrong**:
+EfficientNet-Lite0's own label by its own preprocessing, in eager PyTorch; of an odd file, the same
+tool's label of the plain image that a person sees, transparent parts on white. **Silently wrong**:
 another label, score or name, with neither error nor warning. **List lost**: an exception that ends
 a list of images: loud, but the photos after it get no label. What is logged as a warning counts as
 one. Ten photos a case (of BGR arrays also four: toplabel's warning needs some to be sure; of random
@@ -188,7 +188,7 @@ draws of the same photos it came for 54 % of ten, 86 % of sixteen and 99 % of 24
 outcomes the worst stands in the table. A photo after an odd file is part of its case: another label
 for it would be silently wrong. torchvision stands for the usual thirty lines with its transforms,
 and for ImageFolder with files; fastai is a Learner with its own blocks; Ultralytics is its own
-reader of files before the right recipe. "-": the tool has no part in it.
+reader of files before the right preprocessing. "-": the tool has no part in it.
 
 """
 

@@ -1,4 +1,4 @@
-"""Array cases: pictures from memory, in an order or a range that is not what is expected."""
+"""Array cases: images from memory, in an order or a range that is not what is expected."""
 
 from pathlib import Path
 
@@ -44,9 +44,7 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
 @case("BGR arrays, 10", "toplabel")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     return of_ours(
-        lambda tell: [
-            p.index for p in toplabel.load(notify=tell)([one[..., ::-1] for one in _arrays(photos)])
-        ],
+        lambda: [p.index for p in toplabel.load()([one[..., ::-1] for one in _arrays(photos)])],
         truth(checkpoints, photos),
     )
 

@@ -36,21 +36,20 @@ def case(name: str, tool: str) -> Callable[[Case], Case]:
 
 
 def truth(checkpoints: Path, photos: list[str]) -> list[int]:
-    """The labels by the right weights and recipe."""
+    """The labels by the right weights and preprocessing."""
     model, transform = build("lite0", weights=str(checkpoints / "lite0.pth"))
     with torch.no_grad():
         batch = torch.stack([transform(Image.open(p).convert("RGB")) for p in photos])
         return model(batch).argmax(1).tolist()
 
 
-def compared(found: list[int], right: list[int], *, told: str = "") -> Outcome:
-    """The outcome for some labels: silently wrong where any differs and nothing was said."""
+def compared(found: list[int], right: list[int], *, warning: str = "") -> Outcome:
+    """The outcome for some labels: silently wrong where any differs without a warning."""
     wrong = sum(a != b for a, b in zip(found, right, strict=True))
     if not wrong:
         return RIGHT, f"{len(right)} of {len(right)} labels"
-    return (
-        WARNED if told else SILENT
-    ), f"{wrong} of {len(right)} labels wrong{told and ': '}{told}"
+    count = f"{wrong} of {len(right)} labels wrong"
+    return (WARNED, f"{count}: {warning}") if warning else (SILENT, count)
 
 
 def by_torch(model: nn.Module, transform: Callable, photos: list[str]) -> list[int]:
@@ -60,17 +59,16 @@ def by_torch(model: nn.Module, transform: Callable, photos: list[str]) -> list[i
         return model(batch).argmax(1).tolist()
 
 
-def of_ours(action: Callable[[Callable[[str], None]], list[int]], right: list[int]) -> Outcome:
-    """What toplabel does: an error is named, a note is a warning."""
-    notes: list[str] = []
+def of_ours(action: Callable[[], list[int]], right: list[int]) -> Outcome:
+    """What toplabel does."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = action(notes.append)
+            found = action()
         except toplabel.ToplabelError as error:
             return NAMED, f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-    return compared(found, right, told=(notes + told)[0][:160] if notes + told else "")
+    warned = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+    return compared(found, right, warning=warned[0][:160] if warned else "")
 
 
 def imagenet_transform() -> Callable:

@@ -79,16 +79,14 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
         session = onnxruntime.InferenceSession(path)
         inputs = [transform(Image.open(p).convert("RGB"))[None].numpy() for p in photos]
         found = [int(session.run(None, {"x": one})[0].argmax()) for one in inputs]
-    told = next((str(one.message) for one in caught if "Tracer" in one.category.__name__), "")
-    return compared(found, right, told=told[:120])
+    warning = next((str(one.message) for one in caught if "Tracer" in one.category.__name__), "")
+    return compared(found, right, warning=warning[:120])
 
 
 @case("drift after export", "toplabel")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     branching, transform, right = _branching(checkpoints, photos)
     return of_ours(
-        lambda tell: [
-            p.index for p in toplabel.wrap(branching, preprocess=transform, notify=tell)(photos)
-        ],
+        lambda: [p.index for p in toplabel.wrap(branching, preprocess=transform)(photos)],
         right,
     )

@@ -4,7 +4,7 @@ python input_tools.py TOOL CHECKPOINTS CASES.json GOOD
 
 Prints for each case: `index` or `error`, `warnings`, `stopped` (the exception that ended the list,
 so that the good photo got no label), `good` (the good photo's index), and `expected` (the tool's
-own answer for the plain picture).
+own answer for the plain image).
 """
 
 import json
@@ -25,7 +25,7 @@ Tool = Callable[[list[str]], list[Answer]]
 
 
 def toplabel(_: str) -> Tool:
-    """Its Python interface, with the embedded model: the same weights."""
+    """Its Python interface, with the built-in model: the same weights."""
     import toplabel
 
     model = toplabel.load()
@@ -40,7 +40,7 @@ def toplabel(_: str) -> Tool:
 
 
 def textbook(checkpoints: str) -> Tool:
-    """Thirty lines, with the right recipe, and eval mode."""
+    """Thirty lines, with the right preprocessing, and eval mode."""
     import torch
     from networks import build
     from PIL import Image

@@ -1,9 +1,9 @@
-"""Silent inputs: photos in; odd files made from them, and what each shows as a plain picture, out.
+"""Silent inputs: photos in; odd files made from them, and what each shows as a plain image, out.
 
 python inputs.py FOLDER PHOTO...
 
 Writes the files and prints a list of cases: each has a `case`, a `file`, and a `reference`: a plain
-8-bit RGB PNG of the pixels that a person sees, or null where there is no picture.
+8-bit RGB PNG of the pixels that a person sees, or null where there is no image.
 """
 
 import json
@@ -66,12 +66,12 @@ def cut_out(photo: Image.Image, path: Path) -> Image.Image:
 
 def cut_out_of_palette(photo: Image.Image, path: Path) -> Image.Image:
     """The same in 255 colours and a transparent one."""
-    picture = photo.quantize(255)
-    colours = picture.getpalette()[: 255 * 3]
+    image = photo.quantize(255)
+    colours = image.getpalette()[: 255 * 3]
     colours += [0] * (256 * 3 - len(colours))
-    picture.putpalette(colours)
-    picture.paste(255, mask=_ellipse(photo).point(lambda value: 255 - value))
-    picture.save(path, transparency=255)
+    image.putpalette(colours)
+    image.paste(255, mask=_ellipse(photo).point(lambda value: 255 - value))
+    image.save(path, transparency=255)
     return _on_white(photo.quantize(255).convert("RGB"))
 
 
@@ -96,7 +96,7 @@ def ycck(photo: Image.Image, path: Path) -> Image.Image:
     path.write_bytes(content)
     seen = Image.open(path).convert("RGB")
     apart = np.abs(np.asarray(seen, np.int16) - np.asarray(photo, np.int16)).mean()
-    assert apart < 4, f"the file shows another picture: {apart:.1f} of 255 apart"
+    assert apart < 4, f"the file shows another image: {apart:.1f} of 255 apart"
     return seen
 
 

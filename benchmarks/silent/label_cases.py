@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 
 from cells import (
@@ -25,11 +26,12 @@ NAMES = [str(index) for index in range(1000)]
 # Labels: one too few, in string order, none at all
 
 
-def _named(found: list[str], right: list[str], *, told: str = "") -> Outcome:
+def _named(found: list[str], right: list[str], *, warning: str = "") -> Outcome:
     wrong = sum(a != b for a, b in zip(found, right, strict=True))
     if not wrong:
         return RIGHT, f"{len(right)} of {len(right)} names"
-    return (WARNED if told else SILENT), f"{wrong} of {len(right)} names wrong{told and ': '}{told}"
+    count = f"{wrong} of {len(right)} names wrong"
+    return (WARNED, f"{count}: {warning}") if warning else (SILENT, count)
 
 
 @case("label count", "torchvision")
@@ -85,11 +87,13 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
 @case("label order", "toplabel")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     model, transform = build("lite0", weights=str(checkpoints / "lite0.pth"))
-    notes: list[str] = []
-    wrapped = toplabel.wrap(model, labels=sorted(NAMES), preprocess=transform, notify=notes.append)
-    told = next((note for note in notes if "sorted as text" in note), "")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        wrapped = toplabel.wrap(model, labels=sorted(NAMES), preprocess=transform)
+    texts = [str(one.message) for one in caught]
+    warning = next((text for text in texts if "sorted as text" in text), "")
     right = [NAMES[index] for index in truth(checkpoints, photos)]
-    return _named([p.label for p in wrapped(photos)], right, told=told[:160])
+    return _named([p.label for p in wrapped(photos)], right, warning=warning[:160])
 
 
 @case("borrowed ImageNet names", "transformers")

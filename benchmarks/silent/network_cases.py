@@ -13,7 +13,7 @@ from pathlib import Path
 import array_cases  # noqa: F401  (each registers its cases)
 import drift_cases  # noqa: F401
 import label_cases  # noqa: F401
-import recipe_cases  # noqa: F401
+import preprocessing_cases  # noqa: F401
 import weight_cases  # noqa: F401
 from cells import CASES, SILENT, WARNED
 from input_tools import Logged

@@ -26,13 +26,12 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
 @case("wrong class with strict=False", "toplabel")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     return of_ours(
-        lambda tell: [
+        lambda: [
             p.index
             for p in toplabel.load(
                 checkpoints / "lite0.pth",
                 arch="torchvision/mobilenet_v2",
                 preprocess="half-crop-256-224",
-                notify=tell,
             )(photos)
         ],
         truth(checkpoints, photos),
@@ -83,9 +82,8 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         path = _with_nan(checkpoints, folder)
         return of_ours(
-            lambda tell: [
-                p.index
-                for p in toplabel.load(path, arch="timm/tf_efficientnet_lite0", notify=tell)(photos)
+            lambda: [
+                p.index for p in toplabel.load(path, arch="timm/tf_efficientnet_lite0")(photos)
             ],
             truth(checkpoints, photos),
         )

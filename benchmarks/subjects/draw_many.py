@@ -1,4 +1,4 @@
-"""Make a folder of very many tiny pictures: hard links to a few, for a file system's sake.
+"""Make a folder of very many tiny images: hard links to a few, for a file system's sake.
 
 python draw_many.py FOLDER COUNT IN_EACH_FOLDER
 """

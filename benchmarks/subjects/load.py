@@ -6,7 +6,7 @@
 Closed: each of so many clients sends its next request when it has its answer: that finds the rate.
 Open: requests are sent at fixed times, whether earlier ones are answered or not, and a latency
 counts from the time a request was due: that finds the latencies, with nothing left out.
-KIND is how a picture is sent: raw (its bytes), form (a file of a form) or json (base64).
+KIND is how an image is sent: raw (its bytes), form (a file of a form) or json (base64).
 """
 
 from __future__ import annotations

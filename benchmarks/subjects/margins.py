@@ -25,15 +25,15 @@ def content(photo: str, variant: str) -> bytes:
     if variant == "stored":
         return Path(photo).read_bytes()
     megapixels, quality, subsampling = variant.split(":", 2)
-    with Image.open(photo) as image:
-        picture = image.convert("RGB")
-    factor = (float(megapixels) * 1e6 / (picture.width * picture.height)) ** 0.5
-    size = round(picture.width * factor), round(picture.height * factor)
-    file = io.BytesIO()
-    picture.resize(size, Image.Resampling.LANCZOS).save(
-        file, "JPEG", quality=int(quality), subsampling=subsampling
+    with Image.open(photo) as file:
+        image = file.convert("RGB")
+    factor = (float(megapixels) * 1e6 / (image.width * image.height)) ** 0.5
+    size = round(image.width * factor), round(image.height * factor)
+    encoded = io.BytesIO()
+    image.resize(size, Image.Resampling.LANCZOS).save(
+        encoded, "JPEG", quality=int(quality), subsampling=subsampling
     )
-    return file.getvalue()
+    return encoded.getvalue()
 
 
 @cache
@@ -43,18 +43,18 @@ def parts() -> tuple:
     return bundle.preprocess, engine, toplabel.load(threads=1)
 
 
-def logits(picture) -> np.ndarray:
-    recipe, engine, _ = parts()
-    size = picture.height, picture.width
-    return engine(recipe(picture.pixels, original_size=size, scale=picture.scale)[None])[0]
+def logits(image) -> np.ndarray:
+    preprocess, engine, _ = parts()
+    size = image.height, image.width
+    return engine(preprocess(image.pixels, original_size=size, scale=image.scale)[None])[0]
 
 
 def compare(task: tuple[str, str]) -> dict:
     """The photo's margins: `label_changed` is about the scaled decode without any guard."""
     photo, variant = task
-    recipe, _, model = parts()
+    preprocess, _, model = parts()
     data = content(photo, variant)
-    scaled = read_image(data, resized_size=recipe.resized_size)
+    scaled = read_image(data, resized_size=preprocess.resized_size)
     full = logits(read_image(data))
     fast = full if scaled.scale == 1 else logits(scaled)
     best, second = np.argsort(fast)[[-1, -2]]
@@ -62,7 +62,8 @@ def compare(task: tuple[str, str]) -> dict:
         "photo": Path(photo).name,
         "variant": variant,
         "scale": scaled.scale,
-        "ratio": min(scaled.pixels.shape[:2]) / min(recipe.resized_size(*scaled.pixels.shape[:2])),
+        "ratio": min(scaled.pixels.shape[:2])
+        / min(preprocess.resized_size(*scaled.pixels.shape[:2])),
         "margin": float(fast[best] - fast[second]),
         "margin_exact": float(full[best] - full[second]),
         "change": float(np.abs(fast - full).max()),

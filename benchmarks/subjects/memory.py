@@ -20,10 +20,10 @@ def resident_mb() -> float:
 
 
 def sources() -> "itertools.islice[object]":
-    """The photos over and over; now and then one that is missing, cut short or no picture."""
+    """The photos over and over; now and then one that is missing, cut short or no image."""
     with open(photos[0], "rb") as file:
         cut_short = file.read()[:-2000]
-    bad = ["no-such-file.jpg", cut_short, b"<html>not a picture</html>", b""]
+    bad = ["no-such-file.jpg", cut_short, b"<html>not an image</html>", b""]
     return itertools.islice(itertools.cycle([*photos, *bad]), int(count))
 
 

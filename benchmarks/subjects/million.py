@@ -1,4 +1,4 @@
-"""Run over very many tiny pictures with an engine that does nothing, and watch the memory.
+"""Run over very many tiny images with an engine that does nothing, and watch the memory.
 
 python million.py FOLDER OUTPUT
 """
@@ -36,13 +36,13 @@ def resident_mb() -> float:
 
 
 engine = StubEngine()
-recipe = Preprocess(
+preprocess = Preprocess(
     input_size=(8, 8), resize_mode="squash", resize_size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1)
 )
 model = Predictor(
     Classifier(
         name="stub@00000000",
-        preprocess=recipe,
+        preprocess=preprocess,
         labels=Labels(("red", "green", "blue")),
         activation="softmax",
         open_engine=lambda threads: engine,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import toplabel
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "build_embedded_bundle.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "build_built_in_bundle.py"
 
 model = runpy.run_path(str(SCRIPT))["build_model"]()
 indices = {}

@@ -1,4 +1,4 @@
-"""Write a small ONNX model with its recipe and labels: which colour dominates.
+"""Write a small ONNX model with its preprocessing and labels: which colour dominates.
 
 python small_model.py FOLDER
 """
@@ -29,8 +29,8 @@ graph = helper.make_graph(
 )
 opsets = [helper.make_opsetid("", 13)]
 onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "small.onnx")
-recipe = Preprocess(
+preprocess = Preprocess(
     input_size=(32, 32), resize_mode="squash", resize_size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3
 )
-(folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+(folder / "preprocess.json").write_text(json.dumps(preprocess.to_dict()))
 (folder / "labels.txt").write_text("\n".join(f"class {n}" for n in range(10)))

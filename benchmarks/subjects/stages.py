@@ -15,20 +15,20 @@ from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
 mode, *photos = sys.argv[1:]
 bundle = built_in_bundle()
-recipe = bundle.preprocess
+preprocess = bundle.preprocess
 engine = OnnxRuntimeEngine(bundle.program, threads=1)
-batch = np.empty((1, recipe.num_channels, *recipe.input_size), np.float32)
+batch = np.empty((1, preprocess.num_channels, *preprocess.input_size), np.float32)
 seconds = {"read": 0.0, "preprocess": 0.0, "engine": 0.0}
 
 
 def label(photo: str) -> None:
     at = [time.perf_counter()]
-    picture = read_image(photo, resized_size=None if mode == "exact" else recipe.resized_size)
+    image = read_image(photo, resized_size=None if mode == "exact" else preprocess.resized_size)
     at.append(time.perf_counter())
-    recipe(
-        picture.pixels,
-        original_size=(picture.height, picture.width),
-        scale=picture.scale,
+    preprocess(
+        image.pixels,
+        original_size=(image.height, image.width),
+        scale=image.scale,
         out=batch[0],
     )
     at.append(time.perf_counter())

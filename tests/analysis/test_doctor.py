@@ -340,7 +340,7 @@ def test_the_command_writes_what_preprocess_takes(shared_data, tmp_path):
 @pytest.mark.timeout(1200)
 @pytest.mark.shared_data
 def test_sixteen_photos_tell_the_built_in_models_family_and_fifty_its_preprocessing(shared_data):
-    script = runpy.run_path(str(ROOT / "scripts/build_embedded_bundle.py"))
+    script = runpy.run_path(str(ROOT / "scripts/build_built_in_bundle.py"))
     network, labels = script["load_module"](), script["imagenet_labels"]()
     every = sorted((shared_data / "imagenet").iterdir())
     for draw in range(2):

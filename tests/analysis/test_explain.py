@@ -259,7 +259,7 @@ def test_the_colours_are_a_path_through_oklab_of_even_lightness():
 @pytest.mark.shared_data
 def test_both_methods_find_what_the_built_in_models_label_hangs_on(shared_data):
     """Over real photos the score falls far more without the hottest tenth than without others."""
-    script = Path(__file__).parents[2] / "scripts" / "build_embedded_bundle.py"
+    script = Path(__file__).parents[2] / "scripts" / "build_built_in_bundle.py"
     built = runpy.run_path(str(script))["build_model"]()
     live = toplabel.wrap(built.module, labels=built.labels, preprocess=built.preprocess)
     photos = sorted((shared_data / "imagenet").glob("*.JPEG"))[::8][:24]

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-SCRIPT = Path(__file__).parents[2] / "scripts/build_embedded_bundle.py"
+SCRIPT = Path(__file__).parents[2] / "scripts/build_built_in_bundle.py"
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:

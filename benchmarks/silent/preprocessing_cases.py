@@ -1,4 +1,4 @@
-"""Recipe cases: right weights, run in a wrong way."""
+"""Preprocessing cases: right weights, run in a wrong way."""
 
 import json
 import tempfile
@@ -25,16 +25,16 @@ from torch.nn import functional
 
 import toplabel
 
-# Wrong recipe for pretrained weights: these were trained with mean and std 0.5
+# Wrong preprocessing for pretrained weights: these were trained with mean and std 0.5
 
 
-@case("wrong recipe for pretrained weights", "torchvision")
+@case("wrong preprocessing for pretrained weights", "torchvision")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     model, _ = build("lite0", weights=str(checkpoints / "lite0.pth"))
     return compared(by_torch(model, imagenet_transform(), photos), truth(checkpoints, photos))
 
 
-@case("wrong recipe for pretrained weights", "timm")
+@case("wrong preprocessing for pretrained weights", "timm")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     from timm.data import create_transform, resolve_data_config
 
@@ -43,7 +43,7 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
     return compared(by_torch(model, transform, photos), truth(checkpoints, photos))
 
 
-@case("wrong recipe for pretrained weights", "transformers")
+@case("wrong preprocessing for pretrained weights", "transformers")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     from transformers import pipeline
 
@@ -52,13 +52,13 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
     return compared(found, truth(checkpoints, photos))
 
 
-@case("wrong recipe for pretrained weights", "toplabel")
+@case("wrong preprocessing for pretrained weights", "toplabel")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     model = toplabel.load()
     return compared([one.index for one in model(photos)], truth(checkpoints, photos))
 
 
-# Unknown recipe: somebody's checkpoint, whose file says nothing of preprocessing
+# Unknown preprocessing: somebody's checkpoint, whose file says nothing of it
 
 
 class Mine(nn.Module):
@@ -82,7 +82,7 @@ def _mine(checkpoints: Path, folder: str) -> Path:
     return path
 
 
-@case("unknown recipe", "torchvision")
+@case("unknown preprocessing", "torchvision")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         model = Mine()
@@ -92,7 +92,7 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
         )
 
 
-@case("unknown recipe", "timm")
+@case("unknown preprocessing", "timm")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     """A checkpoint trained with ImageNet's constants instead of the architecture's own."""
     import timm
@@ -106,7 +106,7 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
     return compared(by_torch(model, own, photos), right)
 
 
-@case("unknown recipe", "transformers")
+@case("unknown preprocessing", "transformers")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     import shutil
 
@@ -128,12 +128,12 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
     return compared(found, truth(checkpoints, photos))
 
 
-@case("unknown recipe", "toplabel")
+@case("unknown preprocessing", "toplabel")
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         path = _mine(checkpoints, folder)
         return of_ours(
-            lambda tell: [p.index for p in toplabel.load(path, arch=Mine, notify=tell)(photos)],
+            lambda: [p.index for p in toplabel.load(path, arch=Mine)(photos)],
             truth(checkpoints, photos),
         )
 
@@ -155,9 +155,7 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
     model, transform = build("lite0", weights=str(checkpoints / "lite0.pth"))
     model.train()
     return of_ours(
-        lambda tell: [
-            p.index for p in toplabel.wrap(model, preprocess=transform, notify=tell)(photos)
-        ],
+        lambda: [p.index for p in toplabel.wrap(model, preprocess=transform)(photos)],
         truth(checkpoints, photos),
     )
 
@@ -173,7 +171,7 @@ class Dropping(nn.Module):
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of a picture half of which is missing."""
+        """Logits of an image half of which is missing."""
         return self.network(functional.dropout(x, 0.5))
 
 
@@ -189,10 +187,7 @@ def _(checkpoints: Path, photos: list[str]) -> Outcome:
 def _(checkpoints: Path, photos: list[str]) -> Outcome:
     model, transform = build("lite0", weights=str(checkpoints / "lite0.pth"))
     return of_ours(
-        lambda tell: [
-            p.index
-            for p in toplabel.wrap(Dropping(model), preprocess=transform, notify=tell)(photos)
-        ],
+        lambda: [p.index for p in toplabel.wrap(Dropping(model), preprocess=transform)(photos)],
         truth(checkpoints, photos),
     )
 

@@ -5,7 +5,7 @@ whose tensors match timm's `tf_efficientnet_lite0` in order and shape under othe
 matched by order, and only into that architecture: timm's `efficientnet_lite0` has the same
 shapes and gives other answers.
 
-    python scripts/build_embedded_bundle.py [FOLDER]
+    python scripts/build_built_in_bundle.py [FOLDER]
 """
 
 import shutil
@@ -52,7 +52,7 @@ def imagenet_labels() -> Labels:
 
 
 def build_model() -> Model:
-    """The embedded model as a source would give it."""
+    """The built-in model as a source would give it."""
     module = load_module()
     return Model(
         name=f"embedded/efficientnet_lite0@{weights_sha256(module)[:8]}",
@@ -75,7 +75,7 @@ def build(folder: Path) -> Bundle:
     model = build_model()
     program = compile_model(model, folder)
     if isinstance(program, NotCompiled):
-        raise SystemExit(f"the embedded model was not compiled: {program.reason}")
+        raise SystemExit(f"the built-in model was not compiled: {program.reason}")
     bundle = Bundle(
         name=model.name,
         program=program,

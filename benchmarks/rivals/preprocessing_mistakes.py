@@ -1,8 +1,8 @@
-"""Label photos by the right recipe, and by each usual mistake; all else equal.
+"""Label photos by the right preprocessing, and by each usual mistake; all else equal.
 
-python recipe_mistakes.py CHECKPOINTS PHOTO...
+python preprocessing_mistakes.py CHECKPOINTS PHOTO...
 
-Prints, for each recipe, the index and the top score of each photo; and the index of the right
+Prints, for each preprocessing, the index and top score of each photo; and the index of the right
 class where the photo's name begins with a synset, as in n02123045_tabby.JPEG.
 """
 
@@ -20,7 +20,7 @@ from timm.data import ImageNetInfo
 from torch import nn
 from torchvision import transforms
 
-RIGHT = "the right recipe"
+RIGHT = "the right preprocessing"
 BICUBIC = transforms.InterpolationMode.BICUBIC
 resize = transforms.Resize(256, interpolation=BICUBIC)
 crop = transforms.CenterCrop(224)
@@ -35,7 +35,7 @@ def swap(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(image)[:, :, ::-1].copy())
 
 
-RECIPES = {
+PREPROCESSINGS = {
     RIGHT: [resize, crop, tensor, normalize],
     "bilinear instead of bicubic": [transforms.Resize(256), crop, tensor, normalize],
     "ImageNet's mean and std, not the model's": [resize, crop, tensor, imagenet],
@@ -75,13 +75,15 @@ def main() -> None:
     checkpoints, *photos = sys.argv[1:]
     images = [Image.open(photo).convert("RGB") for photo in photos]
     model = load_model(checkpoints).eval()
-    said = {name: logits(model, steps, images, batch=5) for name, steps in RECIPES.items()}
+    outputs = {
+        name: logits(model, steps, images, batch=5) for name, steps in PREPROCESSINGS.items()
+    }
     for batch in (1, 25):
         forgetful = load_model(checkpoints)
         name = f"`eval()` forgotten, batches of {batch}"
-        said[name] = logits(forgetful, RECIPES[RIGHT], images, batch=batch)
-    found = {name: best(each.softmax(dim=1)) for name, each in said.items()}
-    found["softmax twice"] = best(said[RIGHT].softmax(dim=1).softmax(dim=1))
+        outputs[name] = logits(forgetful, PREPROCESSINGS[RIGHT], images, batch=batch)
+    found = {name: best(each.softmax(dim=1)) for name, each in outputs.items()}
+    found["softmax twice"] = best(outputs[RIGHT].softmax(dim=1).softmax(dim=1))
     index_of = {synset: index for index, synset in enumerate(ImageNetInfo().label_names())}
     truth = [index_of.get(Path(photo).name.split("_")[0]) for photo in photos]
     print(json.dumps({"truth": truth, "found": found}))
