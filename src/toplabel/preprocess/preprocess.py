@@ -6,10 +6,10 @@ A preprocessing always comes with the weights or from the user, never from a def
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -316,25 +316,32 @@ def _column(numbers: tuple[float, ...]) -> NDArray[np.float32]:
 
 def _checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields, each of its exact type."""
-    checked: dict[str, Any] = {name: _choice(name, given[name]) for name in _CHOICES}
-    checked["schema"] = _schema(given["schema"])
-    checked["input_size"] = _size("input_size", given["input_size"])
-    checked["resize_size"] = _resize_size(given["resize_size"], checked["resize_mode"])
-    checked["antialias"] = _antialias(given["antialias"], checked["interpolation"])
-    checked["range"] = _range(given["range"])
-    checked["channels"] = channels = _channels(given["channels"])
-    counts = _accepted_counts(channels)
-    checked["mean"] = mean = _numbers("mean", given["mean"], counts)
-    checked["std"] = _divisors("std", given["std"], (len(mean),))
-    height, width = checked["input_size"]
-    if len(mean) * height * width > _MAX_VALUES:
+    checked = dict(given) | {"std_again": ()}
+    for name, choices in _CHOICES.items():
+        value = given[name]
+        valid = isinstance(value, str) and value in choices
+        _require(valid, name, value, " or ".join(map(repr, choices)))
+    _require(
+        type(given["schema"]) is int and given["schema"] == 1,
+        *("schema", given["schema"], "1; a newer toplabel may support others"),
+    )
+    _check_antialias(given["antialias"], given["interpolation"])
+    checked["input_size"] = height, width = _size("input_size", given["input_size"])
+    checked["resize_size"] = _resize_size(given["resize_size"], given["resize_mode"])
+    checked["range"] = low, high = _numbers("range", given["range"], (2,))
+    _require(low != high, "range", given["range"], "two different numbers: what 0 and 255 become")
+    checked["mean"] = mean = _numbers("mean", given["mean"], _counts(given["channels"]))
+    count = len(mean)
+    for name in ("std", "std_again") if given["std_again"] else ("std",):
+        checked[name] = divisors = _numbers(name, given[name], (count,))
+        accepted = "numbers other than 0, since values are divided by them"
+        _require(0 not in divisors, name, given[name], accepted)
+    if count * height * width > _MAX_VALUES:
         raise PreprocessError(
-            f"got an input_size of {height}x{width} with {len(mean)} channels; expected a tensor of"
-            f" at most {_MAX_VALUES:,} values"
+            f"got an input_size of {height}x{width} with {count} channels; expected a tensor of at"
+            f" most {_MAX_VALUES:,} values"
         )
-    again = given["std_again"]
-    checked["std_again"] = _divisors("std_again", again, (len(mean),)) if again else ()
-    checked["pad_value"] = _pad_value(given["pad_value"], len(mean), grey=channels == "grey")
+    checked["pad_value"] = _pad_value(given["pad_value"], count, grey=given["channels"] == "grey")
     return checked
 
 
@@ -396,84 +403,49 @@ def _advice(key: object, known: Sequence[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
 
 
-def _wrong(name: str, value: object, accepted: str) -> PreprocessError:
-    return PreprocessError(f"got {name} {value!r}; expected {accepted}")
-
-
-def _choice(name: str, value: object) -> str:
-    choices = _CHOICES[name]
-    if not isinstance(value, str) or value not in choices:
-        raise _wrong(name, value, " or ".join(repr(choice) for choice in choices))
-    return value
-
-
-def _schema(value: object) -> int:
-    if type(value) is not int or value != 1:
-        raise _wrong("schema", value, "1; a newer toplabel may support others")
-    return value
+def _require(valid: bool, name: str, value: object, accepted: str) -> None:
+    if not valid:
+        raise PreprocessError(f"got {name} {value!r}; expected {accepted}")
 
 
 def _is_whole(value: object, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
+def _check_antialias(value: object, interpolation: str) -> None:
+    _require(type(value) is bool, "antialias", value, "true or false")
+    _require(
+        bool(value) or interpolation == "nearest",
+        *("antialias", value),
+        f"true with interpolation {interpolation!r}: images are resized by Pillow, which always"
+        " antialiases; resizing tensors without it cannot be reproduced to the bit",
+    )
+
+
 def _size(name: str, value: object) -> tuple[int, int]:
     accepted = "(height, width) as two whole numbers of pixels from 1 to 65536"
     items = _items(name, value, accepted)
-    if len(items) != 2 or not all(_is_whole(item, 1, _MAX_SIDE) for item in items):
-        raise _wrong(name, value, accepted)
+    valid = len(items) == 2 and all(_is_whole(item, 1, _MAX_SIDE) for item in items)
+    _require(valid, name, value, accepted)
     return items[0], items[1]
 
 
 def _resize_size(value: object, mode: str) -> tuple[int, int] | None:
     if mode == "none":
-        if value is not None:
-            raise _wrong("resize_size", value, "none with resize_mode 'none'")
+        _require(value is None, "resize_size", value, "none with resize_mode 'none'")
         return None
-    if value is None:
-        raise _wrong("resize_size", value, f"(height, width) with resize_mode {mode!r}")
+    accepted = f"(height, width) with resize_mode {mode!r}"
+    _require(value is not None, "resize_size", value, accepted)
     return _size("resize_size", value)
 
 
-def _antialias(value: object, interpolation: str) -> bool:
-    if type(value) is not bool:
-        raise _wrong("antialias", value, "true or false")
-    if not value and interpolation != "nearest":
-        raise _wrong(
-            "antialias",
-            value,
-            f"true with interpolation {interpolation!r}: images are resized by Pillow, which always"
-            " antialiases; resizing tensors without it cannot be reproduced to the bit",
-        )
-    return value
-
-
-def _range(value: object) -> tuple[float, float]:
-    low, high = _numbers("range", value, (2,))
-    if low == high:
-        raise _wrong("range", value, "two different numbers: what 0 and 255 become")
-    return low, high
-
-
-def _channels(value: object) -> str | int:
-    if value in _COLOURS and isinstance(value, str):
-        return value
-    if _is_whole(value, 1, _MAX_SIDE) and isinstance(value, int):
-        return value
-    raise _wrong("channels", value, "'rgb', 'bgr', 'grey' or a number of channels")
-
-
-def _accepted_counts(channels: str | int) -> tuple[int, ...]:
-    if isinstance(channels, int):
-        return (channels,)
-    return (1, 3) if channels == "grey" else (3,)
-
-
-def _divisors(name: str, value: object, counts: tuple[int, ...]) -> tuple[float, ...]:
-    numbers = _numbers(name, value, counts)
-    if 0 in numbers:
-        raise _wrong(name, value, "numbers other than 0, since values are divided by them")
-    return numbers
+def _counts(channels: object) -> tuple[int, ...]:
+    """How many numbers `mean` may have."""
+    if isinstance(channels, str) and channels in _COLOURS:
+        return (1, 3) if channels == "grey" else (3,)
+    accepted = "'rgb', 'bgr', 'grey' or a number of channels"
+    _require(_is_whole(channels, 1, _MAX_SIDE), "channels", channels, accepted)
+    return (channels,)  # type: ignore[return-value]
 
 
 def _numbers(name: str, value: object, counts: tuple[int, ...]) -> tuple[float, ...]:
@@ -482,30 +454,25 @@ def _numbers(name: str, value: object, counts: tuple[int, ...]) -> tuple[float, 
     try:
         numbers = tuple(float(item) for item in items if not isinstance(item, str | bool))
     except (TypeError, ValueError, OverflowError):
-        raise _wrong(name, value, accepted) from None
-    if len(numbers) != len(items) or len(numbers) not in counts:
-        raise _wrong(name, value, accepted)
-    if not all(map(math.isfinite, numbers)):
-        raise _wrong(name, value, accepted)
+        numbers = ()
+    valid = len(numbers) == len(items) and len(numbers) in counts and all(map(isfinite, numbers))
+    _require(valid, name, value, accepted)
     return numbers
 
 
 def _pad_value(value: object, count: int, *, grey: bool) -> tuple[int, ...]:
     accepted = f"1 or {count} whole numbers from 0 to 255"
     items = _items("pad_value", value, accepted)
-    if not items or not all(_is_whole(item, 0, 255) for item in items):
-        raise _wrong("pad_value", value, accepted)
-    if len(set(items)) == 1:
-        return (items[0],) * count
-    if grey or len(items) != count:
-        raise _wrong("pad_value", value, accepted)
-    return tuple(items)
+    one = len(set(map(repr, items))) == 1
+    valid = all(_is_whole(item, 0, 255) for item in items)
+    _require(valid and (one or (len(items) == count and not grey)), "pad_value", value, accepted)
+    return (items[0],) * count if one else tuple(items)
 
 
 def _items(name: str, value: object, accepted: str) -> list[Any]:
-    if isinstance(value, str | bytes | Mapping):
-        raise _wrong(name, value, accepted)
     try:
-        return list(value)  # type: ignore[call-overload, no-any-return]
+        items = None if isinstance(value, str | bytes | Mapping) else list(value)  # type: ignore[call-overload]
     except TypeError:
-        raise _wrong(name, value, accepted) from None
+        items = None
+    _require(items is not None, name, value, accepted)
+    return items or []

@@ -8,62 +8,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from toplabel.errors import PreprocessError
 from toplabel.preprocess import constants
 from toplabel.preprocess.preprocess import Preprocess
 from toplabel.preprocess.resample import Interpolation
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Family:
-    """What pixel values become; all of RGB, or of the channels named."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    range: tuple[float, float] = (0, 1)
-    interpolation: Interpolation = "bilinear"
-    channels: Literal["rgb", "bgr", "grey"] = "rgb"
-
-
+_CAFFE: dict[str, Any] = {"std": (1.0,) * 3, "range": (0, 255), "channels": "bgr"}
 _NOTHING: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-_FAMILIES: dict[str, _Family] = {
-    "imagenet": _Family(mean=constants.IMAGENET_MEAN, std=constants.IMAGENET_STD),
-    "half": _Family(mean=(0.5,) * 3, std=(0.5,) * 3),
-    "clip": _Family(mean=constants.CLIP_MEAN, std=constants.CLIP_STD, interpolation="bicubic"),
-    "raw-1": _Family(**_NOTHING),
-    "raw-255": _Family(**_NOTHING, range=(0, 255)),
-    "caffe-103": _Family(  # mean in the order of the channels: blue, green, red
-        mean=(103.939, 116.779, 123.68), std=(1.0,) * 3, range=(0, 255), channels="bgr"
-    ),
-    "caffe-104": _Family(
-        mean=(104.0, 117.0, 123.0), std=(1.0,) * 3, range=(0, 255), channels="bgr"
-    ),
-    "cifar10-202": _Family(mean=constants.CIFAR10_MEAN, std=constants.CIFAR10_IMAGE_STD),
-    "cifar10-247": _Family(mean=constants.CIFAR10_MEAN, std=constants.CIFAR10_STD),
-    "mnist": _Family(mean=constants.MNIST_MEAN, std=constants.MNIST_STD, channels="grey"),
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "imagenet": {"mean": constants.IMAGENET_MEAN, "std": constants.IMAGENET_STD},
+    "half": {"mean": (0.5,) * 3, "std": (0.5,) * 3},
+    "clip": {"mean": constants.CLIP_MEAN, "std": constants.CLIP_STD, "interpolation": "bicubic"},
+    "raw-1": _NOTHING,
+    "raw-255": {**_NOTHING, "range": (0, 255)},
+    "caffe-103": {**_CAFFE, "mean": (103.939, 116.779, 123.68)},  # in the order blue, green, red
+    "caffe-104": {**_CAFFE, "mean": (104.0, 117.0, 123.0)},
+    "cifar10-202": {"mean": constants.CIFAR10_MEAN, "std": constants.CIFAR10_IMAGE_STD},
+    "cifar10-247": {"mean": constants.CIFAR10_MEAN, "std": constants.CIFAR10_STD},
+    "mnist": {"mean": constants.MNIST_MEAN, "std": constants.MNIST_STD, "channels": "grey"},
 }
-"""A number in a family's name tells apart what people call by one name: the range of values, or
-the first figure of the mean or std (of CIFAR-10's std, two are in use)."""
+"""Fields of `Preprocess`. A number in a name tells apart what people call by one name: the range of
+values, or the first figure of the mean or std (of CIFAR-10's std, two are in use)."""
 
-_WORDS = (
-    *_FAMILIES,
-    "crop",
-    "squash",
-    "pad",
-    "none",
-    "bgr",
-    "grey",
-    "grey3",
-    *get_args(Interpolation),
-)
+_MODES = ("crop", "squash", "pad", "none")
+_WORDS = (*_FAMILIES, *_MODES, "bgr", "grey", "grey3", *get_args(Interpolation))
 _SIZE = r"[1-9]\d{0,4}(?:x[1-9]\d{0,4})?"
 _NAME = re.compile(
-    rf"(?P<family>{'|'.join(_FAMILIES)})(?:-(?P<mode>crop|squash|pad|none))?"
+    rf"(?P<family>{'|'.join(_FAMILIES)})(?:-(?P<mode>{'|'.join(_MODES)}))?"
     rf"-(?P<first>{_SIZE})(?:-(?P<second>{_SIZE}))?"
     r"(?:-(?P<channels>bgr|grey3?|[1-9]\d{0,2}ch))?"
     rf"(?:-(?P<filter>{'|'.join(get_args(Interpolation))}))?"
@@ -113,14 +88,9 @@ def _of_parts(
     channels: str | None,
     filter: str | None,
 ) -> Preprocess:
-    values = _FAMILIES[family]
-    fields: dict[str, Any] = {
-        "mean": values.mean,
-        "std": values.std,
-        "range": values.range,
-        "channels": values.channels,
-        "interpolation": filter or values.interpolation,
-    }
+    fields = dict(_FAMILIES[family])
+    if filter is not None:
+        fields["interpolation"] = filter
     if mode is None:
         if not family.startswith("raw") or second is not None:
             raise PreprocessError("it has no mode; expected crop, squash, pad or none, then sizes")
@@ -130,7 +100,7 @@ def _of_parts(
     if mode == "none" and filter is not None:
         raise PreprocessError(f"got the filter {filter!r} with mode none, which does not resize")
     if channels is not None:
-        fields |= _turned(family, values, channels)
+        fields |= _turned(family, channels)
     return Preprocess(**fields)
 
 
@@ -171,25 +141,24 @@ def _refuse_second(mode: str, second: tuple[int, int] | None) -> None:
         raise PreprocessError(f"{mode} takes one size, as in {mode}-224 or {mode}-HEIGHTxWIDTH")
 
 
-def _turned(family: str, values: _Family, channels: str) -> dict[str, Any]:
+def _turned(family: str, channels: str) -> dict[str, Any]:
     """The channels, with the mean and std that belong to them."""
-    if values.channels != "rgb":
-        raise PreprocessError(f"{family} already sets the channels ({values.channels})")
+    fields = _FAMILIES[family]
+    mean, std = fields["mean"], fields["std"]
+    if "channels" in fields:
+        raise PreprocessError(f"{family} already sets the channels ({fields['channels']})")
     if channels == "bgr":
-        return {"channels": "bgr", "mean": values.mean[::-1], "std": values.std[::-1]}
+        return {"channels": "bgr", "mean": mean[::-1], "std": std[::-1]}
     if channels == "grey3":
         return {"channels": "grey"}
     count = 1 if channels == "grey" else int(channels.removesuffix("ch"))
-    if len(set(values.mean)) > 1:
+    if len(set(mean)) > 1:
         raise PreprocessError(
             f"{family} has a mean for each of three colours; expected half, raw-1 or raw-255 with"
             f" -{channels}, or JSON with the mean used in training"
         )
-    return {
-        "channels": "grey" if channels == "grey" else count,
-        "mean": values.mean[:1] * count,
-        "std": values.std[:1] * count,
-    }
+    named = "grey" if channels == "grey" else count
+    return {"channels": named, "mean": mean[:1] * count, "std": std[:1] * count}
 
 
 def _close(name: str) -> list[str]:
