@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from run_material import as_arguments, colour_bytes, draw_colours, read_csv, read_jsonl, save_model
-from toplabel.cli.run_report import RunProgress, duration
+from toplabel.cli.run import RunProgress, duration
 from toplabel.runs.summary import Progress
 
 
@@ -156,7 +156,7 @@ def test_without_a_terminal_a_line_is_told_now_and_then(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 9.0, 10.5, 11.0, 21.0])
-    monkeypatch.setattr("toplabel.cli.run_report.monotonic", lambda: next(clock))
+    monkeypatch.setattr("toplabel.cli.run.monotonic", lambda: next(clock))
     shown = RunProgress(shown=True)
     for done in (100, 200, 300, 400):
         shown.update(Progress(inputs=1000, before=0, done=done, failed=1, seconds=done / 10))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from toplabel.cli.columns import print_columns
 from toplabel.cli.options import (
     Command,
     debug_flag,
 )
+from toplabel.cli.records import print_columns
 from toplabel.cli.terminal import say
 from toplabel.errors import ToplabelError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from toplabel.cli.options import (
     reading_flags,
     take_load_options,
 )
+from toplabel.cli.records import print_json, print_lines
 from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
 if TYPE_CHECKING:
@@ -86,14 +86,8 @@ def calibrate(
         found = calibrate_model(predictor, dataset, precision=precision, progress=progress.update)
     clear_line()
     found.save(output)
-    _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found, output)))
+    print_json(found.to_dict()) if as_json else print_lines(_lines(found, output))
     return 0
-
-
-def _print(text: str) -> None:
-    from toplabel.cli.records import Records
-
-    Records().write((text + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _lines(found: Calibrated, output: Path) -> list[str]:

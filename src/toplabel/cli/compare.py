@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from toplabel.cli.options import (
     reading_flags,
     take_load_options,
 )
+from toplabel.cli.records import print_json, print_lines
 
 if TYPE_CHECKING:
     from toplabel.analysis.compare import Comparison, ImageComparison, Variant
@@ -77,7 +77,7 @@ def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options
     found = compare_variants(
         _variant(a, variants["a"], loading), _variant(b, variants["b"], loading), sources
     )
-    _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
+    print_json(found.to_dict()) if as_json else print_lines(_lines(found))
     return 0 if found.same else 1
 
 
@@ -109,12 +109,6 @@ def _variant(name: str, own: dict[str, Any], loading: dict[str, Any]) -> Variant
     if own["preprocess"] is not None:
         words += f", preprocessed by {own['preprocess']}"
     return Variant(predictor, function, words)
-
-
-def _print(text: str) -> None:
-    from toplabel.cli.records import Records
-
-    Records().write((text + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _lines(found: Comparison) -> list[str]:

@@ -17,6 +17,7 @@ from toplabel.cli.options import (
     model_file_flags,
     take,
 )
+from toplabel.cli.records import print_json, print_lines
 from toplabel.errors import UsageError
 from toplabel.models.options import ModelOptions
 
@@ -80,7 +81,7 @@ def doctor(
     found = diagnose(model, images=images, labelled=labelled, size=size, **options)
     findings = tuple(replace(one, line=as_flags(one.line)) for one in found.findings)
     found = replace(found, findings=findings)
-    _print(json.dumps(found.to_dict()) if as_json else "\n".join(_lines(found)))
+    print_json(found.to_dict()) if as_json else print_lines(_lines(found))
     if output is not None:
         _write(found, model, output, options)
     return 0 if found.sure else 1
@@ -104,12 +105,6 @@ def _check_output(output: Path | None) -> None:
         from toplabel.bundle.file import check_target
 
         check_target(output)
-
-
-def _print(text: str) -> None:
-    from toplabel.cli.records import Records
-
-    Records().write((text + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _lines(found: Diagnosis) -> list[str]:

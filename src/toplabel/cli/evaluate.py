@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,12 @@ from toplabel.cli.options import (
     reading_flags,
     take_load_options,
 )
+from toplabel.cli.records import print_json, print_lines
 from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
 if TYPE_CHECKING:
     from toplabel.analysis.evaluate.evaluation import Evaluation
-    from toplabel.analysis.evaluate.metrics import Estimate, PairedTest
+    from toplabel.analysis.evaluate.metrics import Estimate
 
 HELP = """Evaluate a model on images whose classes are known.
 
@@ -92,28 +92,15 @@ def evaluate(
         from toplabel.analysis.evaluate.report import write_evaluation_report
 
         write_evaluation_report(report, found, tests)
-    _print_json(found, tests) if as_json else _print_text(found, tests)
+    if as_json:
+        compared = [one.to_dict() for one in tests]
+        print_json({"models": [one.to_dict() for one in found], "compared_with_first": compared})
+    else:
+        blocks = ["\n".join(_lines(one)) for one in found]
+        for other, test in zip(found[1:], tests, strict=True):
+            blocks.append(f"{found[0].model} and {other.model}: {test}")
+        print_lines(["\n\n".join(blocks)])
     return 1 if any(one.metrics.failed for one in found) else 0
-
-
-def _print_json(found: list[Evaluation], tests: list[PairedTest]) -> None:
-    from toplabel.cli.records import Records
-
-    result = {
-        "models": [one.to_dict() for one in found],
-        "compared_with_first": [one.to_dict() for one in tests],
-    }
-    Records().write((json.dumps(result) + "\n").encode())
-
-
-def _print_text(found: list[Evaluation], tests: list[PairedTest]) -> None:
-    from toplabel.cli.records import Records
-
-    blocks = ["\n".join(_lines(one)) for one in found]
-    blocks += [
-        f"{found[0].model} and {b.model}: {test}" for b, test in zip(found[1:], tests, strict=True)
-    ]
-    Records().write(("\n\n".join(blocks) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _lines(one: Evaluation) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from toplabel.cli.options import (
     reading_flags,
     take_load_options,
 )
+from toplabel.cli.records import print_json
 from toplabel.cli.terminal import say
 from toplabel.errors import ToplabelError, UsageError
 
@@ -96,7 +96,8 @@ def explain(
         if output is not None:
             _write_png(found, output)
         if as_json:
-            _print_json(found, source, output)
+            saved = None if output is None else str(output)
+            print_json({"source": source, **found.to_dict(), "output": saved})
         elif not quiet:
             say(_sentence(found, output))
     return 0
@@ -117,14 +118,6 @@ def _write_png(found: Explanation, output: Path) -> None:
     if (size := shown_size(*own)) != own:
         say(f"{output} is {size[1]}x{size[0]}; the image is {own[1]}x{own[0]}")
     _replace(output, render_png(found))
-
-
-def _print_json(found: Explanation, source: str, output: Path | None) -> None:
-    from toplabel.cli.records import Records
-
-    facts = {"source": source, **found.to_dict()}
-    facts["output"] = None if output is None else str(output)
-    Records().write((json.dumps(facts) + "\n").encode())
 
 
 def _sentence(found: Explanation, output: Path | None) -> str:

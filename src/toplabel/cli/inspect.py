@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from toplabel.cli.columns import print_columns
 from toplabel.cli.options import (
     Command,
     debug_flag,
     json_flag,
 )
+from toplabel.cli.records import print_columns, print_json
 from toplabel.cli.terminal import say
 from toplabel.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from toplabel.models.inspect import Description
 
 HELP = """Describe a model file without running any of its code.
 
@@ -44,7 +41,8 @@ def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
     if sha256 is not None and (found := sha256_of(file)) != sha256.lower():
         raise CheckpointError(f"got sha256 {found} of {str(file)!r}; expected {sha256}")
     if as_json:
-        _print_json(description)
+        problem = {"missing": description.missing, "problem": description.problem}
+        print_json({**description.facts, **problem})
     else:
         print_columns(("", ""), [(_words(k), _shown(k, v)) for k, v in description.facts.items()])
     for line in description.missing:
@@ -52,15 +50,6 @@ def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
     if description.problem:
         say(description.problem)
     return 2 if description.problem else 0
-
-
-def _print_json(description: Description) -> None:
-    import json
-
-    from toplabel.cli.records import Records
-
-    plain = {**description.facts, "missing": description.missing, "problem": description.problem}
-    Records().write((json.dumps(plain, default=str) + "\n").encode())
 
 
 def _words(name: str) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from toplabel.cli.columns import print_columns
 from toplabel.cli.options import (
     Command,
     debug_flag,
 )
-from toplabel.cli.records import Records
+from toplabel.cli.records import print_columns, print_json
 from toplabel.errors import ModelNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from toplabel.models.sources.catalog import ModelInfo
 
 HEADER = ("NAME", "CLASSES", "INPUT", "TOP-1 %", "PARAMETERS", "SIZE")
@@ -51,7 +48,7 @@ def models(pattern: str | None, *, as_json: bool, presets: bool) -> int:
     if as_json:
         from dataclasses import asdict
 
-        _print_objects(asdict(info) for info in found)
+        print_json(*map(asdict, found))
     else:
         print_columns(HEADER, [_row(info) for info in found])
     return 0
@@ -61,7 +58,7 @@ def _list_presets(*, as_json: bool) -> int:
     from toplabel.preprocess.presets import PRESETS, preset
 
     if as_json:
-        _print_objects({"name": name, **preset(name).to_dict()} for name in PRESETS)
+        print_json(*({"name": name, **preset(name).to_dict()} for name in PRESETS))
     else:
         print_columns(("PRESET", "WHAT IT DOES"), list(PRESETS.items()))
     return 0
@@ -74,14 +71,6 @@ def _advice() -> str:
     if not missing:
         return "toplabel models lists all"
     return f"{' and '.join(missing)} not installed; for more models: pip install 'toplabel[torch]'"
-
-
-def _print_objects(objects: Iterable[dict[str, Any]]) -> None:
-    import json
-
-    records = Records()
-    for one in objects:
-        records.write((json.dumps(one) + "\n").encode())
 
 
 def _row(info: ModelInfo) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Records: standard output, kept for them alone."""
+"""Records, JSON, columns and text in; standard output, kept for them alone, out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from toplabel._internal.text import fit, printable, text_width
+from toplabel.cli.terminal import is_terminal
 from toplabel.errors import ToplabelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import BinaryIO
 
 
@@ -51,3 +54,34 @@ class Records:
                 f"cannot write to standard output: {error.strerror}; what was printed before is"
                 " complete"
             ) from error
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print all that a command has to print on standard output.
+
+    Raises:
+        ReaderGone: The reader has closed its end.
+        ToplabelError: Standard output cannot be written to.
+    """
+    from toplabel.inference.records import encode_text
+
+    Records().write(encode_text("".join(f"{line}\n" for line in lines)))
+
+
+def print_json(*values: object) -> None:
+    """Print JSON values, one per line, as `print_lines` does."""
+    import json
+
+    print_lines(json.dumps(value, default=str) for value in values)
+
+
+def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows, as `print_lines` does: aligned on a terminal, below a header; else with tabs."""
+    from toplabel.inference.records import as_line
+
+    if not is_terminal(sys.stdout):
+        print_lines("\t".join(map(as_line, row)) for row in rows)
+        return
+    table = [[printable(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(text_width, column)) for column in zip(*table, strict=True)]
+    print_lines("  ".join(map(fit, row, widths)).rstrip() for row in table)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +21,11 @@ from toplabel.cli.options import (
     take,
     take_load_options,
 )
-from toplabel.cli.run_report import RunProgress, tell_summary
-from toplabel.cli.terminal import clear_line, say
+from toplabel.cli.terminal import clear_line, draw_line, is_terminal, say
 from toplabel.runs.options import RunOptions
+
+if TYPE_CHECKING:
+    from toplabel.runs.summary import Progress, RunSummary
 
 HELP = """Label many inputs, each exactly once, and save the records to a file or folder.
 
@@ -33,6 +37,11 @@ toplabel run photos/ -o a.csv --report a.html   also an HTML report
 
 The same command again resumes an interrupted run, and labels inputs that were added since.
 """
+
+_REDRAW_SECONDS = 0.1
+_LINE_SECONDS = 10.0
+_BAR_WIDTH = 20
+_LABELS_TOLD = 5
 
 output_flag = click.option(
     "-o",
@@ -100,3 +109,84 @@ def run_inputs(
         if "report" in run_options:
             say(f"report saved to {run_options['report']}")
     return 1 if summary.failed else 0
+
+
+class RunProgress:
+    """Shows the progress of a run: a bar on a terminal, else a line every ten seconds.
+
+    Args:
+        shown: Whether to print anything.
+    """
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._drawn_at = monotonic()
+        self._last: Progress | None = None
+
+    @property
+    def last(self) -> Progress | None:
+        """The last progress it was called with."""
+        return self._last
+
+    def update(self, progress: Progress) -> None:
+        """Show it, ten times a second at most."""
+        if self._last is None and progress.before and self._shown:
+            say(f"resuming: {progress.before:,} of {progress.inputs:,} inputs are already done")
+        self._last = progress
+        now, bar = monotonic(), is_terminal(sys.stderr)
+        wait = _REDRAW_SECONDS if bar else _LINE_SECONDS
+        if not self._shown or now - self._drawn_at < wait:
+            return
+        self._drawn_at = now
+        if bar:
+            draw_line(f"{_bar(progress)} {_words(progress)}")
+        else:
+            say(_words(progress))
+
+
+def tell_summary(summary: RunSummary) -> None:
+    """Print the result of the run."""
+    rate = summary.new / summary.seconds if summary.seconds else 0.0
+    took = f", {summary.new:,} of them new, in {duration(summary.seconds)} ({rate:.3g} a second)"
+    say(
+        f"{summary.inputs:,} inputs{took if summary.new else ', all already done'}:"
+        f" {summary.labelled:,} labelled, {summary.failed:,} failed"
+        f"{f', {summary.unsure:,} unsure' if summary.unsure else ''}"
+    )
+    if summary.labels:
+        say(f"labels: {_counts([(c.label, c.count) for c in summary.labels])}")
+    if summary.errors:
+        say(f"errors: {_counts(list(summary.errors.items()))}")
+    if summary.missing:
+        say(f"{summary.missing:,} inputs of earlier runs are gone; their records are kept")
+    say(f"saved to {summary.output}")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "0.8 s", "2 min 5 s", "3 h 12 min", "4 d 2 h"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {name}"
+    return f"{whole // 60} min {whole % 60} s"
+
+
+def _bar(progress: Progress) -> str:
+    share = progress.done / progress.inputs if progress.inputs else 1.0
+    full = int(share * _BAR_WIDTH)
+    return f"[{'#' * full}{'.' * (_BAR_WIDTH - full)}] {int(100 * share)} %"
+
+
+def _words(progress: Progress) -> str:
+    failed = f", {progress.failed:,} failed" if progress.failed else ""
+    left = progress.seconds_left
+    rest = f", {progress.per_second:.3g} a second, {duration(left)} left" if left else ""
+    return f"{progress.done:,} of {progress.inputs:,} images{failed}{rest}"
+
+
+def _counts(counts: list[tuple[str, int]]) -> str:
+    told = ", ".join(f"{name} {count:,}" for name, count in counts[:_LABELS_TOLD])
+    more = len(counts) - _LABELS_TOLD
+    return f"{told}, and {more:,} more" if more > 0 else told

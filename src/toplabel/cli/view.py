@@ -1,4 +1,4 @@
-"""The view: which format the records take, from the options and from who reads them."""
+"""Options and the terminal in; the format of records, and the table for people, out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toplabel._internal.text import printable
+from toplabel._internal.text import fit, printable, text_width
 from toplabel.cli.terminal import has_blocks, has_color, is_terminal, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toplabel.inference.prediction import Prediction
+    from toplabel.inference.prediction import Candidate, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,6 @@ def _for_reader(encode: Callable[[Prediction], bytes]) -> Callable[[Prediction],
 
 
 def _table_view(names: Sequence[str], top_k: int | None) -> View:
-    from toplabel.cli.table import Layout, to_rows
-
     layout = Layout.of(names, width=width(), top_k=top_k, color=has_color(), blocks=has_blocks())
     encoding = sys.stdout.encoding
 
@@ -81,3 +79,116 @@ def _table_view(names: Sequence[str], top_k: int | None) -> View:
         return to_rows(prediction, layout).encode(encoding, "replace")
 
     return View(encode=encode, is_table=True)
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_MAX_LABEL_WIDTH = 30
+_MAX_BAR_WIDTH = 24
+_MIN_BAR_WIDTH = 6
+_GAPS_AND_SCORE = 16  # "  " before the bar and the score, "0.71", and room for "  unsure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the table fits its terminal.
+
+    Args:
+        width: Columns of the terminal.
+        source_width: Columns for the source; 0 for a single image, which needs no name.
+        rows: How many classes to show for each image.
+        color: Whether colours may be used.
+        blocks: Whether the terminal's encoding has block characters for the bars.
+    """
+
+    width: int
+    source_width: int
+    rows: int
+    color: bool = False
+    blocks: bool = True
+
+    @classmethod
+    def of(
+        cls, sources: Sequence[str], *, width: int, top_k: int | None, color: bool, blocks: bool
+    ) -> Layout:
+        """A layout for these sources (the first ones are enough).
+
+        Without `top_k`, one image shows its five best classes, several show the best of each.
+        """
+        alone = len(sources) < 2
+        longest = 0 if alone else max(text_width(printable(source)) for source in sources)
+        return cls(
+            width=width,
+            source_width=min(longest, max(12, width * 2 // 5)),
+            rows=top_k or (5 if alone else 1),
+            color=color,
+            blocks=blocks,
+        )
+
+
+def to_rows(prediction: Prediction, layout: Layout) -> str:
+    """The rows of one prediction, each with its line end; for one failed image alone, none."""
+    if prediction.top is None or prediction.error is not None:
+        return _failed_row(prediction, layout)
+    shown = prediction.top[: layout.rows] or _best(prediction)
+    label_width, bar_width = _widths([printable(c.label) for c in shown], layout)
+    lines = []
+    for place, candidate in enumerate(shown):
+        label = fit(printable(candidate.label), label_width)
+        bar = _bar(candidate.score, bar_width, blocks=layout.blocks)
+        unsure = "  unsure" if place == 0 and prediction.unsure else ""
+        source = prediction.source if place == 0 else ""
+        bold = "1" if place == 0 else ""
+        lines.append(
+            f"{_source_cell(source, layout)}{_paint(label, bold, layout)}"
+            f"  {_paint(bar, '36', layout)}  {candidate.score:.2f}{unsure}\n"
+        )
+    return "".join(lines)
+
+
+def _widths(labels: Sequence[str], layout: Layout) -> tuple[int, int]:
+    """Columns for the label and for the bar.
+
+    Among several images they are the same for each, so that the columns stand below each other.
+    """
+    source = layout.source_width + 2 if layout.source_width else 0
+    free = max(20, layout.width - source - _GAPS_AND_SCORE)
+    bar = max(_MIN_BAR_WIDTH, min(_MAX_BAR_WIDTH, free // 3))
+    label = min(_MAX_LABEL_WIDTH, free - bar)
+    if not layout.source_width:
+        label = min(label, max(map(text_width, labels)))
+    return label, bar
+
+
+def _best(prediction: Prediction) -> tuple[Candidate, ...]:
+    """The best class where none reaches a multi-label model's threshold."""
+    from toplabel.inference.prediction import Candidate
+
+    if prediction.label is None or prediction.index is None or prediction.score is None:
+        return ()
+    return (Candidate(prediction.label, prediction.index, prediction.score),)
+
+
+def _failed_row(prediction: Prediction, layout: Layout) -> str:
+    if not layout.source_width or prediction.error is None:
+        return ""
+    reason = _paint(f"({prediction.error.code})", "31", layout)
+    return f"{_source_cell(prediction.source, layout)}{reason}\n"
+
+
+def _source_cell(source: str, layout: Layout) -> str:
+    if not layout.source_width:
+        return ""
+    return fit(printable(source), layout.source_width, keep_end=True) + "  "
+
+
+def _bar(score: float, width: int, *, blocks: bool) -> str:
+    """A bar of `width` columns, full at score 1."""
+    share = min(max(score, 0.0), 1.0) * width
+    if not blocks:
+        return ("#" * round(share)).ljust(width)
+    whole, eighths = divmod(round(share * 8), 8)
+    return ("█" * whole + (_EIGHTHS[eighths] if eighths else "")).ljust(width)
+
+
+def _paint(text: str, style: str, layout: Layout) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if layout.color and style else text

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from toplabel._internal.text import fit, printable, text_width
-from toplabel.cli.table import Layout, to_rows
+from toplabel.cli.view import Layout, to_rows
 from toplabel.errors import ImageError
 from toplabel.inference.prediction import Candidate, Prediction
 
