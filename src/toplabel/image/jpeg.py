@@ -46,6 +46,12 @@ class JpegHeader:
     scan_start: int
 
     @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) of the upright image."""
+        size = self.height, self.width
+        return size[::-1] if is_sideways(self.orientation) else size
+
+    @property
     def decoded_at_once(self) -> bool:
         """Whether simplejpeg decodes it; Pillow inverts the inks of CMYK and YCCK."""
         return self.components in (1, 3) and self.precision == 8
@@ -139,8 +145,8 @@ def _check(header: JpegHeader, data: bytes, *, max_pixels: int) -> None:
     if scans > 20 and scans * header.height * header.width > _MAX_SCAN_PIXELS:
         raise ImageError(
             "too_large",
-            f"the progressive JPEG has {scans} scans of {header.width} x {header.height} pixels,"
-            " which would take minutes to decode; save it again",
+            f"the progressive JPEG has {scans} scans of {header.width} x {header.height} pixels; the"
+            f" limit is {_MAX_SCAN_PIXELS:,} pixels in all; save it again",
         )
 
 
@@ -150,9 +156,7 @@ def _scale(header: JpegHeader, resized_size: ResizedSize) -> int:
     An image that has to be turned must be divisible by it: a part of a pixel at the right or
     below, where the resize expects it, would come to lie at the left or above.
     """
-    height, width = header.height, header.width
-    if is_sideways(header.orientation):
-        height, width = width, height
+    height, width = header.upright_size
     resized_height, resized_width = resized_size(height, width)
     for scale in (8, 4, 2):
         if header.orientation != 1 and (height % scale or width % scale):
@@ -182,12 +186,9 @@ def _by_simplejpeg(data: bytes, header: JpegHeader, *, scale: int, strict: bool)
 def _image(
     pixels: Pixels, header: JpegHeader, *, scale: int = 1, warnings: tuple[str, ...] = ()
 ) -> DecodedImage:
-    height, width = header.height, header.width
-    if is_sideways(header.orientation):
-        height, width = width, height
     if header.orientation != 1:
         pixels = upright(pixels, header.orientation)
-    return DecodedImage(pixels, height, width, scale, warnings)
+    return DecodedImage(pixels, *header.upright_size, scale, warnings)
 
 
 def _part(data: bytes, header: JpegHeader) -> DecodedImage:
