@@ -13,7 +13,7 @@ from PIL import Image
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 COLOURS = ("red", "green", "blue")
 RECIPE = Preprocess(

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from toplabel.bundle.model import Model
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 
 class Small(nn.Module):

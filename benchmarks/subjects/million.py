@@ -14,7 +14,7 @@ import toplabel
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 folder, output = sys.argv[1:]
 EVERY_SECONDS = 1.0

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ _HOME = {
     "wrap": "toplabel.models.load",
     "Prediction": "toplabel.inference.prediction",
     "Predictor": "toplabel.inference.predictor",
-    "Preprocess": "toplabel.preprocess",
+    "Preprocess": "toplabel.preprocess.preprocess",
     "Labels": "toplabel.labels.labels",
     "ReadOptions": "toplabel.image.options",
     "RunSummary": "toplabel.runs.summary",

@@ -6,66 +6,39 @@ from typing import Any
 
 from torch import nn
 
-from toplabel.analysis.calibrate import calibrate as calibrate
-from toplabel.analysis.compare import Comparison as Comparison
-from toplabel.analysis.compare import compare as compare
 from toplabel.analysis.data.dataset import Dataset
-from toplabel.analysis.doctor.diagnose import Diagnosis as Diagnosis
-from toplabel.analysis.evaluate.evaluation import Evaluation as Evaluation
-from toplabel.analysis.evaluate.evaluation import evaluate as evaluate
-from toplabel.analysis.explain.explain import explain as explain
-from toplabel.errors import (
-    BundleError as BundleError,
-)
-from toplabel.errors import (
-    CheckpointError as CheckpointError,
-)
-from toplabel.errors import (
-    DownloadError as DownloadError,
-)
-from toplabel.errors import (
-    EngineError as EngineError,
-)
-from toplabel.errors import (
-    ImageError as ImageError,
-)
-from toplabel.errors import (
-    LabelsError as LabelsError,
-)
-from toplabel.errors import (
-    MissingDependency as MissingDependency,
-)
-from toplabel.errors import (
-    ModelError as ModelError,
-)
-from toplabel.errors import (
-    ModelNotFound as ModelNotFound,
-)
-from toplabel.errors import (
-    PreprocessError as PreprocessError,
-)
-from toplabel.errors import (
-    RunError as RunError,
-)
-from toplabel.errors import (
-    ToplabelError as ToplabelError,
-)
-from toplabel.errors import (
-    ToplabelWarning as ToplabelWarning,
-)
-from toplabel.errors import (
-    UsageError as UsageError,
-)
-from toplabel.image.options import ReadOptions as ReadOptions
 from toplabel.inference.options import Dtype, EngineChoice
-from toplabel.inference.prediction import Prediction as Prediction
-from toplabel.inference.predictor import Predictor as Predictor
-from toplabel.labels.labels import Labels as Labels
 from toplabel.models.options import LabelsLike
-from toplabel.preprocess.preprocess import Preprocess as Preprocess
 from toplabel.runs.options import Place
 from toplabel.runs.run import Source
 from toplabel.runs.summary import Progress
+
+from toplabel.analysis.calibrate import calibrate as calibrate
+from toplabel.analysis.compare import Comparison as Comparison, compare as compare
+from toplabel.analysis.doctor.diagnose import Diagnosis as Diagnosis
+from toplabel.analysis.evaluate.evaluation import Evaluation as Evaluation, evaluate as evaluate
+from toplabel.analysis.explain.explain import explain as explain
+from toplabel.errors import (
+    BundleError as BundleError,
+    CheckpointError as CheckpointError,
+    DownloadError as DownloadError,
+    EngineError as EngineError,
+    ImageError as ImageError,
+    LabelsError as LabelsError,
+    MissingDependency as MissingDependency,
+    ModelError as ModelError,
+    ModelNotFound as ModelNotFound,
+    PreprocessError as PreprocessError,
+    RunError as RunError,
+    ToplabelError as ToplabelError,
+    ToplabelWarning as ToplabelWarning,
+    UsageError as UsageError,
+)
+from toplabel.image.options import ReadOptions as ReadOptions
+from toplabel.inference.prediction import Prediction as Prediction
+from toplabel.inference.predictor import Predictor as Predictor
+from toplabel.labels.labels import Labels as Labels
+from toplabel.preprocess.preprocess import Preprocess as Preprocess
 from toplabel.runs.summary import RunSummary as RunSummary
 
 __version__: str

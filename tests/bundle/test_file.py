@@ -25,7 +25,7 @@ from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 onnx = pytest.importorskip("onnx")
 

@@ -24,7 +24,7 @@ from toplabel.errors import (
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
@@ -133,7 +133,7 @@ def test_the_second_opening_reads_nothing_and_runs_nothing(path: Path) -> None:
 import sys
 from toplabel.labels.labels import Labels
 from toplabel.bundle.onnx_import import open_onnx
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 preprocess = Preprocess.from_json({PREPROCESS.to_json()!r})
 labels = Labels({LABELS.names!r})
 bundle = open_onnx({str(path)!r}, labels=labels, preprocess=preprocess)

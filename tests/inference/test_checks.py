@@ -12,7 +12,7 @@ from toplabel.inference.checks import CHECKED, ChannelOrder, SanityChecks
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines import Engine
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 PREPROCESS = Preprocess(
     input_size=(8, 8),

@@ -16,7 +16,7 @@ from toplabel.bundle.model import Model  # noqa: E402
 from toplabel.errors import EngineError, ModelError  # noqa: E402
 from toplabel.inference.engines.torch import TorchEngine, available_devices  # noqa: E402
 from toplabel.labels.labels import Labels  # noqa: E402
-from toplabel.preprocess import Preprocess  # noqa: E402
+from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 RECIPE = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

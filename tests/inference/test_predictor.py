@@ -15,7 +15,7 @@ from toplabel.errors import EngineError, ImageError, UsageError
 from toplabel.inference.classifier import Classifier, PendingClassifier
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 RECIPE = Preprocess(
     input_size=(8, 8), resize_mode="squash", resize_size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1)

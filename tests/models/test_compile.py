@@ -26,7 +26,7 @@ from toplabel.errors import ModelError  # noqa: E402
 from toplabel.models import zoo_import  # noqa: E402
 from toplabel.models.compile.compile import compile_model  # noqa: E402
 from toplabel.models.compile.fingerprint import program_key  # noqa: E402
-from toplabel.preprocess import Preprocess  # noqa: E402
+from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

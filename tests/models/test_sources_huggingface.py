@@ -198,7 +198,7 @@ def test_refuses_to_guess_the_preprocessing(tmp_path: Path) -> None:
 
 
 def test_takes_a_stated_preprocessing(tmp_path: Path) -> None:
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
     write_folder(tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()

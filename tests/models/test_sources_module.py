@@ -15,7 +15,7 @@ from torch.nn import functional  # noqa: E402
 
 from toplabel.errors import LabelsError, ModelError, PreprocessError  # noqa: E402
 from toplabel.models.sources.module import from_module, logits_module  # noqa: E402
-from toplabel.preprocess import Preprocess  # noqa: E402
+from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 PREPROCESS = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
 

@@ -32,7 +32,7 @@ from toplabel.models.transforms.huggingface import (  # noqa: E402
     from_processor,
 )
 from toplabel.models.transforms.verify import drawn_photos  # noqa: E402
-from toplabel.preprocess import Preprocess  # noqa: E402
+from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 SHAPES = [(120, 161), (163, 110), (64, 64), (1, 1), (7, 40), (60, 11), (31, 47), (301, 403)]
 

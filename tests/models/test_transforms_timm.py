@@ -15,7 +15,7 @@ from toplabel.models.transforms import translate  # noqa: E402
 from toplabel.models.transforms.timm import from_config  # noqa: E402
 from toplabel.models.transforms.verify import drawn_photos  # noqa: E402
 from toplabel.models.zoo_import import import_timm  # noqa: E402
-from toplabel.preprocess import Preprocess  # noqa: E402
+from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 timm = import_timm()
 from timm.data import create_transform, resolve_data_config  # noqa: E402

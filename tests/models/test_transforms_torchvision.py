@@ -14,7 +14,7 @@ from toplabel.models.transforms import translate  # noqa: E402
 from toplabel.models.transforms.torchvision import from_transform  # noqa: E402
 from toplabel.models.transforms.verify import drawn_photos  # noqa: E402
 from toplabel.models.zoo_import import import_torchvision  # noqa: E402
-from toplabel.preprocess import Preprocess  # noqa: E402
+from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 torchvision = import_torchvision()
 from torchvision.transforms import transforms as v1  # noqa: E402

@@ -12,7 +12,7 @@ from PIL import Image
 
 from toplabel.errors import ImageError, PreprocessError
 from toplabel.models.transforms.verify import drawn_photos
-from toplabel.preprocess import Preprocess, read_preprocess
+from toplabel.preprocess.preprocess import Preprocess, read_preprocess
 
 CONTRACT = """{"schema": 1, "input_size": [224, 224], "resize_mode": "shortest",
  "resize_size": [256, 256], "interpolation": "bicubic", "antialias": true,
@@ -232,7 +232,7 @@ def _cost(shapes: list[tuple[int, int]]) -> tuple[list[str], float, float]:
     script = f"""
 import resource, time, numpy
 from toplabel.errors import ImageError
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 preprocess = Preprocess(input_size=(224, 224), resize_size=(256, 256), interpolation="bicubic",
                         mean=(0.5,) * 3, std=(0.5,) * 3)
 preprocess(numpy.zeros((300, 400, 3), numpy.uint8))
@@ -329,7 +329,7 @@ def test_normalise_is_fast():
 
 
 def test_preprocessing_needs_no_torch():
-    script = "import sys, toplabel.preprocess; print('torch' in sys.modules)"
+    script = "import sys, toplabel.preprocess.presets; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -11,7 +11,7 @@ from PIL import Image
 from pictures import noisy, scene
 from toplabel.errors import PreprocessError
 from toplabel.models.transforms.verify import drawn_photos
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 from toplabel.preprocess.presets import PRESETS, preset
 
 SHAPES = [(120, 161), (163, 110), (64, 64), (7, 40), (60, 11), (375, 500), (1, 1)]

@@ -16,7 +16,7 @@ from toplabel.bundle.model import Activation
 from toplabel.bundle.program import DESCRIPTION_NAME, PROGRAM_NAME, REFERENCE_NAME, Program
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 MANIFEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"

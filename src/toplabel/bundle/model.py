@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.cache import FileSignature
     from toplabel.labels.labels import Labels
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 Activation = Literal["softmax", "sigmoid", "none"]
 """How a model's outputs become scores; "none" where they are probabilities already."""

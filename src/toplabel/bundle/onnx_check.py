@@ -24,7 +24,7 @@ from toplabel.bundle.reference import (
 )
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import BundleError, ModelError
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from toplabel.bundle.onnx_import import OnnxSource

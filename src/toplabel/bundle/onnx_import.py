@@ -20,7 +20,7 @@ from toplabel.bundle.onnx_header import OnnxHeader, OnnxInput, read_onnx_header
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program
 from toplabel.errors import BundleError, LabelsError, ModelError, PreprocessError
 from toplabel.labels.labels import Labels
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 LABELS_KEY = "toplabel.labels"
 PREPROCESS_KEY = "toplabel.preprocess"

@@ -20,7 +20,7 @@ from toplabel.bundle.trust import Run
 from toplabel.errors import BundleError
 
 if TYPE_CHECKING:
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 RELATIVE_TOLERANCE = 1e-4
 """What logits may differ by, for each unit of their spread (or in all, where that is below 1)."""

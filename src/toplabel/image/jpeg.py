@@ -145,8 +145,8 @@ def _check(header: JpegHeader, data: bytes, *, max_pixels: int) -> None:
     if scans > 20 and scans * header.height * header.width > _MAX_SCAN_PIXELS:
         raise ImageError(
             "too_large",
-            f"the progressive JPEG has {scans} scans of {header.width} x {header.height} pixels; the"
-            f" limit is {_MAX_SCAN_PIXELS:,} pixels in all; save it again",
+            f"the progressive JPEG has {scans} scans of {header.width} x {header.height} pixels;"
+            f" the limit is {_MAX_SCAN_PIXELS:,} pixels in all; save it again",
         )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.model import Activation
     from toplabel.inference.engines import Engine
     from toplabel.labels.labels import Labels
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 
 class LazyModule:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from toplabel.inference.engines import Engine
     from toplabel.inference.prediction import Prediction
     from toplabel.labels.labels import Labels
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 CPU_BATCH_SIZE = 2
 """Images in one call on a CPU: larger batches gain nothing and take memory: 290 MB at 4."""

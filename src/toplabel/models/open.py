@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from toplabel.labels.labels import Labels
     from toplabel.models.options import ModelOptions
     from toplabel.models.ref import Kind, ModelRef
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)
 

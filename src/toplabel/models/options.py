@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toplabel.bundle.model import Model
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 _OF_ANY_MODEL = ("labels", "preprocess", "multi_label")
 

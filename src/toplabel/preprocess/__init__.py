@@ -1,5 +1,1 @@
-"""Preprocess: pixels in, tensor out, exactly as the model was trained to see them."""
-
-from toplabel.preprocess.preprocess import Preprocess, read_preprocess
-
-__all__ = ["Preprocess", "read_preprocess"]
+"""Pixels in, tensor out, exactly as the model was trained to see them."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from toplabel.preprocess import Preprocess
 from toplabel.preprocess.constants import (
     CIFAR10_IMAGE_STD,
     CIFAR10_MEAN,
@@ -21,6 +20,7 @@ from toplabel.preprocess.constants import (
     MNIST_MEAN,
     MNIST_STD,
 )
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

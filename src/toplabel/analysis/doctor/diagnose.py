@@ -42,7 +42,7 @@ from toplabel.models.options import ModelOptions
 if TYPE_CHECKING:
     from torch import nn
 
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
     Images = str | os.PathLike[str] | Sequence[object]
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from toplabel.analysis.doctor.batchnorm_stats import ColourVerdict, FamilyVerdict
     from toplabel.analysis.doctor.candidates import Candidate, Colour, Distortion
     from toplabel.analysis.doctor.search import Trial
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 Topic = Literal[
     "architecture", "weights", "outputs", "repeats", "labels", "order", "family", "colour",

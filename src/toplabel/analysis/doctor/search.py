@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from toplabel.analysis.doctor.candidates import Distortion
     from toplabel.analysis.doctor.target import Target
     from toplabel.labels.labels import Labels
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 ERRORS = 2.0
 """Standard errors of the paired difference within which preprocessings are tied."""

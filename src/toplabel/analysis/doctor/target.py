@@ -26,7 +26,7 @@ from toplabel.models.ref import ModelRef
 from toplabel.models.sources.module import logits_module
 from toplabel.models.sources.networks import find_network, zoo_preprocess
 from toplabel.models.zoo_import import declare_missing_operators
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 _SIZES = (224, 32, 28, 64, 128, 256, 96, 299, 112, 160, 192, 384, 48, 512)
 _FULL = 0.5

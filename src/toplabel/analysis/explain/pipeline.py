@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from toplabel.image.decoded_image import DecodedImage
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 Method = Literal["gradcam", "occlusion"]
 MethodChoice = Literal["auto", "gradcam", "occlusion"]

@@ -12,7 +12,7 @@ from toplabel.preprocess.resample import crop_window
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 
 def over_input(

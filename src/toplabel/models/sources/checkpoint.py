@@ -29,7 +29,7 @@ from toplabel.models.options import ModelOptions
 from toplabel.models.sources.module import from_module
 from toplabel.models.sources.networks import Network, find_network, zoo_preprocess
 from toplabel.models.zoo_import import declare_missing_operators
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 
 def load(path: Path, *, options: ModelOptions) -> Model:

@@ -29,7 +29,7 @@ from toplabel.models.sources.fetch import (
 )
 from toplabel.models.transforms import huggingface as transforms
 from toplabel.models.zoo_import import import_torchvision
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "README.md")
 _CLASSIFIER = "ForImageClassification"

@@ -22,7 +22,7 @@ from toplabel.errors import LabelsError, ModelError
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
 from toplabel.models.options import LabelsLike
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 _SEED = 20
 _ENOUGH_OUTPUTS = 6  # two classes and three images

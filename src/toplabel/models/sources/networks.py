@@ -25,7 +25,7 @@ from toplabel.models.sources.timm import find_config, read_preprocess
 from toplabel.models.sources.torchvision import find_weights
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import import_timm, import_torchvision
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from toplabel.models.sources.fetch import (
 )
 from toplabel.models.transforms.timm import from_config
 from toplabel.models.zoo_import import import_timm
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 _EMBEDDING_WIDTHS = {384, 512, 640, 768, 1024, 1152, 1280}
 _EMBEDDING_MARKS = ("clip", "pe_core")  # image towers of text-image models, as timm names them

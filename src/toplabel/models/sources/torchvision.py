@@ -18,7 +18,7 @@ from toplabel.models.sources import names
 from toplabel.models.sources.fetch import fetch_url
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import import_torchvision
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 _SYNSETS = Path("data", "_info", "imagenet_synsets.txt")  # in timm's package
 

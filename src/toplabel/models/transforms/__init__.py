@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from toplabel.errors import PreprocessError
-from toplabel.preprocess import Preprocess
-from toplabel.preprocess.preprocess import parse_object, read_text
+from toplabel.preprocess.preprocess import Preprocess, parse_object, read_text
 from toplabel.preprocess.presets import preset
 
 MAX_BYTES = 16_000_000

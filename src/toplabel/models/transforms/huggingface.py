@@ -12,9 +12,8 @@ import numpy as np
 from toplabel.errors import PreprocessError
 from toplabel.models.transforms import timm
 from toplabel.models.transforms.verify import verify
-from toplabel.preprocess import Preprocess
 from toplabel.preprocess.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
-from toplabel.preprocess.preprocess import scaled_values
+from toplabel.preprocess.preprocess import Preprocess, scaled_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

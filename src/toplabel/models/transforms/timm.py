@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from toplabel.errors import PreprocessError
-from toplabel.preprocess import Preprocess
 from toplabel.preprocess.constants import IMAGENET_MEAN, IMAGENET_STD
+from toplabel.preprocess.preprocess import Preprocess
 
 _DEFAULTS: dict[str, Any] = {
     "input_size": (3, 224, 224),

@@ -10,7 +10,7 @@ import torch
 
 from toplabel.errors import PreprocessError
 from toplabel.models.transforms.verify import verify
-from toplabel.preprocess import Preprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import numpy as np

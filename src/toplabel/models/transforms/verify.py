@@ -14,7 +14,7 @@ from toplabel.errors import PreprocessError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.preprocess import Preprocess
+    from toplabel.preprocess.preprocess import Preprocess
 
 _SHAPES = ((120, 161), (163, 110), (64, 64), (19, 75), (9, 5), (1, 1))  # (height, width)
 
