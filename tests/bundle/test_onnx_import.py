@@ -479,9 +479,9 @@ def test_an_onnx_file_is_described(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a git-LFS pointer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
         (b"\n<!DOCTYPE html><html>", "a web page"),
-        (b"", "empty"),
+        (b"", "an empty file"),
     ],
 )
 def test_what_is_no_onnx_file_is_named(tmp_path: Path, content: bytes, kind: str) -> None:

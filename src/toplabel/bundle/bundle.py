@@ -1,9 +1,10 @@
-"""Bundle: all that labelling with one model takes. A checked program, its recipe, its labels."""
+"""Bundle: a checked program with its preprocessing and labels; all that labelling takes."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ MANIFEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 BUILT_IN_NAME = "embedded/efficientnet_lite0"
 ZIP_START = b"PK\x03\x04"
+_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html|\?xml|head|body)", re.IGNORECASE)
 _NAME_AT = 30  # where a zip file's first member is named
 DOUBTS = "doubts"
 """In a provenance: what was assumed or left out when the model was made, a sentence a line."""
@@ -32,14 +34,14 @@ class Bundle:
     """A compiled classifier, ready to run without torch.
 
     Args:
-        name: What it is, in full, with the start of its weights' sha256:
+        name: Its full name, with the start of its weights' sha256:
             `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`.
         program: Maps a float32 (N, C, H, W) batch to float32 (N, K) outputs.
-        preprocess: The recipe from pixels to that batch.
+        preprocess: From pixels to that batch.
         labels: K of them.
         activation: How outputs become scores.
         provenance: Source, revision, licence, versions, as text.
-        calibration: What its scores are worth, where that has been measured.
+        calibration: How its scores are calibrated, where they are.
     """
 
     name: str
@@ -56,13 +58,13 @@ class Bundle:
                 f"got activation {self.activation!r}; expected {', '.join(get_args(Activation))}"
             )
         if self.calibration is not None and self.activation != "softmax":
-            raise BundleError("a calibration belongs to a model of exclusive classes")
+            raise BundleError("only a model of exclusive classes (softmax) can have a calibration")
         self.labels.check_count(self.program.outputs)
         expected = (self.preprocess.num_channels, *self.preprocess.input_size)
         if self.program.input_shape != expected:
             raise BundleError(
-                f"{self.name}: the recipe makes tensors of shape {expected}, the program takes"
-                f" {self.program.input_shape}"
+                f"{self.name}: the preprocessing makes tensors of shape {expected}, the program"
+                f" takes {self.program.input_shape}"
             )
 
     @property
@@ -112,7 +114,7 @@ class Bundle:
             raise BundleError(f"the manifest belongs to another program than {program.key}")
         try:
             labels = manifest["labels"]
-            ids = labels["ids"]
+            ids, found = labels["ids"], manifest.get("calibration")
             return cls(
                 name=_text(manifest["name"]),
                 program=program,
@@ -124,7 +126,7 @@ class Bundle:
                 ),
                 activation=manifest["activation"],
                 provenance={_text(k): _text(v) for k, v in manifest["provenance"].items()},
-                calibration=_calibration(manifest),
+                calibration=None if found is None else Calibration.from_dict(found),
             )
         except (AttributeError, KeyError, TypeError, ToplabelError) as error:
             raise BundleError(f"the bundle's manifest is damaged: {error}") from error
@@ -150,11 +152,6 @@ class Bundle:
         return cls.from_manifest(manifest, Program.read(folder))
 
 
-def _calibration(manifest: Mapping[str, Any]) -> Calibration | None:
-    said = manifest.get("calibration")
-    return None if said is None else Calibration.from_dict(said)
-
-
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"got {value!r} where text belongs")
@@ -177,6 +174,17 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
     return start.startswith(ZIP_START) and start[_NAME_AT:].startswith(
         tuple(name.encode() for name in members)
     )
+
+
+def mistaken_for(start: bytes) -> str | None:
+    """What people mix up with a model file, by its first bytes; None where it is none of that."""
+    if not start.strip():
+        return "an empty file; copy or download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself; run `git lfs pull` there"
+    if _PAGE.match(start):
+        return "a web page, perhaps of a failed download; open the link in a browser"
+    return None
 
 
 def cached_bundle(entry: str) -> Bundle | None:

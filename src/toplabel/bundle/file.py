@@ -32,7 +32,14 @@ from toplabel._internal.zip_directory import (
 )
 from toplabel._version import __version__
 from toplabel.bundle import cache
-from toplabel.bundle.bundle import MANIFEST_NAME, ZIP_START, Bundle, cached_bundle, is_bundle
+from toplabel.bundle.bundle import (
+    MANIFEST_NAME,
+    ZIP_START,
+    Bundle,
+    cached_bundle,
+    is_bundle,
+    mistaken_for,
+)
 from toplabel.bundle.onnx_header import read_onnx_header
 from toplabel.bundle.program import (
     DESCRIPTION_NAME,
@@ -393,7 +400,7 @@ class _Archive:
         """The error of a file that is no sound zip file."""
         start = self._read_at(0, 512)
         if not start.startswith(ZIP_START):
-            return self._another(_kind(start))
+            return self._another(mistaken_for(start) or f"a file that begins with {start[:8]!r}")
         return BundleError(f"truncated: {self.path!r} is incomplete ({error}); {_ADVICE}")
 
     def _another(self, kind: str) -> BundleError:
@@ -446,14 +453,3 @@ def _why_not(name: str, member: ZipMember) -> str | None:
 
 def _is_digest(value: object) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
-
-
-def _kind(start: bytes) -> str:
-    """What a file is that begins so, as far as people mix it up with a bundle."""
-    if not start.strip():
-        return "an empty file"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer (git lfs pull fetches the file)"
-    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
-        return "a web page (perhaps of a failed download)"
-    return f"a file that begins with {start[:8]!r}"

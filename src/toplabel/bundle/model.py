@@ -28,7 +28,7 @@ class Model:
             to a float32 (N, K) tensor.
         architecture: Identity of the code that computes it (`torchvision/resnet50`; a user's
             class adds the hash of its file). Together with the weights it is the program's key.
-        preprocess: The recipe that came with the weights.
+        preprocess: The one that came with the weights.
         labels: One for each of the K outputs.
         multi_label: Outputs are independent (sigmoid), not exclusive (softmax).
         probabilities: Outputs are scores in [0, 1] already: no softmax or sigmoid on top.

@@ -80,14 +80,25 @@ def is_onnx(path: str | os.PathLike[str]) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             return False
         with open(path, "rb") as file:
-            return _starts_a_model(memoryview(file.read(_START_BYTES)))
-    except (OSError, ValueError):
+            return starts_as_onnx(file.read(_START_BYTES))
+    except (OSError, ValueError):  # a name with a NUL in it is a ValueError
+        return False
+
+
+def starts_as_onnx(start: bytes) -> bool:
+    """Whether these first bytes of a file are those of an ONNX file.
+
+    In a ModelProto the version of the format comes first, then texts, then graph or opset.
+    """
+    try:
+        return _starts_a_model(memoryview(start))
+    except ValueError:
         return False
 
 
 def _starts_a_model(start: memoryview) -> bool:
-    """Whether fields of a ModelProto come first: the IR version, texts, then graph or opset."""
     version = position = 0
+    texts = False
     while position < len(start):
         tag, position = _varint(start, position)
         number, wire_type = tag >> 3, tag & 7
@@ -106,9 +117,10 @@ def _starts_a_model(start: memoryview) -> bool:
                 return number == 6  # only a description is that long
             _text(start[position : position + size])
             position += size
+            texts = True
         else:
             return False
-    return False
+    return texts  # it ends early
 
 
 def read_onnx_header(path: Path) -> OnnxHeader:

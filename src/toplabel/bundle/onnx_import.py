@@ -6,7 +6,6 @@ import ast
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from toplabel._internal.notices import warn
 from toplabel.bundle import cache
-from toplabel.bundle.bundle import Bundle, cached_bundle
+from toplabel.bundle.bundle import Bundle, cached_bundle, mistaken_for
 from toplabel.bundle.model import Activation
 from toplabel.bundle.onnx_header import OnnxHeader, OnnxInput, read_onnx_header
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program
@@ -30,14 +29,6 @@ _LONGEST = 4 << 20
 _IMAGE_CHANNELS = (1, 3, 4)
 _SHOWN_LABELS = 5
 _SHOWN_TEXT = 80
-_OTHERS = {
-    re.compile(rb"version https://git-lfs"): (
-        "a git-LFS pointer, not the file itself; run `git lfs pull` there"
-    ),
-    re.compile(rb"\s*<(?:!doctype\s+html|html|\?xml|head|body)", re.IGNORECASE): (
-        "a web page, not what was to be downloaded; open the link in a browser"
-    ),
-}
 
 
 # Opened
@@ -306,11 +297,8 @@ def _check_content(file: Path) -> None:
         raise BundleError(f"{str(file)!r} is not a file; expected an ONNX file")
     with file.open("rb") as opened:
         start = opened.read(256)
-    if not start:
-        raise BundleError(f"{str(file)!r} is empty; copy or download it again")
-    for pattern, refusal in _OTHERS.items():
-        if pattern.match(start):
-            raise BundleError(f"{str(file)!r} is {refusal}")
+    if (other := mistaken_for(start)) is not None:
+        raise BundleError(f"{str(file)!r} is {other}")
 
 
 def _beside(file: Path, location: str) -> Path:

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -80,7 +80,7 @@ class Predictor:
         self._sanity_checks = sanity_checks
         self._checks = self._new_checks()
         self._answered = False
-        self._engines = _OpenedEngines()
+        self._forget_engines()
 
     @property
     def name(self) -> str:
@@ -166,8 +166,9 @@ class Predictor:
         if isinstance(sources, str | bytes | bytearray | os.PathLike):
             raise UsageError("got one source to stream; expected several: stream([source])")
         numbered = enumerate(sources)
-        if not self._pending.is_final and not self._answered:
-            yield from self._label_first(numbered, options)
+        if not self._pending.is_final and not self._answered:  # by the engine at hand
+            for first in itertools.islice(numbered, 1):
+                yield self._label_one(first, options)
         head = list(itertools.islice(numbered, 2))
         if len(head) == 1:  # one image: all threads on it
             yield self._label_one(head[0], options)
@@ -218,7 +219,7 @@ class Predictor:
             return
         before = self.classifier
         if self._pending.compile().open_engine is not before.open_engine:
-            self._engines = _OpenedEngines()
+            self._forget_engines()
             self._checks = self._new_checks()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -243,8 +244,8 @@ class Predictor:
         pack(self.classifier.bundle, path)
 
     def close(self) -> None:
-        """Give back the engine's memory; the next prediction opens it again."""
-        self._engines = _OpenedEngines()
+        """Free the engine's memory; the next prediction opens it again."""
+        self._forget_engines()
 
     def __enter__(self) -> Self:
         return self
@@ -256,13 +257,6 @@ class Predictor:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _label_first(
-        self, numbered: Iterator[Numbered], options: PredictOptions
-    ) -> Iterator[Prediction]:
-        """The first prediction of a new model: from the engine at hand, before it is compiled."""
-        for first in itertools.islice(numbered, 1):
-            yield self._label_one(first, options)
 
     def _label_one(self, numbered: Numbered, options: PredictOptions) -> Prediction:
         engine, checks = self._open(threads=self.threads), self._checks
@@ -284,9 +278,18 @@ class Predictor:
         return _TakingTurns(self._open(threads=self.threads))
 
     def _open(self, *, threads: int) -> Engine:
-        if self._engines.process != os.getpid():  # after a fork, an engine's threads are gone
-            self._engines = _OpenedEngines()
-        return self._engines.get(threads, self.classifier.open_engine)
+        """The engine that computes with so many threads; opened where it is not yet."""
+        if self._process != os.getpid():  # after a fork, an engine's threads are gone
+            self._forget_engines()
+        engines = self._engines
+        with self._lock:
+            if threads not in engines:
+                engines[threads] = self.classifier.open_engine(threads)
+            return engines[threads]
+
+    def _forget_engines(self) -> None:
+        self._process, self._lock = os.getpid(), threading.Lock()
+        self._engines: dict[int, Engine] = {}
 
     if not TYPE_CHECKING:
 
@@ -299,22 +302,6 @@ class Predictor:
 
 
 _RENAMED = {"many": "batch_labeller", "pass_warnings_on": "report_warnings"}
-
-
-class _OpenedEngines:
-    """The engines that this process has opened, by their number of threads."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self._lock = threading.Lock()
-        self._opened: dict[int, Engine] = {}
-
-    def get(self, threads: int, open_engine: Callable[[int], Engine]) -> Engine:
-        """The engine that computes with so many threads; opened where it is not yet."""
-        with self._lock:
-            if threads not in self._opened:
-                self._opened[threads] = open_engine(threads)
-            return self._opened[threads]
 
 
 class _TakingTurns:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from toplabel.bundle.onnx_header import starts_as_onnx
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.archive import check_structure, read_archive
 from toplabel.models.checkpoint.info import (
@@ -72,8 +73,6 @@ _MAGIC = (
     *((magic, "image") for magic in (b"II*\0", b"MM\0*")),
 )
 _PAGE = re.compile(rb"\s*(?:<!doctype\s+html|<html|<\?xml|<head|<body)", re.IGNORECASE)
-# ir_version, then the producer, the domain, the graph or the like
-_ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
 _START = 1024
 
 _DTYPES = {
@@ -152,7 +151,7 @@ def _kind_of_start(start: bytes) -> str:
         return "tflite"
     if start[:1] == b"\x80" and start[1:2] <= b"\x05":
         return "pickle"
-    if _ONNX.match(start):
+    if starts_as_onnx(start):
         return "onnx"
     if start.lstrip()[:1] in (b"{", b"["):
         return "safetensors index" if b'"weight_map"' in start or b'"metadata"' in start else "json"
