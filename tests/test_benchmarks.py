@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import __main__ as command
-from benchmarks import guard, loop, machine, measure, report, results
+from benchmarks import __main__ as command, guard, loop, machine, measure, report, results
 from benchmarks.bench import RIVALS, ROOT, Bench, last_json
 from benchmarks.materials import checkpoints
 

@@ -10,8 +10,7 @@ from click.testing import CliRunner
 import toplabel
 from toplabel._internal.options import given_options, option, takes_options
 from toplabel.cli.options import as_flags, flags_of, take
-from toplabel.inference.options import InferenceOptions
-from toplabel.models.options import ModelOptions
+from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.runs.options import RunOptions
 
 

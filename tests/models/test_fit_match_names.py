@@ -1,8 +1,7 @@
 """Matching: prefixes that wrappers put before names are found from names and shapes alone."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from toplabel.models.fit.load_state_dict import match_names
 

@@ -17,8 +17,7 @@ from toplabel.models.zoo_import import import_torchvision  # noqa: E402
 from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 torchvision = import_torchvision()
-from torchvision.transforms import transforms as v1  # noqa: E402
-from torchvision.transforms import v2  # noqa: E402
+from torchvision.transforms import transforms as v1, v2  # noqa: E402
 
 SHAPES = [(120, 161), (163, 110), (64, 64), (1, 1), (7, 40), (60, 11), (31, 47), (375, 500)]
 

@@ -4,8 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from pictures import noisy, scene
@@ -29,9 +28,7 @@ def transforms() -> dict[str, object]:
     from toplabel.models.zoo_import import import_torchvision
 
     import_torchvision()
-    from torchvision.transforms import InterpolationMode as Mode
-    from torchvision.transforms import transforms as v1
-    from torchvision.transforms import v2
+    from torchvision.transforms import InterpolationMode as Mode, transforms as v1, v2
 
     def steps(*first: object, mean: list[float], std: list[float]) -> object:
         return v1.Compose([*first, v1.ToTensor(), v1.Normalize(mean, std)])

@@ -12,8 +12,7 @@ import click
 
 from toplabel.cli.terminal import show_notices
 from toplabel.image.options import ReadOptions
-from toplabel.inference.options import InferenceOptions
-from toplabel.models.options import ModelOptions
+from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.runs.options import RunOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])

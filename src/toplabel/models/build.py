@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.model import Activation, Model
     from toplabel.bundle.program import Program
     from toplabel.inference.engines import Engine
-    from toplabel.inference.options import InferenceOptions
+    from toplabel.models.options import InferenceOptions
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from toplabel._internal.notices import collect_warnings
 from toplabel._internal.options import given_options, takes_options
 from toplabel.bundle.cache import FileSignature
-from toplabel.inference.options import InferenceOptions
 from toplabel.inference.predictor import Predictor
 from toplabel.models.open import open_classifier, warn_of_order, with_module
-from toplabel.models.options import ModelOptions
+from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.models.ref import ModelRef
 
 if TYPE_CHECKING:

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toplabel.bundle.model import Model
-    from toplabel.inference.options import InferenceOptions
     from toplabel.labels.labels import Labels
-    from toplabel.models.options import ModelOptions
+    from toplabel.models.options import InferenceOptions, ModelOptions
     from toplabel.models.ref import Kind, ModelRef
     from toplabel.preprocess.preprocess import Preprocess
 

@@ -12,10 +12,9 @@ from toplabel._internal.notices import collect_warnings
 from toplabel._internal.options import given_options, takes_options
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import PredictOptions
-from toplabel.inference.options import InferenceOptions
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import load_predictor
-from toplabel.models.options import ModelOptions
+from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.runs.fingerprint import fingerprint
 from toplabel.runs.formats import load_format
 from toplabel.runs.labelling import Outcome

@@ -122,12 +122,7 @@ def explain_with(
         accepted = ", ".join(get_args(MethodChoice))
         raise UsageError(f"unknown method {method!r}; expected one of {accepted}")
     index = None if label is None else resolve_label(label, classifier.labels)
-    read = read or ReadOptions()
-    try:
-        image = read_image(source, options=read)
-        tensor = classifier.preprocess(image.pixels, max_pixels=read.max_pixels)  # (C, h, w)
-    except Exception as error:
-        raise image_error(error) from error
+    image, tensor = _read(source, classifier, read or ReadOptions())
     (logits,) = engine(tensor[None])
     ranking = rank(logits, classifier.labels, activation=classifier.activation, top_k=1)
     index = ranking.best.index if index is None else index
@@ -162,6 +157,17 @@ def explain_with(
         input_heat=heat,
         preprocess=classifier.preprocess,
     )
+
+
+def _read(
+    source: object, classifier: Classifier, options: ReadOptions
+) -> tuple[DecodedImage, NDArray[np.float32]]:
+    """The image, and the network's input, (C, h, w)."""
+    try:
+        image = read_image(source, options=options)
+        return image, classifier.preprocess(image.pixels, max_pixels=options.max_pixels)
+    except Exception as error:
+        raise image_error(error) from error
 
 
 def _grad_cam(
