@@ -45,7 +45,7 @@ import sys, threading
 entered = set()
 def trace(frame, event, argument):
     name = frame.f_code.co_filename
-    if {package!r} in name and frame.f_code.co_name != "<module>":
+    if {package!r} in name and frame.f_code.co_flags & 1:  # of functions, not of class bodies
         entered.add(name)
 sys.setprofile(trace)
 threading.setprofile(trace)
