@@ -53,13 +53,6 @@ class Upload:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One image that a request names by its URL."""
-
-    url: str
-
-
 class BodyReader:
     """Reads bodies, and counts the bytes of those that are held at a time.
 
@@ -122,7 +115,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "bad_json", "the body is not valid JSON") from error
     if not isinstance(value, dict):
-        raise ApiError(400, "bad_json", f"the body is a JSON {_kind(value)}; expected an object")
+        raise ApiError(400, "bad_json", f"the body is {_kind(value)}; expected a JSON object")
     return value
 
 
@@ -147,8 +140,8 @@ def decode_base64(value: object, where: str) -> bytes:
         ) from error
 
 
-def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | Link]:
-    """The images of {"image": ...}, {"images": [...]}, {"url": ...} or {"urls": [...]}.
+def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | str]:
+    """The images or URLs of {"image": ...}, {"images": [...]}, {"url": ...} or {"urls": [...]}.
 
     Raises:
         ApiError: 400, 413 or 422.
@@ -167,7 +160,9 @@ def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | Link]:
     ((key, given),) = value.items()
     if key in ("images", "urls"):
         if not isinstance(given, list) or not given:
-            raise ApiError(422, "no_image", f"{key} is {_kind(given)}; expected a list of some")
+            raise ApiError(
+                422, "no_image", f"{key} is {_kind(given)}; expected a list with at least one"
+            )
         many = given
     else:
         many = [given]
@@ -178,7 +173,10 @@ def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | Link]:
             f"got {len(many)} images; expected at most {max_images} per request",
         )
     if key in ("url", "urls"):
-        return [_link(one) for one in many]
+        for one in many:
+            if not isinstance(one, str):
+                raise ApiError(422, "bad_url", f"a URL is {_kind(one)}; expected text")
+        return many
     return [
         Upload(f"<image {place}>", decode_base64(one, f"image {place}"))
         for place, one in enumerate(many)
@@ -188,12 +186,6 @@ def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | Link]:
 def shown_name(name: str, place: int) -> str:
     """What a record calls an image: its file's name, made printable, or its place."""
     return printable(name)[:_MAX_NAME] or f"<image {place}>"
-
-
-def _link(value: object) -> Link:
-    if not isinstance(value, str):
-        raise ApiError(422, "bad_url", f"the URL is {_kind(value)}; expected text")
-    return Link(value)
 
 
 def _kind(value: object) -> str:

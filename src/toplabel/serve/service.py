@@ -12,7 +12,6 @@ from fastapi import Response
 
 from toplabel.serve.api_error import ApiError
 from toplabel.serve.request_body import (
-    Link,
     Upload,
     parse,
     parse_multipart,
@@ -65,7 +64,7 @@ class Service:
 
     async def _images(self, body: bytes, kind: str) -> list[Upload]:
         media, most = media_type(kind), self.options.max_images
-        given: Sequence[Upload | Link]
+        given: Sequence[Upload | str]
         if not body:
             raise ApiError(400, "empty", EMPTY)
         if media == "application/json":
@@ -78,14 +77,14 @@ class Service:
             raise ApiError(422, "no_image", "the form has no file; send images as files")
         return [await self._upload(one, place) for place, one in enumerate(given)]
 
-    async def _upload(self, given: Upload | Link, place: int) -> Upload:
+    async def _upload(self, given: Upload | str, place: int) -> Upload:
         if isinstance(given, Upload):
             return Upload(shown_name(given.name, place), given.content)
         if self.remote is None:
             text = "this server does not fetch URLs; send the image itself"
             raise ApiError(403, "url_not_allowed", text)
-        content = await self.remote.fetch(given.url)
-        return Upload(shown_name(given.url, place), content)
+        content = await self.remote.fetch(given)
+        return Upload(shown_name(given, place), content)
 
 
 EMPTY = "the request has no body; send the bytes of an image file"
