@@ -62,7 +62,7 @@ def conform(api: Any, examples: int) -> None:
     def check(case: Any) -> None:
         if "name" in case.path_parameters and len(str(case.path_parameters["name"])) % 2:
             case.path_parameters["name"] = NAME
-        response = case.call()
+        response = case.call(timeout=120)
         assert response.status_code != 500
         case.validate_response(
             response,

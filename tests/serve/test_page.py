@@ -43,7 +43,7 @@ class Visit:
         self.page.on("console", lambda message: self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request))
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(120_000)
         self.page.goto(server.url)
 
     def choose(self, *files: Any) -> None:
@@ -337,5 +337,5 @@ def test_the_policy_lets_the_page_talk_to_its_server_alone(server):
 def test_two_hundred_images_at_once_are_all_labelled(visit):
     named = [{"name": f"{i:03}.jpg", "mimeType": "image/jpeg", "buffer": CAT} for i in range(200)]
     visit.choose(*named)
-    visit.page.locator("#count:text-is('200 images')").wait_for(timeout=60_000)
+    visit.page.locator("#count:text-is('200 images')").wait_for(timeout=300_000)
     assert visit.page.locator(".label", has_text="tiger cat").count() == 200
