@@ -31,12 +31,12 @@ AS_CIFAR = {
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
 
 
 def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with weights that make its logits differ from picture to picture."""
+    """The module with weights that make its logits differ from image to image."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -47,9 +47,9 @@ def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def eager_index(module: nn.Module, model: toplabel.Predictor, picture: np.ndarray) -> int:
+def eager_index(module: nn.Module, model: toplabel.Predictor, image: np.ndarray) -> int:
     with torch.no_grad():
-        return int(module(torch.from_numpy(model.preprocess(picture))[None]).argmax())
+        return int(module(torch.from_numpy(model.preprocess(image))[None]).argmax())
 
 
 def notes(path: Path, **options) -> tuple[toplabel.Predictor, list[str]]:
@@ -57,7 +57,7 @@ def notes(path: Path, **options) -> tuple[toplabel.Predictor, list[str]]:
         return toplabel.load(path, **options), said
 
 
-def test_a_class_in_a_file_with_arguments(tmp_path, picture):
+def test_a_class_in_a_file_with_arguments(tmp_path, image):
     module = seeded(GreyNet(5))
     torch.save({"epoch": 3, "model_state_dict": module.state_dict()}, tmp_path / "best.pth")
     (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
@@ -75,33 +75,33 @@ def test_a_class_in_a_file_with_arguments(tmp_path, picture):
             "std": [0.5],
         },
     )
-    assert model(picture).label == "abcde"[eager_index(module, model, picture)]
+    assert model(image).label == "abcde"[eager_index(module, model, image)]
     assert any("recompile=True" in line for line in said)
     assert model.name.startswith("checkpoint/best.pth@")
 
 
-def test_the_second_start_needs_no_torch_and_does_not_import_the_class(tmp_path, picture):
+def test_the_second_start_needs_no_torch_and_does_not_import_the_class(tmp_path, image):
     module = seeded(GreyNet(4))
     torch.save(module.state_dict(), tmp_path / "best.pth")
-    recipe = tmp_path / "p.json"
+    preprocess = tmp_path / "p.json"
     grey = {"channels": "grey", "mean": [0.5], "std": [0.5], "input_size": [28, 28]}
-    recipe.write_text(json.dumps({"schema": 1, "resize_size": [28, 28], **grey}))
+    preprocess.write_text(json.dumps({"schema": 1, "resize_size": [28, 28], **grey}))
     (tmp_path / "nets.py").write_text(NETS.read_text())
     options = {
         "arch": f"{tmp_path / 'nets.py'}:GreyNet",
         "arch_args": {"num_classes": 4},
         "labels": ["a", "b", "c", "d"],
-        "preprocess": str(recipe),
+        "preprocess": str(preprocess),
     }
     model = toplabel.load(tmp_path / "best.pth", **options)
-    first = model(picture)
+    first = model(image)
     model.compile()
     script = f"""
 import sys
 sys.modules["torch"] = None
 import numpy, toplabel
-picture = numpy.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=numpy.uint8)
-print(toplabel.load({str(tmp_path / "best.pth")!r}, **{options!r})(picture))
+image = numpy.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=numpy.uint8)
+print(toplabel.load({str(tmp_path / "best.pth")!r}, **{options!r})(image))
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -111,7 +111,7 @@ print(toplabel.load({str(tmp_path / "best.pth")!r}, **{options!r})(picture))
     assert "MissingDependency" in run.stderr
 
 
-def test_a_class_from_python_with_a_live_transform(tmp_path, picture):
+def test_a_class_from_python_with_a_live_transform(tmp_path, image):
     transforms = import_torchvision().transforms
     module = seeded(ResNet20(7))
     torch.save(
@@ -125,48 +125,48 @@ def test_a_class_from_python_with_a_live_transform(tmp_path, picture):
         labels=list("abcdefg"),
         preprocess=transforms.Compose(steps),
     )
-    assert model(picture).index == eager_index(module, model, picture)
+    assert model(image).index == eager_index(module, model, image)
 
 
-def test_an_architecture_of_torchvisions_is_identified(tmp_path, picture):
+def test_an_architecture_of_torchvisions_is_identified(tmp_path, image):
     module = import_torchvision().models.mobilenet_v3_small(num_classes=6)
     module.features[0][0] = nn.Conv2d(1, 16, 3, 2, 1, bias=False)
     seeded(module)
     torch.save(module.state_dict(), tmp_path / "grey.pt")
-    model, said = notes(tmp_path / "grey.pt", labels=list("uvwxyz"), preprocess=grey_recipe())
-    assert model(picture).index == eager_index(module, model, picture)
+    model, said = notes(tmp_path / "grey.pt", labels=list("uvwxyz"), preprocess=grey_preprocess())
+    assert model(image).index == eager_index(module, model, image)
     wanted = "torchvision/mobilenet_v3_small with 6 classes and 1 channel"
     assert any(wanted in line for line in said)
 
 
-def test_shapes_are_not_identity(tmp_path, picture):
+def test_shapes_are_not_identity(tmp_path, image):
     """resnetblur18 has a ResNet-18's tensors and other strides."""
     module = seeded(import_torchvision().models.resnet18(num_classes=6))
     torch.save(module.state_dict(), tmp_path / "best.pt")
     options = {"labels": list("uvwxyz"), "preprocess": "imagenet-squash-64"}
-    with pytest.raises(CheckpointError, match=r"torchvision/resnet18, timm/resnetblur18; say"):
+    with pytest.raises(CheckpointError, match=r"torchvision/resnet18, timm/resnetblur18; pass"):
         toplabel.load(tmp_path / "best.pt", **options)
     model = toplabel.load(tmp_path / "best.pt", arch="resnet18", **options)
-    assert model(picture).index == eager_index(module, model, picture)
+    assert model(image).index == eager_index(module, model, image)
 
 
-def grey_recipe() -> toplabel.Preprocess:
+def grey_preprocess() -> toplabel.Preprocess:
     return toplabel.Preprocess(
         input_size=(64, 64), resize_size=(64, 64), channels="grey", mean=(0.5,), std=(0.25,)
     )
 
 
-def test_the_zoos_own_preprocessing_is_assumed_only_visibly(tmp_path, picture):
+def test_the_librarys_own_preprocessing_is_assumed_only_visibly(tmp_path, image):
     module = seeded(import_torchvision().models.resnet18(num_classes=3))
     torch.save(module.state_dict(), tmp_path / "best.pth")
     model, said = notes(tmp_path / "best.pth", arch="resnet18")
     assert any(line.startswith("assuming that best.pth was validated") for line in said)
     assert any("labels are indices" in line for line in said)
-    prediction = model(picture)
+    prediction = model(image)
     assert prediction.label == str(prediction.index)
 
 
-def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, picture):
+def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, image):
     timm = import_timm()
     usual, averaged = (
         seeded(timm.create_model("resnet10t", num_classes=3, pretrained=False), seed)
@@ -184,11 +184,11 @@ def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, picture):
     for module, ema in ((usual, False), (averaged, True)):
         model = toplabel.load(tmp_path / "last.pth.tar", ema=ema, **options)
         with torch.no_grad():
-            expected = module(torch.from_numpy(model.preprocess(picture))[None]).softmax(1).max()
-        assert model(picture).score == pytest.approx(float(expected), abs=1e-4)
+            expected = module(torch.from_numpy(model.preprocess(image))[None]).softmax(1).max()
+        assert model(image).score == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_what_a_lightning_checkpoint_says_of_itself_is_used(tmp_path, picture):
+def test_what_a_lightning_checkpoint_says_of_itself_is_used(tmp_path, image):
     module = seeded(GreyNet(3))
     torch.save(
         {
@@ -201,19 +201,19 @@ def test_what_a_lightning_checkpoint_says_of_itself_is_used(tmp_path, picture):
     model = toplabel.load(
         tmp_path / "epoch=3.ckpt",
         arch=lambda: GreyNet(3),
-        preprocess=grey_recipe_28(),
+        preprocess=grey_preprocess_28(),
     )
     assert model.labels.names == ("ant", "bee", "cat")
-    assert model(picture).label == model.labels[eager_index(module, model, picture)]
+    assert model(image).label == model.labels[eager_index(module, model, image)]
 
 
-def grey_recipe_28() -> toplabel.Preprocess:
+def grey_preprocess_28() -> toplabel.Preprocess:
     return toplabel.Preprocess(
         input_size=(28, 28), resize_size=(28, 28), channels="grey", mean=(0.5,), std=(0.5,)
     )
 
 
-def test_safetensors_need_no_pickle(tmp_path, picture):
+def test_safetensors_need_no_pickle(tmp_path, image):
     from safetensors.torch import save_file
 
     module = seeded(GreyNet(3))
@@ -222,21 +222,21 @@ def test_safetensors_need_no_pickle(tmp_path, picture):
         tmp_path / "best.safetensors",
         arch=GreyNet,
         arch_args={"num_classes": 3},
-        preprocess=grey_recipe_28(),
+        preprocess=grey_preprocess_28(),
         labels=["a", "b", "c"],
     )
-    assert model(picture).index == eager_index(module, model, picture)
+    assert model(image).index == eager_index(module, model, image)
 
 
 def test_arrays_of_other_channel_counts_reach_a_network_for_them(tmp_path):
-    """Four channels are not taken for alpha where the recipe says that they are channels."""
+    """Four channels are not taken for alpha where the preprocessing says that they are channels."""
     module = seeded(
         nn.Sequential(
             nn.Conv2d(4, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 3)
         )
     )
     torch.save(module.state_dict(), tmp_path / "best.pth")
-    recipe = toplabel.Preprocess(
+    preprocess = toplabel.Preprocess(
         input_size=(24, 32),
         resize_mode="squash",
         resize_size=(24, 32),
@@ -245,7 +245,7 @@ def test_arrays_of_other_channel_counts_reach_a_network_for_them(tmp_path):
         std=(0.5,) * 4,
     )
     model = toplabel.load(
-        tmp_path / "best.pth", arch=module, preprocess=recipe, labels=["a", "b", "c"]
+        tmp_path / "best.pth", arch=module, preprocess=preprocess, labels=["a", "b", "c"]
     )
     for seed in range(5):
         array = np.random.default_rng(seed).integers(0, 256, (40, 50, 4), dtype=np.uint8)
@@ -257,7 +257,7 @@ def test_a_part_is_loaded_only_when_that_is_allowed_and_says_its_share(tmp_path)
     state = seeded(GreyNet(3)).state_dict()
     del state["head.bias"]
     torch.save(state, tmp_path / "best.pth")
-    options = {"arch": lambda: GreyNet(3), "preprocess": grey_recipe_28()}
+    options = {"arch": lambda: GreyNet(3), "preprocess": grey_preprocess_28()}
     with pytest.raises(CheckpointError, match=r"head\.bias"):
         toplabel.load(tmp_path / "best.pth", **options)
     _, said = notes(tmp_path / "best.pth", allow_partial=True, **options)
@@ -270,12 +270,14 @@ def test_nothing_is_guessed(tmp_path):
     with pytest.raises(CheckpointError, match="no architecture of torchvision or timm fits"):
         toplabel.load(path)
     arch = {"arch": GreyNet, "arch_args": {"num_classes": 3}}
-    with pytest.raises(PreprocessError, match="--preprocess imagenet-crop-256-224"):
+    with pytest.raises(PreprocessError, match='pass preprocess="imagenet-crop-256-224"'):
         toplabel.load(path, **arch)
     with pytest.raises(LabelsError, match="got 2 labels for a model with 3 outputs"):
-        toplabel.load(path, **arch, preprocess=grey_recipe_28(), labels=["a", "b"])
+        toplabel.load(path, **arch, preprocess=grey_preprocess_28(), labels=["a", "b"])
     with pytest.raises(CheckpointError, match="head.weight"):
-        toplabel.load(path, arch=GreyNet, arch_args={"num_classes": 4}, preprocess=grey_recipe_28())
+        toplabel.load(
+            path, arch=GreyNet, arch_args={"num_classes": 4}, preprocess=grey_preprocess_28()
+        )
 
 
 def test_weights_that_are_not_finite_are_an_error(tmp_path):
@@ -284,32 +286,34 @@ def test_weights_that_are_not_finite_are_an_error(tmp_path):
         module.head.weight[0, 0] = torch.nan
     torch.save(module.state_dict(), tmp_path / "best.pth")
     with pytest.raises(ModelError, match="non_finite: 1 tensors .* 'head.weight' first"):
-        toplabel.load(tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_recipe_28())
+        toplabel.load(
+            tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_preprocess_28()
+        )
 
 
-def test_a_whole_pickled_network_is_refused_and_may_be_trusted(tmp_path, picture):
+def test_a_whole_pickled_network_is_refused_and_may_be_trusted(tmp_path, image):
     module = seeded(GreyNet(3))
     torch.save(module, tmp_path / "whole.pth")
-    options = {"preprocess": grey_recipe_28(), "labels": ["a", "b", "c"]}
+    options = {"preprocess": grey_preprocess_28(), "labels": ["a", "b", "c"]}
     with pytest.raises(
         CheckpointError, match=r"own_networks\.GreyNet.*state_dict.*--allow-global.*--trust"
     ):
         toplabel.load(tmp_path / "whole.pth", **options)
     model = toplabel.load(tmp_path / "whole.pth", trust=True, **options)
-    assert model(picture).index == eager_index(module, model, picture)
+    assert model(image).index == eager_index(module, model, image)
 
 
-def test_a_live_predictor_does_not_follow_its_file(tmp_path, picture):
+def test_a_live_predictor_does_not_follow_its_file(tmp_path, image):
     module = seeded(import_torchvision().models.mobilenet_v3_small(num_classes=4))
     path = tmp_path / "best.pth"
     torch.save(module.state_dict(), path)
     options = {"labels": list("abcd"), "preprocess": "imagenet-squash-64"}
     model = toplabel.load(path, engine="torch", **options)
-    before = model(picture).score
+    before = model(image).score
     with path.open("r+b") as file:  # as another training run may
         file.seek(2000)
         file.write(bytes(len(path.read_bytes()) - 4000))
-    assert model(picture).score == before
+    assert model(image).score == before
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
@@ -326,7 +330,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkey
 
     monkeypatch.setattr(checkpoint, "read_checkpoint", read_then_replace)
     with pytest.raises(CheckpointError, match="changed while it was read"):
-        toplabel.load(tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_recipe_28())
+        toplabel.load(
+            tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_preprocess_28()
+        )
 
 
 @pytest.mark.slow
@@ -347,26 +353,26 @@ def test_settings_that_no_tensor_shows_have_to_be_stated(tmp_path):
             **options,
         )
         module.transform_input = setting
-        picture = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+        image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
         with torch.no_grad():
-            logits = module(torch.from_numpy(model.preprocess(picture))[None])
-        assert model(picture).score == pytest.approx(float(logits.softmax(1).max()), abs=1e-3)
+            logits = module(torch.from_numpy(model.preprocess(image))[None])
+        assert model(image).score == pytest.approx(float(logits.softmax(1).max()), abs=1e-3)
 
 
-def test_arguments_of_a_zoos_architecture_may_be_stated(tmp_path, picture):
+def test_arguments_of_a_librarys_architecture_may_be_stated(tmp_path, image):
     module = seeded(import_torchvision().models.mobilenet_v3_small(num_classes=4))
     torch.save(module.state_dict(), tmp_path / "best.pth")
     options = {"preprocess": "imagenet-squash-64", "labels": list("abcd")}
     arch = "torchvision/mobilenet_v3_small"
     model = toplabel.load(tmp_path / "best.pth", arch=arch, arch_args={"num_classes": 4}, **options)
-    assert model(picture).index == eager_index(module, model, picture)
+    assert model(image).index == eager_index(module, model, image)
     with pytest.raises(CheckpointError, match="num_classes=4"):
         toplabel.load(tmp_path / "best.pth", arch=arch, arch_args={"num_classes": 5}, **options)
-    with pytest.raises(UsageError, match="cannot be made with {'bogus': 6}"):
+    with pytest.raises(UsageError, match="cannot be built with {'bogus': 6}"):
         toplabel.load(tmp_path / "best.pth", arch="resnet34", arch_args={"bogus": 6}, **options)
 
 
-def test_code_that_was_loaded_before_it_changed_is_not_remembered(tmp_path, picture, monkeypatch):
+def test_code_that_was_loaded_before_it_changed_is_not_remembered(tmp_path, image, monkeypatch):
     """In this process the old class goes on; the next one must not be given it."""
     (tmp_path / "mynets.py").write_text(
         NETS.read_text() + "\n\nclass Mine(GreyNet):\n    sign = 1\n\n"
@@ -374,50 +380,50 @@ def test_code_that_was_loaded_before_it_changed_is_not_remembered(tmp_path, pict
     )
     module = seeded(GreyNet(3))
     torch.save(module.state_dict(), tmp_path / "best.pth")
-    recipe = tmp_path / "p.json"
-    recipe.write_text(grey_recipe_28().to_json())
+    preprocess = tmp_path / "p.json"
+    preprocess.write_text(grey_preprocess_28().to_json())
     monkeypatch.chdir(tmp_path)
     options = {
         "arch": "mynets:Mine",
         "arch_args": {"num_classes": 3},
         "labels": ["a", "b", "c"],
-        "preprocess": str(recipe),
+        "preprocess": str(preprocess),
     }
     script = f"""
 import numpy, toplabel
-picture = numpy.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=numpy.uint8)
-print(toplabel.load("./best.pth", **{options!r})(picture))
+image = numpy.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=numpy.uint8)
+print(toplabel.load("./best.pth", **{options!r})(image))
 """
     toplabel.load("./best.pth", **options).compile()
     changed = (tmp_path / "mynets.py").read_text().replace("sign = 1", "sign = -1")
     (tmp_path / "mynets.py").write_text(changed)
     toplabel.load("./best.pth", **options).compile()
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    logits = module(torch.from_numpy(grey_recipe_28()(picture))[None])
+    logits = module(torch.from_numpy(grey_preprocess_28()(image))[None])
     assert run.stdout.strip() == "abc"[int((-logits).argmax())], run.stderr
 
 
 def test_names_in_the_order_of_text_are_told_for_any_model(tmp_path):
     module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
-    recipe = toplabel.Preprocess(
+    preprocess = toplabel.Preprocess(
         input_size=(8, 8), resize_size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3
     )
     with told() as said:
-        toplabel.wrap(module, labels=["1", "10", "2", "3"], preprocess=recipe)
+        toplabel.wrap(module, labels=["1", "10", "2", "3"], preprocess=preprocess)
     assert any("ImageFolder" in line for line in said)
-    toplabel.wrap(module, labels=list("abcd"), preprocess=recipe).save(tmp_path / "m.toplabel")
+    toplabel.wrap(module, labels=list("abcd"), preprocess=preprocess).save(tmp_path / "m.toplabel")
     _, said = notes(tmp_path / "m.toplabel", labels=["1", "10", "2", "3"])
     assert any("ImageFolder" in line for line in said)
 
 
-def test_doubts_are_told_at_every_start(tmp_path, picture):
+def test_warnings_come_at_every_start(tmp_path, image):
     torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
-    recipe = tmp_path / "p.json"
-    recipe.write_text(grey_recipe_28().to_json())
+    preprocess = tmp_path / "p.json"
+    preprocess.write_text(grey_preprocess_28().to_json())
     options = {"arch": f"{NETS}:GreyNet", "arch_args": {"num_classes": 3}}
     for _ in range(2):
-        model, said = notes(tmp_path / "best.pth", preprocess=str(recipe), **options)
-        model(picture)
+        model, said = notes(tmp_path / "best.pth", preprocess=str(preprocess), **options)
+        model(image)
         model.compile()
         assert "best.pth has no class names: labels are indices; pass labels=... for names" in said
 
@@ -427,39 +433,39 @@ def test_label_follows_the_folder_and_takes_lists(tmp_path, monkeypatch):
         module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
         with torch.no_grad():
             module[2].weight.normal_(0, 5, generator=torch.Generator().manual_seed(0))
-        recipe = toplabel.Preprocess(
+        preprocess = toplabel.Preprocess(
             input_size=(8, 8), resize_size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3
         )
         (tmp_path / name).mkdir()
-        toplabel.wrap(module, labels=answers, preprocess=recipe).save(
+        toplabel.wrap(module, labels=answers, preprocess=preprocess).save(
             tmp_path / name / "m.toplabel"
         )
-    picture = np.full((8, 8, 3), 200, np.uint8)
+    image = np.full((8, 8, 3), 200, np.uint8)
     found = []
     for name in ("one", "two"):
         monkeypatch.chdir(tmp_path / name)
-        found.append(toplabel.label(picture, model="m.toplabel"))
+        found.append(toplabel.label(image, model="m.toplabel"))
     assert found == ["a", "b"]
-    assert toplabel.label(picture, model="m.toplabel", labels=["x", "x"]) == "x"
+    assert toplabel.label(image, model="m.toplabel", labels=["x", "x"]) == "x"
 
 
 def test_what_only_checkpoints_need_is_refused_elsewhere():
-    with pytest.raises(UsageError, match="got arch for the embedded model"):
+    with pytest.raises(UsageError, match="got arch for the built-in model"):
         toplabel.load(arch="resnet18")
 
 
-def test_labels_may_be_stated_for_any_model(picture):
+def test_labels_may_be_stated_for_any_model(image):
     names = [f"class {index}" for index in range(1000)]
-    assert toplabel.load(labels=names)(picture).label.startswith("class ")
+    assert toplabel.load(labels=names)(image).label.startswith("class ")
     with pytest.raises(LabelsError, match="got 2 labels"):
         toplabel.load(labels=["a", "b"])
 
 
 @pytest.fixture(scope="module")
 def resnet20(tmp_path_factory) -> dict:
-    recipe = tmp_path_factory.mktemp("recipe") / "p.json"
-    recipe.write_text(json.dumps(AS_CIFAR))
-    return {"arch": f"{NETS}:ResNet20", "preprocess": str(recipe)}
+    preprocess = tmp_path_factory.mktemp("preprocess") / "p.json"
+    preprocess.write_text(json.dumps(AS_CIFAR))
+    return {"arch": f"{NETS}:ResNet20", "preprocess": str(preprocess)}
 
 
 @pytest.mark.shared_data

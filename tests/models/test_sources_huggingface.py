@@ -23,7 +23,7 @@ from toplabel.errors import (  # noqa: E402
 from toplabel.models.zoo_import import import_torchvision  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-RECIPE = {
+PREPROCESSING = {
     "image_processor_type": "ViTImageProcessor",
     "do_normalize": True,
     "do_rescale": True,
@@ -55,7 +55,7 @@ def write_folder(folder: Path, *, kind: str = "ViTForImageClassification", **cha
     network = getattr(transformers, kind)(config)
     folder.mkdir(exist_ok=True, parents=True)
     network.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(RECIPE))
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING))
     return network.eval()
 
 
@@ -72,7 +72,7 @@ def to_pickle(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
-def test_loads_a_folder_with_its_names_and_recipe(tmp_path: Path) -> None:
+def test_loads_a_folder_with_its_names_and_preprocessing(tmp_path: Path) -> None:
     network = write_folder(tmp_path)
     model = load_model(tmp_path, offline=True)
     assert model.name == str(tmp_path)
@@ -202,8 +202,10 @@ def test_takes_a_stated_preprocessing(tmp_path: Path) -> None:
 
     write_folder(tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
-    recipe = Preprocess(input_size=(32, 32), resize_size=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert load_model(tmp_path, offline=True, preprocess=recipe).preprocess == recipe
+    preprocess = Preprocess(
+        input_size=(32, 32), resize_size=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    assert load_model(tmp_path, offline=True, preprocess=preprocess).preprocess == preprocess
 
 
 def test_reads_pickled_weights_without_running_code(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""timm's classifiers load from the Hub's cache or a folder, with timm's own recipe and names."""
+"""timm's classifiers load from the Hub's cache or a folder, with their preprocessing and names."""
 
 import json
 from pathlib import Path
@@ -139,7 +139,7 @@ def test_a_name_of_old_becomes_that_of_today(hub_cache: Path) -> None:
         load_model("timm/vit_base_patch16_224_in21k", offline=True)
 
 
-def test_loads_a_folder_with_its_names_and_recipe(tmp_path: Path) -> None:
+def test_loads_a_folder_with_its_names_and_preprocessing(tmp_path: Path) -> None:
     names = ["cat", "dog", "owl"]
     network = write_folder(
         tmp_path, config={"pretrained_cfg": PRETRAINED, "label_names": names}, num_classes=3

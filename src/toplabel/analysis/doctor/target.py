@@ -23,8 +23,8 @@ from toplabel.models.checkpoint.state_dict_search import find_state_dict
 from toplabel.models.open import load_model
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef
+from toplabel.models.sources.checkpoint import find_network, zoo_preprocess
 from toplabel.models.sources.module import logits_module
-from toplabel.models.sources.networks import find_network, zoo_preprocess
 from toplabel.models.zoo_import import declare_missing_operators
 from toplabel.preprocess.preprocess import Preprocess
 
