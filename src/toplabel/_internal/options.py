@@ -12,7 +12,6 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, field, fields
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from toplabel._internal.notices import forwarded_to
@@ -143,6 +142,8 @@ def _check_names(function: str, given: dict[str, Any], accepted: list[str]) -> N
     """
     for name in given:
         if name not in accepted:
+            from difflib import get_close_matches  # only where something is wrong already
+
             close = get_close_matches(name, accepted, n=1) or [
                 known for known in accepted if known.startswith(name)
             ]

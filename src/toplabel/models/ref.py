@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toplabel.bundle.bundle import BUILT_IN_NAME, is_bundle
-from toplabel.bundle.onnx_header import is_onnx
 from toplabel.errors import MissingDependency, ModelNotFound
 
 Kind = Literal["built-in", "bundle", "onnx", "checkpoint", "folder", "name"]
@@ -109,6 +108,8 @@ def _kind_of_file(path: str) -> Kind:
     """What the file holds; its suffix counts only where its content says nothing."""
     if is_bundle(path):
         return "bundle"
+    from toplabel.bundle.onnx_header import is_onnx  # only for files: it takes 2 ms
+
     if is_onnx(path):
         return "onnx"
     suffixes: dict[str, Kind] = {".toplabel": "bundle", ".onnx": "onnx"}
