@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -129,6 +128,8 @@ def read_onnx_header(path: Path) -> OnnxHeader:
     Raises:
         BundleError: It cannot be read, is not an ONNX file, or is damaged.
     """
+    import mmap  # not needed to know a file by its first bytes
+
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
             raise BundleError(f"{str(path)!r} is not a regular file; expected an ONNX file")
