@@ -160,7 +160,8 @@ def _read_preprocess(folder: Path, config: Mapping[str, Any], name: str) -> Prep
     if not settings:
         raise PreprocessError(
             f"{name} has no preprocessor_config.json, so its preprocessing is unknown; pass"
-            " preprocess: a preset or a JSON file"
+            ' preprocess="imagenet-crop-256-224" (`toplabel models --preprocess` lists the presets)'
+            " or a JSON file"
         )
     return transforms.from_config(settings, model_type=config["model_type"])
 

@@ -231,9 +231,8 @@ def _create(timm: Any, name: str, path: Path, **options: Any) -> Any:
     """The network with its weights, in eval mode."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of deprecated names, and of torch about timm's own code
+            # of deprecated names, and of torch about timm's own code
+            warnings.simplefilter("ignore")
             module = timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # whatever the library's code makes of what stands in the file
         reason = first_line(error)

@@ -67,7 +67,7 @@ def find_weights(models: Any, architecture: str, weights_name: str) -> Any:
         ModelError: The model is not an image classifier.
     """
     if architecture not in models.list_models(module=models):
-        if architecture in models.list_models() or architecture in names.other_names("torchvision"):
+        if architecture in {*models.list_models(), *names.other_names("torchvision")}:
             raise ModelError(
                 f"torchvision/{architecture} is not an image classifier (it detects, segments,"
                 " reads video or is quantised); `toplabel models` lists the classifiers"
