@@ -39,14 +39,15 @@ def cuts(name: str) -> Iterator[tuple[str, str]]:
         at = name.find(".", at + 1)
 
 
-def strip_wrappers(name: str, wrappers: Collection[str] = WRAPPERS) -> str:
+def strip_wrappers(name: str, wrappers: frozenset[str] = WRAPPERS) -> str:
     """The name without the parts that wrappers put into it."""
-    return ".".join(part for part in name.split(".") if part not in wrappers)
+    parts = name.split(".")
+    if wrappers.isdisjoint(parts):
+        return name
+    return ".".join(part for part in parts if part not in wrappers)
 
 
-def without_wrappers(
-    names: Collection[str], wrappers: Collection[str] = WRAPPERS
-) -> dict[str, str]:
+def without_wrappers(names: Collection[str], wrappers: frozenset[str] = WRAPPERS) -> dict[str, str]:
     """The stripped names -> the names; as they are where two of them would become one."""
     stripped = {strip_wrappers(name, wrappers): name for name in names}
     return stripped if len(stripped) == len(names) else {name: name for name in names}
