@@ -86,8 +86,8 @@ def test_a_refusal_names_the_safe_ways_first(tmp_path: Path) -> None:
     assert "\n" not in text
     assert (
         text.index("torch.save(model.state_dict()")
-        < text.index("--allow-global torch.nn.modules.container.Sequential")
-        < text.index("--trust")
+        < text.index('allow_globals=["torch.nn.modules.container.Sequential"')
+        < text.index("trust=True")
     )
 
 
@@ -151,7 +151,7 @@ def test_tensor_subclasses_are_named_and_never_used(tmp_path: Path) -> None:
     info = read_checkpoint_info(path)
     name = f"{__name__}.Labelled"
     assert name in info.blocked
-    with pytest.raises(CheckpointError, match=f"--allow-global {name}"):
+    with pytest.raises(CheckpointError, match=f'allow_globals=."{name}"'):
         read_checkpoint(info)
     with pytest.raises(CheckpointError, match="of the class Labelled; expected plain"):
         read_checkpoint(info, allow_globals=[name])

@@ -120,7 +120,12 @@ def test_what_python_has_in_hand_is_taken(capsys):
         ("package.missing:MyCNN", {}, UsageError, r"no module named 'package\.missing'"),
         ("nets.py:MyCnn", {}, UsageError, r"no 'MyCnn' in nets\.py; it has MyCNN"),
         ("nets.py:Other", {}, UsageError, r"no 'Other' in nets\.py; it has Base, MyCNN"),
-        ("nets.py:MyCNN", {}, UsageError, r"MyCNN needs num_classes; pass --arch-arg num_classes="),
+        (
+            "nets.py:MyCNN",
+            {},
+            UsageError,
+            r'MyCNN needs num_classes; pass arch_args=\{"num_classes": \.\.\.\}',
+        ),
         (
             "nets.py:MyCNN",
             {"num_clases": 3},

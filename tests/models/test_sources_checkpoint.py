@@ -296,7 +296,7 @@ def test_a_whole_pickled_network_is_refused_and_may_be_trusted(tmp_path, image):
     torch.save(module, tmp_path / "whole.pth")
     options = {"preprocess": grey_preprocess_28(), "labels": ["a", "b", "c"]}
     with pytest.raises(
-        CheckpointError, match=r"own_networks\.GreyNet.*state_dict.*--allow-global.*--trust"
+        CheckpointError, match=r"own_networks\.GreyNet.*state_dict.*allow_globals=.*trust=True"
     ):
         toplabel.load(tmp_path / "whole.pth", **options)
     model = toplabel.load(tmp_path / "whole.pth", trust=True, **options)
@@ -343,7 +343,7 @@ def test_settings_that_no_tensor_shows_have_to_be_stated(tmp_path):
     )
     torch.save(seeded(module).state_dict(), tmp_path / "best.pth")
     options = {"labels": ["a", "b", "c"], "preprocess": "imagenet-squash-299"}
-    with pytest.raises(CheckpointError, match="--arch-arg transform_input=True"):
+    with pytest.raises(CheckpointError, match="arch_args={'transform_input': True}"):
         toplabel.load(tmp_path / "best.pth", arch="inception_v3", **options)
     for setting in (True, False):
         model = toplabel.load(

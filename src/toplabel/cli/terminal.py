@@ -103,7 +103,7 @@ def show_notices(*, shown: bool) -> None:
 
 def say_more(lines: Iterable[str]) -> None:
     """Print what belongs to the line said before, a line each, on standard error."""
-    _to_stderr("".join(f"{printable(line)}\n" for line in lines))
+    _to_stderr("".join(f"{printable(_with_flags(line))}\n" for line in lines))
 
 
 _line_is_drawn = False

@@ -132,7 +132,7 @@ def check_allowed(info: CheckpointInfo, allow_globals: Collection[str]) -> None:
         raise CheckpointError(
             f"{str(info.path)!r} is {kind}, a program rather than weights; in the environment that"
             f" made it, save its weights, {_RESAVE}, or export it to ONNX; or, if you trust its"
-            " author, pass --trust (in Python trust=True) to run it as it is"
+            " author, pass trust=True to run it as it is"
         )
     missing = [name for name in info.blocked if name not in allow_globals]
     if missing:
@@ -144,16 +144,16 @@ def check_allowed(info: CheckpointInfo, allow_globals: Collection[str]) -> None:
         raise CheckpointError(
             f"{str(info.path)!r} {found}, and reading it would run the code that it names; where it"
             f" was made, save only its weights: {_RESAVE}; {_how_to_allow(missing)}; or, if you"
-            " trust its author, pass --trust (in Python trust=True), which lets it run any code"
+            " trust its author, pass trust=True, which lets it run any code"
         )
 
 
 def _how_to_allow(missing: list[str]) -> str:
-    """The options to copy, unless one of the names is no honest one."""
+    """The argument to copy, unless one of the names is no honest one."""
     for name in missing:
         if runs_code(name) or not _NAME.fullmatch(name):
             names = ", ".join(repr(one[:_LONGEST]) for one in missing[:_NAMED])
             return f"it names {names}; {name[:_LONGEST]!r} can run anything and cannot be allowed"
-    options = " ".join(f"--allow-global {name}" for name in missing[:_NAMED])
+    names = ", ".join(f'"{name}"' for name in missing[:_NAMED])
     more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
-    return f"or allow what you know to be harmless: {options}{more} (in Python allow_globals=[...])"
+    return f"or allow what you know to be harmless: allow_globals=[{names}]{more}"

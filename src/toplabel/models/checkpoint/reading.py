@@ -54,7 +54,8 @@ def read_checkpoint(
         check_allowed(info, allow_globals)
     elif os.environ.get(_FORBIDS_TRUST):
         raise CheckpointError(
-            f"{_FORBIDS_TRUST} is set, which forbids trusting a pickle: unset it, or drop --trust"
+            f"{_FORBIDS_TRUST} is set, which forbids trusting a pickle: unset it, or drop"
+            " trust=True"
         )
     _check_unchanged(info)
     if info.format in ("torchscript", "pt2"):

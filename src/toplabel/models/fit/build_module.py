@@ -194,10 +194,8 @@ def _check_arguments(target: Callable[..., object], arguments: dict[str, Any], n
         raise UsageError(f"{name} has no argument {unknown[0]!r}; it takes {takes}")
     missing = [p.name for p in by_name if p.default is p.empty and p.name not in arguments]
     if missing:
-        flags = " ".join(f"--arch-arg {key}=..." for key in missing)
-        raise UsageError(
-            f"{name} needs {', '.join(missing)}; pass {flags} (in Python arch_args={{...}})"
-        )
+        needed = ", ".join(f'"{key}": ...' for key in missing)
+        raise UsageError(f"{name} needs {', '.join(missing)}; pass arch_args={{{needed}}}")
 
 
 @contextmanager

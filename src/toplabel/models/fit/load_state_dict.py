@@ -473,4 +473,4 @@ def _argument(module: nn.Module, usual: Sequence[str], value: int) -> str:
     with suppress(TypeError, ValueError):
         taken = inspect.signature(type(module)).parameters
         name = next((one for one in usual if one in taken), name)
-    return f'--arch-arg {name}={value} (in Python arch_args={{"{name}": {value}}})'
+    return f'arch_args={{"{name}": {value}}}'
