@@ -107,8 +107,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def kill_with(folder: Path, name: str, how: str = "os.abort()") -> None:
-    """Make a folder that, on a worker's path, ends it when it reads an image called `name`."""
+def kill_with(folder: Path, name: str | tuple[str, ...], how: str = "os.abort()") -> None:
+    """Make a folder that, on a worker's path, ends it when it reads an image with that name."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(
         "import os, time\n"

@@ -374,6 +374,19 @@ def test_an_image_that_kills_its_worker_fails_alone(
     assert any("a worker ended with" in line for line in caplog.messages)
 
 
+def test_two_images_that_kill_two_workers_fail_alone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_with(tmp_path / "hook", ("00003.png", "00004.png", "00020.png"))
+    monkeypatch.syspath_prepend(str(tmp_path / "hook"))
+    monkeypatch.setattr("toplabel.runs.worker_pool.THREADS_OF_PROCESS", 1)
+    toplabel.run(photos, tmp_path / "a.jsonl", threads=3, shard_size=10, **save_model(tmp_path))
+    records = read_jsonl(tmp_path / "a.jsonl")
+    failed = {n: r["error"]["code"] for n, r in enumerate(records) if r["error"]}
+    assert failed == dict.fromkeys((3, 4, 20), "worker_crash")
+    assert [Path(r["source"]).name for r in records] == sorted(os.listdir(photos))
+
+
 def test_an_image_that_never_ends_is_a_timeout(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,14 +89,8 @@ class ShardLabeller:
             path = Path(folder, "model.toplabel")
             path.write_bytes(config.bundle)
             bundle = open_packed(path)  # its program goes into this node's cache
-        self._labeller = SubprocessLabeller(
-            WorkerSpec(
-                bundle=bundle,
-                settings=config.settings,
-                threads=config.threads,
-                batch_size=config.batch_size,
-            )
-        )
+        spec = WorkerSpec(bundle=bundle, settings=config.settings, batch_size=config.batch_size)
+        self._labeller = SubprocessLabeller(spec, [config.threads])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Numbers of shards in; numbers, parts, results and warnings out."""

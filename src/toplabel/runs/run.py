@@ -17,7 +17,7 @@ from toplabel.models.load import load_predictor
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.runs.fingerprint import fingerprint
 from toplabel.runs.formats import load_format
-from toplabel.runs.labelling import Outcome
+from toplabel.runs.labelling import Outcome, label_shards
 from toplabel.runs.manifest import Shard
 from toplabel.runs.options import RunOptions
 from toplabel.runs.readers.inputs import list_entries
@@ -34,7 +34,7 @@ from toplabel.runs.shard_result import (
 from toplabel.runs.sorting import Sorting
 from toplabel.runs.state import Output, State, open_state
 from toplabel.runs.summary import Progress, RunSummary
-from toplabel.runs.worker_pool import label_with, open_pool
+from toplabel.runs.worker_pool import open_labeller
 
 Source = str | os.PathLike[str]
 
@@ -274,9 +274,9 @@ class _Work:
     def _finish_here(self) -> Iterator[FinishedShard]:
         shards = self._checked(self._state.manifest.read_shards(self._pending))
         all_scores = self._settings.all_scores
-        with open_pool(self._predictor, self._settings) as pool:
+        with open_labeller(self._predictor, self._settings) as labeller:
             self._began = time.monotonic()
-            for shard, outcomes in label_with(pool, shards, self._count_outcomes):
+            for shard, outcomes in label_shards(labeller, shards, self._count_outcomes):
                 yield FinishedShard.of(shard, outcomes, self._format, all_scores=all_scores)
 
     def _finish_on_ray(self) -> Iterator[FinishedShard]:

@@ -1,36 +1,23 @@
-"""The worker pool: shards in, their outcomes out, from as many processes as suit the machine.
-
-A labeller in a subprocess outlives the crashes of its worker.
-"""
+"""The worker pool: batches in, their outcomes out in order, from processes that may crash."""
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
-from queue import Empty, Queue
+from multiprocessing.connection import Connection, wait
+from time import monotonic
 
 from toplabel._internal.notices import warn
 from toplabel.errors import EngineError, ErrorCode, ImageError
 from toplabel.inference.batch import PredictOptions
 from toplabel.inference.predictor import Predictor
-from toplabel.runs.labelling import (
-    Batch,
-    Labeller,
-    LocalLabeller,
-    OnOutcomes,
-    Outcome,
-    label_shards,
-)
-from toplabel.runs.manifest import Shard
+from toplabel.runs.labelling import Batch, Labeller, LocalLabeller, Outcome
 from toplabel.runs.worker import Answer, Ready, Refused, WorkerSpec
 
 THREADS_OF_PROCESS = 8
@@ -44,26 +31,20 @@ logger = logging.getLogger(__name__)
 
 _COMMAND = "from toplabel.runs.worker import main; main({})"
 
-Labelled = tuple[Shard, list[Outcome]]
-
 
 @contextmanager
-def open_pool(predictor: Predictor, settings: PredictOptions) -> Iterator[Sequence[Labeller]]:
+def open_labeller(predictor: Predictor, settings: PredictOptions) -> Iterator[Labeller]:
     """Worker processes for what ONNX Runtime runs, one for every eight threads.
 
     PyTorch stays on the threads of this process: a live network cannot be sent elsewhere.
     """
     bundle = predictor.classifier.bundle
     if bundle is None or os.name != "posix" or not sys.executable:
-        yield [LocalLabeller(predictor, settings)]
+        yield LocalLabeller(predictor, settings)
         return
     spec = WorkerSpec(bundle=bundle, settings=settings, batch_size=predictor.batch_size)
-    with ExitStack() as stack:
-        pool = []
-        for threads in share_threads(predictor.threads):
-            pool.append(SubprocessLabeller(replace(spec, threads=threads)))
-            stack.callback(pool[-1].close)
-        yield pool
+    with closing(SubprocessLabeller(spec, share_threads(predictor.threads))) as labeller:
+        yield labeller
 
 
 def share_threads(threads: int) -> list[int]:
@@ -73,65 +54,93 @@ def share_threads(threads: int) -> list[int]:
     return [whole + (number < more) for number in range(processes)]
 
 
-def label_with(
-    pool: Sequence[Labeller], shards: Iterable[Shard], on_outcomes: OnOutcomes
-) -> Iterator[Labelled]:
-    """Each shard with its outcomes: in order from one labeller, as they come from several.
+class SubprocessLabeller:
+    """Labels in worker processes.
+
+    Where a worker dies, what it had not labelled is given to a new one: batch by batch, then
+    image by image, so that only the image that kills it fails, with `worker_crash`.
 
     Args:
-        pool: Each takes the next shard when it has room for it.
-        shards: Taken as they are needed.
-        on_outcomes: Called in this thread with the outcomes of each batch.
+        spec: The model, and how to run it.
+        threads: Of each worker.
+
+    Raises:
+        EngineError: A worker cannot be started.
     """
-    if len(pool) == 1:
-        return label_shards(pool[0], shards, on_outcomes)
-    return _label_together(pool, shards, on_outcomes)
 
-
-def _label_together(
-    pool: Sequence[Labeller], shards: Iterable[Shard], on_outcomes: OnOutcomes
-) -> Iterator[Labelled]:
-    pending, turn, closed = iter(shards), threading.Lock(), threading.Event()
-    found: Queue[Labelled | list[Outcome] | BaseException | None] = Queue(maxsize=4 * len(pool))
-
-    def take() -> Shard | None:
-        with turn:
-            return None if closed.is_set() else next(pending, None)
-
-    def work(labeller: Labeller) -> None:
-        """One labeller's thread: what it labels, and in the end None, or what went wrong."""
+    def __init__(self, spec: WorkerSpec, threads: Sequence[int]) -> None:
+        self._model = spec.bundle.name
+        self._workers: list[_Worker] = []
         try:
-            for labelled in label_shards(
-                labeller, iter(take, None), lambda some: found.put(list(some))
-            ):
-                found.put(labelled)
-            found.put(None)
-        except BaseException as error:
-            found.put(error)
+            for count in threads:
+                self._workers.append(_Worker(replace(spec, threads=count)))
+        except BaseException:
+            self.close()
+            raise
 
-    threads = [  # in this context, so that whoever collects warnings gets those of all threads
-        threading.Thread(target=contextvars.copy_context().run, args=(work, one), daemon=True)
-        for one in pool
-    ]
-    for thread in threads:
-        thread.start()
-    working = len(pool)
-    try:
-        while working:
-            one = found.get()
-            if isinstance(one, BaseException):
-                raise one
-            if one is None:
-                working -= 1
-            elif isinstance(one, tuple):
-                yield one
-            else:
-                on_outcomes(one)
-    finally:  # also when the caller stops early: what is under way is finished and dropped
-        closed.set()
-        while any(thread.is_alive() for thread in threads):
-            with suppress(Empty):
-                found.get(timeout=0.05)
+    @property
+    def batch_size(self) -> int:
+        """The best number of entries in a batch."""
+        return self._workers[0].ready.batch_size
+
+    def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
+        """The outcomes of each batch, in order; at most four batches for each thread are ahead."""
+        numbered = enumerate(batches)
+        answered: dict[int, list[Outcome]] = {}
+        number = 0
+        window = sum(worker.window for worker in self._workers)
+        while True:
+            while len(answered) + sum(len(worker.sent) for worker in self._workers) < window:
+                if (following := next(numbered, None)) is None:
+                    break
+                roomiest = min(self._workers, key=lambda worker: len(worker.sent) - worker.window)
+                roomiest.send(*following)
+            busy = [worker for worker in self._workers if worker.sent]
+            if not busy:
+                break
+            answered |= self._receive(busy)
+            while number in answered:
+                yield answered.pop(number)
+                number += 1
+                for worker in busy:  # nobody waited for them meanwhile
+                    worker.heard_at = monotonic()
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.end()
+
+    def _receive(self, busy: Sequence[_Worker]) -> dict[int, list[Outcome]]:
+        """Outcomes by the numbers of their batches; of a worker that died, those of all it had."""
+        stalled_at = min(worker.heard_at for worker in busy) + STALL_SECONDS
+        readable = wait([worker.connection for worker in busy], max(0, stalled_at - monotonic()))
+        found: dict[int, list[Outcome]] = {}
+        for worker in busy:
+            try:
+                if worker.connection in readable:
+                    answer = worker.receive()
+                    if isinstance(answer, Answer):
+                        found[answer.number] = answer.outcomes
+                        del worker.sent[answer.number]
+                elif monotonic() >= worker.heard_at + STALL_SECONDS:
+                    raise _Died.stalled(STALL_SECONDS)
+            except _Died as death:
+                logger.warning("a worker %s; labelling its images one by one", death)
+                suspects, worker.sent = worker.sent, {}
+                worker.restart()
+                found |= {n: self._label_suspect(worker, batch) for n, batch in suspects.items()}
+        return found
+
+    def _label_suspect(self, worker: _Worker, batch: Batch) -> list[Outcome]:
+        """The outcomes of a batch that a worker died with; where it does again, of each image."""
+        try:
+            return worker.ask(batch)
+        except _Died as death:
+            worker.restart()
+            if len(batch) > 1:
+                return [self._label_suspect(worker, [entry])[0] for entry in batch]
+            message = f"reading or labelling it {death.consequence}; check this file by itself"
+            return [Outcome.failed(batch[0], ImageError(death.code, message), model=self._model)]
 
 
 class _Died(Exception):
@@ -154,99 +163,89 @@ class _Died(Exception):
         how = f"signal {-status}" if status < 0 else f"status {status}"
         return cls(f"ended with {how}", f"ended the process with {how}, twice", "worker_crash")
 
-
-class SubprocessLabeller:
-    """Labels in a worker process.
-
-    Where the worker dies, what it had not labelled is given to a new one: batch by batch, then
-    image by image, so that only the image that kills it fails, with `worker_crash`.
-
-    Args:
-        spec: The model, and how to run it.
-
-    Raises:
-        EngineError: The worker cannot be started.
-    """
-
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._spec = spec
-        self._worker = _start(spec)
-
-    @property
-    def batch_size(self) -> int:
-        """The best number of entries in a batch."""
-        return self._worker.ready.batch_size
-
-    def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
-        """The outcomes of each batch, in order; at most four batches for each thread are ahead."""
-        numbered = enumerate(batches)
-        window = 4 * self._worker.ready.workers
-        sent: dict[int, Batch] = {}
-        answered: dict[int, list[Outcome]] = {}
-        number = 0
-        while True:
-            while len(sent) + len(answered) < window and (following := next(numbered, None)):
-                sent[following[0]] = following[1]
-                self._worker.send(*following)
-            if not sent:
-                break
-            found = self._receive(sent)
-            answered |= found
-            for one in found:
-                del sent[one]
-            while number in answered:
-                yield answered.pop(number)
-                number += 1
-
-    def close(self) -> None:
-        """End the worker."""
-        self._worker.end()
-
-    def _receive(self, sent: dict[int, Batch]) -> dict[int, list[Outcome]]:
-        """One answer by its number; after a crash, those of all batches that were sent."""
-        try:
-            answer = self._worker.receive()
-        except _Died as death:
-            logger.warning("a worker %s; labelling its images one by one", death)
-            self._restart()
-            return {number: self._label_suspect(batch) for number, batch in sent.items()}
-        return {answer.number: answer.outcomes}
-
-    def _label_suspect(self, batch: Batch) -> list[Outcome]:
-        """The outcomes of a batch that a worker died with; where another does, image by image."""
-        try:
-            self._worker.send(0, batch)
-            return self._worker.receive().outcomes
-        except _Died as death:
-            self._restart()
-            if len(batch) > 1:
-                return [self._label_suspect([entry])[0] for entry in batch]
-            message = f"reading or labelling it {death.consequence}; check this file by itself"
-            return [
-                Outcome.failed(
-                    batch[0], ImageError(death.code, message), model=self._spec.bundle.name
-                )
-            ]
-
-    def _restart(self) -> None:
-        self._worker.end()
-        self._worker = _start(self._spec)
-
-
-def _start(spec: WorkerSpec) -> _Worker:
-    """A worker that is ready; one that dies before that is started once more."""
-    with suppress(_Died):
-        return _Worker(spec)
-    try:
-        return _Worker(spec)
-    except _Died as death:
-        raise EngineError(f"the worker process {death} before it was ready") from death
+    @classmethod
+    def stalled(cls, seconds: float) -> _Died:
+        """The end of a process that did not reply for so long."""
+        return cls("did not reply", f"took longer than {seconds:.0f} s", "timeout")
 
 
 class _Worker:
-    """One worker process, and the connection to it."""
+    """One worker process, the connection to it, and the batches that it has not answered."""
 
     def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self.sent: dict[int, Batch] = {}
+        self._start_or_retry()
+
+    @property
+    def window(self) -> int:
+        """How many batches it may have."""
+        return 4 * self.ready.workers
+
+    def send(self, number: int, batch: Batch) -> None:
+        """Give it a batch; that it is dead shows when its answer is awaited."""
+        if not self.sent:
+            self.heard_at = monotonic()
+        self.sent[number] = batch
+        with suppress(OSError):
+            self.connection.send((number, list(batch)))
+
+    def ask(self, batch: Batch) -> list[Outcome]:
+        """The outcomes of a batch, while it has no other.
+
+        Raises:
+            _Died: It did not answer.
+        """
+        with suppress(OSError):
+            self.connection.send((0, list(batch)))
+        answer = self._next(STALL_SECONDS)
+        assert isinstance(answer, Answer)
+        return answer.outcomes
+
+    def receive(self) -> Answer | Ready | Refused | None:
+        """Its next message, which has to be there; None where that was for the log.
+
+        Raises:
+            _Died: It ended.
+        """
+        try:
+            message: Answer | Ready | Refused | logging.LogRecord = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise _Died.of(self._process.wait()) from error
+        self.heard_at = monotonic()
+        if isinstance(message, logging.LogRecord):
+            if logger.isEnabledFor(message.levelno):
+                logger.handle(message)
+            return None
+        for text in message.warnings if isinstance(message, Answer) else ():
+            warn(text)
+        return message
+
+    def restart(self) -> None:
+        """End it, and start another.
+
+        Raises:
+            EngineError: That cannot be started.
+        """
+        self.end()
+        self._start_or_retry()
+
+    def end(self) -> None:
+        """End it, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        self.connection.close()
+
+    def _start_or_retry(self) -> None:
+        """Start it; once more where it dies before it is ready."""
+        with suppress(_Died):
+            return self._start()
+        try:
+            return self._start()
+        except _Died as death:
+            raise EngineError(f"the worker process {death} before it was ready") from death
+
+    def _start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -256,10 +255,10 @@ class _Worker:
                 start_new_session=True,  # Ctrl-C is for the run, which ends its workers
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        self._connection = Connection(ours.detach())
+        self.connection = Connection(ours.detach())
         try:
             with suppress(OSError):  # it is dead; waiting for its reply shows how it died
-                self._connection.send(spec)
+                self.connection.send(self._spec)
             ready = self._next(START_SECONDS)
             if isinstance(ready, Refused):
                 raise ready.error
@@ -269,38 +268,9 @@ class _Worker:
             self.end()
             raise
 
-    def send(self, number: int, batch: Batch) -> None:
-        """Give it a batch; that it is dead shows when its answer is awaited."""
-        with suppress(OSError):
-            self._connection.send((number, list(batch)))
-
-    def receive(self) -> Answer:
-        """Its next answer.
-
-        Raises:
-            _Died: There is none to come.
-        """
-        answer = self._next(STALL_SECONDS)
-        assert isinstance(answer, Answer)
-        for text in answer.warnings:
-            warn(text)
-        return answer
-
-    def end(self) -> None:
-        """End it, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-        self._connection.close()
-
     def _next(self, seconds: float) -> Answer | Ready | Refused:
-        """Its next message; what it logs is logged here."""
-        try:
-            while self._connection.poll(seconds):
-                message: Answer | Ready | Refused | logging.LogRecord = self._connection.recv()
-                if not isinstance(message, logging.LogRecord):
-                    return message
-                if logger.isEnabledFor(message.levelno):
-                    logger.handle(message)
-        except (EOFError, OSError) as error:
-            raise _Died.of(self._process.wait()) from error
-        raise _Died("did not reply", f"took longer than {seconds:.0f} s", "timeout")
+        """Its next message that is not for the log."""
+        while self.connection.poll(seconds):
+            if (message := self.receive()) is not None:
+                return message
+        raise _Died.stalled(seconds)
