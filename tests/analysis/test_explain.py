@@ -25,7 +25,7 @@ from explaining_material import (
 )
 from toplabel.analysis.explain.explain import explain_image
 from toplabel.analysis.explain.gradcam import Grid, find_grid, grad_cam
-from toplabel.analysis.explain.perturbation import PATCHES_PER_SIDE, occlusion_heat
+from toplabel.analysis.explain.perturbation import PATCHES_PER_SIDE, MaskedInput, occlusion_heat
 from toplabel.analysis.explain.rendering import colour_table, explain_upload
 from toplabel.analysis.explain.upsample import over_image
 from toplabel.errors import ImageError, ModelError, UsageError
@@ -133,9 +133,8 @@ def test_occlusion_asks_no_more_than_it_says():
 
     for size in ((224, 224), (37, 512), (3, 5), (1, 1)):
         asked = 0
-        heat = occlusion_heat(
-            Counting(), np.ones((3, *size), np.float32), index=0, activation="softmax", batch_size=4
-        )
+        masked = MaskedInput(Counting(), np.ones((3, *size), np.float32), 4)
+        heat = occlusion_heat(masked, index=0, activation="softmax")
         assert asked <= PATCHES_PER_SIDE**2 + 1
         assert heat.shape == size
 

@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from toplabel.preprocess.constants import (
-    CIFAR10_IMAGE_STD,
-    CIFAR10_MEAN,
-    CIFAR10_STD,
-    CLIP_MEAN,
-    CLIP_STD,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MNIST_MEAN,
-    MNIST_STD,
-)
+from toplabel.preprocess import constants
 from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -93,15 +83,15 @@ Constants = tuple[Family, str, float, tuple[float, ...], tuple[float, ...]]
 
 _EACH_CHANNEL = "each channel by its own"
 _COLOURED: tuple[Constants, ...] = (
-    ("z-score", "ImageNet's mean and std", 1, IMAGENET_MEAN, IMAGENET_STD),
-    ("z-score", "CLIP's", 1, CLIP_MEAN, CLIP_STD),
-    ("z-score", "CIFAR-10's, std 0.247", 1, CIFAR10_MEAN, CIFAR10_STD),
-    ("z-score", "CIFAR-10's, std 0.202", 1, CIFAR10_MEAN, CIFAR10_IMAGE_STD),
+    ("z-score", "ImageNet's mean and std", 1, constants.IMAGENET_MEAN, constants.IMAGENET_STD),
+    ("z-score", "CLIP's", 1, constants.CLIP_MEAN, constants.CLIP_STD),
+    ("z-score", "CIFAR-10's, std 0.247", 1, constants.CIFAR10_MEAN, constants.CIFAR10_STD),
+    ("z-score", "CIFAR-10's, std 0.202", 1, constants.CIFAR10_MEAN, constants.CIFAR10_IMAGE_STD),
     ("z-score", "caffe's mean, std 58", 255, (123.675, 116.28, 103.53), (58.4, 57.1, 57.4)),
     ("-1 to 1", "mean and std 0.5", 1, (0.5,) * 3, (0.5,) * 3),
     ("-1 to 1", "less 127, by 128", 255, (127.0,) * 3, (128.0,) * 3),
     ("-0.5 to 0.5", "mean 0.5", 1, (0.5,) * 3, (1.0,) * 3),
-    ("-0.5 to 0.5", "ImageNet's mean alone", 1, IMAGENET_MEAN, (1.0,) * 3),
+    ("-0.5 to 0.5", "ImageNet's mean alone", 1, constants.IMAGENET_MEAN, (1.0,) * 3),
     ("0 to 1", "divided by 255", 1, (0.0,) * 3, (1.0,) * 3),
     ("0 to 255", "as they are", 255, (0.0,) * 3, (1.0,) * 3),
     ("caffe", "caffe's mean", 255, (123.68, 116.779, 103.939), (1.0,) * 3),
@@ -109,7 +99,7 @@ _COLOURED: tuple[Constants, ...] = (
     ("per image", _EACH_CHANNEL, 1, (), ()),
 )
 _GREY: tuple[Constants, ...] = (
-    ("z-score", "MNIST's mean and std", 1, MNIST_MEAN, MNIST_STD),
+    ("z-score", "MNIST's mean and std", 1, constants.MNIST_MEAN, constants.MNIST_STD),
     ("z-score", "Fashion-MNIST's", 1, (0.2860,), (0.3530,)),
     ("z-score", "ImageNet's, grey", 1, (0.449,), (0.226,)),
     ("-1 to 1", "mean and std 0.5", 1, (0.5,), (0.5,)),

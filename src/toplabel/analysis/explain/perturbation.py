@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -34,35 +35,56 @@ RANDOM_PARTS = 8
 _SEED = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskedInput:
+    """One input of a model, of which parts can be masked.
+
+    Args:
+        engine: Runs the model.
+        tensor: The input, float32 (C, h, w).
+        batch_size: Inputs in one call of the engine; no more are held at once.
+    """
+
+    engine: Engine
+    tensor: NDArray[np.float32]
+    batch_size: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the input."""
+        return self.tensor.shape[1], self.tensor.shape[2]
+
+    def logits(self, masks: Iterable[NDArray[np.bool_]]) -> NDArray[np.float32]:
+        """The model's outputs where each of M masks in turn becomes the mean colour: (M, K)."""
+        mean = self.tensor.mean(axis=(1, 2), keepdims=True)  # (C, 1, 1)
+        rest, outputs = iter(masks), []
+        while batch := list(islice(rest, self.batch_size)):
+            masked = [np.where(mask, mean, self.tensor) for mask in batch]
+            outputs.append(self.engine(np.stack(masked)))
+        return np.concatenate(outputs)
+
+
 def occlusion_heat(
-    engine: Engine,
-    tensor: NDArray[np.float32],
-    *,
-    index: int,
-    activation: Activation,
-    batch_size: int,
+    masked: MaskedInput, *, index: int, activation: Activation
 ) -> NDArray[np.float32]:
     """The evidence for a class that is lost under a moving patch: float32 (h, w) in [0, 1].
 
     The engine is asked for `PATCHES_PER_SIDE` squared outputs at most, and one more.
 
     Args:
-        engine: Runs the model.
-        tensor: Its input, float32 (C, h, w).
+        masked: The model's input.
         index: Of the class.
         activation: What makes scores of the model's outputs.
-        batch_size: Inputs in one call of the engine.
     """
-    size = tensor.shape[1], tensor.shape[2]
+    size = masked.size
     steps = _step(size[0]), _step(size[1])
     patches = [
         (row, column) for row in _spans(size[0], steps[0]) for column in _spans(size[1], steps[1])
     ]
-    masks = (_mask(patch, size) for patch in patches)
-    masked = masked_logits(engine, tensor, masks, batch_size=batch_size)
-    whole = evidence(engine(tensor[None]), index, activation)
+    without = masked.logits(_mask(patch, size) for patch in patches)
+    whole = evidence(masked.engine(masked.tensor[None]), index, activation)
     lost, times = np.zeros(size), np.zeros(size)
-    for patch, loss in zip(patches, whole - evidence(masked, index, activation), strict=True):
+    for patch, loss in zip(patches, whole - evidence(without, index, activation), strict=True):
         lost[patch] += loss
         times[patch] += 1
     cells = np.maximum(lost / times, 0).astype(np.float32)[:: steps[0], :: steps[1]]
@@ -70,14 +92,11 @@ def occlusion_heat(
 
 
 def faithfulness(
-    engine: Engine,
-    tensor: NDArray[np.float32],
+    masked: MaskedInput,
     heat: NDArray[np.float32],
+    score_of: Callable[[NDArray[np.float32]], NDArray[np.float64]],
     *,
-    index: int,
-    score: float,
-    scores: Callable[[NDArray[np.float32]], NDArray[np.float64]],
-    batch_size: int,
+    whole: float,
 ) -> tuple[float, float]:
     """The drop in score without the hottest tenth, and without a random one.
 
@@ -85,13 +104,10 @@ def faithfulness(
     random steps: what comes of the shape itself, its size and its edges, is the same for all.
 
     Args:
-        engine: Runs the model.
-        tensor: Its input, float32 (C, h, w).
+        masked: The model's input.
         heat: Over that input, float32 (h, w).
-        index: Of the class.
-        score: Of that class, with all of the input.
-        scores: Makes scores of the model's outputs.
-        batch_size: Inputs in one call of the engine.
+        score_of: The class's scores of the model's outputs, (M, K) -> (M,).
+        whole: Its score with all of the input.
     """
     if not heat.any():  # no part is hotter than another
         return 0.0, 0.0
@@ -101,32 +117,8 @@ def faithfulness(
     mask = hottest.reshape(heat.shape)
     moves = np.random.default_rng(_SEED).integers(0, heat.shape, (RANDOM_PARTS, 2))
     moved = (np.roll(mask, move, axis=(0, 1)) for move in moves)
-    logits = masked_logits(engine, tensor, [mask, *moved], batch_size=batch_size)
-    lost = score - np.nan_to_num(scores(logits)[:, index])
+    lost = whole - np.nan_to_num(score_of(masked.logits([mask, *moved])))
     return float(lost[0]), float(lost[1:].mean())
-
-
-def masked_logits(
-    engine: Engine,
-    tensor: NDArray[np.float32],
-    masks: Iterable[NDArray[np.bool_]],
-    *,
-    batch_size: int,
-) -> NDArray[np.float32]:
-    """The model's outputs under each mask in turn: float32 (M, K).
-
-    Args:
-        engine: Runs the model.
-        tensor: Its input, float32 (C, h, w).
-        masks: M of them, bool (h, w): True where the input becomes its own mean colour.
-        batch_size: Inputs in one call of the engine; no more are held at once.
-    """
-    mean = tensor.mean(axis=(1, 2), keepdims=True)  # (C, 1, 1)
-    rest = iter(masks)
-    outputs = []
-    while batch := list(islice(rest, batch_size)):
-        outputs.append(engine(np.stack([np.where(mask, mean, tensor) for mask in batch])))
-    return np.concatenate(outputs)
 
 
 def evidence(

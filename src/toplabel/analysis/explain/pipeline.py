@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from toplabel._internal.optional import require
-from toplabel.analysis.explain.perturbation import faithfulness, occlusion_heat
+from toplabel.analysis.explain.perturbation import MaskedInput, faithfulness, occlusion_heat
 from toplabel.analysis.explain.resolve_label import resolve_label
 from toplabel.analysis.explain.upsample import over_image, over_input
 from toplabel.errors import ModelError, UsageError
@@ -127,22 +127,15 @@ def explain_with(
     ranking = rank(logits, classifier.labels, activation=classifier.activation, top_k=1)
     index = ranking.best.index if index is None else index
     score = float(classifier.scores(logits)[index])
-    batch_size = batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
     found = _grad_cam(classifier, tensor, logits, index, method)
+    default = CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE
+    masked = MaskedInput(engine, tensor, batch_size or default)
     if found is None:
-        heat = occlusion_heat(
-            engine, tensor, index=index, activation=classifier.activation, batch_size=batch_size
-        )
+        heat = occlusion_heat(masked, index=index, activation=classifier.activation)
     else:
-        heat = over_input(found.heat, (tensor.shape[1], tensor.shape[2]))
+        heat = over_input(found.heat, masked.size)
     hottest, random = faithfulness(
-        engine,
-        tensor,
-        heat,
-        index=index,
-        score=score,
-        scores=classifier.scores,
-        batch_size=batch_size,
+        masked, heat, lambda outputs: classifier.scores(outputs)[:, index], whole=score
     )
     return Explanation(
         label=classifier.labels[index],
