@@ -112,7 +112,17 @@ def _compile(
             report(f"compiling {model.name}: trying another way ({exporter})")
         agreement = _try(module, reference, folder, exporter)
         if isinstance(agreement, Agreement) and agreement.agrees:
-            return _program(folder, reference, exporter, agreement)
+            return checked_program(
+                folder,
+                reference,
+                agreement,
+                key="",  # the parent knows it
+                input_name=INPUT_NAME,
+                output_name=OUTPUT_NAME,
+                fixed_batch=exporter.fixed_batch,
+                exporter=f"torch {torch.__version__}, {exporter.name}, opset {OPSET}",
+                checked_with=f"onnxruntime {ort.__version__}",
+            )
         failures.setdefault(agreement.reason, exporter)
         if time.monotonic() > deadline:
             break
@@ -203,22 +213,6 @@ def _replay(path: Path, reference: ReferenceOutputs, exporter: Exporter) -> Agre
         return np.asarray(logits, np.float32)
 
     return replay(reference, run, fixed_batch=exporter.fixed_batch)
-
-
-def _program(
-    folder: Path, reference: ReferenceOutputs, exporter: Exporter, agreement: Agreement
-) -> Program:
-    return checked_program(
-        folder,
-        reference,
-        agreement,
-        key="",  # the parent knows it
-        input_name=INPUT_NAME,
-        output_name=OUTPUT_NAME,
-        fixed_batch=exporter.fixed_batch,
-        exporter=f"torch {torch.__version__}, {exporter.name}, opset {OPSET}",
-        checked_with=f"onnxruntime {ort.__version__}",
-    )
 
 
 def _empty(folder: Path) -> None:
