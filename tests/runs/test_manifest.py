@@ -76,7 +76,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[0:1] = b"{"
     path.write_bytes(content)
-    with pytest.raises(RunError, match="is damaged.*--restart"):
+    with pytest.raises(RunError, match="is damaged.*restart=True"):
         list(inputs.read_shards([0]))
 
 

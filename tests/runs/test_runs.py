@@ -310,7 +310,7 @@ def test_a_damaged_result_costs_its_shard_again(photos: Path, tmp_path: Path) ->
 def test_a_damaged_state_is_refused(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out", format="csv")
     (tmp_path / "out" / "_toplabel" / "run.json").write_text("{")
-    with pytest.raises(RunError, match=r"run.json' is damaged.*--restart"):
+    with pytest.raises(RunError, match=r"run.json' is damaged.*restart=True"):
         label(photos, tmp_path / "out", format="csv")
 
 

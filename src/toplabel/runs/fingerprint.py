@@ -61,7 +61,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
             old, new = ({key: side.get(key) for key in keys} for side in (old, new))
         raise RunError(
             f"{output!r} was started with different {_IN_WORDS.get(name, name)}: {_short(old)}, now"
-            f" {_short(new)}; write to another output, or start over with restart=True (--restart)"
+            f" {_short(new)}; write to another output, or start over with restart=True"
         )
 
 

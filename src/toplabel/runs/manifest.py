@@ -186,9 +186,7 @@ def _read_entries(file: BinaryIO, span: tuple[int, int]) -> tuple[Entry, ...]:
     try:
         return tuple(map(Entry.from_line, lines))
     except (ValueError, TypeError) as error:
-        raise RunError(
-            f"{file.name} is damaged: {error}; start over with restart=True (--restart)"
-        ) from error
+        raise RunError(f"{file.name} is damaged: {error}; start over with restart=True") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -345,6 +345,6 @@ class _Work:
         most = self._options.max_errors
         if most is not None and self._failed > most:
             raise RunError(
-                f"stopped: {self._failed:,} inputs failed, more than max_errors={most}"
-                " (--max-errors); finished parts are kept"
+                f"stopped: {self._failed:,} inputs failed, more than max_errors={most};"
+                " finished parts are kept"
             )

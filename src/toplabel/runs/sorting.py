@@ -91,8 +91,8 @@ class Sorting:
         for entry in entries:
             if entry.problem is None and (entry.kind != "path" or is_url(entry.name)):
                 raise UsageError(
-                    f"cannot link to {entry.name!r}, which is not a local file; use copy_to"
-                    " (--copy-to) instead of link_to"
+                    f"cannot link to {entry.name!r}, which is not a local file; use copy_to=..."
+                    " instead of link_to=..."
                 )
 
     def sort(self, entries: Sequence[Entry], classes: NDArray[np.int32]) -> None:

@@ -175,12 +175,11 @@ class State:
             raise RunError(
                 f"{str(self.output.path)!r} holds a run over other inputs: none of its {known:,}"
                 " inputs is listed now; write to another output, or start over with restart=True"
-                " (--restart)"
             )
         if found.moved is not None:
             raise RunError(
                 f"{found.moved!r} is elsewhere in its file than when this run began: the file was"
-                " rewritten; start over with restart=True (--restart)"
+                " rewritten; start over with restart=True"
             )
         addition = listed.with_name("addition.tmp")
         copy_new(listed, found.is_new, addition)
@@ -231,19 +230,19 @@ def _read_content(output: Output, fingerprint: dict[str, Any]) -> dict[str, Any]
     path = output.state / "run.json"
     content = read_json(path)
     if content is None and path.exists():
-        raise RunError(f"{str(path)!r} is damaged; start over with restart=True (--restart)")
+        raise RunError(f"{str(path)!r} is damaged; start over with restart=True")
     if content is None:
         content = {"schema": SCHEMA, "format": output.format, "fingerprint": fingerprint}
         content |= {"generations": [], "listing": None, "joined": None}
     if content.get("schema") != SCHEMA:
         raise RunError(
             f"{str(output.path)!r} was started by another version of toplabel (schema"
-            f" {content.get('schema')!r}); start over with restart=True (--restart)"
+            f" {content.get('schema')!r}); start over with restart=True"
         )
     if content["format"] != output.format:
         raise RunError(
             f"{str(output.path)!r} has parts in the format {content['format']!r}; got"
-            f" {output.format!r}; use the same format, or start over with restart=True (--restart)"
+            f" {output.format!r}; use the same format, or start over with restart=True"
         )
     check_same(content["fingerprint"], fingerprint, output=str(output.path))
     return content
@@ -257,7 +256,7 @@ def _check_output(output: Output, *, restart: bool) -> None:
     if output.is_file and os.path.lexists(output.path) and not known and not restart:
         raise RunError(
             f"{str(output.path)!r} exists, and there is no run beside it to resume; name another"
-            " output, or replace it with restart=True (--restart)"
+            " output, or replace it with restart=True"
         )
     if not output.is_file and output.path.exists() and not known:
         if not output.path.is_dir():

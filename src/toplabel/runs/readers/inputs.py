@@ -214,7 +214,7 @@ def _choose(name: str, header: list[str], column: str | None) -> int:
         wanted = [column] if column else SOURCE_COLUMNS
         raise UsageError(
             f"the list {name!r} has no column {' or '.join(map(repr, wanted))}; its columns are"
-            f" {', '.join(map(repr, header))}; choose one with column (--column)"
+            f" {', '.join(map(repr, header))}; choose one with column=..."
         )
     return found[0]
 

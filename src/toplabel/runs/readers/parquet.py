@@ -141,7 +141,7 @@ def _find_column(schema: Any, name: str, wanted: str | None) -> int:
     if holding:
         raise UsageError(
             f"{name!r} has several columns that may hold images ({', '.join(holding)}); choose one"
-            " with column (--column)"
+            " with column=..."
         )
     raise UsageError(
         f"{name!r} has no column with images: expected one of bytes, or of {{bytes, path}}; its"

@@ -80,8 +80,7 @@ def open_listed(name: str, size: int, mtime_ns: int) -> RandomAccessFile:
         _kept.cache_clear()
         raise ImageError(
             "corrupt",
-            f"{name!r} has changed since its contents were listed; start over with restart=True"
-            " (--restart)",
+            f"{name!r} has changed since its contents were listed; start over with restart=True",
         )
     return file
 
