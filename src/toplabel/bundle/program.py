@@ -16,6 +16,18 @@ PROGRAM_NAME = "program.onnx"
 REFERENCE_NAME = "goldens.npz"
 DESCRIPTION_NAME = "program.json"
 
+_FACTS: dict[str, type] = {  # fields of a program in its description, with their types in JSON
+    "key": str,
+    "input_name": str,
+    "output_name": str,
+    "input_shape": list,
+    "outputs": int,
+    "fixed_batch": bool,
+    "exporter": str,
+    "agreement": dict,
+    "probabilities": bool,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class NotCompiled:
@@ -70,27 +82,20 @@ class Program:
         """
         description = _read_description(folder / DESCRIPTION_NAME)
         try:
-            channels, height, width = map(int, description["input_shape"])
-            program = cls(
-                path=folder / PROGRAM_NAME,
-                reference_path=folder / REFERENCE_NAME,
-                key=_typed(description, "key", str),
-                input_name=_typed(description, "input_name", str),
-                output_name=_typed(description, "output_name", str),
-                input_shape=(channels, height, width),
-                outputs=_typed(description, "outputs", int),
-                fixed_batch=_typed(description, "fixed_batch", bool),
-                exporter=_typed(description, "exporter", str),
-                agreement=_typed(description, "agreement", dict),
-                probabilities=_typed(description, "probabilities", bool),
-            )
+            facts = {name: _typed(description, name, kind) for name, kind in _FACTS.items()}
+            channels, height, width = map(int, facts.pop("input_shape"))
             sizes = _typed(description, "files", dict)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{folder / DESCRIPTION_NAME} is damaged ({error!r}); make the bundle again"
             ) from error
         _check_sizes(folder, sizes)
-        return program
+        return cls(
+            path=folder / PROGRAM_NAME,
+            reference_path=folder / REFERENCE_NAME,
+            input_shape=(channels, height, width),
+            **facts,
+        )
 
     def write(self, folder: Path) -> None:
         """Describe the program in `folder`, where its files stand already.
@@ -110,19 +115,8 @@ class Program:
         Args:
             sizes: Its files by name, in bytes.
         """
-        return {
-            "schema": PROGRAM_SCHEMA,
-            "key": self.key,
-            "input_name": self.input_name,
-            "output_name": self.output_name,
-            "input_shape": list(self.input_shape),
-            "outputs": self.outputs,
-            "fixed_batch": self.fixed_batch,
-            "exporter": self.exporter,
-            "agreement": dict(self.agreement),
-            "probabilities": self.probabilities,
-            "files": dict(sizes),
-        }
+        facts = {name: kind(getattr(self, name)) for name, kind in _FACTS.items()}
+        return {"schema": PROGRAM_SCHEMA, **facts, "files": dict(sizes)}
 
 
 def program_files(folder: Path) -> list[Path]:
