@@ -66,8 +66,8 @@ def test_orientation_never_changes_the_label(kind: str, tmp_path: Path) -> None:
         exif = Image.Exif()
         exif[0x0112] = tag
         paths.append(tmp_path / f"{tag}.{kind.lower()}")
-        picture = Image.fromarray(np.ascontiguousarray(stored(upright)))
-        picture.save(paths[-1], kind, exif=exif, **QUALITY.get(kind, {}))
+        image = Image.fromarray(np.ascontiguousarray(stored(upright)))
+        image.save(paths[-1], kind, exif=exif, **QUALITY.get(kind, {}))
     predictions = list(toplabel.load().stream(paths))
     assert {prediction.label for prediction in predictions} == {"espresso"}
     scores = [prediction.score or 0 for prediction in predictions]

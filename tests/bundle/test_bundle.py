@@ -26,7 +26,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_the_embedded_bundle_knows_its_labels_recipe_and_licence() -> None:
+def test_the_built_in_bundle_knows_its_labels_preprocessing_and_licence() -> None:
     bundle = built_in_bundle()
     assert len(bundle.labels) == bundle.program.outputs == 1000
     assert bundle.labels[281] == "tabby"
@@ -89,7 +89,7 @@ def test_labels_that_do_not_fit_the_outputs_are_refused() -> None:
         replace(built_in_bundle(), labels=Labels(("a", "b")))
 
 
-def test_a_recipe_that_does_not_fit_the_program_is_refused() -> None:
+def test_a_preprocessing_that_does_not_fit_the_program_is_refused() -> None:
     bundle = built_in_bundle()
     other = replace(bundle.preprocess, input_size=(192, 192))
     with pytest.raises(BundleError, match=r"\(3, 192, 192\), the program takes \(3, 224, 224\)"):

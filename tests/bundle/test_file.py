@@ -29,8 +29,8 @@ from toplabel.preprocess.preprocess import Preprocess
 
 onnx = pytest.importorskip("onnx")
 
-RECIPE = Preprocess(input_size=(16, 16), resize_mode="none", mean=(0.5,) * 3, std=(0.5,) * 3)
-PICTURE = np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8)
+PREPROCESS = Preprocess(input_size=(16, 16), resize_mode="none", mean=(0.5,) * 3, std=(0.5,) * 3)
+IMAGE = np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8)
 
 
 def tiny_network(seed: int = 0, *, weights_beside: str | None = None) -> onnx.ModelProto:
@@ -85,7 +85,7 @@ def make_bundle(folder: Path, *, seed: int = 0, weights_beside: str | None = Non
     return Bundle(
         name="test/tiny@01234567",
         program=program,
-        preprocess=RECIPE,
+        preprocess=PREPROCESS,
         labels=Labels(("cat", "dog", "fox", "Löwe"), ids=("n1", "n2", "n3", "n4")),
         provenance={"source": "test", "licence": "MIT"},
     )
@@ -109,7 +109,7 @@ def read(path: Path) -> Bundle:
 
 def scores(bundle: Bundle) -> dict[str, float]:
     with Predictor(Classifier.of_bundle(bundle), threads=1) as model:
-        return {top.label: top.score for top in model(PICTURE).top}
+        return {top.label: top.score for top in model(IMAGE).top}
 
 
 def rewrite(
@@ -521,7 +521,7 @@ def test_a_packed_bundle_is_described(bundle: Bundle, packed: Path) -> None:
     found = describe_packed(packed)
     assert found["name"] == bundle.name
     assert (found["classes"], found["labels"]) == (4, ["cat", "dog", "fox", "Löwe"])
-    assert found["preprocess"] == RECIPE.to_dict()
+    assert found["preprocess"] == PREPROCESS.to_dict()
     assert found["licence"] == "MIT"
     assert found["agreement"]["max_difference"] == 0.0
     assert found["format"] == 1

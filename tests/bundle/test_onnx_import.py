@@ -224,7 +224,7 @@ def test_a_preprocessing_that_does_not_fit_is_refused(path: Path, given: Preproc
         read(path, preprocess=given)
 
 
-def test_free_sizes_come_from_the_recipe(tmp_path: Path) -> None:
+def test_free_sizes_come_from_the_preprocessing(tmp_path: Path) -> None:
     path = Net(shape=["N", 3, "height", None]).save(tmp_path / "net.onnx")
     assert read(path, preprocess=preprocessing(24)).program.input_shape == (3, 24, 24)
     assert read(path, preprocess=preprocessing(32)).program.input_shape == (3, 32, 32)
@@ -235,7 +235,7 @@ def test_any_number_of_channels_is_taken(tmp_path: Path) -> None:
     assert read(path, preprocess=preprocessing(16, channels=5)).program.input_shape == (5, 16, 16)
 
 
-def test_a_program_for_one_picture_is_run_one_by_one(tmp_path: Path) -> None:
+def test_a_program_for_one_image_is_run_one_by_one(tmp_path: Path) -> None:
     path = Net(shape=[1, 3, 16, 16], outputs={"logits": [1, 4]}).save(tmp_path / "net.onnx")
     bundle = read(path)
     assert bundle.program.fixed_batch

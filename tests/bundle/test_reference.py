@@ -42,13 +42,13 @@ def looked_up(expected: ReferenceOutputs, seen: list[int]):
 
 
 @pytest.mark.parametrize("shape", [(3, 224, 224), (1, 28, 28), (3, 7, 300), (4, 9, 9), (3, 1, 1)])
-def test_draws_eight_pictures_of_any_shape(shape: tuple[int, int, int]) -> None:
+def test_draws_eight_images_of_any_shape(shape: tuple[int, int, int]) -> None:
     images = draw_inputs(shape)
     assert images.dtype == np.uint8
     assert images.shape == (8, *shape)
 
 
-def test_draws_different_pictures_the_same_at_every_call() -> None:
+def test_draws_different_images_the_same_at_every_call() -> None:
     images = draw_inputs((3, 64, 64))
     assert len({image.tobytes() for image in images}) == 8
     assert np.array_equal(images, draw_inputs((3, 64, 64)))
@@ -69,7 +69,7 @@ def test_photos_are_small_and_their_licence_lies_beside_them() -> None:
             assert image.mode == "RGB"
 
 
-def test_drawn_pictures_pack_well(tmp_path: Path) -> None:
+def test_drawn_images_pack_well(tmp_path: Path) -> None:
     drawn = ReferenceOutputs(
         draw_inputs((3, 224, 224)),
         np.ones(3, np.float32),

@@ -173,11 +173,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.new("RGB", (3, 5)).save(tmp_path / "red" / BAD)
     decode = reading._decode
 
-    def broken(content: Any, format_name: str, options: Any) -> Any:
+    def broken(content: Any, *rest: Any) -> Any:
         found = content if isinstance(content, bytes) else os.pread(content.fileno(), 999, 0)
         if found == bad_bytes:
             raise struct.error("unpack requires a buffer of 4 bytes")
-        return decode(content, format_name, options)
+        return decode(content, *rest)
 
     bad_bytes = (tmp_path / "red" / BAD).read_bytes()
     monkeypatch.setattr(reading, "_decode", broken)

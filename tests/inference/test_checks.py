@@ -116,7 +116,7 @@ def test_the_same_class_for_all_is_told_after_sixteen() -> None:
     assert "weights that were not loaded" in text
 
 
-def test_pictures_of_one_kind_are_told_only_when_nothing_else_comes() -> None:
+def test_images_of_one_kind_are_told_only_when_nothing_else_comes() -> None:
     answers = logits(100)
     answers[:, 3] += 18
     assert warnings_of(answers[:40]) == ()
@@ -125,7 +125,7 @@ def test_pictures_of_one_kind_are_told_only_when_nothing_else_comes() -> None:
     assert "unless all show it" in text
 
 
-def test_the_same_picture_again_is_no_evidence() -> None:
+def test_the_same_image_again_is_no_evidence() -> None:
     checks = SanityChecks(classifier())
     tensor, answer = images(1)[0], logits(1)[0] * 0.01
     for _ in range(100):
@@ -278,10 +278,10 @@ def test_an_engine_that_fails_when_asked_again_changes_nothing() -> None:
 @pytest.mark.parametrize("channels", ["grey", 4])
 def test_grey_and_other_channels_have_no_order(channels: str | int) -> None:
     count = 1 if channels == "grey" else 4
-    recipe = Preprocess(
+    preprocess = Preprocess(
         input_size=(8, 8), resize_mode="none", channels=channels, mean=[0] * count, std=[1] * count
     )  # fmt: skip
-    checks = SanityChecks(classifier(preprocess=recipe))
+    checks = SanityChecks(classifier(preprocess=preprocess))
     for answer in logits(20):
         tensor = np.random.default_rng().normal(size=(count, 8, 8)).astype(np.float32)
         checks.look(tensor, answer, engine=pytest.fail)  # type: ignore[arg-type]
@@ -350,7 +350,7 @@ def test_after_the_first_images_nothing_is_looked_at() -> None:
 
 
 @pytest.mark.shared_data
-def test_photos_raise_no_warning_of_the_embedded_model_and_bgr_does(shared_data: Path) -> None:
+def test_photos_raise_no_warning_of_the_built_in_model_and_bgr_does(shared_data: Path) -> None:
     model = Classifier.of_bundle(built_in_bundle())
     engine = model.open_engine(2)
     paths = sorted((shared_data / "imagenet").iterdir())[::3]

@@ -18,7 +18,7 @@ from toplabel.inference.engines.torch import TorchEngine, available_devices  # n
 from toplabel.labels.labels import Labels  # noqa: E402
 from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
-RECIPE = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
+PREPROCESS = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -27,7 +27,7 @@ def model_of(module: nn.Module) -> Model:
         name="tiny",
         module=module.eval(),
         architecture="tiny",
-        preprocess=RECIPE,
+        preprocess=PREPROCESS,
         labels=Labels.indices(10),
     )
 

@@ -17,7 +17,7 @@ from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
 from toplabel.preprocess.preprocess import Preprocess
 
-RECIPE = Preprocess(
+PREPROCESS = Preprocess(
     input_size=(8, 8), resize_mode="squash", resize_size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1)
 )
 COLOURS = Labels(("red", "green", "blue"))
@@ -42,7 +42,7 @@ class FakeEngine:
 def predictor(engine: FakeEngine, *, parallel: bool = True, **options: object) -> Predictor:
     classifier = Classifier(
         name="test/colours@00000000",
-        preprocess=RECIPE,
+        preprocess=PREPROCESS,
         labels=COLOURS,
         activation="softmax",
         open_engine=lambda threads: engine,
