@@ -267,6 +267,8 @@ class _Running:
     async def _drain(self, seconds: float) -> None:
         """Accept for a while, then no more; what has been accepted may still bring a request."""
         await asyncio.sleep(seconds)
+        while not self._server.started:
+            await asyncio.sleep(0.01)
         listener = self._listener.dup()  # so that what waits to be accepted is not reset yet
         for server in self._server.servers:
             server.close()
