@@ -9,6 +9,7 @@ import click
 
 from toplabel.cli.options import (
     Command,
+    as_flags,
     debug_flag,
     json_flag,
 )
@@ -41,7 +42,7 @@ def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
     if sha256 is not None and (found := sha256_of(file)) != sha256.lower():
         raise CheckpointError(f"got sha256 {found} of {str(file)!r}; expected {sha256}")
     if as_json:
-        problem = {"missing": description.missing, "problem": description.problem}
+        problem = {"missing": description.missing, "problem": as_flags(description.problem)}
         print_json({**description.facts, **problem})
     else:
         print_columns(("", ""), [(_words(k), _shown(k, v)) for k, v in description.facts.items()])
