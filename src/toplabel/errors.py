@@ -6,7 +6,7 @@ ToplabelError
 ├── ModelNotFound(LookupError)      a model name nobody knows
 ├── ModelError(ValueError)          a model that cannot be used as a classifier; says why
 ├── CheckpointError(ValueError)     a checkpoint file that cannot be read or does not fit
-├── PreprocessError(ValueError)     a recipe that is invalid or cannot be expressed
+├── PreprocessError(ValueError)     preprocessing that is invalid or cannot be expressed
 ├── LabelsError(ValueError)         class names that do not fit the model
 ├── BundleError(ValueError)         a bundle that is damaged, newer than this version, or disagrees
 ├── EngineError(RuntimeError)       the engine failed or cannot be had
@@ -82,7 +82,7 @@ class CheckpointError(ToplabelError, ValueError):
 
 
 class PreprocessError(ToplabelError, ValueError):
-    """A preprocessing recipe that is invalid, or a transform that has no recipe."""
+    """Preprocessing that is invalid, or a transform that cannot be expressed as such."""
 
 
 class LabelsError(ToplabelError, ValueError):
