@@ -193,6 +193,30 @@ run_in_child(work, log=log, time_limit_seconds=60, report=lambda line: print(lin
     assert wait_until_dead(child)
 
 
+def test_a_program_that_ends_does_not_wait_for_a_child_of_another_thread(tmp_path: Path) -> None:
+    parent = script(
+        """
+import threading
+started = threading.Event()
+pids = []
+def work(report):
+    report(str(os.getpid()))
+    time.sleep(3600)
+def tell(line):
+    pids.append(line)
+    started.set()
+options = {"log": log, "time_limit_seconds": 3600, "report": tell}
+threading.Thread(target=run_in_child, args=(work,), kwargs=options, daemon=True).start()
+started.wait()
+print(*pids)
+""",
+        tmp_path,
+    )
+    output, _ = parent.communicate(timeout=60)
+    assert parent.returncode == 0
+    assert wait_until_dead(int(output))
+
+
 def test_unwritten_output_and_exit_handlers_stay_with_the_parent(tmp_path: Path) -> None:
     parent = script(
         """

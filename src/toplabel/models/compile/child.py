@@ -61,7 +61,8 @@ def run_in_child(
     """
     forking = multiprocessing.get_context("fork")
     receiver, sender = forking.Pipe(duplex=False)
-    child = forking.Process(target=_be_child, args=(work, sender, log, os.getpid()))
+    # A daemon, so that a program that ends does not wait for it.
+    child = forking.Process(target=_be_child, args=(work, sender, log, os.getpid()), daemon=True)
     with receiver:
         with sender, warnings.catch_warnings():
             # Python 3.12 warns of any fork beside threads: a lock that another thread holds stays
