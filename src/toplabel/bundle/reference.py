@@ -155,8 +155,7 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreemen
     Rows that are not finite in `expected` must not be finite in `got` either; most must be finite.
     """
     if got.shape != expected.shape:
-        reason = f"its outputs have shape {got.shape} instead of {expected.shape}"
-        return Agreement(False, reason, float("inf"), 0.0, 0.0, same_top1=False)
+        return _no_agreement(f"its outputs have shape {got.shape} instead of {expected.shape}")
     finite = np.isfinite(expected).all(axis=1)
     if 2 * finite.sum() < len(expected):
         return _no_agreement(
@@ -164,18 +163,11 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreemen
         )
     if not np.array_equal(finite, np.isfinite(got).all(axis=1)):
         return _no_agreement("its outputs are not finite on other inputs than expected")
-    return _compare_finite(expected[finite].astype(np.float64), got[finite].astype(np.float64))
-
-
-def _no_agreement(reason: str) -> Agreement:
-    return Agreement(False, reason, float("inf"), RELATIVE_TOLERANCE, 0.0, same_top1=False)
-
-
-def _compare_finite(expected: NDArray[np.float64], got: NDArray[np.float64]) -> Agreement:
-    spread = spread_of(expected)
-    tolerance = tolerance_for(spread)
-    difference = float(np.abs(expected - got).max())
-    same_top1 = bool((expected.argmax(axis=1) == got.argmax(axis=1)).all())
+    expected64, got64 = expected[finite].astype(np.float64), got[finite].astype(np.float64)
+    spread = float(np.ptp(expected64, axis=0).max(initial=0.0))
+    tolerance = RELATIVE_TOLERANCE * max(1.0, spread)
+    difference = float(np.abs(expected64 - got64).max())
+    same_top1 = bool((expected64.argmax(axis=1) == got64.argmax(axis=1)).all())
     reason = ""
     if spread <= LEAST_SPREAD:
         reason = (
@@ -189,14 +181,8 @@ def _compare_finite(expected: NDArray[np.float64], got: NDArray[np.float64]) -> 
     return Agreement(not reason, reason, difference, tolerance, spread, same_top1)
 
 
-def spread_of(logits: NDArray[np.floating]) -> float:
-    """How far logits (G, K) vary with the input: the widest range of one output."""
-    return float((logits.max(axis=0) - logits.min(axis=0)).max(initial=0.0))
-
-
-def tolerance_for(spread: float) -> float:
-    """How much two computations of logits of that spread may differ."""
-    return RELATIVE_TOLERANCE * max(1.0, spread)
+def _no_agreement(reason: str) -> Agreement:
+    return Agreement(False, reason, float("inf"), RELATIVE_TOLERANCE, 0.0, same_top1=False)
 
 
 def replay(
