@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from toplabel._internal.text import visible
 from toplabel.errors import ErrorCode, RunError
 from toplabel.inference.prediction import Failure
 from toplabel.labels.labels import Labels
-from toplabel.runs.report.report import script_json, thumbnail_source, visible, write_report
+from toplabel.runs.report.report import script_json, thumbnail_source, write_report
 from toplabel.runs.report.selection import BINS, Counts, ReportRow, Selection
 from toplabel.runs.report.thumbnails import GROUP, Size, fitted, size_for, thumbnails
 
@@ -254,20 +255,6 @@ def test_what_could_not_be_read_is_not_tried_again_but_half_a_file_is_shown() ->
 
 
 # Text
-
-
-def test_hidden_characters_become_visible() -> None:
-    assert visible("a\nb\u202ec\x00") == "a\\nb\\u202ec\\x00"
-    assert visible(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
-    assert visible("lone \ud800") == "lone \\ud800"
-    assert visible("👩‍🔬 שלום école") == "👩‍🔬 שלום école"
-
-
-def test_long_text_loses_its_middle() -> None:
-    text = visible("a" * 5000 + "z")
-    assert len(text) < 1010
-    assert text.startswith("aaa")
-    assert text.endswith("az")
 
 
 def test_json_cannot_end_its_script() -> None:

@@ -1,5 +1,15 @@
 """Text for people: on one line, without control characters, and in how many columns."""
 
+import re
+
+LONGEST_ON_A_PAGE = 1000
+
+# Control characters, line separators, those that reorder the text around them, and surrogates,
+# which are no characters; not the joiners (U+200C, U+200D) that scripts and emoji need.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
+)
+
 
 def first_line(error: BaseException | str, *, named: bool = False) -> str:
     """The first line of an exception's message; the name of its class where it has none.
@@ -18,6 +28,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _written_out(c) for c in text)
+
+
+def visible(text: str) -> str:
+    r"""`text` for a page, with invisible characters and undecodable bytes written out: "caf\xe9".
+
+    A text longer than `LONGEST_ON_A_PAGE` loses its middle.
+    """
+    text = _HIDDEN.sub(lambda match: _written_out(match[0]), text)
+    half = LONGEST_ON_A_PAGE // 2
+    return text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"
 
 
 def text_width(text: str) -> int:

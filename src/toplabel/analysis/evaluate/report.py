@@ -19,10 +19,11 @@ import numpy as np
 from toplabel._internal.optional import require
 from toplabel._internal.ordered_map import ordered_map
 from toplabel._internal.platform import available_cpus
+from toplabel._internal.text import visible
 from toplabel.analysis.evaluate.metrics import BINS, bins_of
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
-from toplabel.runs.report.report import palette, visible, write_page
+from toplabel.runs.report.report import palette, write_page
 
 if TYPE_CHECKING:
     from toplabel.analysis.evaluate.evaluation import Evaluation

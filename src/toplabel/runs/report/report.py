@@ -8,13 +8,13 @@ import html
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from toplabel._internal.platform import written_aside
+from toplabel._internal.text import visible
 from toplabel._version import __version__
 from toplabel.errors import RunError
 from toplabel.labels.labels import Labels
@@ -30,18 +30,9 @@ _LEAST_BYTES = 200  # of a thumbnail, where names are so long that nothing is le
 FIRST_GROUPS = 4
 """Groups of thumbnails that come before the page's script: enough for a large screen."""
 
-MAX_CHARACTERS = 1000
-"""Of a name, a label or a message on the page."""
-
 _SCORE_DIGITS = 4  # a page shows two
 _WORTH_READING = ("truncated", "corrupt", "non_finite", "wrong_size")
 """Failures of which there may be an image; the others would only cost their time again."""
-
-# Control characters, line separators, those that reorder the text around them, and surrogates,
-# which are no characters; not the joiners (U+200C, U+200D) that scripts and emoji need.
-_HIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
-)
 
 
 def write_report(
@@ -211,22 +202,3 @@ def write_page(path: Path, pieces: Iterable[str]) -> None:
             f"cannot write the report {str(path)!r}: {error.strerror or error}; expected a file in"
             " a folder that exists and can be written to, with room on the disk"
         ) from error
-
-
-def visible(text: str) -> str:
-    r"""The text with invisible characters and undecodable bytes as escapes: "a\nb", "caf\xe9".
-
-    A text longer than `MAX_CHARACTERS` loses its middle.
-    """
-    text = _HIDDEN.sub(_escape, text)
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    half = MAX_CHARACTERS // 2
-    return f"{text[:half]} … {text[-half:]}"
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8 (`os.fsdecode`)
-        return f"\\x{code - 0xDC00:02x}"
-    return ascii(match[0])[1:-1]
