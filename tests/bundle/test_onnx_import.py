@@ -208,7 +208,7 @@ def test_without_labels_answers_are_indices_and_that_is_said_each_time(path: Pat
 
 
 def test_without_a_preprocessing_it_says_what_to_pass(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(PreprocessError, match=r"takes \(N, 3, 16, 16\): pass the one .*--preproc"):
+    with pytest.raises(PreprocessError, match=r"takes \(N, 3, 16, 16\): pass .* preprocess="):
         read(path, preprocess=None)
     wrong = Net(metadata={"toplabel.preprocess": "{}"}).save(tmp_path / "wrong.onnx")
     with pytest.raises(
@@ -298,7 +298,7 @@ def test_of_several_outputs_the_one_with_scores_is_taken(tmp_path: Path) -> None
 def test_one_score_needs_multi_label(tmp_path: Path) -> None:
     net = Net(classes=1, outputs={"logits": ["N", 1]})
     one = Labels(("cat",))
-    refused(net, tmp_path, "has one output.*--multi-label", labels=one)
+    refused(net, tmp_path, "has one output.*multi_label=True", labels=one)
     bundle = read(tmp_path / "net.onnx", labels=one, multi_label=True)
     assert bundle.activation == "sigmoid"
 

@@ -68,8 +68,8 @@ def open_onnx(
         cache.store_entry(entry, manifest, weights_files=files, weights_may_vanish=False)
     if not bundle.labels.named:
         warn(
-            f"{bundle.name} comes without class names, so labels are class indices; pass labels"
-            " (--labels classes.txt)"
+            f"{bundle.name} comes without class names, so labels are class indices; pass"
+            ' labels="classes.txt"'
         )
     return bundle
 
@@ -82,9 +82,9 @@ def _import(
     if preprocess is None:
         raise PreprocessError(
             f"{source.name} does not come with its preprocessing; it takes"
-            f" {_shape_text(source.input)}: pass the one it was trained with as preprocess"
-            " (--preprocess), such as imagenet-crop-256-224 or a JSON file; `toplabel doctor` helps"
-            " to find it"
+            f" {_shape_text(source.input)}: pass the one it was trained with, such as"
+            ' preprocess="imagenet-crop-256-224", or a JSON file; `toplabel doctor` helps to find'
+            " it"
         )
     _check_shape(source.input, preprocess, name=source.name)
     labels = labels or find_labels(metadata)
@@ -112,7 +112,7 @@ def _activation(program: Program, multi_label: bool, name: str) -> Activation:
     if program.outputs == 1 and not multi_label:
         raise ModelError(
             f"{name} has one output; expected at least two, one for each class; if it is the score"
-            " of a single class, pass multi_label (--multi-label)"
+            " of a single class, pass multi_label=True"
         )
     if program.probabilities:
         return "none"
@@ -199,8 +199,8 @@ def find_labels(metadata: Mapping[str, str]) -> Labels | None:
             return Labels.of(_parse(text))
         except (LabelsError, ValueError) as error:
             raise LabelsError(
-                f"the file's metadata {key!r} holds no class names: {error}; pass them as labels"
-                " (--labels classes.txt)"
+                f"the file's metadata {key!r} holds no class names: {error}; pass"
+                ' labels="classes.txt"'
             ) from error
     return None
 
