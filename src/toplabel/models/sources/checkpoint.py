@@ -67,10 +67,10 @@ def load(path: Path, *, options: ModelOptions) -> Model:
     info = read_checkpoint_info(path)
     stamps = [FileSignature.of(file) for file in info.files]
     content = read_checkpoint(info, allow_globals=options.allow_globals, trust=options.trust)
-    contents = _contents(content, info, options)
-    _check_finite(contents, path)
-    network = find_network(content, contents, options, path=path)
-    preprocess = _preprocess(contents, network, options, path=path)
+    found = _find(content, info, options)
+    _check_finite(found, path)
+    network = find_network(content, found, options, path=path)
+    preprocess = _preprocess(found, network, options, path=path)
     model = from_module(
         network.module,
         preprocess=preprocess,
@@ -78,25 +78,25 @@ def load(path: Path, *, options: ModelOptions) -> Model:
         multi_label=options.multi_label,
         name=f"checkpoint/{path.name}",
     )
-    labels = _labels(contents, options, outputs=len(model.labels), path=path)
+    labels = _labels(found, options, outputs=len(model.labels), path=path)
     if [FileSignature.of(file) for file in info.files] != stamps:  # tensors are read when used
         raise CheckpointError(f"{path} changed while it was read; try again")
     return replace(
         model,
         labels=labels,
         weights_files=(*stamps, *network.code),
-        provenance=_provenance(info, contents, network),
+        provenance=_provenance(info, found, network),
     )
 
 
-def _contents(content: Any, info: CheckpointInfo, options: ModelOptions) -> FoundStateDict:
+def _find(content: Any, info: CheckpointInfo, options: ModelOptions) -> FoundStateDict:
     if isinstance(content, nn.Module):
         return FoundStateDict(state=content.state_dict())
     return find_state_dict(content, metadata=info.metadata, ema=options.ema)
 
 
-def _check_finite(contents: FoundStateDict, path: Path) -> None:
-    names = non_finite_names(contents.state)
+def _check_finite(found: FoundStateDict, path: Path) -> None:
+    names = non_finite_names(found.state)
     if names:
         raise ModelError(
             f"non_finite: {len(names)} tensors of {path} hold NaN or infinity, {names[0]!r} first;"
@@ -105,14 +105,14 @@ def _check_finite(contents: FoundStateDict, path: Path) -> None:
 
 
 def _preprocess(
-    contents: FoundStateDict, network: Network, options: ModelOptions, *, path: Path
+    found: FoundStateDict, network: Network, options: ModelOptions, *, path: Path
 ) -> Preprocess:
     """The preprocessing that is given, that of the file, or, with a warning, the library's own."""
     given = options.read_preprocess()
     if given is not None:
         return given
-    if contents.preprocess is not None:
-        return transforms.translate(contents.preprocess)
+    if found.preprocess is not None:
+        return transforms.translate(found.preprocess)
     assumed = network.zoo and zoo_preprocess(network.zoo)
     if assumed and assumed.num_channels == _input_channels(network.module):
         height, width = assumed.input_size
@@ -137,17 +137,15 @@ def _input_channels(module: nn.Module) -> int | None:
     return None
 
 
-def _labels(contents: FoundStateDict, options: ModelOptions, *, outputs: int, path: Path) -> Labels:
+def _labels(found: FoundStateDict, options: ModelOptions, *, outputs: int, path: Path) -> Labels:
     """The labels that are given or in the file, one for each output; else indices."""
     labels = options.read_labels()
     if labels is None:
-        labels = contents.labels
+        labels = found.labels
     if labels is None:
-        found = f"names classes in {contents.labels_where}" if contents.labels_where else ""
-        warn(
-            f"{path.name} {found or 'has no class names'}: labels are indices; pass labels=..."
-            " for names"
-        )
+        where = found.labels_where
+        problem = f"names classes in {where}" if where else "has no class names"
+        warn(f"{path.name} {problem}: labels are indices; pass labels=... for names")
         return Labels.indices(outputs)
     labels.check_count(outputs)
     if warning := order_warning(labels):
@@ -155,12 +153,12 @@ def _labels(contents: FoundStateDict, options: ModelOptions, *, outputs: int, pa
     return labels
 
 
-def _provenance(info: CheckpointInfo, contents: FoundStateDict, network: Network) -> dict[str, str]:
+def _provenance(info: CheckpointInfo, found: FoundStateDict, network: Network) -> dict[str, str]:
     known = {
         "source": "checkpoint",
         "file": info.path.name,
         "format": info.format,
-        "state_dict": contents.where or None,
+        "state_dict": found.where or None,
         "architecture": network.name,
         "loaded": f"{network.share:.1%} of the parameters" if network.share < 1 else None,
         "library": f"torch {torch.__version__}",
@@ -188,21 +186,19 @@ class Network:
 
 
 def find_network(
-    content: Any, contents: FoundStateDict, options: ModelOptions, *, path: Path
+    content: Any, found: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> Network:
     """The network that is given, that the file holds whole, or that its tensors identify."""
     if isinstance(options.arch, str) and ":" not in options.arch:
-        return _named_network(options.arch, contents, options, path=path)
+        return _named_network(options.arch, found, options, path=path)
     if options.arch is not None:
-        return _own_network(options.arch, contents, options, path=path)
+        return _own_network(options.arch, found, options, path=path)
     if isinstance(content, nn.Module):
         return Network(module=content, name=type(content).__name__)
-    return _identified_network(contents, path=path)
+    return _identified_network(found, path=path)
 
 
-def _own_network(
-    arch: Any, contents: FoundStateDict, options: ModelOptions, *, path: Path
-) -> Network:
+def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, path: Path) -> Network:
     """The user's own class, function or network."""
     file = locate_class_file(arch) if isinstance(arch, str) else None
     code = () if file is None else (FileSignature.of(file),)
@@ -214,12 +210,12 @@ def _own_network(
             " recompile=True after those",
             file.name,
         )
-    share = _fit(module, contents, options, path=path)
+    share = _fit(module, found, options, path=path)
     return Network(module=module, name=name, code=code, share=share)
 
 
 def _named_network(
-    arch: str, contents: FoundStateDict, options: ModelOptions, *, path: Path
+    arch: str, found: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> Network:
     """A library's architecture, with as many classes and channels as the tensors have."""
     source, _, bare = ModelRef(arch, "name").canonical().partition("/")
@@ -231,12 +227,11 @@ def _named_network(
     library: Literal["torchvision", "timm"] = "timm" if source == "timm" else "torchvision"
     bare = bare.partition(":" if library == "torchvision" else ".")[0]
     name = f"{library}/{bare}"
-    fitting = _fitting_settings(name, contents, options, path)
+    fitting = _fitting_settings(name, found, options, path)
     given = dict(options.arch_args)
-    classes = given.pop("num_classes", fitting.classes if fitting else 1000)
-    channels = given.pop(
-        "in_chans", given.pop("in_channels", fitting.in_channels if fitting else 3)
-    )
+    classes, channels = (fitting.classes, fitting.in_channels) if fitting else (1000, 3)
+    classes = given.pop("num_classes", classes)
+    channels = given.pop("in_chans", given.pop("in_channels", channels))
     candidate = Candidate(
         library=library,
         name=bare,
@@ -250,23 +245,23 @@ def _named_network(
         module = build(candidate)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be built with {given}: {error}") from error
-    share = _fit(module, contents, options, path=path)
+    share = _fit(module, found, options, path=path)
     return Network(module=module, name=name, zoo=name, share=share)
 
 
 def _fitting_settings(
-    name: str, contents: FoundStateDict, options: ModelOptions, path: Path
+    name: str, found: FoundStateDict, options: ModelOptions, path: Path
 ) -> Candidate | None:
     """How the architecture is built to fit every tensor; None where it cannot be.
 
     Raises:
         CheckpointError: Several of its settings fit and give different outputs.
     """
-    ways = [c for c in identify(_shapes(contents)) if f"{c.library}/{c.name}" == name]
+    ways = [c for c in identify(_shapes(found)) if f"{c.library}/{c.name}" == name]
     settings = {key for way in ways for key in way.arguments}
     given = {key: value for key, value in options.arch_args.items() if key in settings}
     ways = [w for w in ways if all(w.arguments.get(k, False) == v for k, v in given.items())]
-    if len(ways) > 1 and len(choose(ways, contents.state)) > 1:
+    if len(ways) > 1 and len(choose(ways, found.state)) > 1:
         choices = " or ".join(f"arch_args={{{key!r}: True}}" for key in sorted(settings))
         raise CheckpointError(
             f"{name} fits every tensor of {path} with several settings, which give different"
@@ -275,16 +270,16 @@ def _fitting_settings(
     return ways[0] if ways else None
 
 
-def _shapes(contents: FoundStateDict) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
+def _shapes(found: FoundStateDict) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in found.state.items()}
 
 
-def _identified_network(contents: FoundStateDict, *, path: Path) -> Network:
+def _identified_network(found: FoundStateDict, *, path: Path) -> Network:
     """The architecture that fits every tensor; of several, only where they compute the same."""
-    candidates = identify(_shapes(contents))
-    named = (contents.architecture or "").partition(".")[0]
+    candidates = identify(_shapes(found))
+    named = (found.architecture or "").partition(".")[0]
     candidates = tuple(c for c in candidates if c.name == named) or candidates
-    groups = choose(candidates, contents.state)
+    groups = choose(candidates, found.state)
     if not groups:
         raise CheckpointError(
             f"no architecture of torchvision or timm fits every tensor of {path}; pass the"
@@ -315,18 +310,16 @@ def _title(candidate: Candidate) -> str:
     return f"{candidate.library}/{candidate.name}" + (f" ({settings})" if settings else "")
 
 
-def _fit(
-    module: nn.Module, contents: FoundStateDict, options: ModelOptions, *, path: Path
-) -> float:
-    found = load_state_dict(
-        module, contents.state, allow_partial=options.allow_partial, name=str(path)
+def _fit(module: nn.Module, found: FoundStateDict, options: ModelOptions, *, path: Path) -> float:
+    report = load_state_dict(
+        module, found.state, allow_partial=options.allow_partial, name=str(path)
     )
-    for note in found.notes:
-        if found.share < 1:
+    for note in report.notes:
+        if report.share < 1:
             warn(note)
         else:
             logger.info("%s", note)
-    return found.share
+    return report.share
 
 
 def zoo_preprocess(name: str) -> Preprocess | None:
