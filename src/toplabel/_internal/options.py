@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, TypeVar
@@ -19,6 +17,7 @@ from toplabel._internal.notices import forwarded_to
 Returned = TypeVar("Returned")
 
 _NOTIFY = "notify"
+_WIDTH = 99
 
 
 def option(
@@ -124,7 +123,8 @@ class _Shown(str):
 
 def _parameter(group: type) -> str:
     """ModelOptions -> model_options."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", group.__name__).lower()
+    letters = (f"_{one.lower()}" if one.isupper() else one for one in group.__name__)
+    return "".join(letters).removeprefix("_")
 
 
 def _keyword(one: Field[Any]) -> inspect.Parameter:
@@ -161,9 +161,13 @@ def _document(text: str, groups: tuple[type, ...]) -> str:
 
 
 def _lines(groups: tuple[type, ...]) -> Iterator[str]:
+    """An entry for each field, wrapped; `textwrap` would cost the start more than all the rest."""
     for group in groups:
         for one in fields(group):
-            said = f"{one.name}: {one.metadata['help']} {one.metadata['python']}".rstrip()
-            yield from textwrap.wrap(
-                said, 99, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False
-            )
+            line = f"        {one.name}:"
+            for word in f"{one.metadata['help']} {one.metadata['python']}".split():
+                if len(line) + len(word) >= _WIDTH:
+                    yield line
+                    line = " " * 11
+                line += f" {word}"
+            yield line

@@ -194,11 +194,11 @@ def as_flags(text: str) -> str:
             return " ".join(f"{flag} {part}" for part in parts)
         return f"{flag} {value}"
 
-    return _ARGUMENT.sub(spell, text)
+    return re.sub(_ARGUMENT, spell, text)
 
 
 _OF_DOCTOR = ("images", "labelled", "size")
-_ARGUMENT = re.compile(
+_ARGUMENT = (
     r"\b(?P<name>[a-z_]+)="
     r"(?P<value>\{[^{}]*\}|\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'|True|\.\.\.|[\w./-]*\w)"
 )

@@ -9,7 +9,7 @@ from toplabel._internal.options import option
 from toplabel.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How images are read.
 

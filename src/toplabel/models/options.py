@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +27,7 @@ _OF_ANY_MODEL = ("labels", "preprocess", "multi_label")
 LabelsLike = Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """What the user knows of a model that its file does not say."""
 
@@ -145,6 +143,9 @@ class ModelOptions:
         Args:
             code: The file that the network's class stands in, where there is one.
         """
+        import hashlib  # loads OpenSSL: milliseconds that a warm start does not pay
+        import json
+
         is_named = self.arch is None or isinstance(self.arch, str)
         if not is_named or not _is_plain(dict(self.arch_args)):
             return None
@@ -171,7 +172,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
     """How a model is run.
 

@@ -22,7 +22,7 @@ _FILES = frozenset(
     {".pth", ".pt", ".th", ".ckpt", ".tar", ".bin", ".safetensors", ".onnx", ".toplabel"}
 )
 _HUB_PREFIXES = ("hf/", "hf-hub:", "hf_hub:")
-_HUB_NAME = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*(?:@[\w./-]+)?", re.ASCII)
+_HUB_NAME = r"(?:\w[\w.-]*/)?\w[\w.-]*(?:@[\w./-]+)?"
 _LIBRARIES = ("torchvision", "timm")
 
 
@@ -150,7 +150,7 @@ def _name_in_library(library: str, rest: str) -> str:
 
 
 def _name_on_hub(rest: str, *, given: str) -> str:
-    if not _HUB_NAME.fullmatch(rest):
+    if not _is_hub_name(rest):
         raise ModelNotFound(
             f"got the model {given!r}; expected hf/ORG/NAME or hf/ORG/NAME@REVISION"
         )
@@ -179,6 +179,10 @@ def _bare_name(text: str) -> str:
     raise _unknown(text, close) if close or "." not in text else _no_such_path(text)
 
 
+def _is_hub_name(text: str) -> bool:
+    return re.fullmatch(_HUB_NAME, text, re.ASCII) is not None
+
+
 def _without_weights(library: str, name: str) -> str:
     """Torchvision resnet50:IMAGENET1K_V2, timm resnet50.a1_in1k -> resnet50."""
     return name.partition(":" if library == "torchvision" else ".")[0]
@@ -189,7 +193,7 @@ def _no_such_path(text: str) -> ModelNotFound:
 
     first, _, rest = text.partition("/")
     close = get_close_matches(first, [*_LIBRARIES, "hf"], n=1, cutoff=0.7)
-    meant = f"{close[0]}/{rest}" if close else f"hf/{text}" if _HUB_NAME.fullmatch(text) else None
+    meant = f"{close[0]}/{rest}" if close else f"hf/{text}" if _is_hub_name(text) else None
     hint = f"did you mean {meant}?" if meant else "expected a model's name or an existing path"
     return ModelNotFound(f"got the model {text!r}, but there is no such path; {hint}")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Place = Literal["here", "ray"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What a run is to do beyond labelling.
 
