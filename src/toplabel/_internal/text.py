@@ -6,9 +6,7 @@ LONGEST_ON_A_PAGE = 1000
 
 # Control characters, line separators, those that reorder the text around them, and surrogates,
 # which are no characters; not the joiners (U+200C, U+200D) that scripts and emoji need.
-_HIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
-)
+_HIDDEN = "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
 
 
 def first_line(error: BaseException | str, *, named: bool = False) -> str:
@@ -35,7 +33,7 @@ def visible(text: str) -> str:
 
     A text longer than `LONGEST_ON_A_PAGE` loses its middle.
     """
-    text = _HIDDEN.sub(lambda match: _written_out(match[0]), text)
+    text = re.sub(_HIDDEN, lambda match: _written_out(match[0]), text)
     half = LONGEST_ON_A_PAGE // 2
     return text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"
 

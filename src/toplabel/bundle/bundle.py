@@ -23,7 +23,7 @@ MANIFEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 BUILT_IN_NAME = "embedded/efficientnet_lite0"
 ZIP_START = b"PK\x03\x04"
-_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html|\?xml|head|body)", re.IGNORECASE)
+_PAGE = rb"\s*<(?:!doctype\s+html|html|\?xml|head|body)"
 _NAME_AT = 30  # where a zip file's first member is named
 DOUBTS = "doubts"
 """In a provenance: what was assumed or left out when the model was made, a sentence a line."""
@@ -182,7 +182,7 @@ def mistaken_for(start: bytes) -> str | None:
         return "an empty file; copy or download it again"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run `git lfs pull` there"
-    if _PAGE.match(start):
+    if re.match(_PAGE, start, re.IGNORECASE):
         return "a web page, perhaps of a failed download; open the link in a browser"
     return None
 

@@ -26,7 +26,7 @@ _HUB_NAME = r"(?:\w[\w.-]*/)?\w[\w.-]*(?:@[\w./-]+)?"
 _LIBRARIES = ("torchvision", "timm")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelRef:
     """What a model's name stands for. Comes from `parse`.
 
