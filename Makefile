@@ -22,7 +22,7 @@ browser:  ## Chromium, for the tests of pages, from the system's packages where 
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
 		|| echo "no chromium: tests of pages will be skipped"
 
-test: $(VENV)/.dev browser  ## the default tests: under five minutes on two cores
+test: $(VENV)/.dev browser  ## the default tests: under four minutes on two idle cores
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
 
 test-slow: $(VENV)/.dev browser  ## what takes longer: every recipe of every zoo, the whole hostile corpus
@@ -36,6 +36,7 @@ check: $(VENV)/.dev  ## format, lint, types, the direction of imports, and the s
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/write_stub.py --check
+	$(BIN)/python scripts/measure_structure.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

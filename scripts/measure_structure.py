@@ -21,15 +21,19 @@ PACKAGE = ROOT / "src" / "toplabel"
 NOT_COUNTED = ("__init__", "__main__", "_version", "py.typed", "data", "__pycache__")
 LONG_FUNCTION = 50
 
+GOAL_LINES = 29_500
+
 LIMITS = {
     "entries at top level": 13,
     "import layers": 11,
     "files": 215,
-    "lines": 29_500,
+    "lines": 33_300,  # the goal is GOAL_LINES: let this only fall
     "modules with one importer": 60,
     f"functions over {LONG_FUNCTION} lines": 2,
 }
-TRACED_LIMITS = {
+TRACED_GOAL_LINES = 29_500
+
+LIMITS = {
     "files entered by one warm predictor(image)": 13,
     "files entered by toplabel cat.jpg": 26,
 }
@@ -61,7 +65,8 @@ def main() -> int:
         limits, found = LIMITS | TRACED_LIMITS, found | measure_traced()
     for name, limit in limits.items():
         sign = "" if found[name] <= limit else "  TOO MUCH"
-        print(f"{name:<44} {found[name]:>7,}  at most {limit:>7,}{sign}")
+        goal = f"  (goal {GOAL_LINES:,})" if name == "lines" else ""
+        print(f"{name:<44} {found[name]:>7,}  at most {limit:>7,}{goal}{sign}")
     return int(any(found[name] > limit for name, limit in limits.items()))
 
 

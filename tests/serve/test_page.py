@@ -144,7 +144,7 @@ def test_the_heat_map_of_any_of_the_five_is_shown_and_hidden(visit):
     assert card.locator(".photo").is_hidden()
     why = card.locator(".why").text_content()
     assert re.match(
-        r"What spoke for lynx\. By covering parts of it; without the hottest tenth its score falls"
+        r"Evidence for lynx\. By covering parts of it; without the hottest tenth its score falls"
         r" by -?\d+ points, without another tenth by -?\d+ points\.$",
         why,
     )

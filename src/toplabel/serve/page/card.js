@@ -7,7 +7,7 @@ const template = document.getElementById("card");
 const rowTemplate = document.getElementById("row");
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const TOP = 5;
-const HINT = "Choose a class to see what spoke for it.";
+const HINT = "Choose a class to see the evidence for it.";
 
 export class Card {
   /** @param {File} file  @param {{model: () => string, say: (text: string) => void, changed: () => void}} page */
@@ -111,7 +111,7 @@ export class Card {
     this.showHeat(index);
     if (this.explained.has(index)) return;
     const why = this.find(".why");
-    why.textContent = "Looking for what spoke for it…";
+    why.textContent = "Looking for the evidence…";
     this.find(".image").classList.add("waiting");
     try {
       const found = await this.explain(index, stop);
@@ -180,5 +180,5 @@ export class Card {
 function sentenceOf({ label, method, faithfulness, random_faithfulness }) {
   const how = method === "gradcam" ? "By gradients (Grad-CAM)" : "By covering parts of it";
   const points = (share) => `${(100 * share).toFixed(0)} points`;
-  return `What spoke for ${label}. ${how}; without the hottest tenth its score falls by ${points(faithfulness)}, without another tenth by ${points(random_faithfulness)}.`;
+  return `Evidence for ${label}. ${how}; without the hottest tenth its score falls by ${points(faithfulness)}, without another tenth by ${points(random_faithfulness)}.`;
 }
