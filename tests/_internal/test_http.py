@@ -5,10 +5,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
-from toplabel._internal.http import FetchOptions, HttpError, get, open_url
+from toplabel._internal.http import FetchOptions, HttpError, _Connection, get, open_url
 
 Answer = Callable[[bytes], bytes]
 
@@ -102,6 +103,26 @@ def test_each_connection_goes_to_the_address_that_the_hook_gives():
         assert get(url, FetchOptions(address_of=address_of)) == b"arrived"
     assert asked == [url, f"http://nowhere.invalid:{port}/0"]
     assert all(f"Host: nowhere.invalid:{port}\r\n".encode() in request for request in requests)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://example.org/x", "example.org"),
+        ("https://example.org:444/x", "example.org:444"),
+        ("http://example.org/x", "example.org"),
+        ("http://[::1]/x", "[::1]"),
+        ("https://[fe80::12]/x", "[fe80::12]"),
+        ("http://[::1]:81/x", "[::1]:81"),
+    ],
+)
+def test_the_host_is_named_with_its_port_only_where_that_is_unusual(url: str, host: str) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        connection = _Connection(urlsplit(url), lambda: here)
+        connection.request("GET", "/x")
+        assert f"\r\nHost: {host}\r\n".encode() in there.recv(4096)
+        connection.close()
 
 
 def test_no_packet_is_sent_where_the_hook_refuses():

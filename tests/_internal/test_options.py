@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass, fields
+from typing import get_type_hints
 
 import click
 import pytest
@@ -109,7 +110,23 @@ def test_flags_are_made_of_the_same_fields() -> None:
         ("pass labels=... for names", "pass --labels for names"),
         ("pass allow_globals=['a.b', 'c.d']", "pass --allow-global a.b --allow-global c.d"),
         ("x=1 and read=... stay", "x=1 and read=... stay"),
+        ("pass arch_args={'a': 'x,y', 'b': [1, 2]}", "pass --arch-arg a=x,y --arch-arg b=[1, 2]"),
+        (
+            "cannot read 'http://h/a?size=3&format=jpg'",
+            "cannot read 'http://h/a?size=3&format=jpg'",
+        ),
+        ("labels=x.jpg: it is empty", "labels=x.jpg: it is empty"),
+        ("labels=''.jpg and arch=\"\" and labels=[]", "labels=''.jpg and arch=\"\" and labels=[]"),
     ],
 )
 def test_messages_speak_of_flags_on_the_command_line(text: str, shown: str) -> None:
     assert as_flags(text) == shown
+
+
+def test_type_hints_of_a_function_with_options_can_be_asked_for() -> None:
+    assert get_type_hints(toplabel.load) == {}
+
+
+def test_a_wrong_call_counts_what_the_caller_sees() -> None:
+    with pytest.raises(TypeError, match=r"paint\(\) too many positional arguments"):
+        paint("north", "south")

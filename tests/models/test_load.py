@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,14 @@ import numpy as np
 import pytest
 
 import toplabel
-from toplabel.errors import EngineError, ModelError, ModelNotFound, ToplabelWarning, UsageError
+from toplabel.errors import (
+    EngineError,
+    LabelsError,
+    ModelError,
+    ModelNotFound,
+    ToplabelWarning,
+    UsageError,
+)
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -110,7 +116,7 @@ def test_a_network_changed_in_place_is_not_answered_by_the_old_program() -> None
     assert model(PHOTOS[0]).index == eager_index(module, PHOTOS[0])
 
 
-def test_what_cannot_be_exported_stays_in_pytorch_and_is_told_once() -> None:
+def test_what_cannot_be_exported_stays_in_pytorch_with_a_warning() -> None:
     module = CannotBeExported()
     model = toplabel.wrap(module, preprocess=RECIPE)
     with pytest.warns(ToplabelWarning, match="stays in PyTorch") as found:
@@ -120,9 +126,9 @@ def test_what_cannot_be_exported_stays_in_pytorch_and_is_told_once() -> None:
     assert model.engine == "torch on cpu"
     assert any("stays in PyTorch" in text for text in predictions[-1].warnings)
     again = toplabel.wrap(module, preprocess=RECIPE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(ToplabelWarning, match="stays in PyTorch"):  # from the cache, now
         again.compile()
+    assert again(PHOTOS[0]).warnings == predictions[-1].warnings
 
 
 def test_demanding_onnxruntime_for_what_cannot_be_exported_is_an_error() -> None:
@@ -264,3 +270,22 @@ def test_a_folder_called_like_a_model_is_not_taken_for_it(tmp_path, monkeypatch)
     (tmp_path / "resnet18").mkdir()
     assert entry_name(ModelRef.parse("resnet18"), ModelOptions()) == "resnet18"
     assert entry_name(ModelRef.parse("./resnet18"), ModelOptions()) == str(tmp_path / "resnet18")
+
+
+def test_a_former_notify_hears_of_the_compiling_too() -> None:
+    lines: list[str] = []
+    with pytest.warns(DeprecationWarning, match="notify="):
+        model = toplabel.wrap(SmallCNN(), preprocess=RECIPE, notify=lines.append)
+    model.compile()
+    assert any("compiling" in line for line in lines)
+
+
+@pytest.mark.parametrize("options", [{"allow_globals": []}, {"arch_args": None}, {"labels": None}])
+def test_what_says_nothing_is_not_refused(options: dict[str, object]) -> None:
+    assert len(toplabel.load(**options).labels) == 1000
+
+
+def test_labels_as_an_array_are_labels(tmp_path: Path) -> None:
+    toplabel.wrap(SmallCNN(), preprocess=RECIPE).save(tmp_path / "net.toplabel")
+    with pytest.raises(LabelsError):
+        toplabel.load(tmp_path / "net.toplabel", labels=np.array(list("abcd")))

@@ -117,7 +117,9 @@ def test_a_librarys_name_is_a_path_only_with_a_separator(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("resnet18").mkdir()
+    Path("vit_base_patch16_224_in21k").mkdir()  # a name of old
     assert ModelRef.parse("resnet18").kind == "name"
+    assert ModelRef.parse("vit_base_patch16_224_in21k").kind == "name"
     assert ModelRef.parse("./resnet18").kind == "folder"
 
 

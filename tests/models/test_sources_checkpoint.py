@@ -428,6 +428,19 @@ def test_warnings_come_at_every_start(tmp_path, image):
         assert "best.pth has no class names: labels are indices; pass labels=... for names" in said
 
 
+def test_a_doubt_ends_where_an_option_answers_it(tmp_path, image):
+    torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
+    options = {"arch": f"{NETS}:GreyNet", "arch_args": {"num_classes": 3}}
+    model, _ = notes(tmp_path / "best.pth", preprocess=grey_preprocess_28(), **options)
+    model.save(tmp_path / "best.toplabel")
+    model, said = notes(tmp_path / "best.toplabel")
+    assert model(image).warnings == tuple(said) != ()
+    model, said = notes(tmp_path / "best.toplabel", labels=["cat", "dog", "fox"])
+    assert model(image).warnings == tuple(said) == ()
+    model.save(tmp_path / "named.toplabel")
+    assert notes(tmp_path / "named.toplabel")[0](image).warnings == ()
+
+
 def test_label_follows_the_folder_and_takes_lists(tmp_path, monkeypatch):
     for name, answers in (("one", ["a", "a"]), ("two", ["b", "b"])):
         module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))

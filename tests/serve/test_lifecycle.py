@@ -373,6 +373,21 @@ def test_a_request_that_was_being_sent_when_the_server_was_stopped_is_answered()
         assert server.process.wait(120) == 0
 
 
+def test_headers_that_were_being_sent_when_the_server_was_stopped_become_a_request():
+    whole = head(length=len(CAT)) + CAT
+    with serving("--lame-duck", "0.2") as server:
+        with server.socket() as sock:
+            sock.sendall(whole[:40])
+            assert server.classify(CAT).status == 200  # by now the other connection is read, too
+            server.process.send_signal(signal.SIGTERM)
+            assert wait_until(lambda: not server.is_listening())
+            time.sleep(1)  # longer than an idle connection is left alone
+            sock.sendall(whole[40:])
+            answer = read_all(sock)
+        assert b"200 OK" in answer
+        assert server.process.wait(120) == 0
+
+
 @pytest.mark.slow
 def test_threads_respect_what_the_process_may_use():
     code = """

@@ -194,7 +194,8 @@ class _Connection(http.client.HTTPConnection):
     """A connection that speaks for the URL's host over the socket that `open_socket` gives."""
 
     def __init__(self, parts: SplitResult, open_socket: Callable[[], socket.socket]) -> None:
-        super().__init__(parts.hostname or "", parts.port)
+        # the port by name: without one, `http.client` takes 80, or the end of an IPv6 address
+        super().__init__(parts.hostname or "", parts.port or PORTS[parts.scheme])
         self.default_port = PORTS[parts.scheme]
         self._open_socket = open_socket
 

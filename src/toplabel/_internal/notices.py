@@ -26,6 +26,7 @@ def warn(text: str) -> None:
     Whoever collects warnings at this moment gets the text as well: a model that is being loaded
     keeps it for all its records.
     """
+    text = " ".join(text.split())
     for texts in _collectors.get():
         if text not in texts:
             texts.append(text)
@@ -50,29 +51,38 @@ def collected() -> tuple[str, ...]:
 
 
 @contextmanager
-def forwarded_to(notify: Callable[[str], None] | None) -> Iterator[None]:
-    """Call `notify`, the deprecated argument of public functions, with what the body tells."""
+def forwarded_to(
+    notify: Callable[[str], None] | None, *, deprecated: bool = True
+) -> Iterator[None]:
+    """Call `notify`, the deprecated argument of public functions, with what the body tells.
+
+    Args:
+        notify: Called with each line that this thread logs or warns of; None: nothing is done.
+        deprecated: Say that it is.
+    """
     if notify is None:
         yield
         return
     import logging  # only for callers of old
+    import threading
 
-    warnings.warn(
-        "notify= is deprecated; use the logger 'toplabel' and Python's warnings instead",
-        DeprecationWarning,
-        stacklevel=_first_frame_outside(),
-    )
-
-    logger, handler = logging.getLogger("toplabel"), logging.Handler()
-    tell = notify
+    if deprecated:
+        warnings.warn(
+            "notify= is deprecated; use the logger 'toplabel' and Python's warnings instead",
+            DeprecationWarning,
+            stacklevel=_first_frame_outside(),
+        )
+    logger, handler = logging.getLogger("toplabel"), logging.Handler(logging.INFO)
+    tell, thread = notify, threading.get_ident()
 
     def emit(record: logging.LogRecord) -> None:
-        tell(record.getMessage())
+        if record.thread == thread:
+            tell(record.getMessage())
 
     handler.emit = emit  # type: ignore[method-assign]
-    level = logger.level
+    if not logger.isEnabledFor(logging.INFO):
+        logger.setLevel(logging.INFO)  # and left: another thread may be forwarding, too
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     try:
         with collect_warnings() as texts:
             try:
@@ -82,7 +92,6 @@ def forwarded_to(notify: Callable[[str], None] | None) -> Iterator[None]:
                     tell(text)
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def _first_frame_outside() -> int:

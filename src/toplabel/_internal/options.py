@@ -85,22 +85,31 @@ def takes_options(
         def call(*args: Any, **given: Any) -> Returned:
             notify = given.pop(_NOTIFY, None)
             _check_names(function.__name__, given, accepted)
+            try:
+                shown.bind(*args, **given)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
             taken = {name: given.pop(name) for name in names if name in given}
             with forwarded_to(notify):
                 instances = {
                     parameter: group(**{n: v for n, v in taken.items() if names[n] is group})
                     for parameter, group in parameters.items()
                 }
-                return function(*args, **given, **instances)
+                made = function(*args, **given, **instances)
+            if notify is not None and hasattr(made, _NOTIFY):  # a predictor compiles later
+                setattr(made, _NOTIFY, notify)
+            return made
 
-        call.__signature__ = own.replace(  # type: ignore[attr-defined]
+        shown = own.replace(
             parameters=[
                 *(p.replace(annotation=_Shown(p.annotation)) for p in kept),
                 *(_keyword(field) for group in groups for field in fields(group)),
             ],
             return_annotation=_Shown(own.return_annotation),
         )
-        del call.__wrapped__  # inspect would look there for annotations
+        call.__signature__ = shown  # type: ignore[attr-defined]
+        call.__annotations__ = {}  # of the signature, where names of this file mean nothing
+        del call.__wrapped__
         call.__doc__ = _document(function.__doc__ or "", groups)
         return call
 
@@ -108,10 +117,20 @@ def takes_options(
 
 
 def given_options(options: Any) -> dict[str, Any]:
-    """The fields of a group that differ from their defaults, by name."""
+    """The fields of a group that say something, by name: neither their default nor empty."""
     plain = type(options)()
     values = {one.name: getattr(options, one.name) for one in fields(options)}
-    return {name: value for name, value in values.items() if value != getattr(plain, name)}
+    return {name: one for name, one in values.items() if _says(one, getattr(plain, name))}
+
+
+def _says(value: Any, default: Any) -> bool:
+    if value is None or value is False or value is default:
+        return False
+    if isinstance(value, str | int | float):
+        return bool(value != default)
+    if isinstance(value, tuple | list | dict):
+        return bool(value)
+    return type(value) is not type(default) or bool(value != default)
 
 
 class _Shown(str):

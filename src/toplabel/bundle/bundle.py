@@ -70,7 +70,7 @@ class Bundle:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was assumed or noticed when it was made; each of its records has them."""
-        return tuple(self.provenance.get(DOUBTS, "").splitlines())
+        return tuple(filter(None, self.provenance.get(DOUBTS, "").split("\n")))
 
     def with_warnings(self, texts: Sequence[str]) -> Self:
         """The same bundle with these, a sentence each, instead of its own."""

@@ -170,8 +170,11 @@ def check_one_model(given: dict[str, Any], models: int) -> None:
 def as_flags(text: str) -> str:
     """A message of the library's with its arguments spelled as flags.
 
-    >>> as_flags("pass arch_args={'num_classes': 10} or allow_partial=True")
-    'pass --arch-arg num_classes=10 or --allow-partial'
+    Only what is written as Python's values are, between blanks, is taken for an argument: names of
+    files and URLs stay as they are.
+
+    >>> as_flags("pass arch_args={'num_classes': 10} or allow_partial=True; not size=3")
+    'pass --arch-arg num_classes=10 or --allow-partial; not size=3'
     """
     from toplabel.serve.options import ServeOptions
 
@@ -179,26 +182,38 @@ def as_flags(text: str) -> str:
     known = {one.name: one for group in groups for one in fields(group)}
 
     def spell(match: re.Match[str]) -> str:
-        name, value = match["name"], match["value"].strip("\"'")
+        name, value = match["name"], match["value"]
         if name in _OF_DOCTOR:
-            return f"--{name} {value}"
+            return _with_value(f"--{name}", value) or match[0]
         one = known.get(name)
         if one is None or not one.metadata["shell"]:
             return match[0]
         flag = (one.metadata["flags"] or (f"--{one.name.replace('_', '-')}",))[0]
-        if value in ("True", "..."):
-            return flag
-        if value[0] in "{[":
-            parts = [part.strip() for part in value[1:-1].split(",") if part.strip()]
-            parts = [re.sub(r"['\"]?\s*:\s*", "=", part).strip("'\"") for part in parts]
-            return " ".join(f"{flag} {part}" for part in parts)
-        return f"{flag} {value}"
+        return _with_value(flag, value) or match[0]
 
     return re.sub(_ARGUMENT, spell, text)
 
 
+def _with_value(flag: str, text: str) -> str | None:
+    """A flag with a Python value; None where it is none that a flag can have."""
+    from ast import literal_eval
+
+    try:
+        value = literal_eval(text)
+    except (SyntaxError, ValueError):
+        return None
+    if value is True or value is ... or value == {...}:
+        return flag
+    if isinstance(value, dict):
+        return " ".join(f"{flag} {name}={one}" for name, one in value.items()) or None
+    if isinstance(value, list):
+        return " ".join(f"{flag} {one}" for one in value) or None
+    return f"{flag} {value}" if value else None
+
+
 _OF_DOCTOR = ("images", "labelled", "size")
 _ARGUMENT = (
-    r"\b(?P<name>[a-z_]+)="
-    r"(?P<value>\{[^{}]*\}|\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'|True|\.\.\.|[\w./-]*\w)"
+    r"(?:^|(?<=[\s(]))(?P<name>[a-z_]+)="
+    r"(?P<value>\{[^{}]*\}|\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'|True|\.\.\.|\d+)"
+    r"(?=[\s;:,)]|\.\s|\.?$)"
 )

@@ -115,6 +115,7 @@ def _label(
             report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
         try:
             for prediction in predictor.stream(sources, **wanted):
+                report.of_model = predictor.classifier.warnings
                 report.add(prediction)
         finally:
             report.close()
@@ -172,6 +173,8 @@ class Report:
         self._done = 0
         self._failed = 0
         self._missing = 0
+        self.of_model: tuple[str, ...] = ()
+        """The model's own warnings, which are in each of its records."""
 
     @property
     def status(self) -> int:
@@ -214,6 +217,8 @@ class Report:
 
     def _explain(self, prediction: Prediction) -> None:
         for warning in prediction.warnings:
+            if warning in self.of_model:  # told when it was noticed
+                continue
             say(f"{prediction.source}: warning: {warning}")
         if prediction.error is not None:
             message = prediction.error.message

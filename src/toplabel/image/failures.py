@@ -66,6 +66,6 @@ def cut_short(format_name: str) -> ImageError:
     """The file ends before its image does."""
     return ImageError(
         "truncated",
-        f"the {format_name} data is truncated; get the file again, or set allow_truncated to read"
-        " what there is",
+        f"the {format_name} data is truncated; get the file again, or pass allow_truncated=True"
+        " to read what there is",
     )

@@ -6,11 +6,11 @@ import itertools
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from toplabel._internal.notices import warn
+from toplabel._internal.notices import forwarded_to, warn
 from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus
 from toplabel.errors import ImageError, ModelError, UsageError
@@ -80,6 +80,7 @@ class Predictor:
         self._sanity_checks = sanity_checks
         self._checks = self._new_checks()
         self._answered = False
+        self.notify: Callable[[str], None] | None = None  # deprecated, of `load(notify=)`
         self._forget_engines()
 
     @property
@@ -218,7 +219,9 @@ class Predictor:
         if self._pending.is_final:
             return
         before = self.classifier
-        if self._pending.compile().open_engine is not before.open_engine:
+        with forwarded_to(self.notify, deprecated=False):
+            compiled = self._pending.compile()
+        if compiled.open_engine is not before.open_engine:
             self._forget_engines()
             self._checks = self._new_checks()
 

@@ -136,10 +136,7 @@ def _count_hint(outputs: int, labels: int) -> str:
             " name where it was in training, usually first"
         )
     if (outputs, labels) == (1, 2):
-        return (
-            "one output for two classes means yes or no: name the yes, and pass --multi-label (in"
-            " Python multi_label=True)"
-        )
+        return "one output for two classes means yes or no: name the yes, and pass multi_label=True"
     if outputs == labels - 1:
         return (
             "one extra name is often a header, a background class, or a folder that is not a class:"

@@ -108,7 +108,8 @@ def _program(model: Model) -> Program | NotCompiled:
     """The model's program from the cache, or made now; the reason where it cannot be made."""
     key, exporter = program_key(model), f"torch {torch.__version__}"
     refusal = find_failed_compile(key, exporter=exporter)
-    if refusal is not None:  # warned of when it was found out
+    if refusal is not None:
+        warn(f"{model.name} stays in PyTorch: {refusal}")
         return NotCompiled(refusal)
     found = cache.find_program(key)
     if found is not None and not _still_agrees(found, model) and not cache.forget_program(key):

@@ -40,6 +40,11 @@ SOURCES = {
 """What loads a model of a library, by the first part of its canonical name, or a folder."""
 
 
+_LABELS_ASSUMED: tuple[str, ...] = ("labels are indices", "sorted as text")
+_PREPROCESSING_ASSUMED: tuple[str, ...] = ("was validated with the preprocessing of",)
+"""What warnings say that no longer hold where labels or preprocessing are given."""
+
+
 def open_classifier(
     ref: ModelRef, inference: InferenceOptions, options: ModelOptions
 ) -> PendingClassifier:
@@ -105,8 +110,9 @@ def _open_bundle(
         from toplabel.bundle.file import open_packed  # 50 ms
 
         bundle = open_packed(Path(ref.given))
+    bundle = _with_options(bundle, options)
     _warn_again(bundle)
-    return PendingClassifier(Classifier.of_bundle(_with_options(bundle, options)))
+    return PendingClassifier(Classifier.of_bundle(bundle))
 
 
 def _open_onnx(
@@ -238,6 +244,11 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
     if calibration is not None and (preprocess is not None or options.multi_label):
         warn("its calibration is left out: it was made with another preprocessing")
         calibration = None
+    answered = _LABELS_ASSUMED if labels else ()
+    answered += _PREPROCESSING_ASSUMED if preprocess else ()
+    still = [text for text in bundle.warnings if not any(one in text for one in answered)]
+    if len(still) < len(bundle.warnings):
+        bundle = bundle.with_warnings(still)
     sigmoid = options.multi_label and bundle.activation != "none"
     return replace(
         bundle,

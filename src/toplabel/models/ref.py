@@ -121,7 +121,10 @@ def _is_library_name(text: str) -> bool:
 
     torchvision, timm = names.torchvision_names(), names.timm_names()
     known = {"torchvision": torchvision or frozenset(), "timm": timm or frozenset()}
-    return any(_without_weights(library, text) in known[library] for library in known)
+    return any(
+        _without_weights(library, text) in known[library] | names.other_names(library)
+        for library in known
+    )
 
 
 def _canonical_folder(path: str) -> str:

@@ -122,7 +122,10 @@ class SubprocessLabeller:
                     if isinstance(answer, Answer):
                         found[answer.number] = answer.outcomes
                         del worker.sent[answer.number]
-                elif monotonic() >= worker.heard_at + STALL_SECONDS:
+                elif (
+                    monotonic() >= worker.heard_at + STALL_SECONDS
+                    and not worker.connection.poll()  # nothing came while another was attended to
+                ):
                     raise _Died.stalled(STALL_SECONDS)
             except _Died as death:
                 logger.warning("a worker %s; labelling its images one by one", death)

@@ -49,6 +49,11 @@ class Connections:
         self.open: set[Connection] = set()
         self._make: Callable[[], asyncio.Protocol] | None = None
 
+    @property
+    def in_head(self) -> bool:
+        """Whether any client has sent a part of a request's headers; the head's timer ends that."""
+        return any(one.in_head for one in self.open)
+
     def __call__(self, *, app_state: dict[str, Any], **settings: Any) -> asyncio.Protocol:
         """A connection's protocol, for uvicorn; the application finds it in its scope's state."""
         self._make = partial(self, app_state=app_state, **settings)
@@ -86,6 +91,11 @@ class Connection(asyncio.Protocol):
         self._ended = False
         self.receiving = False
         """Whether the client may be in the middle of a request."""
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a part of a request's headers is here, and not yet all."""
+        return self._head_bytes > 0 and not self._answering and not self._ended
 
     def __getattr__(self, name: str) -> Any:
         """For uvicorn: everything else is the transport's own."""

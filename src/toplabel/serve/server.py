@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -277,6 +278,9 @@ class _Running:
         for sock in late:
             await self._connections.take(sock)
         await asyncio.sleep(_LAST_CHANCE_SECONDS)
+        until = monotonic() + self._options.drain_timeout
+        while self._connections.in_head and monotonic() < until:
+            await asyncio.sleep(0.02)  # uvicorn closes what has not begun a request
         self._server.should_exit = True
 
 
