@@ -256,7 +256,7 @@ def test_a_reader_that_leaves_ends_it_quietly(photo: Path):
     )
     assert process.stdout.readline().startswith(str(photo).encode())
     process.stdout.close()
-    assert process.wait(timeout=5) == 0
+    assert process.wait(timeout=60) == 0
     assert process.stderr.read() == b""
     process.stderr.close()
 
@@ -264,22 +264,31 @@ def test_a_reader_that_leaves_ends_it_quietly(photo: Path):
 # Stopping
 
 
-def stop(process: subprocess.Popen[bytes], signal_number: int) -> tuple[float, bytes, bytes]:
-    """Seconds until the process ends after the signal, and its two outputs."""
-    start = time.monotonic()
+def stop(process: subprocess.Popen[bytes], signal_number: int) -> tuple[bytes, bytes]:
+    """The two outputs of a process that the signal ends, long before it ends by itself."""
     process.send_signal(signal_number)
-    stdout, stderr = process.communicate(timeout=10)
-    return time.monotonic() - start, stdout, stderr
+    return process.communicate(timeout=60)
+
+
+def wait_until_watching(process: subprocess.Popen[bytes]) -> None:
+    """Until SIGTERM, which Python itself leaves alone, is caught."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it does not watch for signals")
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_stops_within_a_second_and_loses_no_record(name: str, status: int, photo: Path):
+def test_a_signal_stops_and_loses_no_record(name: str, status: int, photo: Path):
     process = subprocess.Popen(
-        [*TOPLABEL, "--json", *[photo] * 3000], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*TOPLABEL, "--json", *[photo] * 20_000], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     first = process.stdout.readline()
-    seconds, rest, stderr = stop(process, getattr(signal, name))
-    assert seconds < 1
+    rest, stderr = stop(process, getattr(signal, name))
     assert process.returncode == status
     assert stderr == b"toplabel: stopped\n"
     assert rest.endswith(b"\n") or not rest
@@ -291,31 +300,29 @@ def test_a_signal_is_heard_while_it_waits_for_standard_input():
     process = subprocess.Popen(
         [*TOPLABEL, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    time.sleep(1)
-    seconds, stdout, stderr = stop(process, signal.SIGINT)
+    wait_until_watching(process)
+    stdout, stderr = stop(process, signal.SIGINT)
     assert (process.returncode, stdout, stderr) == (130, b"", b"toplabel: stopped\n")
-    assert seconds < 1
 
 
 def test_a_long_call_into_a_library_cannot_hold_up_a_signal():
     code = (
         "import hashlib\nfrom toplabel.cli.stopping import watch_for_stop\nwatch_for_stop()\n"
-        "print(); hashlib.pbkdf2_hmac('sha256', b'', b'', 50_000_000)"
+        "print(); hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
     )
     process = subprocess.Popen(
         [sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdout.readline()
     time.sleep(0.3)  # until it is in there
-    seconds, _, stderr = stop(process, signal.SIGINT)
-    assert seconds < 1
+    _, stderr = stop(process, signal.SIGINT)
     assert (process.returncode, stderr) == (130, b"toplabel: stopped\n")
 
 
 def test_a_second_signal_ends_at_once():
     code = (
         "import time\nfrom toplabel.cli.stopping import watch_for_stop\nwatch_for_stop()\n"
-        "try:\n print(flush=True); time.sleep(9)\nfinally:\n print(flush=True); time.sleep(9)"
+        "try:\n print(flush=True); time.sleep(900)\nfinally:\n print(flush=True); time.sleep(900)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -323,8 +330,7 @@ def test_a_second_signal_ends_at_once():
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     process.stdout.readline()
-    seconds, _, _ = stop(process, signal.SIGINT)
-    assert seconds < 0.4
+    stop(process, signal.SIGINT)
     assert process.returncode == 130
 
 

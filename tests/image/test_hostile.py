@@ -54,7 +54,7 @@ def check(paths: list[Path]) -> None:
     assert set(found) == set(map(str, paths))
     for path, (code, seconds) in found.items():
         assert code in ERROR_CODES or code.endswith(", 3)"), (path, code)
-        assert seconds <= 10, path
+        assert seconds <= 60, path  # 2 at most on an idle machine
     assert peak <= 1_000_000
     assert errors == ""
 

@@ -67,10 +67,10 @@ def test_pixel_bombs_are_refused_by_the_header(name: str) -> None:
         "content = sys.stdin.buffer.read()\n"
         "good = bytes.fromhex(sys.argv[1])\n"
         "read_image(good)\n"
-        "before, start = peak(), time.perf_counter()\n"
+        "before, start = peak(), time.process_time()\n"
         "try: read_image(content)\n"
         "except ImageError as error: print(error.code)\n"
-        "print(time.perf_counter() - start, peak() - before)\n"
+        "print(time.process_time() - start, peak() - before)\n"
     )
     good = encoded(scene(8, 8), name).hex()
     answer = subprocess.run(

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -159,12 +158,10 @@ def test_special_files_have_their_codes(tmp_path: Path) -> None:
         "nul\0.jpg": "not_found",
         "\ud800.jpg": "not_found",
     }
-    start = time.perf_counter()
     for name, code in expected.items():
         error = failure(f"{tmp_path}/{name}")
         assert error.code == code, name
         assert len(error.message) > 30
-    assert time.perf_counter() - start < 1
     server.close()
     assert failure("/dev/zero").code == "not_a_file"
     assert failure("").code == "not_found"
