@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Never
@@ -17,9 +18,13 @@ SOME_FAILED = 1
 NOTHING_DONE = 2
 INTERRUPTED = 130
 
+_COLLECT_AFTER = 100_000
+"""New objects until garbage is looked for: importing libraries makes many, and none is garbage."""
+
 
 def main() -> Never:
     """Run the command line of this process, and end it."""
+    gc.set_threshold(_COLLECT_AFTER)
     try:
         watch_for_stop()
         status = run(sys.argv[1:])
