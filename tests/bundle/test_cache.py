@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -478,6 +479,26 @@ def test_clearing_while_in_use_leaves_open_files_readable(own_cache: Path) -> No
         prune()
         assert len(file.read()) == 400
     assert cache.find_program(KEY) is None
+
+
+def test_what_vanishes_while_the_cache_is_listed_is_no_error(own_cache: Path) -> None:
+    folder = own_cache / "programs" / ".building-of-another-process"
+    folder.parent.mkdir(parents=True)
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            folder.mkdir()
+            folder.rmdir()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(1000):
+            assert {entry.name for entry in list_entries()} <= {f"programs/{folder.name}"}
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_processes_that_build_and_clear_at_once_never_see_half_a_program(own_cache: Path) -> None:

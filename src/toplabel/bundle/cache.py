@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -383,12 +384,12 @@ def _is_being_built(path: Path) -> bool:
 
 
 def _entry(kind: str, name: str, path: Path) -> CacheEntry:
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
     size, changed = 0, 0.0
-    for file in files:
-        with suppress(OSError):  # another process may remove it meanwhile
-            status = file.lstat()
-            size += status.st_size if file.is_file() else 0
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    for file in [str(path), *files]:
+        with suppress(OSError):  # another process may remove it meanwhile, as os.walk expects, too
+            status = os.lstat(file)
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
             changed = max(changed, status.st_mtime)
     return CacheEntry(kind, name, size, changed, path)
 
