@@ -302,6 +302,7 @@ def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_pa
     write_evaluation_report(page, [found], [])
     problems: list[str] = []
     tab = browser.new_page(viewport={"width": 360, "height": 700})
+    tab.set_default_timeout(120_000)
     tab.on("console", lambda message: problems.append(message.text))
     tab.on("request", lambda request: problems.append(request.url))
     tab.goto(page.as_uri())
