@@ -112,6 +112,7 @@ def kill_with(folder: Path, name: str | tuple[str, ...], how: str = "os.abort()"
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(
         "import os, time\n"
+        "import PIL.PngImagePlugin\n"  # so that the first image takes no longer than the others
         "import toplabel.runs.labelling as labelling\n"
         "opened = labelling.open_source\n"
         "def open_source(entry):\n"

@@ -37,6 +37,11 @@ def make(folder, key=KEY, size_bytes=400):
         fixed_batch=False, exporter="none", agreement={{}}, probabilities=False)
     program.write(folder)
     return program
+def wait_for(path):
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.01)
 """
 
 
@@ -283,19 +288,23 @@ cache.store_program(KEY, build)
 def test_of_processes_at_once_one_builds_and_the_others_wait(
     own_cache: Path, tmp_path: Path
 ) -> None:
-    builders = tmp_path / "builders"
+    builders, waiting = tmp_path / "builders", tmp_path / "waiting"
     text = f"""
 def build(folder):
     with open({str(builders)!r}, "a") as file:
         print(os.getpid(), file=file)
-    time.sleep(0.7)
+    wait_for(Path({str(waiting)!r}))
     return make(folder)
-logging.basicConfig(level="INFO", stream=sys.stdout)
+class Touch(logging.Handler):
+    def emit(self, record):
+        if "waiting" in record.getMessage():
+            Path({str(waiting)!r}).touch()
+logging.basicConfig(level="INFO", handlers=[logging.StreamHandler(sys.stdout), Touch()])
 program = cache.store_program(KEY, build)
 print(program.path)
 """
     processes = [start(text) for _ in range(4)]
-    outputs = [process.communicate(timeout=30)[0] for process in processes]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert all(str(own_cache / "programs" / KEY) in output for output in outputs)
     assert len(builders.read_text().splitlines()) == 1
     assert sum("waiting" in output for output in outputs) >= 1
@@ -385,7 +394,7 @@ os.waitpid(child, 0)
 print(program.path, program.path.exists())
 """
     )
-    path, existed = process.communicate(timeout=20)[0].split()
+    path, existed = process.communicate(timeout=120)[0].split()
     assert existed == "True"
     assert not Path(path).parent.exists()
 
@@ -456,20 +465,22 @@ def test_clearing_an_absent_cache_frees_nothing(own_cache: Path) -> None:
     assert prune() == 0
 
 
-def test_clearing_spares_what_another_process_builds(own_cache: Path) -> None:
+def test_clearing_spares_what_another_process_builds(own_cache: Path, tmp_path: Path) -> None:
+    cleared = tmp_path / "cleared"
     process = start(
-        """
+        f"""
 def build(folder):
     (folder / "program.onnx").write_bytes(b"half")
     print("building", flush=True)
-    time.sleep(1)
+    wait_for(Path({str(cleared)!r}))
     return make(folder)
 print(cache.store_program(KEY, build).path)
 """
     )
     assert process.stdout.readline() == "building\n"
     prune()
-    assert str(own_cache) in process.communicate(timeout=20)[0]
+    cleared.touch()
+    assert str(own_cache) in process.communicate(timeout=120)[0]
     assert cache.find_program(KEY) is not None
 
 
@@ -517,5 +528,5 @@ for _ in range(80):
 """
     processes = [start(builder), start(builder), start(clearer)]
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert [process.returncode for process in processes] == [0, 0, 0]

@@ -295,7 +295,7 @@ def test_arrays_that_come_while_another_is_looked_at_count_too() -> None:
     def engine(batch: np.ndarray) -> np.ndarray:
         asked.append(batch)
         busy.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return np.zeros((1, 40), np.float32)
 
     checks = SanityChecks(classifier(40))
@@ -303,12 +303,12 @@ def test_arrays_that_come_while_another_is_looked_at_count_too() -> None:
     arguments = list(zip(images(6), answers, strict=True))
     first = threading.Thread(target=checks.look, args=arguments[0], kwargs={"engine": engine})
     first.start()
-    assert busy.wait(20)
+    assert busy.wait(60)
     for tensor, answer in arguments[1:]:
         checks.look(tensor, answer, engine=engine)  # type: ignore[arg-type]
     assert len(asked) == 1
     go_on.set()
-    first.join(20)
+    first.join(60)
     assert len(asked) == 6
 
 

@@ -222,7 +222,7 @@ def test_two_runs_at_once_on_one_output_are_refused(photos: Path, tmp_path: Path
 
     def stop_in_the_middle(progress: Progress) -> None:
         inside.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
 
     def first() -> None:
         summaries.append(label(photos, tmp_path / "a.jsonl", progress=stop_in_the_middle))
@@ -230,7 +230,7 @@ def test_two_runs_at_once_on_one_output_are_refused(photos: Path, tmp_path: Path
     thread = threading.Thread(target=first)
     thread.start()
     try:
-        assert inside.wait(30)
+        assert inside.wait(60)
         with pytest.raises(RunError, match="another run is writing"):
             label(photos, tmp_path / "a.jsonl")
         with pytest.raises(RunError, match="another run is writing"):
@@ -392,8 +392,9 @@ def test_an_image_that_never_ends_is_a_timeout(
 ) -> None:
     kill_with(tmp_path / "hook", "00002.png", "time.sleep(1000)")
     monkeypatch.syspath_prepend(str(tmp_path / "hook"))
-    monkeypatch.setattr("toplabel.runs.worker_pool.STALL_SECONDS", 0.7)
-    toplabel.run(photos, tmp_path / "a.jsonl", threads=2, **save_model(tmp_path))
+    monkeypatch.setattr("toplabel.runs.worker_pool.STALL_SECONDS", 2.0)
+    model = save_model(tmp_path)
+    toplabel.run(photos, tmp_path / "a.jsonl", threads=2, batch_size=1, **model)
     records = read_jsonl(tmp_path / "a.jsonl")
     assert [r["error"]["code"] for r in records if r["error"]] == ["timeout"]
     assert records[2]["error"]
