@@ -1,8 +1,11 @@
 """Options: one dataclass, and what signatures, docstrings, refusals and flags make of it."""
 
 import inspect
+import pydoc
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import click
 import pytest
@@ -79,6 +82,57 @@ def test_public_functions_spell_their_options_out(function: str, groups: tuple[t
     ]
     with pytest.raises(TypeError, match="did you mean 'arch_args'|unexpected argument 'arch_arg'"):
         getattr(toplabel, function)("x", arch_arg={})
+
+
+MADE_BY_USERS = (toplabel.Labels, toplabel.Predictor, toplabel.Preprocess, toplabel.ReadOptions)
+
+
+def called_by_users() -> dict[str, Callable[..., Any]]:
+    """Every public function, the classes that users make, and the methods with options."""
+    public = [getattr(toplabel, name) for name in toplabel.__all__]
+    found = [one for one in public if inspect.isfunction(one) or one in MADE_BY_USERS]
+    for name, one in vars(toplabel.Predictor).items():
+        public_name = not name.startswith("_") or name == "__call__"
+        if inspect.isfunction(one) and public_name and keywords_of(one):
+            found.append(one)
+    return {one.__qualname__: one for one in found}
+
+
+def keywords_of(called: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(called).parameters.values()
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+
+
+def test_what_users_call_is_found() -> None:
+    functions = {"calibrate", "compare", "diagnose", "evaluate", "explain", "label", "load", "run"}
+    methods = {f"Predictor.{name}" for name in ("__call__", "batch_labeller", "stream")}
+    classes = {one.__name__ for one in MADE_BY_USERS}
+    assert called_by_users().keys() == functions | {"wrap"} | methods | classes
+
+
+@pytest.mark.parametrize("name", called_by_users())
+def test_whatever_users_call_answers_an_unknown_argument_with_the_nearest(name: str) -> None:
+    called = called_by_users()[name]
+    for known in keywords_of(called) or ["names", "ids", "named"]:
+        expected = f"{name}() got an unexpected argument '{known}_'; did you mean '{known}'?"
+        with pytest.raises(TypeError, match=re.escape(expected)):
+            called(**{f"{known}_": None})
+
+
+@pytest.mark.parametrize("name", called_by_users())
+def test_whatever_users_call_shows_each_argument_with_its_type_and_default(name: str) -> None:
+    called = called_by_users()[name]
+    shown = inspect.signature(called)
+    text = pydoc.render_doc(called, renderer=pydoc.plaintext)
+    for one in shown.parameters.values():
+        assert one.name == "self" or one.annotation is not one.empty
+        assert one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+        if one.kind is one.KEYWORD_ONLY and (name, one.name) not in REQUIRED:
+            assert one.default is not one.empty
+    assert str(shown).partition(" -> ")[0] in text
+
+
+REQUIRED = {("wrap", "preprocess"), *(("Preprocess", one) for one in ("input_size", "mean", "std"))}
 
 
 def test_only_what_differs_from_the_defaults_was_given() -> None:

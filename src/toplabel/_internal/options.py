@@ -10,11 +10,12 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from toplabel._internal.notices import forwarded_to
 
 Returned = TypeVar("Returned")
+Called = TypeVar("Called", bound=Callable[..., Any])
 
 _NOTIFY = "notify"
 _WIDTH = 99
@@ -114,6 +115,22 @@ def takes_options(
         return call
 
     return decorate
+
+
+def suggests_names(called: Called) -> Called:
+    """Let a function, or a class, answer the name of an argument that it lacks with the nearest."""
+    function = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
+    accepted = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        _check_names(called.__qualname__, given, accepted)
+        return function(*args, **given)
+
+    if not isinstance(called, type):
+        return cast("Called", call)
+    called.__init__ = call  # type: ignore[misc]
+    return called
 
 
 def given_options(options: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toplabel._internal.optional import require
+from toplabel._internal.options import suggests_names
 from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.evaluate.evaluation import Outputs, run_model
 from toplabel.analysis.evaluate.metrics import calibration_error, log_losses
@@ -95,6 +96,7 @@ class Calibrated:
         }
 
 
+@suggests_names
 def calibrate(
     model: Predictor | str | os.PathLike[str] | None,
     data: Dataset | str | os.PathLike[str],

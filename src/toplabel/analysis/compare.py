@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from toplabel._internal.options import suggests_names
 from toplabel.errors import ImageError, ToplabelError, UsageError
 from toplabel.image.reading import read_image, source_name
 from toplabel.inference.batch import PredictOptions, image_error, label_batch
@@ -278,6 +279,7 @@ class _Recorder:
 ModelLike = Predictor | str | os.PathLike[str] | None
 
 
+@suggests_names
 def compare(
     a: ModelLike | Variant,
     b: ModelLike | Variant,

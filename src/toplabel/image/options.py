@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from toplabel._internal.options import option
+from toplabel._internal.options import option, suggests_names
 from toplabel.errors import UsageError
 
 
+@suggests_names
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How images are read.

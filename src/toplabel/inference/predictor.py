@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from toplabel._internal.notices import forwarded_to, warn
+from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus
 from toplabel.errors import ImageError, ModelError, UsageError
@@ -36,6 +37,7 @@ CPU_BATCH_SIZE = 2
 GPU_BATCH_SIZE = 64
 
 
+@suggests_names
 class Predictor:
     """Labels images with one model.
 
@@ -130,6 +132,7 @@ class Predictor:
         self, source: object, *, top_k: int = ..., threshold: float | None = ...
     ) -> Prediction: ...
 
+    @suggests_names
     def __call__(
         self, source: object, *, top_k: int = 5, threshold: float | None = None
     ) -> Prediction | list[Prediction]:
@@ -155,6 +158,7 @@ class Predictor:
             raise ImageError(prediction.error.code, prediction.error.message)
         return prediction
 
+    @suggests_names
     def stream(
         self, sources: Iterable[object], *, top_k: int = 5, threshold: float | None = None
     ) -> Iterator[Prediction]:
@@ -183,16 +187,36 @@ class Predictor:
             self.report_warnings()
             yield from predictions
 
-    def batch_labeller(self, **options: Any) -> BatchLabeller:
+    @suggests_names
+    def batch_labeller(
+        self,
+        *,
+        top_k: int = 5,
+        threshold: float | None = None,
+        exact: bool | None = None,
+        all_scores: bool = False,
+        keep_logits: bool = False,
+    ) -> BatchLabeller:
         """What labels batch after batch, for a caller that keeps the order and the bounds itself.
 
         Such a caller calls `report_warnings` from time to time.
 
         Args:
-            options: Of `PredictOptions`; as for `stream` where they are not given.
+            top_k: How many classes each prediction has.
+            threshold: In [0, 1]: a best score below it is marked `unsure`.
+            exact: Never read a large JPEG at a reduced scale first; None: as the predictor does.
+            all_scores: Keep the scores of all classes.
+            keep_logits: Keep the logits.
         """
-        given: dict[str, Any] = {"exact": self.exact, "read": self.read}
-        return self._labeller(PredictOptions(**(given | options)))
+        options = PredictOptions(
+            top_k=top_k,
+            threshold=threshold,
+            exact=self.exact if exact is None else exact,
+            all_scores=all_scores,
+            keep_logits=keep_logits,
+            read=self.read,
+        )
+        return self._labeller(options)
 
     def _labeller(self, options: PredictOptions) -> BatchLabeller:
         self.compile()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from toplabel._internal.options import suggests_names
 from toplabel.errors import LabelsError
 
 
+@suggests_names
 @dataclass(frozen=True, slots=True)
 class Labels:
     """The names of a model's K classes, in the order of its outputs.

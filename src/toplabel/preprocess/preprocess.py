@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from toplabel._internal.options import suggests_names
 from toplabel.errors import ImageError, PreprocessError
 from toplabel.preprocess.resample import (
     Convention,
@@ -57,6 +58,7 @@ _MAX_SIDE = 1 << 16
 _MAX_VALUES = 64_000_000  # of a tensor: 256 MB
 
 
+@suggests_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocess:
     """What is done to an image before a model sees it: resize, centre crop or pad, normalise.

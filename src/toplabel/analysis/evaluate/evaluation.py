@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toplabel._internal.optional import require
+from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel.analysis.data.dataset import Dataset, Matching, match_classes, read_dataset
 from toplabel.analysis.data.label_order import OrderFinding, find_order
@@ -121,6 +122,7 @@ class Evaluation:
 _ORDER_FIELDS = ("kind", "accuracy", "fitted", "p")
 
 
+@suggests_names
 def evaluate(
     model: Predictor | str | os.PathLike[str] | None,
     data: Dataset | str | os.PathLike[str],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from toplabel._internal.options import suggests_names
 from toplabel.analysis.explain.pipeline import explain_with
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from toplabel.analysis.explain.pipeline import Explanation, MethodChoice
 
 
+@suggests_names
 def explain(
     model: Predictor | str | os.PathLike[str] | None,
     source: object,
