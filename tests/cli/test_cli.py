@@ -1,5 +1,6 @@
 """The command line, through real processes, pipes, signals and terminals."""
 
+import fcntl
 import json
 import os
 import pty
@@ -8,8 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -270,16 +272,20 @@ def stop(process: subprocess.Popen[bytes], signal_number: int) -> tuple[bytes, b
     return process.communicate(timeout=60)
 
 
-def wait_until_watching(process: subprocess.Popen[bytes]) -> None:
-    """Until SIGTERM, which Python itself leaves alone, is caught."""
+def start_python(code: str, *, grace: float = 0.7) -> subprocess.Popen[bytes]:
+    """A process that runs `code`, in which `cli` and `stopping` are the modules."""
+    imports = "import signal, sys, time\nfrom toplabel import cli\nfrom toplabel.cli import stopping\n"
+    code = f"{imports}stopping.GRACE_SECONDS = {grace}\n{code}"
+    return subprocess.Popen(
+        [sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait_until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + 60
-    while time.monotonic() < end:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        if caught >> (signal.SIGTERM - 1) & 1:
-            return
-        time.sleep(0.02)
-    raise AssertionError("it does not watch for signals")
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -300,38 +306,98 @@ def test_a_signal_is_heard_while_it_waits_for_standard_input():
     process = subprocess.Popen(
         [*TOPLABEL, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    wait_until_watching(process)
+    assert process.stdin is not None
+    process.stdin.write(bytes(2**20))  # a pipe holds 64 KiB: it returns once the process reads
+    process.stdin.flush()
     stdout, stderr = stop(process, signal.SIGINT)
     assert (process.returncode, stdout, stderr) == (130, b"", b"toplabel: stopped\n")
 
 
 def test_a_long_call_into_a_library_cannot_hold_up_a_signal():
-    code = (
-        "import hashlib\nfrom toplabel.cli.stopping import watch_for_stop\nwatch_for_stop()\n"
+    process = start_python(
+        "import hashlib; stopping.watch_for_stop()\n"
         "print(); hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
     process.stdout.readline()
-    time.sleep(0.3)  # until it is in there
+    stat = Path(f"/proc/{process.pid}/stat")
+
+    def ticks() -> int:
+        return int(stat.read_text().rpartition(")")[2].split()[11])  # of a hundredth of a second
+
+    before = ticks()
+    wait_until(lambda: ticks() >= before + 10)  # so it is in there
     _, stderr = stop(process, signal.SIGINT)
     assert (process.returncode, stderr) == (130, b"toplabel: stopped\n")
 
 
 def test_a_second_signal_ends_at_once():
-    code = (
-        "import time\nfrom toplabel.cli.stopping import watch_for_stop\nwatch_for_stop()\n"
-        "try:\n print(flush=True); time.sleep(900)\nfinally:\n print(flush=True); time.sleep(900)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    process = start_python(
+        "stopping.watch_for_stop()\n"
+        "try:\n print(flush=True); time.sleep(900)\nfinally:\n print(flush=True); time.sleep(900)",
+        grace=900,
     )
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     process.stdout.readline()
-    stop(process, signal.SIGINT)
-    assert process.returncode == 130
+    _, stderr = stop(process, signal.SIGINT)
+    assert (process.returncode, stderr) == (130, b"toplabel: stopped\n")
+
+
+def test_a_signal_before_the_first_step_is_told_too():
+    process = start_python(
+        "watch = stopping.watch_for_stop\n"
+        "cli.watch_for_stop = lambda: (watch(), signal.raise_signal(signal.SIGINT))\n"
+        "cli.main()"
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr) == (130, b"", b"toplabel: stopped\n")
+
+
+def test_a_signal_after_the_last_step_changes_nothing():
+    process = start_python(
+        "import atexit\natexit.register(signal.raise_signal, signal.SIGTERM)\n"
+        "cli.run = lambda arguments: 1\ncli.main()",
+        grace=60,
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr) == (1, b"", b"")
+
+
+def test_a_signal_in_a_callback_that_drops_what_is_raised_stops_too():
+    """As in those of Python's imports, where a notice "Exception ignored" was all it did."""
+    process = start_python(
+        "class Dropping:\n def __del__(self):\n  signal.raise_signal(signal.SIGTERM)\n  time\n"
+        "stopping.watch_for_stop(); Dropping(); print('went on')"
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr) == (143, b"", b"toplabel: stopped\n")
+
+
+def test_who_ends_late_says_so_once():
+    process = start_python(
+        "stopping.watch_for_stop()\ntry: signal.raise_signal(signal.SIGTERM)\n"
+        "except KeyboardInterrupt: stopping.say_stopped(); time.sleep(900)"
+    )
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (143, b"toplabel: stopped\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how full a pipe is")
+def test_a_signal_does_not_cut_the_record_that_is_being_written():
+    process = start_python(
+        "from toplabel.cli.records import Records\n"
+        "stopping.watch_for_stop(); Records().write(bytes(200_000)); time.sleep(900)",
+        grace=60,
+    )
+    capacity = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)
+
+    def held() -> int:
+        count = fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4))
+        return int.from_bytes(count, sys.byteorder)
+
+    wait_until(lambda: held() >= capacity)
+    stdout, _ = stop(process, signal.SIGINT)
+    assert len(stdout) == 200_000
 
 
 # A terminal

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Never
 
-from toplabel.cli.stopping import Stopped, asked_to_stop, watch_for_stop
+from toplabel.cli.stopping import asked_to_stop, ignore_stops, say_stopped, watch_for_stop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +28,18 @@ def main() -> Never:
     try:
         watch_for_stop()
         status = run(sys.argv[1:])
-    except KeyboardInterrupt as stop:  # outside the steps that `run` watches
-        status = _stop_status(stop)
+        ignore_stops()
+    except KeyboardInterrupt:
+        from toplabel.cli.terminal import clear_line
+
+        clear_line()
+        say_stopped()
+        status = asked_to_stop() or INTERRUPTED
     _leave(status)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit status of a command line: 0, 1 or 2, or 130 and 143 when stopped."""
+    """The exit status of a command line, 0, 1 or 2; or `KeyboardInterrupt` when stopped."""
     from toplabel.cli.records import ReaderGone
     from toplabel.cli.terminal import say, say_more
 
@@ -42,13 +47,9 @@ def run(arguments: Sequence[str]) -> int:
         return _invoke(arguments)
     except ReaderGone:  # `| head -1` has seen enough
         return ALL_LABELLED
-    except KeyboardInterrupt as stop:
-        say("stopped")
-        return _stop_status(stop)
     except Exception as error:
-        if (status := asked_to_stop()) is not None:
-            say("stopped")
-            return status
+        if asked_to_stop():
+            raise KeyboardInterrupt from error
         if "--debug" in arguments:
             import traceback
 
@@ -70,10 +71,6 @@ def _invoke(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as end:  # --help and --version
         return end.exit_code
     return int(status or 0)
-
-
-def _stop_status(stop: KeyboardInterrupt) -> int:
-    return stop.status if isinstance(stop, Stopped) else INTERRUPTED
 
 
 def _failed_status(error: Exception) -> int:

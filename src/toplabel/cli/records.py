@@ -7,12 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from toplabel._internal.text import fit, printable, text_width
+from toplabel.cli.stopping import unbroken
 from toplabel.cli.terminal import is_terminal
 from toplabel.errors import ToplabelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import BinaryIO
+
+_WHOLE_BYTES = 2**20  # a record up to there is written whole, also where a stop comes meanwhile
 
 
 class ReaderGone(Exception):
@@ -33,7 +36,7 @@ class Records:
         if sys.stdout is None:
             raise ToplabelError("standard output is closed; nothing can be printed")
         sys.stdout.flush()
-        self._stream: BinaryIO = os.fdopen(os.dup(1), "wb")
+        self._stream: BinaryIO = os.fdopen(os.dup(1), "wb", _WHOLE_BYTES)
         if sys.stderr is not None:
             os.dup2(2, 1)
 
@@ -45,8 +48,13 @@ class Records:
             ToplabelError: It cannot be written, as on a full disk.
         """
         try:
-            self._stream.write(record)
-            self._stream.flush()  # a system call is nothing beside an image
+            with unbroken:
+                try:
+                    self._stream.write(record)
+                    self._stream.flush()  # a system call is nothing beside an image
+                except KeyboardInterrupt:
+                    self._stream.flush()  # the rest of it
+                    raise
         except BrokenPipeError as error:
             raise ReaderGone from error
         except OSError as error:

@@ -1,29 +1,30 @@
-"""Stopping: Ctrl-C and SIGTERM in, an orderly end within a second out, whatever code is running."""
+"""Stopping: Ctrl-C and SIGTERM in, an orderly end in a second or two, whatever code is running."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
+import sys
 import threading
-from typing import TYPE_CHECKING, Never
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
 
 GRACE_SECONDS = 0.7
-"""How long the program may take to end by itself before it is ended."""
+"""How long the program may take to end by itself before it is ended: people wait no longer."""
+
+unbroken = threading.Lock()
+"""Held while a line is written that the end must not cut."""
+
+_status: int | None = None  # to end with, once a stop was asked for
+_said = False
 
 
 class Stopped(KeyboardInterrupt):
-    """The user, or the system, asked the program to stop.
-
-    `status` is the exit status by the shell's custom: 128 + the signal's number.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__()
-        self.status = 128 + signal_number
+    """The user, or the system, asked the program to stop."""
 
 
 def watch_for_stop() -> None:
@@ -31,7 +32,7 @@ def watch_for_stop() -> None:
 
     Python runs its handlers between two bytecodes of the main thread, so a long call into a
     library would hold them up: a thread watches over it and ends the process where it takes
-    longer than `GRACE_SECONDS`.
+    longer than `GRACE_SECONDS`. Where Python drops what a handler raises, it ends at once.
     """
     if os.name != "posix":  # elsewhere Ctrl-C is Python's own KeyboardInterrupt
         return
@@ -41,37 +42,58 @@ def watch_for_stop() -> None:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in wanted:
         signal.signal(number, _raise_stopped)
+    sys.unraisablehook = _end_if_dropped
     threading.Thread(target=_end_when_late, args=(reading, set(wanted)), daemon=True).start()
 
 
+def ignore_stops() -> None:
+    """From now on nothing raises `Stopped`: the program ends anyway, within the grace."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _raise_stopped:
+            signal.signal(number, lambda *_: None)
+
+
+def say_stopped(*, patience: float = -1) -> None:
+    """Write the line that says so, once for all callers, after `patience` seconds at the latest."""
+    global _said
+    held = unbroken.acquire(timeout=patience)
+    if not _said and sys.stderr is not None:
+        with suppress(OSError):  # a reader that has gone
+            os.write(2, b"toplabel: stopped\n")
+    _said = True
+    if held:
+        unbroken.release()
+
+
 def asked_to_stop() -> int | None:
-    """The status to end with where a stop was asked for; None where it was not.
+    """The status to end with where a stop was asked for, 128 + the signal; None where it was not.
 
     A library whose import is stopped raises an error of its own in place of `Stopped`.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is _exit_now:
-            return 128 + number
-    return None
+    return _status
 
 
-def _raise_stopped(signal_number: int, frame: FrameType | None) -> Never:
-    signal.signal(signal_number, _exit_now)
-    raise Stopped(signal_number)
+def _raise_stopped(signal_number: int, frame: FrameType | None) -> None:
+    global _status
+    ignore_stops()  # a second one wakes the thread that watches
+    _status = 128 + signal_number
+    raise Stopped
 
 
-def _exit_now(signal_number: int, frame: FrameType | None) -> Never:
-    os._exit(128 + signal_number)
+def _end_if_dropped(dropped: sys.UnraisableHookArgs) -> None:
+    """Stop all the same where `Stopped` is raised in a callback, as imports have, and dropped."""
+    if not isinstance(dropped.exc_value, Stopped):
+        return sys.__unraisablehook__(dropped)
+    say_stopped()
+    os._exit(_status or 1)
 
 
 def _end_when_late(reading: int, wanted: set[int]) -> None:
     """Wait for one stop signal; then for a second one or for the grace to pass; then exit."""
     first = _next_stop(reading, wanted)
-    select.select([reading], [], [], GRACE_SECONDS)
-    try:
-        os.write(2, b"toplabel: stopped\n")
-    finally:  # standard error may be closed
-        os._exit(128 + first)
+    second, _, _ = select.select([reading], [], [], GRACE_SECONDS)
+    say_stopped(patience=0 if second else GRACE_SECONDS)
+    os._exit(128 + first)
 
 
 def _next_stop(reading: int, wanted: set[int]) -> int:
