@@ -274,7 +274,9 @@ def stop(process: subprocess.Popen[bytes], signal_number: int) -> tuple[bytes, b
 
 def start_python(code: str, *, grace: float = 0.7) -> subprocess.Popen[bytes]:
     """A process that runs `code`, in which `cli` and `stopping` are the modules."""
-    imports = "import signal, sys, time\nfrom toplabel import cli\nfrom toplabel.cli import stopping\n"
+    imports = (
+        "import signal, sys, time\nfrom toplabel import cli\nfrom toplabel.cli import stopping\n"
+    )
     code = f"{imports}stopping.GRACE_SECONDS = {grace}\n{code}"
     return subprocess.Popen(
         [sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -82,10 +82,10 @@ def _raise_stopped(signal_number: int, frame: FrameType | None) -> None:
 
 def _end_if_dropped(dropped: sys.UnraisableHookArgs) -> None:
     """Stop all the same where `Stopped` is raised in a callback, as imports have, and dropped."""
-    if not isinstance(dropped.exc_value, Stopped):
-        return sys.__unraisablehook__(dropped)
-    say_stopped()
-    os._exit(_status or 1)
+    if isinstance(dropped.exc_value, Stopped):
+        say_stopped()
+        os._exit(_status or 1)
+    sys.__unraisablehook__(dropped)
 
 
 def _end_when_late(reading: int, wanted: set[int]) -> None:
