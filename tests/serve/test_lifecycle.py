@@ -373,6 +373,21 @@ def test_a_request_that_was_being_sent_when_the_server_was_stopped_is_answered()
         assert server.process.wait(120) == 0
 
 
+def test_a_server_without_descriptors_to_spare_is_stopped_by_one_signal():
+    code = """
+import errno, socket
+def none_left(self):
+    raise OSError(errno.EMFILE, "Too many open files")
+socket.socket.dup = none_left
+from toplabel.cli import main
+main()
+"""
+    with serving(code=code) as server:
+        assert server.stop() == 0
+        lost = "connections that waited to be accepted are lost"
+        assert wait_until(lambda: lost in server.lines[-1])
+
+
 def test_headers_that_were_being_sent_when_the_server_was_stopped_become_a_request():
     whole = head(length=len(CAT)) + CAT
     with serving("--lame-duck", "0.2") as server:

@@ -267,21 +267,25 @@ class _Running:
 
     async def _drain(self, seconds: float) -> None:
         """Accept for a while, then no more; what has been accepted may still bring a request."""
-        await asyncio.sleep(seconds)
-        while not self._server.started:
-            await asyncio.sleep(0.01)
-        listener = self._listener.dup()  # so that what waits to be accepted is not reset yet
-        for server in self._server.servers:
-            server.close()
-        late = accept_waiting(listener)
-        listener.close()
-        for sock in late:
-            await self._connections.take(sock)
-        await asyncio.sleep(_LAST_CHANCE_SECONDS)
-        until = monotonic() + self._options.drain_timeout
-        while self._connections.in_head and monotonic() < until:
-            await asyncio.sleep(0.02)  # uvicorn closes what has not begun a request
-        self._server.should_exit = True
+        try:
+            await asyncio.sleep(seconds)
+            while not self._server.started:
+                await asyncio.sleep(0.01)
+            listener = self._listener.dup()  # so that what waits to be accepted is not reset yet
+            for server in self._server.servers:
+                server.close()
+            late = accept_waiting(listener)
+            listener.close()
+            for sock in late:
+                await self._connections.take(sock)
+            await asyncio.sleep(_LAST_CHANCE_SECONDS)
+            until = monotonic() + self._options.drain_timeout
+            while self._connections.in_head and monotonic() < until:
+                await asyncio.sleep(0.02)  # uvicorn closes what has not begun a request
+        except OSError as error:
+            logger.warning("connections that waited to be accepted are lost: %s", error)
+        finally:
+            self._server.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:
