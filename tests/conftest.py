@@ -5,6 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# the same examples each time, however slow the machine is
+settings.register_profile(
+    "toplabel",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("toplabel")
 
 CHROMIUM = Path("/usr/bin/chromium")
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -16,6 +27,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder for what begins before a test does, such as the server of a module."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TOPLABEL_CACHE", str(tmp_path_factory.mktemp("session-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +53,7 @@ def browser() -> Iterator[Any]:
         pytest.skip(f"no Chromium at {CHROMIUM}")
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"], timeout=120_000
         )
         yield chromium
         chromium.close()

@@ -159,9 +159,7 @@ def mutations(draw: st.DrawFn, name: str) -> bytes:
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("name", sorted(SEEDS))
 def test_mutated_files_give_an_image_or_an_image_error(name: str) -> None:
-    @settings(
-        max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(content=mutations(name), truncated=st.booleans(), srgb=st.booleans())
     def check(content: bytes, truncated: bool, srgb: bool) -> None:
         options = ReadOptions(max_pixels=4_000_000, allow_truncated=truncated, srgb=srgb)
@@ -180,7 +178,7 @@ def test_mutated_files_give_an_image_or_an_image_error(name: str) -> None:
     check()
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_an_image_error(content: bytes) -> None:
     with pytest.raises(ImageError, match="cannot read the given bytes"):

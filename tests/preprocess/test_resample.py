@@ -35,7 +35,7 @@ def resizes(draw, *, side: int, resized: int):
 
 @pytest.mark.parametrize("name", FILTERS)
 @given(case=resizes(side=90, resized=200))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_a_window_equals_pillows_resize_and_crop(name, case):
     shape, size, window, seed = case
     pixels = _random_pixels(*shape, seed=seed)
@@ -58,7 +58,7 @@ def test_thin_images_equal_pillow(name, shape):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILTERS)
 @given(case=resizes(side=400, resized=900))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_larger_windows_equal_pillow_too(name, case):
     shape, size, window, seed = case
     pixels = _random_pixels(*shape, seed=seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from toplabel.errors import RunError
 from toplabel.inference.prediction import Failure
@@ -113,7 +113,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("additions")
 
 
-@settings(deadline=None)
 @given(known=names, listed=names, at_once=st.sampled_from([1, 3, 1000]))
 def test_new_is_what_is_listed_more_often_than_known(
     known: list[str], listed: list[str], at_once: int, folder: Path

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import toplabel
 from run_material import colour_bytes, draw_colours, local_predictor, read_jsonl
@@ -285,7 +285,7 @@ def test_an_archive_that_was_rewritten_is_no_longer_read(tmp_path: Path, make: A
         source.read()
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(["tar", "tar.gz", "zip", "parquet"]))
 def test_damaged_archives_give_records_and_nothing_worse(
     seed: int, kind: str, archives: Callable[[str], bytes], tmp_path_factory: pytest.TempPathFactory

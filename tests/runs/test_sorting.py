@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 import toplabel
 from run_material import colour_bytes, draw_colours, local_predictor
@@ -30,7 +30,6 @@ def test_labels_that_share_a_name_get_folders_of_their_own() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=20))
 def test_folders_are_all_different_and_stay_in_their_place(names: list[str]) -> None:
     found = folder_names(Labels(tuple(names)))
