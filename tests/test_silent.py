@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
-pytestmark = [pytest.mark.slow, pytest.mark.shared_data, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.shared_data, pytest.mark.timeout(4500)]
 
 
 def test_no_case_but_few_bgr_arrays_gives_us_a_silent_wrong_label(tmp_path, shared_data):

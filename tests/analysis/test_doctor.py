@@ -245,7 +245,7 @@ def test_sixteen_photos_tell_the_family_of_a_real_checkpoint(shared_data, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 @pytest.mark.shared_data
 def test_fifty_labels_tell_the_channel_order_and_a_preprocessing_within_a_point(
     shared_data, tmp_path
@@ -337,7 +337,7 @@ def test_the_command_writes_what_preprocess_takes(shared_data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 @pytest.mark.shared_data
 def test_sixteen_photos_tell_the_built_in_models_family_and_fifty_its_preprocessing(shared_data):
     script = runpy.run_path(str(ROOT / "scripts/build_built_in_bundle.py"))
