@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -84,7 +84,8 @@ class Server:
     def raw(self, sent: bytes, *, timeout: float = 120) -> bytes:
         """All that comes back for these bytes until the server ends the connection."""
         with self.socket(timeout) as sock:
-            sock.sendall(sent)
+            with suppress(OSError):  # it does not take all of it: what it says is there to read
+                sock.sendall(sent)
             return read_all(sock)
 
     def resident_mb(self) -> float:
@@ -131,19 +132,37 @@ def read_one(sock: socket.socket) -> bytes:
     """One answer on a connection that is kept."""
     received = b""
     while b"\r\n\r\n" not in received:
-        received += sock.recv(65536)
+        received += _receive(sock)
     headers, _, body = received.partition(b"\r\n\r\n")
     length = int(re.search(rb"(?i)content-length: (\d+)", headers)[1])
     while len(body) < length:
-        body += sock.recv(65536)
+        body += _receive(sock)
     return headers + b"\r\n\r\n" + body
+
+
+def _receive(sock: socket.socket) -> bytes:
+    if part := sock.recv(65536):
+        return part
+    raise EOFError("the connection ended in the middle of an answer")
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port that servers can be given one after the other, and that goes to nobody else."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        sock.bind(("127.0.0.1", 0))
+        yield int(sock.getsockname()[1])
 
 
 @contextmanager
 def serving(
     *arguments: str, environment: dict[str, str] | None = None, code: str | None = None
 ) -> Iterator[Server]:
-    """A server with these arguments; `code`: a Python program that starts it instead."""
+    """A server with these arguments; `code`: a Python program that starts it instead.
+
+    It is ready, or says "listening at URL" earlier, which only `code` can make it do.
+    """
     start = [sys.executable, *(("-c", code) if code else ("-m", "toplabel"))]
     process = subprocess.Popen(
         [*start, "serve", "--port", "0", "--lame-duck", "0", *arguments],
@@ -174,7 +193,7 @@ def _read(server: Server, ready: threading.Event) -> None:
     assert server.process.stderr is not None
     for line in server.process.stderr:
         server.lines.append(line.rstrip("\n"))
-        if found := re.search(r"ready at http://\S+:(\d+)$", line):
+        if found := re.search(r"(?:listening|ready) at http://\S+:(\d+)$", line):
             server.port = int(found[1])
             ready.set()
     ready.set()  # it has ended

@@ -13,22 +13,34 @@ from pathlib import Path
 import pytest
 
 import toplabel
-from serving import CAT, ROOT, Server, head, read_all, serving, wait_until
+from serving import CAT, ROOT, Server, head, held_port, read_all, serving, wait_until
 from toplabel.errors import UsageError
 from toplabel.serve.options import ServeOptions
 from toplabel.serve.server import accept_waiting, listen
 
-SLOW = """
+WAITING = """
 import time
+from pathlib import Path
+def wait_for(file):
+    end = time.monotonic() + 300
+    while not Path(file).exists() and time.monotonic() < end:
+        time.sleep(0.01)
+"""
+SLOW = f"""{WAITING}
 from toplabel.serve import models
 answer = models.ServedModel.answer
 def slowly(self, content, **kwargs):
-    time.sleep({seconds} if content != models.WARM_UP_IMAGE else 0)
+    if content != models.WARM_UP_IMAGE:
+        wait_for({{until!r}})
     return answer(self, content, **kwargs)
 models.ServedModel.answer = slowly
 from toplabel.cli import main
 main()
 """
+"""A server whose answers wait until there is a file."""
+
+PATIENT = ("--request-timeout", "300", "--drain-timeout", "300")
+NEVER = "/no such file"
 TOKEN = "a-token-of-sixteen-or-more"
 
 
@@ -45,8 +57,21 @@ def refused(*arguments: str) -> tuple[int, list[str]]:
     return done.returncode, done.stderr.splitlines()
 
 
-def test_what_is_in_flight_is_finished_and_new_requests_see_that_it_is_not_ready():
-    with serving("--lame-duck", "5", code=SLOW.format(seconds=1.5)) as server:
+def test_what_is_in_flight_is_finished_and_new_requests_see_that_it_is_not_ready(tmp_path: Path):
+    answered, looked = tmp_path / "answered", tmp_path / "looked"
+    lame = f"""{WAITING}
+import asyncio
+from types import SimpleNamespace
+from toplabel.serve import server
+async def sleep(seconds):
+    if seconds == 7:
+        await asyncio.to_thread(wait_for, {str(looked)!r})
+    else:
+        await asyncio.sleep(seconds)
+server.asyncio = SimpleNamespace(**{{**vars(asyncio), "sleep": sleep}})
+"""
+    code = lame + SLOW.format(until=str(answered))
+    with serving("--lame-duck", "7", *PATIENT, code=code) as server:
         statuses: list[int] = []
         clients = [
             threading.Thread(target=lambda: statuses.append(server.classify(CAT).status))
@@ -59,6 +84,8 @@ def test_what_is_in_flight_is_finished_and_new_requests_see_that_it_is_not_ready
         assert wait_until(lambda: server.ask("GET", "/health/ready").status == 503)
         assert server.ask("GET", "/health/live").status == 200
         assert server.ask("GET", "/health/live").headers["connection"] == "close"
+        looked.touch()
+        answered.touch()
         for client in clients:
             client.join()
         assert statuses == [200, 200]
@@ -66,7 +93,7 @@ def test_what_is_in_flight_is_finished_and_new_requests_see_that_it_is_not_ready
 
 
 def test_a_second_signal_ends_it_at_once():
-    with serving(code=SLOW.format(seconds=20)) as server:
+    with serving(*PATIENT, code=SLOW.format(until=NEVER)) as server:
         threading.Thread(target=lambda: _ignore_errors(server), daemon=True).start()
         assert wait_until(lambda: server.metric("toplabel_requests_in_flight") == 2)
         server.process.send_signal(signal.SIGTERM)
@@ -76,7 +103,8 @@ def test_a_second_signal_ends_it_at_once():
 
 @pytest.mark.slow
 def test_what_is_not_finished_in_time_is_cut_off_and_the_status_says_so():
-    with serving("--drain-timeout", "0.5", code=SLOW.format(seconds=20)) as server:
+    code = SLOW.format(until=NEVER)
+    with serving(*PATIENT, "--drain-timeout", "0.5", code=code) as server:
         threading.Thread(target=lambda: _ignore_errors(server), daemon=True).start()
         assert wait_until(lambda: server.metric("toplabel_requests_in_flight") == 2)
         assert server.stop() == 1
@@ -90,53 +118,37 @@ def _ignore_errors(server: Server) -> None:
 
 
 def test_while_models_are_loaded_it_is_live_and_not_ready(tmp_path: Path):
-    code = """
-import toplabel, time, sys, threading
-load = toplabel.load
+    looked = tmp_path / "looked"
+    code = f"""{WAITING}
+import sys
+import toplabel, toplabel.models.load
+from toplabel.serve import server
+load, listen = toplabel.load, server.listen
 def slow_load(*args, **kwargs):
-    time.sleep(2)
+    wait_for({str(looked)!r})
     return load(*args, **kwargs)
-import toplabel.models.load
-toplabel.load = slow_load
+def telling_listen(host, port):
+    listener = listen(host, port)
+    print("listening at http://%s:%s" % listener.getsockname(), file=sys.stderr, flush=True)
+    return listener
+toplabel.load, server.listen = slow_load, telling_listen
 from toplabel.cli import main
 main()
 """
-    port = _free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "serve", "--port", str(port)],
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-    )
-    server = Server(process, port)  # type: ignore[arg-type]
-    try:
-        assert wait_until(lambda: _status(server, "/health/live") == 200)
+    with serving(code=code) as server:
+        assert server.ask("GET", "/health/live").status == 200
         ready = server.ask("GET", "/health/ready")
         assert (ready.status, ready.code) == (503, "not_ready")
         early = server.classify(CAT)
         assert (early.status, early.code) == (503, "not_ready")
         assert early.headers["retry-after"] == "1"
-        assert wait_until(lambda: _status(server, "/health/ready") == 200)
+        looked.touch()
+        assert wait_until(lambda: server.ask("GET", "/health/ready").status == 200)
         assert server.classify(CAT).status == 200
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def _status(server: Server, path: str) -> int:
-    try:
-        return server.ask("GET", path).status
-    except ConnectionRefusedError:
-        return 0
 
 
 def test_a_slow_request_is_answered_with_503_when_its_time_is_up():
-    with serving("--request-timeout", "0.5", code=SLOW.format(seconds=5)) as server:
+    with serving("--request-timeout", "0.5", code=SLOW.format(until=NEVER)) as server:
         reply = server.classify(CAT)
         assert (reply.status, reply.code) == (503, "busy")
 
@@ -301,15 +313,14 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 def test_no_accepted_request_is_dropped_in_fifty_restarts_under_load():
-    port = _free_port()
     answered, dropped = [0], []
     stop = threading.Event()
 
-    def ask_on_and_on() -> None:
+    def ask_on_and_on(port: int) -> None:
         while not stop.is_set():
-            connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            connection = HTTPConnection("127.0.0.1", port, timeout=300)
             try:
                 connection.connect()
             except OSError:
@@ -330,18 +341,22 @@ def test_no_accepted_request_is_dropped_in_fifty_restarts_under_load():
             finally:
                 connection.close()
 
-    clients = [threading.Thread(target=ask_on_and_on) for _ in range(8)]
-    for client in clients:
-        client.start()
-    try:
-        for _ in range(50):
-            with serving("--port", str(port), "--lame-duck", "0.2", "--no-access-log") as server:
-                time.sleep(0.3)
-                assert server.stop() == 0
-    finally:
-        stop.set()
+    with held_port() as port:
+        arguments = ("--port", str(port), "--lame-duck", "0.2", "--no-access-log", *PATIENT)
+        clients = [threading.Thread(target=ask_on_and_on, args=(port,)) for _ in range(8)]
         for client in clients:
-            client.join()
+            client.start()
+        try:
+            for _ in range(50):
+                before = answered[0]
+                with serving(*arguments) as server:
+                    time.sleep(0.3)
+                    assert wait_until(lambda before=before: answered[0] > before + 1)
+                    assert server.stop(timeout=400) == 0
+        finally:
+            stop.set()
+            for client in clients:
+                client.join()
     assert dropped == []
     assert answered[0] > 50
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from serving import CAT, ROOT, Server, serving
+from serving import CAT, ROOT, Server, held_port, serving
 
 CAT_FILE = ROOT / "examples" / "cat.jpg"
 COFFEE_FILE = ROOT / "examples" / "coffee.jpg"
@@ -60,6 +60,14 @@ class Visit:
         self.page.locator("#facts", has_text="classes").wait_for()
 
 
+def size_of(image: Any) -> Any:
+    """An image's own width and height, which are zero until the browser has it."""
+    return image.evaluate(
+        "async (image) => { await image.decode();"
+        " return [image.naturalWidth, image.naturalHeight]; }"
+    )
+
+
 @pytest.fixture
 def visit(browser: Any, server: Server) -> Iterator[Visit]:
     opened = Visit(browser, server)
@@ -100,7 +108,7 @@ def test_a_dropped_image_gets_its_label_and_five_bars(visit):
     assert re.sub(r"\s+", " ", rows.nth(0).inner_text()) == "tiger cat 37.1%"
     assert rows.nth(0).locator(".fill").evaluate("(fill) => fill.style.width").startswith("37.")
     assert visit.page.locator("#said").text_content() == "dropped.jpg: tiger cat, 37.1%"
-    assert visit.card(0).locator(".photo").evaluate("(image) => image.naturalWidth") == 451
+    assert size_of(visit.card(0).locator(".photo"))[0] == 451
 
 
 def test_a_pasted_image_is_labelled(visit):
@@ -137,10 +145,7 @@ def test_the_heat_map_of_any_of_the_five_is_shown_and_hidden(visit):
     lynx.click()
     card.locator(".heat").wait_for()
     assert lynx.get_attribute("aria-pressed") == "true"
-    assert card.locator(".heat").evaluate("(heat) => [heat.naturalWidth, heat.naturalHeight]") == [
-        451,
-        300,
-    ]
+    assert size_of(card.locator(".heat")) == [451, 300]
     assert card.locator(".photo").is_hidden()
     why = card.locator(".why").text_content()
     assert re.match(
@@ -201,21 +206,21 @@ def test_json_and_curl_are_copied(browser, server):
 
 
 def test_the_server_gone_is_told_and_a_retry_helps_when_it_is_back(browser):
-    with serving() as running:
-        visit = Visit(browser, running)
-        visit.wait_for_models()
-        port = running.port
-        running.stop(signal.SIGKILL)
-        visit.choose(CAT_FILE)
-        error = visit.card(0).locator(".error")
-        error.wait_for()
-        assert "The server does not answer." in error.locator(".words").text_content()
-        retry = visit.card(0).get_by_role("button", name="Try again")
-        assert retry.is_visible()
-    with serving("--port", str(port)):
-        retry.click()
-        assert visit.wait_for_label() == "tiger cat"
-    visit.context.close()
+    with held_port() as port:
+        with serving("--port", str(port)) as running:
+            visit = Visit(browser, running)
+            visit.wait_for_models()
+            running.stop(signal.SIGKILL)
+            visit.choose(CAT_FILE)
+            error = visit.card(0).locator(".error")
+            error.wait_for()
+            assert "The server does not answer." in error.locator(".words").text_content()
+            retry = visit.card(0).get_by_role("button", name="Try again")
+            assert retry.is_visible()
+        with serving("--port", str(port)):
+            retry.click()
+            assert visit.wait_for_label() == "tiger cat"
+        visit.context.close()
 
 
 def test_another_model_labels_the_images_again(browser):

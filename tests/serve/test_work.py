@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from serving import wait_until
 from toplabel.errors import EngineError, UsageError
 from toplabel.serve.api_error import ApiError
 from toplabel.serve.models import BatchingEngine, split_alias
@@ -16,7 +17,7 @@ from toplabel.serve.options import ServeOptions
 from toplabel.serve.work import Job, Workers
 
 
-def jobs_of(*works: Callable[[], object], seconds: float = 10.0) -> list[Job[object]]:
+def jobs_of(*works: Callable[[], object], seconds: float = 60.0) -> list[Job[object]]:
     return [Job(work, deadline=time.monotonic() + seconds) for work in works]
 
 
@@ -88,7 +89,7 @@ def test_workers_grow_and_then_work_on_more_at_once():
     async def run() -> None:
         workers = Workers(1, capacity=8)
         workers.grow(4)
-        together = threading.Barrier(4, timeout=5)
+        together = threading.Barrier(4, timeout=60)
         jobs = jobs_of(*[together.wait] * 4)
         workers.submit(jobs)
         assert sorted(await asyncio.gather(*(wrap_future(job.future) for job in jobs))) == [
@@ -127,11 +128,14 @@ class Engine:
         self.batches: list[int] = []
         self.calls = threading.Semaphore(0)
         self.active = 0
+        self.before_first: Callable[[], object] = lambda: None
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         self.active += 1
         assert self.active == 1
         self.batches.append(len(batch))
+        if len(self.batches) == 1:
+            self.before_first()
         time.sleep(0.02)
         self.active -= 1
         if (batch < 0).any():
@@ -159,8 +163,10 @@ def ask_all(engine: BatchingEngine, values: list[float]) -> list[float | str]:
 
 def test_concurrent_calls_share_batches_and_each_gets_its_own_rows():
     inner = Engine()
+    engine = BatchingEngine(inner, max_batch=16)
+    inner.before_first = lambda: wait_until(lambda: len(engine._waiting) == 39)
     values = [float(n) for n in range(40)]
-    assert ask_all(BatchingEngine(inner, max_batch=16), values) == values
+    assert ask_all(engine, values) == values
     assert sum(inner.batches) == 40
     assert len(inner.batches) < 20
     assert 1 < max(inner.batches) <= 16
