@@ -100,7 +100,7 @@ def test_inspect_prints_and_checks_the_sha256_of_what_has_no_checksum(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "it is empty"),
+        (b"", "it is an empty file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\x89PNG\r\n\x1a\n" + bytes(64), "it is an image"),

@@ -206,10 +206,10 @@ def zip_of(*names: str) -> bytes:
 
 
 OTHERS: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "it is empty"),
+    "empty": (b"", "it is an empty file"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
     "html": (b"\n<!DOCTYPE html><html>no</html>", "web page"),
-    "xml": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "web page"),
+    "xml": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "an XML document"),
     "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x051.0.0", "ONNX"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
     "keras": (zip_of("config.json", "metadata.json", "model.weights.h5"), "Keras"),

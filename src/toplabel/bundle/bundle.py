@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,6 @@ MANIFEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 BUILT_IN_NAME = "embedded/efficientnet_lite0"
 ZIP_START = b"PK\x03\x04"
-_PAGE = rb"\s*<(?:!doctype\s+html|html|\?xml|head|body)"
 _NAME_AT = 30  # where a zip file's first member is named
 DOUBTS = "doubts"
 """In a provenance: what was assumed or left out when the model was made, a sentence a line."""
@@ -174,17 +172,6 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
     return start.startswith(ZIP_START) and start[_NAME_AT:].startswith(
         tuple(name.encode() for name in members)
     )
-
-
-def mistaken_for(start: bytes) -> str | None:
-    """What people mix up with a model file, by its first bytes; None where it is none of that."""
-    if not start.strip():
-        return "an empty file; copy or download it again"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself; run `git lfs pull` there"
-    if re.match(_PAGE, start, re.IGNORECASE):
-        return "a web page, perhaps of a failed download; open the link in a browser"
-    return None
 
 
 def cached_bundle(entry: str) -> Bundle | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from toplabel._internal import platform
+from toplabel._internal.mistaken import mistaken_for
 from toplabel._internal.zip_directory import (
     Extent,
     ZipError,
@@ -38,7 +39,6 @@ from toplabel.bundle.bundle import (
     Bundle,
     cached_bundle,
     is_bundle,
-    mistaken_for,
 )
 from toplabel.bundle.onnx_header import read_onnx_header
 from toplabel.bundle.program import (

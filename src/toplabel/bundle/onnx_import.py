@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toplabel._internal.mistaken import mistaken_for
 from toplabel._internal.notices import warn
 from toplabel.bundle import cache
-from toplabel.bundle.bundle import Bundle, cached_bundle, mistaken_for
+from toplabel.bundle.bundle import Bundle, cached_bundle
 from toplabel.bundle.model import Activation
 from toplabel.bundle.onnx_header import OnnxHeader, OnnxInput, read_onnx_header
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program

@@ -69,7 +69,6 @@ _NO_IMAGE: tuple[tuple[bytes, str], ...] = (
     (b"\x1a\x45\xdf\xa3", "a video"),
     (b"RIFF", "a sound or video file"),
     (b"\x7fELF", "a program"),
-    (b"version https://git-lfs", "a Git LFS pointer; run git lfs pull"),
 )
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
@@ -262,7 +261,11 @@ def _refusal(head: bytes) -> ImageError:
     for magic, what in _NO_IMAGE:
         if head.startswith(magic):
             return _not_an_image(what)
-    return _not_an_image(_text_kind(head) or "in no known format")
+    from toplabel._internal.mistaken import mistaken_for  # only where something is wrong already
+
+    if (other := mistaken_for(head)) is not None:
+        return ImageError("not_an_image", f"it is {other}")
+    return _not_an_image("text" if _is_text(head) else "in no known format")
 
 
 def unsupported(name: str) -> ImageError:
@@ -293,15 +296,12 @@ def _looks_like_tga(head: bytes) -> bool:
     )
 
 
-def _text_kind(head: bytes) -> str | None:
-    """What text this is; None where there are bytes that text does not have."""
+def _is_text(head: bytes) -> bool:
+    """Whether there are no bytes that text does not have."""
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
         if error.start < len(head) - 4:  # else only the last character is cut in two
-            return None
+            return False
         text = head[: error.start].decode("utf-8")
-    if any(ord(character) < 32 and character not in "\t\n\r\f" for character in text):
-        return None
-    lowered = text.lower()
-    return "a web page" if "<html" in lowered or "<!doctype html" in lowered else "text"
+    return all(ord(character) >= 32 or character in "\t\n\r\f" for character in text)

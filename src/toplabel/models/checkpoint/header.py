@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import stat
 import struct
 import tarfile
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from toplabel._internal.mistaken import mistaken_for
 from toplabel.bundle.onnx_header import starts_as_onnx
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.archive import check_structure, read_archive
@@ -39,9 +39,6 @@ _REFUSALS = {
     "pickle": f"it is a bare pickle; {_EXPECTED}: torch.save(model.state_dict(), 'weights.pth')",
     "folder": "it is a folder; pass the checkpoint in it",
     "special file": "it is not a regular file; expected a checkpoint",
-    "empty": "it is empty; copy or download it again",
-    "lfs pointer": "it is a Git LFS pointer, not the file itself; run `git lfs pull` there",
-    "web page": "it is a web page, not the file to be downloaded; open the link in a browser",
     "toplabel bundle": "it is a toplabel bundle, not a checkpoint; pass it as the model itself",
     "onnx": "it is an ONNX file, not a checkpoint; pass it as the model itself, named *.onnx",
     "keras": f"it is a Keras model; {_EXPECTED}",
@@ -63,7 +60,6 @@ _REFUSALS = {
 _MAGIC = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
-    (b"version https://git-lfs", "lfs pointer"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
     (b"\x93NUMPY", "numpy"),
     (b"GGUF", "gguf"),
@@ -72,7 +68,6 @@ _MAGIC = (
     *((magic, "image") for magic in (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")),
     *((magic, "image") for magic in (b"II*\0", b"MM\0*")),
 )
-_PAGE = re.compile(rb"\s*(?:<!doctype\s+html|<html|<\?xml|<head|<body)", re.IGNORECASE)
 _START = 1024
 
 _DTYPES = {
@@ -110,11 +105,11 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
         kind = _kind_of(path)
         if kind in _READERS:
             return _READERS[kind](path)
-        raise CheckpointError(_REFUSALS[kind] + _named_in(path, kind))
+        raise CheckpointError(_REFUSALS.get(kind, f"it is {kind}") + _named_in(path, kind))
 
 
 def _kind_of(path: Path) -> str:
-    """What kind of file is at `path`, by content: a key of `_READERS` or of `_REFUSALS`."""
+    """What is at `path`, by content: a key of `_READERS` or of `_REFUSALS`, or words for it."""
     try:
         status = path.stat()
     except ValueError as error:  # a null byte in its name
@@ -127,8 +122,8 @@ def _kind_of(path: Path) -> str:
 
 def _kind_of_content(file: BinaryIO, size: int) -> str:
     start = file.read(_START)
-    if not start:
-        return "empty"
+    if (other := mistaken_for(start)) is not None:
+        return other
     if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") < 1 << 40:
         return "safetensors"
     kind = next((kind for magic, kind in _MAGIC if start.startswith(magic)), None)
@@ -141,8 +136,6 @@ def _kind_of_content(file: BinaryIO, size: int) -> str:
 def _kind_of_start(start: bytes) -> str:
     if start[:1] == b"\x80" and start[2:].startswith(_LEGACY_MAGIC):
         return "torch legacy"
-    if _PAGE.match(start):
-        return "web page"
     if _tar_header(start):
         return "torch tar" if start[:100].strip(b"\0") in _OLD_TAR_MEMBERS else "tar"
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
