@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from toplabel import ToplabelWarning
-from toplabel._internal.notices import collect_warnings, forwarded_to, warn
+from toplabel._internal.notices import collect_warnings, forwarded_to, show_warnings, warn
 
 
 def test_a_warning_points_at_the_line_that_called_toplabel() -> None:
@@ -46,3 +46,20 @@ def test_the_deprecated_notify_still_gets_everything() -> None:
         body()
     assert lines == ["compiling resnet18", "no class names"]
     assert logging.getLogger("toplabel").handlers == []
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_shown_warnings_are_told_once_and_those_of_others_stay(
+    tells: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *rest: lines.append(f"other: {message}")
+        show_warnings(lines.append if tells else None)
+        for _ in range(2):
+            warn("no class names")
+        warnings.warn_explicit("odd file", UserWarning, "TiffImagePlugin.py", 1, "PIL")
+        warnings.warn("of another library", UserWarning, stacklevel=1)
+    assert lines == ["no class names"] * tells + ["other: of another library"]
+    assert capsys.readouterr().err == ""

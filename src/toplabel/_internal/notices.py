@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from toplabel.errors import ToplabelWarning
 
@@ -42,6 +43,25 @@ def collect_warnings() -> Iterator[list[str]]:
         yield texts
     finally:
         _collectors.reset(token)
+
+
+def show_warnings(tell: Callable[[str], None] | None) -> None:
+    """Give each text that toplabel warns of to `tell`, once, or to nobody, instead of printing it.
+
+    Pillow's about odd files are dropped: what matters of them is a record's warning or error.
+    """
+    others, told = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if not issubclass(category, ToplabelWarning):
+            others(message, category, *rest, **more)
+        elif tell is not None and (text := str(message)) not in told:
+            told.add(text)
+            tell(text)
+
+    warnings.showwarning = show
+    warnings.filterwarnings("always", category=ToplabelWarning)
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def collected() -> tuple[str, ...]:

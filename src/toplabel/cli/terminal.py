@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from toplabel._internal.text import fit, printable
-from toplabel.errors import ToplabelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,11 +72,11 @@ def _with_flags(text: str) -> str:
 def show_notices(*, shown: bool) -> None:
     """Print what toplabel logs and warns of, a line each, from now on; or none of it.
 
-    A warning is printed once, however often it comes. Those of other libraries about odd files are
-    left out: what matters of them is a record's warning or error.
+    A warning is printed once, however often it comes.
     """
     import logging  # numpy and Pillow load it anyway; --help does without
-    import warnings
+
+    from toplabel._internal.notices import show_warnings
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -87,18 +86,7 @@ def show_notices(*, shown: bool) -> None:
     logger.handlers = [Lines()] if shown else [logging.NullHandler()]
     logger.propagate = False
     logger.setLevel(logging.INFO)
-    others, told = warnings.showwarning, set[str]()
-
-    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if not issubclass(category, ToplabelWarning):
-            others(message, category, *rest, **more)
-        elif shown and (text := str(message)) not in told:
-            told.add(text)
-            say(f"warning: {text}")
-
-    warnings.showwarning = show
-    warnings.filterwarnings("always", category=ToplabelWarning)
-    warnings.filterwarnings("ignore", module="PIL")
+    show_warnings((lambda text: say(f"warning: {text}")) if shown else None)
 
 
 def say_more(lines: Iterable[str]) -> None:

@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ from multiprocessing.connection import Connection
 from toplabel._internal import notices
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.program import Program
-from toplabel.errors import ToplabelWarning
 from toplabel.inference.batch import BatchLabeller, PredictOptions
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
@@ -104,8 +102,7 @@ class _Replies:
 def main(descriptor: int) -> None:
     """Work until the other end closes; then exit at once."""
     os.dup2(2, 1)  # whatever a library prints is no record
-    warnings.filterwarnings("ignore", module="PIL")
-    warnings.filterwarnings("ignore", category=ToplabelWarning)  # the run gives them
+    notices.show_warnings(None)  # the run gives them
     connection = Connection(descriptor)
     replies = _Replies(connection)
     logger = logging.getLogger("toplabel")
