@@ -72,10 +72,7 @@ class Bundle:
 
     def with_warnings(self, texts: Sequence[str]) -> Self:
         """The same bundle with these, a sentence each, instead of its own."""
-        provenance = {name: text for name, text in self.provenance.items() if name != DOUBTS}
-        if texts:
-            provenance[DOUBTS] = "\n".join(" ".join(text.split()) for text in texts)
-        return replace(self, provenance=provenance)
+        return replace(self, provenance=with_doubts(self.provenance, texts))
 
     def to_manifest(self) -> dict[str, Any]:
         """Everything but the program, as plain data for JSON."""
@@ -148,6 +145,13 @@ class Bundle:
         if not isinstance(manifest, dict):
             raise BundleError(f"no readable bundle at {folder}: its manifest is no object")
         return cls.from_manifest(manifest, Program.read(folder))
+
+
+def with_doubts(provenance: Mapping[str, str], texts: Sequence[str]) -> dict[str, str]:
+    """The provenance with these, a sentence each, as what makes its model doubtful; no others."""
+    known = {name: text for name, text in provenance.items() if name != DOUBTS}
+    lines = "\n".join(" ".join(text.split()) for text in texts)
+    return known | ({DOUBTS: lines} if lines else {})
 
 
 def _text(value: object) -> str:

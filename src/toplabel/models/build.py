@@ -12,7 +12,7 @@ import torch
 from toplabel._internal.notices import collected, warn
 from toplabel._internal.platform import available_cpus
 from toplabel.bundle import cache
-from toplabel.bundle.bundle import DOUBTS, Bundle
+from toplabel.bundle.bundle import Bundle, with_doubts
 from toplabel.bundle.cache import FileSignature, find_failed_compile, remember_failed_compile
 from toplabel.bundle.program import NotCompiled
 from toplabel.bundle.reference import ReferenceOutputs, replay
@@ -46,9 +46,7 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
         f if isinstance(f, FileSignature) else FileSignature.of(f) for f in model.weights_files
     ]
     name = f"{model.name}@{weights_sha256(model.module)[:8]}"
-    warnings = collected()
-    assumed = {DOUBTS: "\n".join(warnings)} if warnings else {}
-    model = replace(model, name=name, provenance={**model.provenance, **assumed})
+    model = replace(model, name=name, provenance=with_doubts(model.provenance, collected()))
     eager = _eager(model, inference)
     if inference.needs_torch:
         reason = "engine, device or dtype were given that only PyTorch has; load it without them"
