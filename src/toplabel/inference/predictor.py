@@ -202,21 +202,13 @@ class Predictor:
         Such a caller calls `report_warnings` from time to time.
 
         Args:
-            top_k: How many classes each prediction has.
-            threshold: In [0, 1]: a best score below it is marked `unsure`.
+            top_k, threshold: As for one image.
             exact: Never read a large JPEG at a reduced scale first; None: as the predictor does.
-            all_scores: Keep the scores of all classes.
-            keep_logits: Keep the logits.
+            all_scores, keep_logits: Whether predictions keep the scores of all classes, and logits.
         """
-        options = PredictOptions(
-            top_k=top_k,
-            threshold=threshold,
-            exact=self.exact if exact is None else exact,
-            all_scores=all_scores,
-            keep_logits=keep_logits,
-            read=self.read,
-        )
-        return self._labeller(options)
+        options = self._options(top_k, threshold)
+        options = replace(options, all_scores=all_scores, keep_logits=keep_logits)
+        return self._labeller(options if exact is None else replace(options, exact=exact))
 
     def _labeller(self, options: PredictOptions) -> BatchLabeller:
         self.compile()
