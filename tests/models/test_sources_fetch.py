@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 
 from toplabel.errors import DownloadError
+from toplabel.models.sources.fetch import cannot_load, torch_cache_path
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch")
@@ -127,3 +128,18 @@ def test_hf_hub_offline_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE forbids"):
         from_hub("org/name")
+
+
+def test_weights_that_do_not_load_are_named_with_what_to_do(
+    torch_home: Path, tmp_path: Path
+) -> None:
+    downloaded = torch_cache_path("https://a/b.pth")
+    repository = tmp_path / "models--timm--resnet18"
+    snapshot = repository / "snapshots" / "0123abcd"
+    damaged = RuntimeError("unexpected EOF\nand more")
+    for name, path, expected in (
+        ("timm/b", downloaded, f"timm/b from {downloaded}: unexpected EOF; delete {downloaded} to"),
+        ("hf/a/b", snapshot, f"hf/a/b from {snapshot}: unexpected EOF; delete {repository} to"),
+        (str(tmp_path), tmp_path, f"{tmp_path}: unexpected EOF; check that its files are whole"),
+    ):
+        assert str(cannot_load(name, path, damaged)).startswith(f"cannot load {expected}")

@@ -117,7 +117,7 @@ def test_says_what_is_missing_and_where_it_was_looked_for(torch_cache: Path) -> 
 
 def test_names_the_damaged_file(torch_cache: Path) -> None:
     (torch_cache / "resnet18-f37072fd.pth").write_bytes(b"not weights")
-    with pytest.raises(CheckpointError, match=r"resnet18-f37072fd\.pth.*delete that file"):
+    with pytest.raises(CheckpointError, match=r"resnet18-f37072fd\.pth.*delete .*\.pth to"):
         load_model("resnet18", offline=True)
 
 

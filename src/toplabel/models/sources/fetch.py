@@ -197,6 +197,25 @@ def demand_safe_pickles(files: Collection[Path]) -> None:
             reading.demand_safe_pickles(path)
 
 
+def cannot_load(name: str, path: Path, error: Exception) -> CheckpointError:
+    """The error of weights that a library's own code did not load, whatever it raised.
+
+    Args:
+        name: Of the model, in full.
+        path: Its file or folder.
+        error: What was raised.
+    """
+    fetched = (p for p in (path, *path.parents) if p.name.startswith("models--"))  # by the Hub
+    kept = path if path.parent == torch_cache_path("") else next(fetched, None)
+    advice = (
+        f"delete {kept} to download it again"
+        if kept
+        else "check that its files are whole, and of one model"
+    )
+    place = "" if str(path) == name else f" from {path}"
+    return CheckpointError(f"cannot load {name}{place}: {first_line(error)}; {advice}")
+
+
 def _shards_of(index: Path) -> set[Path]:
     """The shards that an index lists.
 

@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from toplabel._internal.optional import require
-from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, PreprocessError
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import timm
 from toplabel.models.sources.fetch import (
+    cannot_load,
     choose_weights,
     demand_safe_pickles,
     fetch_from_hub,
@@ -243,7 +243,7 @@ def _load_module(folder: Path, *, name: str) -> tuple[nn.Module, Mapping[int, st
                 output_loading_info=True,
             )
     except Exception as error:  # whatever the library's code makes of what stands in the file
-        raise CheckpointError(f"cannot load {name} from {folder}: {first_line(error)}") from error
+        raise cannot_load(name, folder, error) from error
     untrained = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if untrained:
         raise CheckpointError(

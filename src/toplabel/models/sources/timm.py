@@ -15,6 +15,7 @@ from toplabel.models.sources import names
 from toplabel.models.sources.fetch import (
     PICKLE,
     SAFETENSORS,
+    cannot_load,
     demand_safe_pickles,
     fetch_from_hub,
     fetch_url,
@@ -50,9 +51,10 @@ def load(
     path = _fetch_weights(config, offline=offline)
     # The weights are given as a file, so that timm asks no network for what is here.
     overlay = {"file": str(path), "custom_load": False}
-    module = _create(timm, full_name, path, pretrained_cfg_overlay=overlay)
+    name = f"timm/{full_name}"
+    module = _create(timm, full_name, path, name=name, pretrained_cfg_overlay=overlay)
     return Model(
-        name=f"timm/{full_name}",
+        name=name,
         module=module,
         architecture=f"timm/{config['architecture']}",
         preprocess=preprocess,
@@ -88,7 +90,7 @@ def load_folder(
     if not files:
         raise CheckpointError(f"{folder} has no weights; expected {SAFETENSORS} or {PICKLE}")
     demand_safe_pickles(files)
-    module = _create(timm, f"local-dir:{folder}", folder)
+    module = _create(timm, f"local-dir:{folder}", folder, name=name)
     config = dict(module.pretrained_cfg)
     check_classifies(config)
     return Model(
@@ -227,20 +229,20 @@ def _fetch_weights(config: Mapping[str, Any], *, offline: bool) -> Path:
     return path
 
 
-def _create(timm: Any, name: str, path: Path, **options: Any) -> Any:
-    """The network with its weights, in eval mode."""
+def _create(timm: Any, called: str, path: Path, *, name: str, **options: Any) -> Any:
+    """The network that timm has under `called`, with its weights, in eval mode."""
     try:
         with warnings.catch_warnings():
             # of deprecated names, and of torch about timm's own code
             warnings.simplefilter("ignore")
-            module = timm.create_model(name, pretrained=True, **options)
+            module = timm.create_model(called, pretrained=True, **options)
     except Exception as error:  # whatever the library's code makes of what stands in the file
         reason = first_line(error)
         if "Unknown model" in reason:
             raise ModelError(
                 f"this timm ({timm.__version__}) has no such architecture: {reason}"
             ) from error
-        raise CheckpointError(f"cannot load {name} from {path}: {reason}") from error
+        raise cannot_load(name, path, error) from error
     return module.eval()
 
 

@@ -10,12 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
-from toplabel.errors import CheckpointError, ModelError, ModelNotFound
+from toplabel.errors import ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import names
-from toplabel.models.sources.fetch import fetch_url
+from toplabel.models.sources.fetch import cannot_load, fetch_url
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import import_torchvision
 from toplabel.preprocess.preprocess import Preprocess
@@ -118,10 +117,7 @@ def _build(models: Any, architecture: str, weights: Any, path: Path) -> Any:
             warnings.simplefilter("ignore")  # torchvision's about itself: no user can act on them
             module = models.get_model(architecture, weights=weights, progress=False)
     except Exception as error:  # whatever the library's code makes of what stands in the file
-        raise CheckpointError(
-            f"cannot load torchvision/{architecture} from {path}: {first_line(error)}; delete"
-            " that file to download it again"
-        ) from error
+        raise cannot_load(f"torchvision/{architecture}", path, error) from error
     return module.eval()
 
 
