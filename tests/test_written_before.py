@@ -1,4 +1,4 @@
-"""What earlier versions wrote still opens: a bundle, a cache entry, a half-finished run.
+"""What earlier versions wrote still opens: a bundle, a cache entry, half-finished runs.
 
 The files were written by the code before it moved into its rooms (see their README.md).
 """
@@ -10,10 +10,12 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import toplabel
+from run_material import draw_colours, local_predictor, read_jsonl
 from toplabel.bundle.cache import FileSignature, cache_dir, json_path, write_json
 
 WRITTEN = Path(__file__).parent / "written_before"
@@ -88,3 +90,26 @@ def test_the_same_options_again_do_no_work(folder: Path) -> None:
     (folder / "labels.jsonl.run").rename(folder / ".labels.jsonl.run")
     toplabel.run("photos", "labels.jsonl", model="mean.toplabel", shard_size=2)
     assert toplabel.run("photos", "labels.jsonl", model="mean.toplabel").new == 0
+
+
+def test_a_run_with_a_failed_input_resumes_with_its_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of its three shards are done, in one process, with options; an input was no image."""
+    monkeypatch.setattr("toplabel.runs.fingerprint.__version__", "0.1.0")
+    draw_colours(folder / "photos", 30)
+    (folder / "photos" / "00002.png").write_bytes(b"?")
+    (folder / "failed.jsonl.run").rename(folder / ".failed.jsonl.run")
+
+    def label(output: str, **more: Any) -> toplabel.RunSummary:
+        options = {"threshold": 0.5, "top_k": 2, "shard_size": 10}
+        return toplabel.run("photos", output, model=local_predictor(), **options, **more)
+
+    resumed = label("failed.jsonl")
+    assert (resumed.inputs, resumed.new, resumed.failed) == (30, 10, 1)
+    label("anew.jsonl")
+    ours, theirs = read_jsonl(folder / "failed.jsonl"), read_jsonl(folder / "anew.jsonl")
+    for record in (*ours, *theirs):
+        record["error"] = record["error"] and record["error"]["code"]  # its words may change
+    assert ours == theirs
+    assert label("failed.jsonl", report="report.html").new == 0

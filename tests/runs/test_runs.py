@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -493,29 +492,6 @@ def test_warnings_of_several_workers_reach_the_summary(
             **save_model(tmp_path),
         )
     assert len(summary.warnings) == len(set(summary.warnings)) >= 1
-
-
-def test_a_run_that_an_earlier_toplabel_left_half_finished_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its state is that of 0.1.0 of November 2026; two of three shards are done, one input failed.
-
-    It was begun with `threshold=0.5, top_k=2` over `photos`, from the folder that holds it.
-    """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("toplabel.runs.fingerprint.__version__", "0.1.0")
-    draw_colours(Path("photos"), 30)
-    Path("photos/00002.png").write_bytes(b"?")
-    shutil.copytree(Path(__file__).parent / "half_finished_run", ".a.jsonl.run")
-    options = {"threshold": 0.5, "top_k": 2}
-    resumed = label("photos", Path("a.jsonl"), **options)
-    assert (resumed.inputs, resumed.new, resumed.failed) == (30, 10, 1)
-    label("photos", Path("b.jsonl"), **options)
-    ours, theirs = read_jsonl(Path("a.jsonl")), read_jsonl(Path("b.jsonl"))
-    for record in (*ours, *theirs):
-        record["error"] = record["error"] and record["error"]["code"]
-    assert ours == theirs
-    assert label("photos", Path("a.jsonl"), report="a.html", **options).new == 0
 
 
 def test_what_was_assumed_of_a_model_is_in_every_record(photos: Path, tmp_path: Path) -> None:
