@@ -33,13 +33,7 @@ from toplabel._internal.zip_directory import (
 )
 from toplabel._version import __version__
 from toplabel.bundle import cache
-from toplabel.bundle.bundle import (
-    MANIFEST_NAME,
-    ZIP_START,
-    Bundle,
-    cached_bundle,
-    is_bundle,
-)
+from toplabel.bundle.bundle import MANIFEST_NAME, ZIP_START, Bundle, cached_bundle, is_bundle
 from toplabel.bundle.onnx_header import read_onnx_header
 from toplabel.bundle.program import (
     DESCRIPTION_NAME,

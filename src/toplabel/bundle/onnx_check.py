@@ -16,12 +16,7 @@ from toplabel._internal.onnxruntime import open_session, ort
 from toplabel._internal.text import first_line
 from toplabel.bundle import cache
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
-from toplabel.bundle.reference import (
-    ReferenceOutputs,
-    checked_program,
-    compare,
-    replay,
-)
+from toplabel.bundle.reference import ReferenceOutputs, checked_program, compare, replay
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import BundleError, ModelError
 from toplabel.preprocess.preprocess import Preprocess

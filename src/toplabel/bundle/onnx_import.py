@@ -274,10 +274,7 @@ def read_source(path: str | os.PathLike[str]) -> OnnxSource:
             header=header,
             input=_check_input(header, name=file.name),
             files=files,
-            signatures=(
-                first,
-                *(cache.FileSignature.of(files[name]) for name in header.weights),
-            ),
+            signatures=(first, *(cache.FileSignature.of(files[name]) for name in header.weights)),
             hashes={name: cache.file_sha256(one) for name, one in files.items()},
         )
     except OSError as error:

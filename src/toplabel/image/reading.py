@@ -33,10 +33,7 @@ _HEADER_BYTES = 1 << 17  # where nearly every JPEG has said its size
 
 
 def read_image(
-    source: object,
-    *,
-    options: ReadOptions = _DEFAULTS,
-    resized_size: ResizedSize | None = None,
+    source: object, *, options: ReadOptions = _DEFAULTS, resized_size: ResizedSize | None = None
 ) -> DecodedImage:
     """One image, upright, as RGB pixels of shape (H, W, 3), uint8, 0 to 255.
 

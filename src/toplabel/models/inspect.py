@@ -111,9 +111,7 @@ def describe_checkpoint(path: Path, *, ema: bool = False) -> Description:
     candidates = identify(shapes)
     facts |= dict(_content_facts(contents)) | dict(_architecture_facts(contents, candidates))
     return Description(
-        facts=facts,
-        missing=tuple(_missing(contents, candidates)),
-        problem=_problem(info),
+        facts=facts, missing=tuple(_missing(contents, candidates)), problem=_problem(info)
     )
 
 

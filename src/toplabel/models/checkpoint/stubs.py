@@ -22,13 +22,7 @@ from toplabel.models.checkpoint.allowed_globals import (
     PLAIN_TENSORS,
     UNSUITABLE,
 )
-from toplabel.models.checkpoint.info import (
-    Storage,
-    Storages,
-    TensorInfo,
-    UnknownObject,
-    tensor_in,
-)
+from toplabel.models.checkpoint.info import Storage, Storages, TensorInfo, UnknownObject, tensor_in
 from toplabel.models.checkpoint.unpickler import Budget, ByteSource, unpickle
 
 _NAME_LENGTH = 200

@@ -17,13 +17,7 @@ from torch import nn
 from toplabel._internal.notices import warn
 from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.model import Model
-from toplabel.errors import (
-    CheckpointError,
-    ModelError,
-    ModelNotFound,
-    PreprocessError,
-    UsageError,
-)
+from toplabel.errors import CheckpointError, ModelError, ModelNotFound, PreprocessError, UsageError
 from toplabel.labels.files import order_warning
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms

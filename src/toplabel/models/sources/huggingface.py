@@ -37,12 +37,7 @@ _NOT_PIXELS = {"imagegpt": "its input is colour clusters", "shieldgemma2": "it r
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.M)
 
 
-def load(
-    name: str,
-    *,
-    offline: bool,
-    preprocess: Preprocess | None = None,
-) -> Model:
+def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
     """The classifier `ORG/NAME[@REVISION]`; what is in the cache is not asked for again.
 
     Raises:
@@ -69,12 +64,7 @@ def load(
     )
 
 
-def load_folder(
-    path: str,
-    *,
-    offline: bool,
-    preprocess: Preprocess | None = None,
-) -> Model:
+def load_folder(path: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
     """The classifier in a folder on this machine; `offline` has no use here.
 
     Raises:
@@ -104,11 +94,7 @@ def _load(
     # transformers, too, saves timm's models, with weights that timm itself does not understand.
     if "architecture" in config and "model_type" not in config:
         return timm.load_folder(
-            folder,
-            name=name,
-            provenance=provenance,
-            registered=registered,
-            preprocess=preprocess,
+            folder, name=name, provenance=provenance, registered=registered, preprocess=preprocess
         )
     _check_config(config, name=name)
     preprocess = preprocess or _read_preprocess(folder, config, name)

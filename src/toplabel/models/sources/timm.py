@@ -29,12 +29,7 @@ _EMBEDDING_WIDTHS = {384, 512, 640, 768, 1024, 1152, 1280}
 _EMBEDDING_MARKS = ("clip", "pe_core")  # image towers of text-image models, as timm names them
 
 
-def load(
-    name: str,
-    *,
-    offline: bool,
-    preprocess: Preprocess | None = None,
-) -> Model:
+def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
     """The classifier `NAME[.TAG]`; without a tag, with the weights that timm takes by default.
 
     Raises:

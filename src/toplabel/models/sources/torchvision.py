@@ -22,12 +22,7 @@ from toplabel.preprocess.preprocess import Preprocess
 _SYNSETS = Path("data", "_info", "imagenet_synsets.txt")  # in timm's package
 
 
-def load(
-    name: str,
-    *,
-    offline: bool,
-    preprocess: Preprocess | None = None,
-) -> Model:
+def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
     """The classifier `NAME[:WEIGHTS]`; without weights, those that torchvision calls DEFAULT.
 
     Raises:

@@ -330,9 +330,7 @@ def _interpolation(resample: Any) -> Any:
     raise PreprocessError(f"got resample {resample!r} {_WORD}; expected a number from 0 to 5")
 
 
-def _statistics(
-    config: Config,
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+def _statistics(config: Config) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Mean, std, and what is divided by once more."""
     mean, std = _three(config["image_mean"]), _three(config["image_std"])
     if "do_flip_channel_order" in config or not config["do_normalize"]:  # MobileViT never does
