@@ -1,5 +1,7 @@
 """SanityChecks: which answers are warned of, which are not, and what they cost."""
 
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -332,12 +334,29 @@ def test_each_warning_comes_once_from_many_threads() -> None:
     assert checks.take_warnings() == ()
 
 
+def test_a_thread_that_is_held_up_while_it_looks_costs_no_warning() -> None:
+    checks = SanityChecks(classifier())
+    with checks._lock:
+        other = threading.Thread(target=checks.look, args=(images(1)[0], logits(1)[0]))
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+    other.join(60)
+    assert checks.active
+    assert len(checks._seen) == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_lock_that_a_fork_left_behind_stops_nobody() -> None:
     checks = SanityChecks(classifier())
-    checks._lock.acquire()
-    for tensor, answer in zip(images(20), logits(20), strict=True):
-        checks.look(tensor, answer)
-    assert not checks.active
+    with checks._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            for tensor, answer in zip(images(20), logits(20), strict=True):
+                checks.look(tensor, answer)
+            os._exit(0 if checks._seen and not checks.active else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_after_the_first_images_nothing_is_looked_at() -> None:

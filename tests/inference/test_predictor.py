@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toplabel.errors import EngineError, ImageError, UsageError
+from toplabel.errors import EngineError, ImageError, ModelError, UsageError
 from toplabel.inference.classifier import Classifier, PendingClassifier
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
+from toplabel.models.open import with_module
 from toplabel.preprocess.preprocess import Preprocess
 
 PREPROCESS = Preprocess(
@@ -262,6 +263,81 @@ def test_a_model_that_cannot_be_compiled_stays_as_it_is() -> None:
     model.compile()
     assert calls == [1]
     assert sum(engine.batch_sizes) == 5
+
+
+def test_who_asks_while_another_thread_compiles_waits_for_it() -> None:
+    eager, fast = FakeEngine(), FakeEngine()
+    compiled = predictor(fast).classifier
+    compiling, go_on, streamed = threading.Event(), threading.Event(), threading.Event()
+
+    def compile_() -> Classifier:
+        compiling.set()
+        assert go_on.wait(60)
+        return compiled
+
+    def stream() -> None:
+        assert len(list(model.stream([colour(0)] * 4))) == 4
+        streamed.set()
+
+    model = Predictor(PendingClassifier(predictor(eager).classifier, compile_))
+    model(colour(0))
+    threads = [threading.Thread(target=model.compile), threading.Thread(target=stream)]
+    threads[0].start()
+    assert compiling.wait(60)
+    threads[1].start()
+    assert not streamed.wait(0.1)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert streamed.is_set()
+    assert (eager.batch_sizes, sum(fast.batch_sizes)) == ([1], 4)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ModelError("its answers vary")])
+def test_a_compilation_that_was_stopped_or_refused_is_begun_again(error: BaseException) -> None:
+    eager, fast = FakeEngine(), FakeEngine()
+    compiled, errors = predictor(fast).classifier, [error, error]
+
+    def compile_() -> Classifier:
+        if errors:
+            raise errors.pop()
+        return compiled
+
+    inner = PendingClassifier(predictor(eager).classifier, compile_)
+    model = Predictor(with_module(inner, lambda: pytest.fail("it is not needed")))
+    assert str(model(colour(0))) == "red"
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            model(colour(0))
+    assert str(model(colour(0))) == "red"
+    assert (eager.batch_sizes, fast.batch_sizes) == ([1], [1])
+
+
+def test_of_two_threads_after_a_fork_none_gets_the_engine_of_the_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classifier = replace(
+        predictor(FakeEngine()).classifier, open_engine=lambda threads: FakeEngine()
+    )
+    model, stopped, go_on = Predictor(classifier), threading.Event(), threading.Event()
+    parents = model.open_engine()
+    model._process = -1
+
+    def set_slowly(self: Predictor, name: str, value: object) -> None:
+        if name == "_engines" and not stopped.is_set():
+            stopped.set()
+            assert go_on.wait(60)
+        object.__setattr__(self, name, value)
+
+    monkeypatch.setattr(Predictor, "__setattr__", set_slowly, raising=False)
+    first = threading.Thread(target=model.open_engine)
+    first.start()
+    assert stopped.wait(60)
+    try:
+        assert model.open_engine() is not parents
+    finally:
+        go_on.set()
+        first.join(60)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 _LOCK_POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
@@ -71,6 +73,24 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+_FORK_SAFE = WeakSet[Any]()
+
+
+def fork_safe(lock: Any) -> Any:
+    """The lock of `threading`, free again in a child: its owner may be a thread of the parent."""
+    _FORK_SAFE.add(lock)
+    return lock
+
+
+def _free_locks() -> None:
+    for lock in _FORK_SAFE:
+        lock._at_fork_reinit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks)
 
 
 def fsync_file(path: Path) -> None:

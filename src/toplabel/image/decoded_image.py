@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toplabel._internal.platform import fork_safe
 from toplabel.errors import ImageError
 
 Pixels = NDArray[np.uint8]
@@ -137,7 +137,4 @@ def turn(pixels: int) -> Iterator[None]:
         yield
 
 
-_LARGE = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    # A child must not wait for a thread that only its parent has.
-    os.register_at_fork(after_in_child=_LARGE._at_fork_reinit)  # type: ignore[attr-defined]
+_LARGE = fork_safe(threading.Lock())

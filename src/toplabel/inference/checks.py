@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toplabel._internal.platform import fork_safe
 from toplabel.inference.scoring import probabilities
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _ALIKE = 0.3
 _ALIKE_OF_FEW = 0.1
 _FEW = 5
 _DIFFERENT = 0.5  # the same share of the inputs: photos 0.8 and more, frames of one scene below 0.1
-_PATIENCE_SECONDS = 0.05  # longer, the lock's holder is gone: a fork left it behind
 _SAMPLES = 256  # values of a tensor that tell images apart
 
 _MOST = 24  # arrays that the order of channels is judged by; then it stays open
@@ -64,8 +64,8 @@ class SanityChecks:
         self._activation: Activation = classifier.activation
         self._labels = classifier.labels
         self._order = ChannelOrder(classifier, bgr=bgr)
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._lock = fork_safe(threading.Lock())
+        self._turn = fork_safe(threading.Lock())
         self.texts: deque[str] = deque()
         self._arrays: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque()
         self._seen: dict[bytes, NDArray[np.float32]] = {}
@@ -94,13 +94,8 @@ class SanityChecks:
         """
         if not self.active:
             return
-        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            self.active = False
-            return
-        try:
+        with self._lock:
             new = self._look_at_outputs(tensor, logits)
-        finally:
-            self._lock.release()
         if new and engine is not None:
             self._look_at_order(tensor, logits, engine)
 

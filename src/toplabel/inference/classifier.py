@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toplabel._internal.notices import collect_warnings
+from toplabel._internal.platform import fork_safe
 from toplabel.inference.scoring import probabilities
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class LazyModule:
 
     def __init__(self, load: Callable[[], nn.Module]) -> None:
         self._load = load
-        self._lock = threading.Lock()
+        self._lock = fork_safe(threading.Lock())
         self._module: nn.Module | None = None
 
     def module(self) -> nn.Module:
@@ -117,8 +118,6 @@ class Classifier:
 class PendingClassifier:
     """A classifier that answers at once, and the compiled one that takes its place later.
 
-    `is_final`: there is no other, or it has taken its place already.
-
     Args:
         now: Answers until then; for a model that is new to this machine, in eager PyTorch.
         compile: Makes the compiled one, or returns `now` again where it has to stay; None: `now`
@@ -127,16 +126,22 @@ class PendingClassifier:
 
     def __init__(self, now: Classifier, compile: Callable[[], Classifier] | None = None) -> None:
         self.now = now
-        self.is_final = compile is None
         self._compile = compile
 
+    @property
+    def is_final(self) -> bool:
+        """Whether there is no other, or it has taken its place already."""
+        return self._compile is None
+
     def compile(self) -> Classifier:
-        """The final classifier; it is made at the first call, and has the warnings of that."""
-        compile_, self._compile, self.is_final = self._compile, None, True
-        if compile_ is not None:
+        """The final classifier, with the warnings of its making; for one thread at a time.
+
+        Where that fails or is interrupted, all stays as it was.
+        """
+        if self._compile is not None:
             with collect_warnings() as texts:
-                made = compile_()
-            self.now = made.with_warnings((*self.now.warnings, *texts))
+                made = self._compile()
+            self.now, self._compile = made.with_warnings((*self.now.warnings, *texts)), None
         return self.now
 
     def with_warnings(self, texts: Sequence[str]) -> PendingClassifier:

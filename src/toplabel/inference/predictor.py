@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from toplabel._internal.notices import forwarded_to, warn
 from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
-from toplabel._internal.platform import available_cpus
+from toplabel._internal.platform import available_cpus, fork_safe
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image.options import ReadOptions
 from toplabel.inference.batch import BatchLabeller, Numbered, PredictOptions, label_batch
@@ -69,6 +69,7 @@ class Predictor:
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise UsageError(f"got {name}={value}; expected at least 1")
+        self._compiling = fork_safe(threading.Lock())
         self._pending = (
             PendingClassifier(classifier) if isinstance(classifier, Classifier) else classifier
         )
@@ -231,15 +232,17 @@ class Predictor:
         """Make the fast program of a model that is new to this machine, now and for later starts.
 
         Does nothing where there is nothing to do. Called by itself before the second prediction.
+        Other threads wait for it.
         """
-        if self._pending.is_final:
-            return
-        before = self.classifier
-        with forwarded_to(self.notify, deprecated=False):
-            compiled = self._pending.compile()
-        if compiled.open_engine is not before.open_engine:
-            self._forget_engines()
-            self._checks = self._new_checks()
+        with self._compiling:
+            if self._pending.is_final:
+                return
+            before = self.classifier
+            with forwarded_to(self.notify, deprecated=False):
+                compiled = self._pending.compile()
+            if compiled.open_engine is not before.open_engine:
+                self._forget_engines()
+                self._checks = self._new_checks()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, its labels and its preprocessing into one file: `cats.toplabel`.
@@ -307,8 +310,9 @@ class Predictor:
             return engines[threads]
 
     def _forget_engines(self) -> None:
-        self._process, self._lock = os.getpid(), threading.Lock()
+        self._lock = threading.Lock()
         self._engines: dict[int, Engine] = {}
+        self._process = os.getpid()  # last: who sees it sees the others
 
     if not TYPE_CHECKING:
 
