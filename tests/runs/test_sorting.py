@@ -1,6 +1,8 @@
 """Sorting: a folder for each label, whatever the labels are called."""
 
+import filecmp
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import toplabel
 from run_material import colour_bytes, draw_colours, local_predictor
 from toplabel.errors import UsageError
 from toplabel.labels.labels import Labels
+from toplabel.runs import sorting
 from toplabel.runs.entry import Entry
 from toplabel.runs.sorting import Sorting, folder_names
 
@@ -76,6 +79,78 @@ def test_sorting_twice_changes_nothing(tmp_path: Path, how: str) -> None:
     for _ in range(2):
         sorting.sort(entries, classes)
         assert sorted(os.listdir(tmp_path / "sorted" / "red")) == ["00000.png", "00001.png"]
+
+
+def two_of_a_name(tmp_path: Path) -> list[Entry]:
+    """Two different images, each in a folder of its own, whose files have one name."""
+    return [Entry(draw_colours(tmp_path / f"photos{n}", 1)[0]) for n in (0, 1)]
+
+
+def sort_into(tmp_path: Path, *entries: Entry, how: str = "copy") -> None:
+    sorting = Sorting(folder=tmp_path / "sorted", how=how, names=("red",))  # type: ignore[arg-type]
+    sorting.sort(entries, np.zeros(len(entries), np.int32))
+
+
+def contents(tmp_path: Path) -> list[bytes]:
+    return sorted(path.read_bytes() for path in (tmp_path / "sorted" / "red").iterdir())
+
+
+def test_two_runs_that_copy_into_one_folder_do_not_mix_their_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries, both, write = two_of_a_name(tmp_path), threading.Barrier(2), sorting._write
+
+    def write_together(entry: Entry, path: Path) -> None:
+        both.wait(60)
+        write(entry, path)
+        both.wait(60)
+
+    Path(entries[1].name).write_bytes(b"another")
+    monkeypatch.setattr(sorting, "_write", write_together)
+    threads = [threading.Thread(target=sort_into, args=(tmp_path, entry)) for entry in entries]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert contents(tmp_path) == sorted(Path(entry.name).read_bytes() for entry in entries)
+
+
+@pytest.mark.parametrize("how", ["copy", "link"])
+def test_a_name_that_another_run_takes_at_this_moment_stays_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    first, second = two_of_a_name(tmp_path)
+    Path(second.name).write_bytes(b"another")
+    sort_into(tmp_path, first, how=how)
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)  # as a moment ago
+    sort_into(tmp_path, second, how=how)
+    assert contents(tmp_path) == sorted(Path(e.name).read_bytes() for e in (first, second))
+
+
+def test_a_copy_that_vanishes_while_it_is_compared_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_of_a_name(tmp_path)
+    sort_into(tmp_path, first)
+
+    def compare(one: Path, other: Path, *, shallow: bool) -> bool:
+        other.unlink()
+        raise FileNotFoundError(other)
+
+    monkeypatch.setattr(filecmp, "cmp", compare)
+    sort_into(tmp_path, second)
+    assert os.listdir(tmp_path / "sorted" / "red") == ["00000.png"]
+
+
+def test_copies_need_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    first, second = two_of_a_name(tmp_path)
+    Path(second.name).write_bytes(b"another")
+    monkeypatch.setattr(os, "link", refuse)
+    sort_into(tmp_path, first, second, first)
+    assert contents(tmp_path) == sorted(Path(e.name).read_bytes() for e in (first, second))
 
 
 def test_a_folder_for_copies_within_the_inputs_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import os
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -148,27 +149,41 @@ def _targets(name: str, folder: Path) -> tuple[Path, Path]:
 
 def _link(path: str, folder: Path) -> None:
     for target in _targets(path, folder):
-        if not os.path.lexists(target):
+        with suppress(FileExistsError):
             os.symlink(path, target)
         if os.path.islink(target) and os.readlink(target) == path:
             return
 
 
 def _copy(entry: Entry, folder: Path) -> None:
-    aside = folder / f".copy-{os.getpid()}.tmp"
+    aside = folder / f".copy-{secrets.token_hex(8)}.tmp"  # another run may sort there, too
     try:
         try:
             _write(entry, aside)
         except (ImageError, FileNotFoundError):  # gone since it was labelled
             return
         plain, own = _targets(entry.name, folder)
-        if not os.path.lexists(plain):
-            os.replace(aside, plain)
-        elif not (os.path.isfile(plain) and filecmp.cmp(aside, plain, shallow=False)):
-            os.replace(aside, own)
+        while not _takes_name(aside, plain):
+            with suppress(FileNotFoundError):  # it has gone this moment
+                if not (os.path.isfile(plain) and filecmp.cmp(aside, plain, shallow=False)):
+                    os.replace(aside, own)
+                break
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()
+
+
+def _takes_name(aside: Path, target: Path) -> bool:
+    """Put the file at `target` where nothing is there; returns whether it could."""
+    try:
+        os.link(aside, target)
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links here
+        if os.path.lexists(target):
+            return False
+        os.replace(aside, target)
+    return True
 
 
 def _write(entry: Entry, path: Path) -> None:
