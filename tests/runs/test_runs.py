@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from run_material import (
     save_model,
 )
 from toplabel.errors import RunError, ToplabelWarning, UsageError
+from toplabel.runs.state import Output, open_state
 from toplabel.runs.summary import Progress
 from toplabel.runs.worker_pool import share_threads
 
@@ -213,6 +215,18 @@ def test_an_empty_folder_that_was_there_stays(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no images in the folder"):
         label(tmp_path / "empty", tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
+
+
+def test_what_somebody_puts_into_a_new_output_stays_when_the_inputs_cannot_be_listed(
+    tmp_path: Path,
+) -> None:
+    def list_in_vain() -> None:
+        (tmp_path / "out" / "theirs").touch()
+        raise RunError("no such folder")
+
+    with pytest.raises(RunError, match="no such"), open_state(Output.of(tmp_path / "out"), {}):
+        list_in_vain()
+    assert os.listdir(tmp_path / "out") == ["theirs"]
 
 
 def test_two_runs_at_once_on_one_output_are_refused(photos: Path, tmp_path: Path) -> None:
@@ -406,6 +420,17 @@ def test_a_worker_that_cannot_open_its_model_says_why(photos: Path, tmp_path: Pa
     assert bundle is not None
     bundle.program.path.unlink()
     with pytest.raises(toplabel.ToplabelError, match="program"):
+        toplabel.run(photos, tmp_path / "a.jsonl", model=predictor)
+
+
+def test_a_worker_whose_model_was_cleared_from_the_cache_says_what_to_do(
+    photos: Path, tmp_path: Path
+) -> None:
+    predictor = toplabel.load(**save_model(tmp_path))
+    bundle = predictor.classifier.bundle
+    assert bundle is not None
+    shutil.rmtree(bundle.program.path.parent)
+    with pytest.raises(RunError, match="cache was cleared.* run the same command again"):
         toplabel.run(photos, tmp_path / "a.jsonl", model=predictor)
 
 

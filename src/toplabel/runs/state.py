@@ -222,7 +222,10 @@ def open_state(
             yield State(output, _read_content(output, fingerprint))
         except BaseException:
             if not (output.state / "run.json").exists():  # it ended before it knew its inputs
-                shutil.rmtree(output.parts if is_ours else output.state, ignore_errors=True)
+                shutil.rmtree(output.state, ignore_errors=True)
+                with suppress(OSError):  # somebody has put something there meanwhile
+                    if is_ours:
+                        output.parts.rmdir()
             raise
 
 

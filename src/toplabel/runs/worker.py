@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from toplabel._internal import notices
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.program import Program
+from toplabel.errors import RunError
 from toplabel.inference.batch import BatchLabeller, PredictOptions
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
@@ -42,20 +43,29 @@ class WorkerSpec:
     threads: int | None = None
     batch_size: int | None = None
 
-    def open(self) -> Predictor:
-        """The predictor.
+    def open(self) -> tuple[Predictor, BatchLabeller]:
+        """The predictor, and what labels with it.
 
         Raises:
-            BundleError: The files are gone or damaged.
+            RunError: The files are gone.
+            ToplabelError: They are damaged, or cannot be run here.
         """
-        program = Program.read(self.bundle.program.path.parent)
-        return Predictor(
-            Classifier.of_bundle(replace(self.bundle, program=program)),
-            threads=self.threads,
-            batch_size=self.batch_size,
-            exact=self.settings.exact,
-            read=self.settings.read,
-        )
+        folder, settings = self.bundle.program.path.parent, self.settings
+        try:
+            predictor = Predictor(
+                Classifier.of_bundle(replace(self.bundle, program=Program.read(folder))),
+                threads=self.threads,
+                batch_size=self.batch_size,
+                exact=settings.exact,
+                read=settings.read,
+            )
+            return predictor, predictor.batch_labeller(
+                top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
+            )
+        except Exception as error:
+            if folder.exists():
+                raise
+            raise RunError("the cache was cleared meanwhile; run the same command again") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +120,7 @@ def main(descriptor: int) -> None:
     logger.setLevel(logging.INFO)
     try:
         spec: WorkerSpec = connection.recv()
-        predictor = spec.open()
-        settings = spec.settings
-        labeller = predictor.batch_labeller(
-            top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
-        )
+        predictor, labeller = spec.open()
     except EOFError:
         return
     except Exception as error:
