@@ -52,5 +52,5 @@ def test_stopping_early_begins_nothing_new() -> None:
 
 
 def test_works_on_several_at_once() -> None:
-    meeting = threading.Barrier(2, timeout=5)
+    meeting = threading.Barrier(2, timeout=60)
     list(ordered_map(lambda _: meeting.wait(), range(2), workers=2))

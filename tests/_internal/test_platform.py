@@ -103,9 +103,9 @@ def test_waiting_for_a_lock_is_told_once(tmp_path: Path) -> None:
     thread = threading.Thread(target=wait)
     with lock_file(path):
         thread.start()
-        assert told.wait(5)
+        assert told.wait(60)
         assert not got.is_set()
-    assert got.wait(5)
+    assert got.wait(60)
     thread.join()
 
 

@@ -98,14 +98,14 @@ def test_animations_give_their_first_frame(name: str) -> None:
 
 
 def test_many_frames_cost_no_more_than_one(tmp_path: Path) -> None:
-    from time import perf_counter
+    from time import process_time
 
     def cost(path: Path) -> float:
         times = []
         for _ in range(9):
-            start = perf_counter()
+            start = process_time()
             read_image(path)
-            times.append(perf_counter() - start)
+            times.append(process_time() - start)
         return min(times)
 
     one, many = tmp_path / "one.gif", tmp_path / "many.gif"

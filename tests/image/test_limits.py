@@ -78,7 +78,7 @@ def test_pixel_bombs_are_refused_by_the_header(name: str) -> None:
     )
     code, seconds, growth = answer.stdout.split()
     assert code == b"too_large"
-    assert float(seconds) < 0.1
+    assert float(seconds) < 1  # below 0.001 on an idle machine
     assert int(growth) < 20_000  # kB
 
 

@@ -176,14 +176,18 @@ def test_files_without_permission(tmp_path: Path) -> None:
     folder.mkdir(0)
     if os.access(path, os.R_OK):
         # Root may read everything: ask as nobody, in a child.
-        if os.fork() == 0:
-            os.chmod(tmp_path, 0o755)
-            for parent in tmp_path.parents:
-                os.chmod(parent, parent.stat().st_mode | 0o011)
-            os.setuid(65_534)
-            codes = [failure(path).code, failure(folder).code]
-            os._exit(0 if codes == ["permission_denied"] * 2 else 1)
-        _, status = os.wait()
+        child = os.fork()
+        if child == 0:
+            codes = []
+            try:
+                os.chmod(tmp_path, 0o755)
+                for parent in tmp_path.parents:
+                    os.chmod(parent, parent.stat().st_mode | 0o011)
+                os.setuid(65_534)
+                codes = [failure(path).code, failure(folder).code]
+            finally:
+                os._exit(0 if codes == ["permission_denied"] * 2 else 1)
+        _, status = os.waitpid(child, 0)
         assert status == 0
     else:
         assert failure(path).code == failure(folder).code == "permission_denied"
@@ -250,8 +254,11 @@ def test_a_fork_while_a_large_image_is_decoded_does_not_hang() -> None:
     with turn(LARGE_PIXELS + 1):
         child = os.fork()
         if child == 0:
-            with turn(LARGE_PIXELS + 1):
-                os._exit(7)
+            try:
+                with turn(LARGE_PIXELS + 1):
+                    os._exit(7)
+            finally:
+                os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
 

@@ -350,8 +350,11 @@ def test_a_forked_child_opens_its_engine_anew(tmp_path: Path) -> None:
     model(colour(0))
     child = os.fork()
     if child == 0:
-        good = str(model(colour(1))) == "green" and opened[-1] == os.getpid()
-        os._exit(0 if good else 1)
+        good = False
+        try:
+            good = str(model(colour(1))) == "green" and opened[-1] == os.getpid()
+        finally:
+            os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert opened == [os.getpid()]
 

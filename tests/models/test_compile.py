@@ -396,7 +396,7 @@ print(program.path)
         )
         for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert sum(output.count("built") for output in outputs) == 1
     assert all(str(own_cache) in output for output in outputs)
     assert cache.find_program(program_key(as_model(small()))) is not None

@@ -257,7 +257,7 @@ def test_images_too_thin_to_be_resized_cost_no_memory_and_no_time():
     outcomes, kilobytes, seconds = _cost(shapes)
     assert outcomes == [*["too_large"] * 4, "3"]
     assert kilobytes < 20_000
-    assert seconds < 2  # all five
+    assert seconds < 10  # all five; about 0.001 on an idle machine
 
 
 @pytest.mark.slow
@@ -266,7 +266,7 @@ def test_the_thinnest_images_that_are_resized_cost_seconds_and_half_a_gigabyte(s
     outcomes, kilobytes, seconds = _cost([shape])
     assert outcomes == ["3"]
     assert kilobytes < 620_000
-    assert seconds < 10
+    assert seconds < 60  # about 1 on an idle machine
 
 
 def test_bgr_turns_the_channels_around_and_pads_in_their_order():
