@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from toplabel._internal.http import FetchOptions, HttpError, _Connection, get, open_url
+from toplabel._internal.http import (
+    FetchOptions,
+    HttpError,
+    _Connection,
+    _open_socket,
+    get,
+    open_url,
+)
 
 Answer = Callable[[bytes], bytes]
 
@@ -189,6 +196,24 @@ def test_a_server_that_goes_silent_is_left_after_the_stall_time():
             assert failure(f"http://{address}/", stall_seconds=0.2).problem == "timeout"
         finally:
             hold.set()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_is_made_too_late_is_closed(scheme: str, monkeypatch: pytest.MonkeyPatch):
+    made: list[socket.socket] = []
+    connect, seconds = socket.create_connection, iter([60.0])
+
+    def left() -> float:
+        for value in seconds:
+            return value
+        raise TimeoutError
+
+    monkeypatch.setattr(
+        socket, "create_connection", lambda *a, **k: made.append(connect(*a, **k)) or made[0]
+    )
+    with site(lambda request: b"") as (address, _), pytest.raises(TimeoutError):
+        _open_socket(urlsplit(f"{scheme}://{address}"), None, left)
+    assert [one.fileno() for one in made] == [-1]
 
 
 def test_statuses_and_sizes_are_told_apart():

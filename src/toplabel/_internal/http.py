@@ -218,11 +218,15 @@ def _open_socket(peer: SplitResult, address: str | None, left: Callable[[], floa
         except OSError:
             if place == addresses[-1]:
                 raise
-    if peer.scheme == "https":
+    try:
+        if peer.scheme == "https":
+            sock.settimeout(left())
+            context = ssl.create_default_context()
+            sock = context.wrap_socket(sock, server_hostname=peer.hostname)
         sock.settimeout(left())
-        context = ssl.create_default_context()
-        sock = context.wrap_socket(sock, server_hostname=peer.hostname)
-    sock.settimeout(left())
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
