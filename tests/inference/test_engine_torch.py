@@ -1,5 +1,6 @@
 """The PyTorch engine gives what the module gives, on what this machine has."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
 
@@ -14,7 +15,11 @@ from torch import nn  # noqa: E402
 
 from toplabel.bundle.model import Model  # noqa: E402
 from toplabel.errors import EngineError, ModelError  # noqa: E402
-from toplabel.inference.engines.torch import TorchEngine, available_devices  # noqa: E402
+from toplabel.inference.engines.torch import (  # noqa: E402
+    TorchEngine,
+    _full_float32,
+    available_devices,
+)
 from toplabel.labels.labels import Labels  # noqa: E402
 from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
@@ -197,6 +202,21 @@ def test_a_gpu_gives_the_same(network: nn.Module, batch: np.ndarray, dtype: str)
     tolerance = 1e-5 if dtype == "float32" else 0.02
     np.testing.assert_allclose(engine(batch), eager(network, batch), atol=tolerance)
     assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
+
+
+def test_calls_that_overlap_leave_the_precision_of_others_as_it_was() -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = True
+    try:
+        with ExitStack() as second:
+            with ExitStack() as first:
+                first.enter_context(_full_float32())
+                second.enter_context(_full_float32())
+            assert (cudnn.allow_tf32, matmul.allow_tf32) == (False, False)
+        assert (cudnn.allow_tf32, matmul.allow_tf32) == (True, True)
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 @pytest.mark.gpu

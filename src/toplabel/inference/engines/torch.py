@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from toplabel.inference.engines import EngineName
 
 _PLAIN = torch.contiguous_format
+_TF32, _before = threading.Lock(), list[tuple[bool, bool]]()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -163,9 +165,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _full_float32() -> Iterator[None]:
     """CUDA convolutions and products in float32, without TF32's 10-bit mantissa."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    with _TF32:  # the flags are the process's: what the first thread found, the last one restores
+        _before.append((cudnn.allow_tf32, matmul.allow_tf32))
+        cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
         yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
+        with _TF32:
+            before = _before.pop()
+            if not _before:
+                cudnn.allow_tf32, matmul.allow_tf32 = before
