@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import toplabel
+from toplabel.bundle import cache
 from toplabel.errors import (
     EngineError,
     LabelsError,
@@ -104,6 +105,27 @@ def test_a_network_compiled_before_is_found_and_not_compiled_again(
     again.compile()
     assert caplog.messages == []
     assert again(PHOTOS[0]).label in "wxyz"
+
+
+def test_a_program_that_another_process_clears_in_between_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = SmallCNN()
+    toplabel.wrap(module, preprocess=RECIPE).compile()
+    find = cache.find_program
+
+    def find_then_lose(key: str) -> object:
+        monkeypatch.setattr(cache, "find_program", find)
+        found = find(key)
+        assert found is not None
+        cache.prune()
+        return found
+
+    monkeypatch.setattr(cache, "find_program", find_then_lose)
+    model = toplabel.wrap(module, preprocess=RECIPE)
+    model.compile()
+    assert model(PHOTOS[0]).index == eager_index(module, PHOTOS[0])
+    assert model.engine == "onnxruntime on cpu"
 
 
 def test_a_network_changed_in_place_is_not_answered_by_the_old_program() -> None:

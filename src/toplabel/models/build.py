@@ -16,7 +16,7 @@ from toplabel.bundle.bundle import Bundle, with_doubts
 from toplabel.bundle.cache import FileSignature, find_failed_compile, remember_failed_compile
 from toplabel.bundle.program import NotCompiled
 from toplabel.bundle.reference import ReferenceOutputs, replay
-from toplabel.errors import EngineError
+from toplabel.errors import BundleError, EngineError
 from toplabel.inference.classifier import Classifier, LazyModule, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.models.compile.compile import compile_model
@@ -129,8 +129,11 @@ def _still_agrees(program: Program, model: Model) -> bool:
 
     The key covers weights, settings and the code of classes, but not the functions they call.
     """
-    eager = TorchEngine(model, device="cpu")
-    return replay(ReferenceOutputs.load(program.reference_path), eager, batch_sizes=(1,)).agrees
+    try:
+        reference = ReferenceOutputs.load(program.reference_path)
+    except BundleError:  # another process cleared the cache a moment ago
+        return False
+    return replay(reference, TorchEngine(model, device="cpu"), batch_sizes=(1,)).agrees
 
 
 def _activation(model: Model) -> Activation:
