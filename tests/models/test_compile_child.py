@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from toplabel._internal.platform import can_fork
 from toplabel.bundle.program import NotCompiled
 from toplabel.errors import ModelError
+from toplabel.models.compile import child
 from toplabel.models.compile.child import (
     Report,
     can_have_children,
@@ -136,6 +138,18 @@ def test_a_crash_is_a_failure(tmp_path: Path) -> None:
     assert result == NotCompiled("its process crashed (SIGSEGV)")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_from_outside_says_nothing_of_the_model(tmp_path: Path, number: int) -> None:
+    result = run(lambda _: os.kill(os.getpid(), number), tmp_path)
+    name = signal.Signals(number).name
+    assert result == NotCompiled(f"its process was ended ({name})", lasting=False)
+
+
+def test_neither_does_leaving_without_an_outcome(tmp_path: Path) -> None:
+    result = run(lambda _: os._exit(0), tmp_path)
+    assert result == NotCompiled("its process ended early with status 0", lasting=False)
+
+
 def test_being_killed_hints_at_memory(tmp_path: Path) -> None:
     result = run(lambda _: os.kill(os.getpid(), signal.SIGKILL), tmp_path)
     assert isinstance(result, NotCompiled)
@@ -143,8 +157,12 @@ def test_being_killed_hints_at_memory(tmp_path: Path) -> None:
     assert not result.lasting
 
 
-def test_the_time_limit_ends_the_child_and_its_own_children(tmp_path: Path) -> None:
+def test_the_time_limit_ends_the_child_and_its_own_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pids: list[str] = []
+    clock = SimpleNamespace(monotonic=lambda: 3600.0 * len(pids))  # an hour passes once both live
+    monkeypatch.setattr(child, "time", clock)
 
     def work(report: Report) -> None:
         grandchild = os.fork()
@@ -154,8 +172,8 @@ def test_the_time_limit_ends_the_child_and_its_own_children(tmp_path: Path) -> N
         report(f"{os.getpid()} {grandchild}")
         time.sleep(3600)
 
-    result = run(work, tmp_path, seconds=0.5, report=pids.append)
-    assert result == NotCompiled("it took longer than 0.5 s")
+    result = run(work, tmp_path, seconds=600, report=pids.append)
+    assert result == NotCompiled("it took longer than 600 s", lasting=False)
     assert all(wait_until_dead(int(pid)) for pid in pids[0].split())
 
 
@@ -186,11 +204,11 @@ run_in_child(work, log=log, time_limit_seconds=60, report=lambda line: print(lin
 """,
         tmp_path,
     )
-    child = int(parent.stdout.readline())
-    assert is_alive(child)
+    pid = int(parent.stdout.readline())
+    assert is_alive(pid)
     parent.send_signal(number)
     parent.communicate(timeout=60)
-    assert wait_until_dead(child)
+    assert wait_until_dead(pid)
 
 
 def test_a_program_that_ends_does_not_wait_for_a_child_of_another_thread(tmp_path: Path) -> None:

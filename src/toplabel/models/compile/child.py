@@ -29,6 +29,7 @@ Report = Callable[[str], None]
 
 _REASON_LENGTH = 200
 _GRACE_SECONDS = 5.0  # between the last thing it does and its end
+_CRASHES = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS"}  # of its own doing
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -162,7 +163,8 @@ def _receive(
             report(value)
         elif ready:
             return _why_it_ended(child, log)
-    return NotCompiled(f"it took longer than {time_limit_seconds:g} s")
+    # on a machine that is less busy it may be quick enough
+    return NotCompiled(f"it took longer than {time_limit_seconds:g} s", lasting=False)
 
 
 def _end(child: BaseProcess) -> None:
@@ -179,13 +181,16 @@ def _why_it_ended(child: BaseProcess, log: Path) -> NotCompiled:
     if child.exitcode is None:  # somebody else collected it
         return NotCompiled(f"its process ended early{_last_words(log)}", lasting=False)
     if child.exitcode >= 0:
+        # 0 is how it leaves when a signal interrupts it before it can send its outcome
         return NotCompiled(
-            f"its process ended early with status {child.exitcode}{_last_words(log)}"
+            f"its process ended early with status {child.exitcode}{_last_words(log)}",
+            lasting=child.exitcode != 0,
         )
     if child.exitcode == -signal.SIGKILL:
         return NotCompiled("its process was killed, perhaps for want of memory", lasting=False)
     name = signal.Signals(-child.exitcode).name
-    return NotCompiled(f"its process crashed ({name}){_last_words(log)}")
+    what = "crashed" if name in _CRASHES else "was ended"
+    return NotCompiled(f"its process {what} ({name}){_last_words(log)}", lasting=name in _CRASHES)
 
 
 def _last_words(log: Path) -> str:

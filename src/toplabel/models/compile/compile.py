@@ -124,9 +124,10 @@ def _compile(
                 checked_with=f"onnxruntime {ort.__version__}",
             )
         failures.setdefault(agreement.reason, exporter)
-        if time.monotonic() > deadline:
+        if late := time.monotonic() > deadline:
             break
-    return NotCompiled("; ".join(f"{exporter}: {reason}" for reason, exporter in failures.items()))
+    reasons = "; ".join(f"{exporter}: {reason}" for reason, exporter in failures.items())
+    return NotCompiled(reasons, lasting=not late)
 
 
 def _reference(model: Model, module: nn.Module) -> tuple[ReferenceOutputs, bool]:
