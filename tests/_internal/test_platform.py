@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from toplabel._internal import platform
-from toplabel._internal.platform import available_cpus, lock_file, remove_folder, replace_folder
+from toplabel._internal.platform import (
+    available_cpus,
+    fork_safe,
+    lock_file,
+    remove_folder,
+    replace_folder,
+)
 
 
 def cgroup(tmp_path: Path, listing: str, files: dict[str, str]) -> int:
@@ -107,6 +113,28 @@ def test_waiting_for_a_lock_is_told_once(tmp_path: Path) -> None:
         assert not got.is_set()
     assert got.wait(60)
     thread.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_does_not_wait_for_a_thread_of_its_parent() -> None:
+    lock, held, over = fork_safe(threading.RLock()), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if lock.acquire(blocking=False) else 1)
+    _, status = os.waitpid(child, 0)
+    over.set()
+    thread.join()
+    assert status == 0
 
 
 def test_a_dead_owners_lock_is_free(tmp_path: Path) -> None:

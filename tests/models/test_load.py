@@ -1,14 +1,19 @@
 """The door: names and networks in; answers from eager first, then compiled, then the cache."""
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import toplabel
+from locks import WatchedLock
 from toplabel.bundle import cache
 from toplabel.errors import (
     EngineError,
@@ -23,6 +28,9 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from torch import nn  # noqa: E402
+
+from loading import load_model  # noqa: E402
+from toplabel.models import load as loader, open as opening  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPE = toplabel.Preprocess(
@@ -274,6 +282,73 @@ def test_the_second_start_of_a_zoo_model_needs_no_torch(torch_home: Path, tmp_pa
     assert {first[0], first[1]} == {second[0], second[1]}
     assert first[3] == second[3]
     assert first[3].startswith("torchvision/resnet18:IMAGENET1K_V1@")
+
+
+def test_threads_that_ask_for_one_new_model_load_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, loaded = WatchedLock(opening.LOADING), []
+
+    def load_predictor(*arguments: object) -> object:
+        lock.wait_until_asked(8)  # all are here
+        loaded.append(object())
+        return loaded[-1]
+
+    monkeypatch.setattr(loader, "LOADING", lock)
+    monkeypatch.setattr(loader, "load_predictor", load_predictor)
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(loader.shared_predictor, [PHOTOS[0]] * 8))
+    assert loaded == [got[0]]
+    assert set(got) == {loaded[0]}
+
+
+def test_models_are_loaded_one_at_a_time_and_never_without_the_guard(
+    torch_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toplabel.models import zoo_import
+
+    models, guard = zoo_import.import_torchvision().models, "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    lock, make, guarded, loaded = WatchedLock(opening.LOADING), models.get_model, [], []
+
+    def get_model(*arguments: object, **options: object) -> nn.Module:
+        if not guarded:
+            other.start()
+            lock.wait_until_asked(2)
+        guarded.append(os.environ.get(guard))
+        made = make(*arguments, **options)
+        guarded.append(os.environ.get(guard))
+        return made
+
+    monkeypatch.delenv(guard, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(torch_home))
+    monkeypatch.setattr(opening, "LOADING", lock)
+    monkeypatch.setattr(models, "get_model", get_model)
+    other = threading.Thread(target=lambda: loaded.append(load_model("resnet18")))
+    loaded.append(load_model("resnet18"))
+    other.join()
+    assert len(loaded) == 2
+    assert guarded == ["1"] * 4
+    assert guard not in os.environ
+
+
+def test_checkpoints_wait_for_their_turn_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toplabel.models.sources import checkpoint
+
+    lock, load, turns = WatchedLock(threading.RLock()), checkpoint.load, []
+
+    def load_in_turn(*arguments: Any, **options: Any) -> Any:
+        turns.append(lock.lock._is_owned())
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(opening, "LOADING", lock)
+    monkeypatch.setattr(checkpoint, "load", load_in_turn)
+    torch.save(SmallCNN().state_dict(), tmp_path / "best.pth")
+    options = {"arch": SmallCNN, "labels": list("abcd"), "preprocess": RECIPE}
+    model = toplabel.load(tmp_path / "best.pth", **options)
+    model.compile()
+    assert turns == [True]
+    model.classifier.lazy_module.module()
+    assert turns == [True, True]
 
 
 def test_the_embedded_model_has_a_name() -> None:

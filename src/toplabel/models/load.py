@@ -10,7 +10,7 @@ from toplabel._internal.notices import collect_warnings
 from toplabel._internal.options import given_options, takes_options
 from toplabel.bundle.cache import FileSignature
 from toplabel.inference.predictor import Predictor
-from toplabel.models.open import open_classifier, warn_of_order, with_module
+from toplabel.models.open import LOADING, open_classifier, warn_of_order, with_module
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.models.ref import ModelRef
 
@@ -96,7 +96,8 @@ def shared_predictor(
         hash(keys)
     except TypeError:  # a list or dict among them
         return load_predictor(name, options, inference)
-    return _cached_predictor(stamp, os.getcwd(), name, *keys)
+    with LOADING:  # threads that ask for a new model at once would each load it
+        return _cached_predictor(stamp, os.getcwd(), name, *keys)
 
 
 Given = tuple[tuple[str, Any], ...]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toplabel._internal.notices import collect_warnings, warn
 from toplabel._internal.optional import require
+from toplabel._internal.platform import fork_safe
 from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
 from toplabel.inference.classifier import Classifier, LazyModule, PendingClassifier
@@ -39,6 +41,8 @@ SOURCES = {
 }
 """What loads a model of a library, by the first part of its canonical name, or a folder."""
 
+LOADING = fork_safe(threading.RLock())
+"""Held while a source is read, which changes what a process has once, such as its environment."""
 
 _LABELS_ASSUMED: tuple[str, ...] = ("labels are indices", "sorted as text")
 _PREPROCESSING_ASSUMED: tuple[str, ...] = ("was validated with the preprocessing of",)
@@ -83,8 +87,16 @@ def load_model(
     kind, rest = ("folder", name) if ref.kind == "folder" else name.split("/", 1)
     module, function = SOURCES[kind].split(":")
     load = getattr(import_module(module), function)
-    model: Model = load(rest, offline=offline, preprocess=preprocess)
+    with LOADING:
+        model: Model = load(rest, offline=offline, preprocess=preprocess)
     return model
+
+
+def _load_checkpoint(ref: ModelRef, options: ModelOptions) -> Model:
+    from toplabel.models.sources.checkpoint import load
+
+    with LOADING:
+        return load(Path(ref.given), options=options)
 
 
 def _open_built_in(
@@ -138,9 +150,7 @@ def _open_checkpoint(
     """A checkpoint: from the cache where it, its class and its options are the same."""
 
     def reload() -> nn.Module:
-        from toplabel.models.sources.checkpoint import load as load_checkpoint
-
-        return load_checkpoint(Path(ref.given), options=options).module
+        return _load_checkpoint(ref, options).module
 
     entry = _checkpoint_entry(ref, options)
     if entry is not None and not inference.needs_torch and not options.recompile:
@@ -151,12 +161,11 @@ def _open_checkpoint(
     require("torch", extra="torch", purpose=f"the checkpoint {ref.given!r}")
     from toplabel.models.build import build
     from toplabel.models.fit.class_spec import is_fresh
-    from toplabel.models.sources.checkpoint import load as load_checkpoint
 
     own = isinstance(options.arch, str) and ":" in options.arch
     if own and not is_fresh(str(options.arch)):  # what runs may not be what stands in the file
         entry = None
-    model = load_checkpoint(Path(ref.given), options=options)
+    model = _load_checkpoint(ref, options)
     return with_module(build(model, inference, entry=entry), reload)
 
 

@@ -20,7 +20,7 @@ from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
 from toplabel.models.checkpoint.state_dict_search import find_state_dict
-from toplabel.models.open import load_model
+from toplabel.models.open import LOADING, load_model
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef
 from toplabel.models.sources.checkpoint import find_network, zoo_preprocess
@@ -92,7 +92,8 @@ def open_target(
             f"got {ref.given!r}, a compiled program; doctor examines networks: name the checkpoint"
             " that it was compiled from"
         )
-    return _open_checkpoint(Path(ref.given), options, size)
+    with LOADING:
+        return _open_checkpoint(Path(ref.given), options, size)
 
 
 def _open_checkpoint(path: Path, options: ModelOptions, size: int | None) -> Target:
