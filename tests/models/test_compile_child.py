@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from locks import WatchedLock
 from toplabel._internal.platform import can_fork
 from toplabel.bundle.program import NotCompiled
 from toplabel.errors import ModelError
@@ -261,6 +263,31 @@ def test_running_here_keeps_prints_in_the_log(tmp_path: Path, capfd: pytest.Capt
     os.write(1, b"after\n")
     assert capfd.readouterr().out == "before\nafter\n"
     assert (tmp_path / "log").read_text() == "by Python\npast Python\n"
+
+
+def test_running_here_in_two_threads_gives_each_its_log_and_the_output_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = WatchedLock(threading.Lock())
+    monkeypatch.setattr(child, "_HERE", lock)
+
+    def first(_: Report) -> None:
+        other.start()
+        lock.wait_until_asked(2)
+        os.write(1, b"first\n")
+
+    def second(_: Report) -> None:
+        os.write(1, b"second\n")
+
+    other = threading.Thread(target=run_here, args=(second,), kwargs={"log": tmp_path / "second"})
+    run_here(first, log=tmp_path / "first")
+    other.join()
+    os.write(1, b"after\n")
+    assert capfd.readouterr().out == "after\n"
+    assert [(tmp_path / name).read_text() for name in ("first", "second")] == [
+        "first\n",
+        "second\n",
+    ]
 
 
 def test_running_here_gives_reasons_and_errors_alike(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -30,6 +31,7 @@ Report = Callable[[str], None]
 _REASON_LENGTH = 200
 _GRACE_SECONDS = 5.0  # between the last thing it does and its end
 _CRASHES = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS"}  # of its own doing
+_HERE = platform.fork_safe(threading.Lock())  # a process has one standard output
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -90,7 +92,7 @@ def run_here(work: Callable[[Report], Result], *, log: Path) -> Result | NotComp
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):
             stream.flush()
-    with _output_to(log), warnings.catch_warnings():
+    with _HERE, _output_to(log), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _outcome(work, _ignore)
 
