@@ -1,12 +1,20 @@
 """Notices: whom a warning reaches, and where it points."""
 
 import logging
+import threading
 import warnings
+from contextlib import ExitStack
 
 import pytest
 
 from toplabel import ToplabelWarning
-from toplabel._internal.notices import collect_warnings, forwarded_to, show_warnings, warn
+from toplabel._internal.notices import (
+    collect_warnings,
+    forwarded_to,
+    quiet_libraries,
+    show_warnings,
+    warn,
+)
 
 
 def test_a_warning_points_at_the_line_that_called_toplabel() -> None:
@@ -32,6 +40,39 @@ def test_nothing_is_collected_outside() -> None:
     with pytest.warns(ToplabelWarning):
         warn("late")
     assert texts == []
+
+
+def test_quiet_libraries_that_overlap_leave_the_filters_as_they_were() -> None:
+    before = list(warnings.filters)
+    first, second = ExitStack(), ExitStack()
+    with second:
+        with first:
+            first.enter_context(quiet_libraries())
+            second.enter_context(quiet_libraries())
+        warnings.warn("of a library about itself", UserWarning, stacklevel=1)
+    assert warnings.filters == before
+    with pytest.raises(UserWarning):  # as tests have it
+        warnings.warn("of a library about itself", UserWarning, stacklevel=1)
+
+
+def test_what_is_told_is_heard_while_libraries_are_quiet() -> None:
+    def body() -> None:
+        warnings.warn("of a library about itself", UserWarning, stacklevel=1)
+        warn("here")
+        thread = threading.Thread(target=warn, args=("in another thread",))
+        thread.start()
+        thread.join()
+
+    with pytest.warns(ToplabelWarning) as found, quiet_libraries():
+        body()
+    assert [str(one.message) for one in found] == ["here", "in another thread"]
+
+
+def test_filters_that_are_reset_meanwhile_are_no_error() -> None:
+    with warnings.catch_warnings():
+        with quiet_libraries():
+            warnings.resetwarnings()
+        assert warnings.filters == []
 
 
 def test_the_deprecated_notify_still_gets_everything() -> None:

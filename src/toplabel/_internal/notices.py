@@ -9,8 +9,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 from toplabel.errors import ToplabelWarning
@@ -19,6 +20,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OWN = (_PACKAGE, os.path.dirname(os.path.abspath(os.__file__)) + os.sep + "contextlib.py")
 
 _collectors: ContextVar[tuple[list[str], ...]] = ContextVar("collectors", default=())
+_telling: ContextVar[bool] = ContextVar("telling", default=False)
 
 
 def warn(text: str) -> None:
@@ -31,7 +33,29 @@ def warn(text: str) -> None:
     for texts in _collectors.get():
         if text not in texts:
             texts.append(text)
-    warnings.warn(text, ToplabelWarning, stacklevel=_first_frame_outside())
+    token = _telling.set(True)
+    try:
+        warnings.warn(text, ToplabelWarning, stacklevel=_first_frame_outside())
+    finally:
+        _telling.reset(token)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Nothing of what libraries warn of, mostly about themselves; `warn` is heard.
+
+    Threads may overlap in it: each takes away what it put in. `warnings.catch_warnings` puts a
+    whole list back, and the thread that leaves last would leave the silence of another for good.
+    """
+    filters: Any = warnings.filters
+    pattern = SimpleNamespace(match=lambda text: not _telling.get())
+    silence = ("ignore", pattern, Warning, None, 0)
+    filters.insert(0, silence)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # they were reset meanwhile
+            filters.remove(silence)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -10,6 +9,7 @@ from threading import get_ident
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from toplabel._internal.notices import quiet_libraries
 from toplabel.errors import ModelNotFound
 from toplabel.models.architectures.identify import COLOURS, Candidate
 from toplabel.models.architectures.index import load_index
@@ -26,8 +26,7 @@ def build(candidate: Candidate) -> nn.Module:
         MissingDependency: The library is not installed.
     """
     maker = _build_torchvision if candidate.library == "torchvision" else _build_timm
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the libraries' about themselves
+    with quiet_libraries():
         return maker(candidate)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-import warnings
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, MissingDependency
@@ -113,8 +113,7 @@ def _import(name: str) -> Any:
     if runs_code(name) or "." not in name or ":" in name:
         raise CheckpointError(f"cannot allow {name!r}; expected a harmless 'module.name'")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
             found = pkgutil.resolve_name(name)
     except Exception:  # whatever the module's own code does
         found = None
@@ -179,8 +178,7 @@ def _read_safetensors(info: CheckpointInfo) -> dict[str, torch.Tensor]:
 def _without_surprises(info: CheckpointInfo, read: Callable[[], Any]) -> Any:
     """What `read` gives, with plain tensors; whatever fails on the way is a CheckpointError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about its own old formats
+        with quiet_libraries():  # of torch, about its own old formats
             return _plain(read())
     except (CheckpointError, MissingDependency):
         raise

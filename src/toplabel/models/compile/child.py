@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from toplabel._internal import platform
+from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.text import first_line
 from toplabel.bundle.program import NotCompiled
 from toplabel.errors import ToplabelError
@@ -67,10 +68,9 @@ def run_in_child(
     # A daemon, so that a program that ends does not wait for it.
     child = forking.Process(target=_be_child, args=(work, sender, log, os.getpid()), daemon=True)
     with receiver:
-        with sender, warnings.catch_warnings():
+        with sender, quiet_libraries():
             # Python 3.12 warns of any fork beside threads: a lock that another thread holds stays
             # locked in the child. The child touches few, and a hanging one meets its time limit.
-            warnings.simplefilter("ignore", DeprecationWarning)
             child.start()
         try:
             result: Result | NotCompiled
@@ -92,8 +92,7 @@ def run_here(work: Callable[[Report], Result], *, log: Path) -> Result | NotComp
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):
             stream.flush()
-    with _HERE, _output_to(log), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _HERE, _output_to(log), quiet_libraries():
         return _outcome(work, _ignore)
 
 

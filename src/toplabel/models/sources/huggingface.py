@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.optional import require
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, PreprocessError
@@ -219,8 +219,7 @@ def _load_module(folder: Path, *, name: str) -> tuple[nn.Module, Mapping[int, st
     """
     library = _import()
     try:
-        with warnings.catch_warnings(), _quiet(library):
-            warnings.simplefilter("ignore")  # of transformers about itself
+        with quiet_libraries(), _quiet(library):
             module, report = library.AutoModelForImageClassification.from_pretrained(
                 str(folder),
                 dtype=torch.float32,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, ModelNotFound
@@ -227,9 +227,7 @@ def _fetch_weights(config: Mapping[str, Any], *, offline: bool) -> Path:
 def _create(timm: Any, called: str, path: Path, *, name: str, **options: Any) -> Any:
     """The network that timm has under `called`, with its weights, in eval mode."""
     try:
-        with warnings.catch_warnings():
-            # of deprecated names, and of torch about timm's own code
-            warnings.simplefilter("ignore")
+        with quiet_libraries():  # of deprecated names, and of torch about timm's own code
             module = timm.create_model(called, pretrained=True, **options)
     except Exception as error:  # whatever the library's code makes of what stands in the file
         reason = first_line(error)

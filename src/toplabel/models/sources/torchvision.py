@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from toplabel._internal.notices import quiet_libraries
 from toplabel.bundle.model import Model
 from toplabel.errors import ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
@@ -108,8 +108,7 @@ def _imagenet_ids() -> tuple[str, ...] | None:
 def _build(models: Any, architecture: str, weights: Any, path: Path) -> Any:
     """The network with its weights, by torchvision's own loading code, in eval mode."""
     try:
-        with warnings.catch_warnings(), _unpickle_only_weights():
-            warnings.simplefilter("ignore")  # torchvision's about itself: no user can act on them
+        with quiet_libraries(), _unpickle_only_weights():
             module = models.get_model(architecture, weights=weights, progress=False)
     except Exception as error:  # whatever the library's code makes of what stands in the file
         raise cannot_load(f"torchvision/{architecture}", path, error) from error

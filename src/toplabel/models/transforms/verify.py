@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from toplabel._internal.notices import quiet_libraries
 from toplabel.errors import PreprocessError
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def verify(
     for pixels in drawn_photos():
         shape = f"{pixels.shape[1]}x{pixels.shape[0]}"
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # theirs, about their own options
+            with quiet_libraries():  # of their own options
                 expected = transform(Image.fromarray(pixels))
         except Exception as error:
             raise PreprocessError(f"{name} fails on an image of {shape}: {error}") from error
