@@ -14,6 +14,7 @@ from torch import nn
 import toplabel
 from notes import told
 from own_networks import GreyNet, ResNet20
+from toplabel.bundle.cache import list_entries
 from toplabel.errors import CheckpointError, LabelsError, ModelError, PreprocessError, UsageError
 from toplabel.models.zoo_import import import_timm, import_torchvision
 
@@ -316,23 +317,26 @@ def test_a_live_predictor_does_not_follow_its_file(tmp_path, image):
     assert model(image).score == before
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["read_checkpoint_info", "read_checkpoint"])
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch, step):
     from toplabel.models.sources import checkpoint
 
     torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
-    read = checkpoint.read_checkpoint
+    read = getattr(checkpoint, step)
 
     def read_then_replace(*arguments, **options):
         content = read(*arguments, **options)
-        torch.save(seeded(GreyNet(3), 1).state_dict(), tmp_path / "new.pth")
-        (tmp_path / "new.pth").replace(tmp_path / "best.pth")
+        (tmp_path / "new").mkdir()
+        torch.save(seeded(GreyNet(3), 1).state_dict(), tmp_path / "new" / "best.pth")
+        (tmp_path / "new" / "best.pth").replace(tmp_path / "best.pth")
         return content
 
-    monkeypatch.setattr(checkpoint, "read_checkpoint", read_then_replace)
+    monkeypatch.setattr(checkpoint, step, read_then_replace)
     with pytest.raises(CheckpointError, match="changed while it was read"):
         toplabel.load(
             tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_preprocess_28()
         )
+    assert list_entries() == []
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.torch
 
 import torch  # noqa: E402
 
+import toplabel  # noqa: E402
 from loading import load_model  # noqa: E402
+from toplabel.bundle.cache import list_entries  # noqa: E402
 from toplabel.errors import (  # noqa: E402
     CheckpointError,
     DownloadError,
@@ -20,6 +22,7 @@ from toplabel.errors import (  # noqa: E402
     ModelError,
     PreprocessError,
 )
+from toplabel.models.sources import huggingface  # noqa: E402
 from toplabel.models.zoo_import import import_torchvision  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -82,7 +85,7 @@ def test_loads_a_folder_with_its_names_and_preprocessing(tmp_path: Path) -> None
     assert model.preprocess.std == (0.25, 0.25, 0.25)
     assert not model.multi_label
     assert not model.module.training
-    assert [path.name for path in model.weights_files] == [
+    assert [Path(file.path).name for file in model.weights_files] == [
         "config.json",
         "preprocessor_config.json",
         "model.safetensors",
@@ -90,6 +93,34 @@ def test_loads_a_folder_with_its_names_and_preprocessing(tmp_path: Path) -> None
     batch = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(model.module(batch), network(batch).logits)
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_folder_that_training_saves_into_meanwhile_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    write_folder(tmp_path / "model")
+    write_folder(tmp_path / "new", id2label={0: "owl", 1: "cat", 2: "dog"})
+    load = huggingface._load_module
+
+    def load_then_replace(folder: Path, *, name: str) -> Any:
+        loaded = load(folder, name=name)
+        (tmp_path / "new" / file).replace(folder / file)
+        return loaded
+
+    monkeypatch.setattr(huggingface, "_load_module", load_then_replace)
+    with pytest.raises(CheckpointError, match="changed while it was read; try again"):
+        toplabel.load(tmp_path / "model")
+    assert list_entries() == []
+
+
+def test_a_folder_that_changes_before_it_is_compiled_is_read_again(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    model = toplabel.load(tmp_path)
+    change_config(tmp_path, id2label={0: "owl", 1: "cat", 2: "dog"})
+    model.compile()
+    assert tuple(model.labels) == ("cat", "dog", "owl")
+    assert tuple(toplabel.load(tmp_path).labels) == ("owl", "cat", "dog")
 
 
 def test_loads_quietly(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -237,7 +268,8 @@ def test_notices_missing_shards(tmp_path: Path) -> None:
     network.save_pretrained(tmp_path, max_shard_size="40KB")
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     assert len(shards) > 1
-    assert set(shards) < set(load_model(tmp_path, offline=True).weights_files)
+    files = load_model(tmp_path, offline=True).weights_files
+    assert set(shards) < {Path(file.path) for file in files}
     shards[0].unlink()
     with pytest.raises(CheckpointError, match="not all of them"):
         load_model(tmp_path, offline=True)

@@ -11,7 +11,9 @@ pytestmark = pytest.mark.torch
 
 import torch  # noqa: E402
 
+import toplabel  # noqa: E402
 from loading import load_model  # noqa: E402
+from toplabel.bundle.cache import list_entries  # noqa: E402
 from toplabel.errors import (  # noqa: E402
     CheckpointError,
     DownloadError,
@@ -20,6 +22,7 @@ from toplabel.errors import (  # noqa: E402
     ModelNotFound,
 )
 from toplabel.models import zoo_import  # noqa: E402
+from toplabel.models.sources import timm  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -84,7 +87,7 @@ def test_loads_from_the_cache_of_the_hub_without_a_network(hub_cache: Path) -> N
     assert not model.module.training
     assert model.provenance["revision"] == COMMIT
     assert model.provenance["licence"] == "apache-2.0"
-    assert [path.name for path in model.weights_files] == ["model.safetensors"]
+    assert [Path(file.path).name for file in model.weights_files] == ["model.safetensors"]
     batch = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.module(batch), network(batch))
@@ -114,11 +117,11 @@ def test_refuses_what_gives_no_classes(name: str, reason: str) -> None:
 def test_382_configurations_give_no_classes() -> None:
     from toplabel.models.sources.timm import check_classifies
 
-    timm = zoo_import.import_timm()
+    library = zoo_import.import_timm()
     refused = 0
-    for name in timm.list_models(pretrained=True):
+    for name in library.list_models(pretrained=True):
         try:
-            check_classifies(timm.models.get_pretrained_cfg(name).to_dict(remove_null=False))
+            check_classifies(library.models.get_pretrained_cfg(name).to_dict(remove_null=False))
         except ModelError:
             refused += 1
     assert refused == 382
@@ -149,10 +152,33 @@ def test_loads_a_folder_with_its_names_and_preprocessing(tmp_path: Path) -> None
     assert model.preprocess.input_size == (64, 64)
     assert model.preprocess.std == (0.25, 0.25, 0.25)
     assert model.provenance["licence"] == "cc0-1.0"
-    assert [path.name for path in model.weights_files] == ["config.json", "model.safetensors"]
+    assert [Path(file.path).name for file in model.weights_files] == [
+        "config.json",
+        "model.safetensors",
+    ]
     batch = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.module(batch), network(batch))
+
+
+def test_a_folder_that_training_saves_into_meanwhile_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"pretrained_cfg": PRETRAINED, "label_names": ["cat", "dog", "owl"]}
+    write_folder(tmp_path, config=config, num_classes=3)
+    create = timm._create
+
+    def create_then_save(*arguments: Any, **options: Any) -> Any:
+        module = create(*arguments, **options)
+        write_folder(
+            tmp_path, config=config | {"label_names": ["owl", "cat", "dog"]}, num_classes=3
+        )
+        return module
+
+    monkeypatch.setattr(timm, "_create", create_then_save)
+    with pytest.raises(CheckpointError, match="changed while it was read; try again"):
+        toplabel.load(tmp_path)
+    assert list_entries() == []
 
 
 def test_never_borrows_the_names_of_imagenet(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_loads_the_default_weights_with_their_recipe_and_names(torch_cache: Path
     assert model.preprocess.resize_size == (256, 256)
     assert model.preprocess.input_size == (224, 224)
     assert not model.module.training
-    assert model.weights_files == (torch_cache / "resnet18-f37072fd.pth",)
+    assert [file.path for file in model.weights_files] == [
+        str(torch_cache / "resnet18-f37072fd.pth")
+    ]
     batch = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.module(batch), network(batch))

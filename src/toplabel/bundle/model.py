@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ class Model:
         labels: One for each of the K outputs.
         multi_label: Outputs are independent (sigmoid), not exclusive (softmax).
         probabilities: Outputs are scores in [0, 1] already: no softmax or sigmoid on top.
-        weights_files: The files that the weights were read from, to notice when they change, or
-            their stamps from before they were read; empty for a live module.
+        weights_files: Those that it was read from, as they were before, to notice when they
+            change; empty for a live module.
         provenance: What else is known, as plain text: source, revision, licence, library version.
     """
 
@@ -44,5 +43,5 @@ class Model:
     labels: Labels
     multi_label: bool = False
     probabilities: bool = False
-    weights_files: tuple[Path | FileSignature, ...] = ()
+    weights_files: tuple[FileSignature, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from toplabel._internal.notices import collected, warn
 from toplabel._internal.platform import available_cpus
 from toplabel.bundle import cache
 from toplabel.bundle.bundle import Bundle, with_doubts
-from toplabel.bundle.cache import FileSignature, find_failed_compile, remember_failed_compile
+from toplabel.bundle.cache import find_failed_compile, remember_failed_compile
 from toplabel.bundle.program import NotCompiled
 from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import BundleError, EngineError
@@ -42,9 +42,6 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
     Raises:
         EngineError: The engine or device is not available here.
     """
-    stamps = [
-        f if isinstance(f, FileSignature) else FileSignature.of(f) for f in model.weights_files
-    ]
     name = f"{model.name}@{weights_sha256(model.module)[:8]}"
     model = replace(model, name=name, provenance=with_doubts(model.provenance, collected()))
     eager = _eager(model, inference)
@@ -59,7 +56,7 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
         classifier = Classifier.of_bundle(bundle)
         classifier.open_engine(available_cpus())  # checks it and makes the copy later starts open
         if entry is not None:
-            cache.store_entry(entry, bundle.to_manifest(), weights_files=stamps)
+            cache.store_entry(entry, bundle.to_manifest(), weights_files=model.weights_files)
         return classifier
 
     return PendingClassifier(eager, compile_)

@@ -25,7 +25,7 @@ from toplabel.models.architectures.build import build
 from toplabel.models.architectures.choose import choose
 from toplabel.models.architectures.identify import Candidate, identify
 from toplabel.models.checkpoint.header import read_checkpoint_info
-from toplabel.models.checkpoint.info import CheckpointInfo
+from toplabel.models.checkpoint.info import CheckpointInfo, naming_file
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
 from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
 from toplabel.models.fit.build_module import build_module
@@ -58,8 +58,10 @@ def load(path: Path, *, options: ModelOptions) -> Model:
         MissingDependency: torch is too old to read such a file safely.
     """
     declare_missing_operators()  # for code of the user's that imports torchvision
+    with naming_file(path):
+        stamp = FileSignature.of(path)
     info = read_checkpoint_info(path)
-    stamps = [FileSignature.of(file) for file in info.files]
+    stamps = [stamp, *map(FileSignature.of, info.files[1:])]
     content = read_checkpoint(info, allow_globals=options.allow_globals, trust=options.trust)
     found = _find(content, info, options)
     _check_finite(found, path)
@@ -73,7 +75,7 @@ def load(path: Path, *, options: ModelOptions) -> Model:
         name=f"checkpoint/{path.name}",
     )
     labels = _labels(found, options, outputs=len(model.labels), path=path)
-    if [FileSignature.of(file) for file in info.files] != stamps:  # tensors are read when used
+    if [*map(FileSignature.of, info.files)] != stamps:  # tensors are read when used
         raise CheckpointError(f"{path} changed while it was read; try again")
     return replace(
         model,

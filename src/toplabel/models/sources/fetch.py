@@ -22,11 +22,13 @@ import torch
 from toplabel._internal.http import FetchOptions, HttpError, open_url
 from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
+from toplabel.bundle.cache import FileSignature
 from toplabel.errors import CheckpointError, DownloadError, ModelNotFound, ToplabelError
 from toplabel.models.checkpoint import reading
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
+CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 _SHARD = re.compile(r"(?:model|pytorch_model)-\d{5}-of-\d{5}\.(?:safetensors|bin)")
 _TIMEOUT_SECONDS = 20.0
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # resnet50-11ad3fa6.pth
@@ -184,6 +186,22 @@ def weights_in(folder: Path) -> tuple[Path, ...]:
     if files and files[0].suffix == ".json" and not _shards_of(files[0]) <= set(files):
         return ()
     return tuple(files)
+
+
+def folder_signatures(folder: Path) -> tuple[FileSignature, ...]:
+    """What a folder's configurations and weights are now; to be taken before they are read."""
+    configs = [path for name in CONFIGS if (path := folder / name).is_file()]
+    return tuple(FileSignature.of(path) for path in (*configs, *weights_in(folder)))
+
+
+def check_unchanged(folder: Path, before: tuple[FileSignature, ...]) -> None:
+    """Stop where something was saved into the folder since: what was read may be of two models.
+
+    Raises:
+        CheckpointError: It was.
+    """
+    if folder_signatures(folder) != before:
+        raise CheckpointError(f"{folder} changed while it was read; try again")
 
 
 def demand_safe_pickles(files: Collection[Path]) -> None:

@@ -21,17 +21,20 @@ from toplabel.errors import CheckpointError, ModelError, PreprocessError
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import timm
 from toplabel.models.sources.fetch import (
+    CONFIGS,
     cannot_load,
+    check_unchanged,
     choose_weights,
     demand_safe_pickles,
     fetch_from_hub,
+    folder_signatures,
     weights_in,
 )
 from toplabel.models.transforms import huggingface as transforms
 from toplabel.models.zoo_import import import_torchvision
 from toplabel.preprocess.preprocess import Preprocess
 
-_CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "README.md")
+_BESIDE = (*CONFIGS, "README.md")
 _CLASSIFIER = "ForImageClassification"
 _NOT_PIXELS = {"imagegpt": "its input is colour clusters", "shieldgemma2": "it reads text too"}
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.M)
@@ -70,7 +73,7 @@ def load_folder(path: str, *, offline: bool, preprocess: Preprocess | None = Non
     Raises:
         ModelError: It is not an image classifier.
         PreprocessError: Its preprocessing is not stated, or cannot be expressed.
-        CheckpointError: Its weights are missing, cannot be read or do not fit.
+        CheckpointError: Its weights are missing, cannot be read, do not fit, or changed meanwhile.
     """
     return _load(
         Path(path),
@@ -89,6 +92,7 @@ def _load(
     registered: bool,
     preprocess: Preprocess | None,
 ) -> Model:
+    stamps = folder_signatures(folder)
     config = _read_json(folder / "config.json")
     provenance = dict(provenance) | _licence(folder)
     # transformers, too, saves timm's models, with weights that timm itself does not understand.
@@ -106,7 +110,7 @@ def _load(
         )
     demand_safe_pickles(files)
     module, id2label = _load_module(folder, name=name)
-    configs = [folder / config_name for config_name in _CONFIGS[:3]]
+    check_unchanged(folder, stamps)
     return Model(
         name=name,
         module=module,
@@ -114,7 +118,7 @@ def _load(
         preprocess=preprocess,
         labels=read_labels(id2label),
         multi_label=config.get("problem_type") == "multi_label_classification",
-        weights_files=(*(path for path in configs if path.is_file()), *files),
+        weights_files=stamps,
         provenance=provenance | {"library": f"transformers {_import().__version__}"},
     )
 
@@ -154,8 +158,8 @@ def _read_preprocess(folder: Path, config: Mapping[str, Any], name: str) -> Prep
 
 def _choose(names: list[str]) -> list[str]:
     """Of a repository's files, those needed: the weights last."""
-    wanted = [name for name in _CONFIGS if name in names] + choose_weights(names)
-    if "config.json" not in wanted or wanted[-1] in _CONFIGS:
+    wanted = [name for name in _BESIDE if name in names] + choose_weights(names)
+    if "config.json" not in wanted or wanted[-1] in _BESIDE:
         raise ModelError(
             "this repository has no config.json with a model.safetensors or pytorch_model.bin;"
             " expected an image classifier of transformers or timm"

@@ -8,6 +8,7 @@ from typing import Any
 
 from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.text import first_line
+from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
@@ -16,9 +17,11 @@ from toplabel.models.sources.fetch import (
     PICKLE,
     SAFETENSORS,
     cannot_load,
+    check_unchanged,
     demand_safe_pickles,
     fetch_from_hub,
     fetch_url,
+    folder_signatures,
     weights_in,
 )
 from toplabel.models.transforms.timm import from_config
@@ -44,6 +47,7 @@ def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> M
     preprocess = preprocess or read_preprocess(timm, config)
     full_name = _full_name(config)
     path = _fetch_weights(config, offline=offline)
+    stamp = FileSignature.of(path)
     # The weights are given as a file, so that timm asks no network for what is here.
     overlay = {"file": str(path), "custom_load": False}
     name = f"timm/{full_name}"
@@ -54,7 +58,7 @@ def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> M
         architecture=f"timm/{config['architecture']}",
         preprocess=preprocess,
         labels=read_labels(timm, config, registered=True),
-        weights_files=(path,),
+        weights_files=(stamp,),
         provenance=_provenance(timm, config) | _revision(path),
     )
 
@@ -78,9 +82,10 @@ def load_folder(
 
     Raises:
         ModelError: It is not a classifier, or its architecture is unknown.
-        CheckpointError: The weights are missing, cannot be read or do not fit.
+        CheckpointError: The weights are missing, cannot be read, do not fit, or changed meanwhile.
     """
     timm = import_timm()
+    stamps = folder_signatures(folder)
     files = weights_in(folder)
     if not files:
         raise CheckpointError(f"{folder} has no weights; expected {SAFETENSORS} or {PICKLE}")
@@ -88,13 +93,14 @@ def load_folder(
     module = _create(timm, f"local-dir:{folder}", folder, name=name)
     config = dict(module.pretrained_cfg)
     check_classifies(config)
+    check_unchanged(folder, stamps)
     return Model(
         name=name,
         module=module,
         architecture=f"timm/{config['architecture']}",
         preprocess=preprocess or read_preprocess(timm, config),
         labels=read_labels(timm, config, registered=registered),
-        weights_files=(folder / "config.json", *files),
+        weights_files=stamps,
         provenance=_provenance(timm, config) | dict(provenance),
     )
 

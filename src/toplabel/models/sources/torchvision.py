@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toplabel._internal.notices import quiet_libraries
+from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.model import Model
 from toplabel.errors import ModelError, ModelNotFound
 from toplabel.labels.labels import Labels
@@ -37,13 +38,14 @@ def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> M
     labels = read_labels(models, weights)
     preprocess = preprocess or from_transform(weights.transforms())
     path = fetch_url(weights.url, offline=offline)
+    stamp = FileSignature.of(path)
     return Model(
         name=f"torchvision/{architecture}:{weights.name}",
         module=_build(models, architecture, weights, path),
         architecture=f"torchvision/{architecture}",
         preprocess=preprocess,
         labels=labels,
-        weights_files=(path,),
+        weights_files=(stamp,),
         provenance=_provenance(weights),
     )
 
