@@ -229,7 +229,7 @@ def chunked(content: bytes, size: int = 65536) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
 
 
-def wait_until(condition: Any, *, seconds: float = 60.0) -> bool:
+def wait_until(condition: Any, *, seconds: float = 120.0) -> bool:
     """Whether the condition came true within the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
