@@ -84,13 +84,8 @@ def fork_safe(lock: Any) -> Any:
     return lock
 
 
-def _free_locks() -> None:
-    for lock in _FORK_SAFE:
-        lock._at_fork_reinit()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_locks)
+    os.register_at_fork(after_in_child=lambda: [lock._at_fork_reinit() for lock in _FORK_SAFE])
 
 
 def fsync_file(path: Path) -> None:

@@ -90,14 +90,8 @@ def _end_if_dropped(dropped: sys.UnraisableHookArgs) -> None:
 
 def _end_when_late(reading: int, wanted: set[int]) -> None:
     """Wait for one stop signal; then for a second one or for the grace to pass; then exit."""
-    first = _next_stop(reading, wanted)
+    while (first := os.read(reading, 1)[0]) not in wanted:
+        pass  # the C handler writes each signal's number
     second, _, _ = select.select([reading], [], [], GRACE_SECONDS)
     say_stopped(patience=0 if second else GRACE_SECONDS)
     os._exit(128 + first)
-
-
-def _next_stop(reading: int, wanted: set[int]) -> int:
-    while True:
-        (number,) = os.read(reading, 1)  # the C handler writes each signal's number
-        if number in wanted:
-            return number
