@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import click
 
-from toplabel.cli.options import (
-    Command,
-    debug_flag,
-)
+from toplabel.cli.options import Command, debug_flag
 from toplabel.cli.records import print_columns
 from toplabel.cli.terminal import say
 from toplabel.errors import ToplabelError

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel.cli.options import (
-    Command,
-    as_flags,
-    debug_flag,
-    json_flag,
-    model_file_flags,
-    take,
-)
+from toplabel.cli.options import Command, as_flags, debug_flag, json_flag, model_file_flags, take
 from toplabel.cli.records import print_json, print_lines
 from toplabel.errors import UsageError
 from toplabel.models.options import ModelOptions

@@ -7,12 +7,7 @@ from typing import Any
 
 import click
 
-from toplabel.cli.options import (
-    Command,
-    as_flags,
-    debug_flag,
-    json_flag,
-)
+from toplabel.cli.options import Command, as_flags, debug_flag, json_flag
 from toplabel.cli.records import print_columns, print_json
 from toplabel.cli.terminal import say
 from toplabel.errors import CheckpointError

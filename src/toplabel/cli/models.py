@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toplabel.cli.options import (
-    Command,
-    debug_flag,
-)
+from toplabel.cli.options import Command, debug_flag
 from toplabel.cli.records import print_columns, print_json
 from toplabel.errors import ModelNotFound
 

@@ -7,12 +7,7 @@ from typing import Any
 
 import click
 
-from toplabel.cli.options import (
-    Command,
-    debug_flag,
-    model_file_flags,
-    take_load_options,
-)
+from toplabel.cli.options import Command, debug_flag, model_file_flags, take_load_options
 from toplabel.cli.terminal import say
 
 HELP = """Save a model with its class names and preprocessing as one file.

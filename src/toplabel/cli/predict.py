@@ -61,12 +61,7 @@ _LOOK_AHEAD = 100
 @reading_flags
 @debug_flag
 def predict(
-    inputs: tuple[str, ...],
-    *,
-    as_json: bool,
-    as_csv: bool,
-    quiet: bool,
-    **options: Any,
+    inputs: tuple[str, ...], *, as_json: bool, as_csv: bool, quiet: bool, **options: Any
 ) -> int:
     r"""Label images.
 

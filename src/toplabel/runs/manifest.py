@@ -126,9 +126,7 @@ class Manifest:
             OSError: It cannot be written.
         """
         new = Generation(
-            rows=rows,
-            shard_size=shard_size or choose_shard_size(rows),
-            first_shard=self.shards,
+            rows=rows, shard_size=shard_size or choose_shard_size(rows), first_shard=self.shards
         )
         number = len(self.generations)
         np.save(self._offsets(number), _shard_offsets(listing, new.shard_size))

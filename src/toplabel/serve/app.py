@@ -56,10 +56,7 @@ def _answer_errors(app: FastAPI) -> None:
         if is_protocol_path(request.url.path):
             body = protocol_error(error)
         return Response(
-            body,
-            status_code=error.status,
-            headers=error.headers,
-            media_type="application/json",
+            body, status_code=error.status, headers=error.headers, media_type="application/json"
         )
 
     @app.exception_handler(HTTPException)

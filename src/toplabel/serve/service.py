@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Response
 
 from toplabel.serve.api_error import ApiError
-from toplabel.serve.request_body import (
-    Upload,
-    parse,
-    parse_multipart,
-    shown_name,
-    uploads_of_json,
-)
+from toplabel.serve.request_body import Upload, parse, parse_multipart, shown_name, uploads_of_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request

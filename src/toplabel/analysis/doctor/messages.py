@@ -86,10 +86,7 @@ def of_order(found: OrderFinding, images: int) -> Finding:
 
 
 def of_normalisation(
-    best: Trial,
-    tied: Sequence[Candidate],
-    family: str | None,
-    colour: tuple[Colour | None, float],
+    best: Trial, tied: Sequence[Candidate], family: str | None, colour: tuple[Colour | None, float]
 ) -> list[Finding]:
     """What labelled images reveal of values and channel order; `tied` includes the best."""
     families = list(dict.fromkeys(one.family for one in tied))

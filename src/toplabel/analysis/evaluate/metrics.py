@@ -123,9 +123,7 @@ def log_losses(scores: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray
 
 
 def calibration_error(
-    confidence: NDArray[np.float64],
-    right: NDArray[np.bool_],
-    weights: NDArray[Any] | None = None,
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[Any] | None = None
 ) -> float:
     """The expected calibration error over `BINS` bins; `weights` (M,) are of the images."""
     weights = np.ones(len(right)) if weights is None else weights

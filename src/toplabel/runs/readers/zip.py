@@ -19,11 +19,7 @@ from toplabel._internal.zip_directory import (
 from toplabel.errors import ImageError
 from toplabel.image.paths import is_image
 from toplabel.runs.entry import Entry
-from toplabel.runs.readers.random_access import (
-    RandomAccessFile,
-    open_listed,
-    open_random_access,
-)
+from toplabel.runs.readers.random_access import RandomAccessFile, open_listed, open_random_access
 
 _PIECE_BYTES = 1 << 20
 

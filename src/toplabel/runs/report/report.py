@@ -192,10 +192,7 @@ def write_page(path: Path, pieces: Iterable[str]) -> None:
         RunError: The file cannot be written.
     """
     try:
-        with (
-            written_aside(path) as aside,
-            aside.open("w", encoding="utf-8", newline="\n") as file,
-        ):
+        with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(pieces)
     except OSError as error:
         raise RunError(
