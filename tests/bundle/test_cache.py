@@ -410,7 +410,7 @@ def test_without_room_anywhere_it_is_not_compiled(
 
     result = cache.store_program(KEY, build)
     assert isinstance(result, NotCompiled)
-    assert "no room" in result.reason
+    assert "it could not be written" in result.reason
     assert not result.lasting
 
 

@@ -307,7 +307,7 @@ def test_reference_outputs_of_another_shape_are_refused(packed: Path, tmp_path: 
 
 def test_a_newer_format_says_so(packed: Path) -> None:
     rewrite(packed, manifest_changes={"format": 2})
-    newer = r"made by a newer toplabel \(format 2; this reads 1\); upgrade toplabel"
+    newer = r"made by a newer toplabel \(format 2; this version reads format 1\); upgrade toplabel"
     with pytest.raises(BundleError, match=newer):
         read(packed)
     with pytest.raises(BundleError, match=newer):
@@ -330,7 +330,7 @@ def test_members_that_nothing_names_are_refused(packed: Path, name: str) -> None
 
 def test_weights_that_the_program_does_not_name_are_refused(packed: Path) -> None:
     rewrite(packed, lambda members: members.update({"extra.bin": b"x"}), rehash=True)
-    with pytest.raises(BundleError, match=r"do not agree about 'extra\.bin'"):
+    with pytest.raises(BundleError, match=r"disagree on 'extra\.bin'"):
         read(packed)
 
 
@@ -348,7 +348,7 @@ def test_a_program_with_weights_outside_the_bundle_is_refused(packed: Path, loca
         members["program.onnx"] = proto.SerializeToString()
 
     rewrite(packed, change, rehash=True)
-    with pytest.raises(BundleError, match="do not agree about"):
+    with pytest.raises(BundleError, match="disagree on"):
         read(packed)
 
 

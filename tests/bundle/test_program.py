@@ -62,7 +62,7 @@ def test_truncated_files_are_noticed(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_folder_is_an_error_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no readable program"):
+    with pytest.raises(BundleError, match="cannot read the program"):
         Program.read(tmp_path / "nothing")
 
 
@@ -107,7 +107,7 @@ def test_a_description_of_the_wrong_kind_is_refused(
 def test_a_description_without_its_own_files_is_refused(tmp_path: Path) -> None:
     make_program(tmp_path)
     edit(tmp_path, files={})
-    with pytest.raises(BundleError, match="lists no program.onnx"):
+    with pytest.raises(BundleError, match="lacks program.onnx"):
         Program.read(tmp_path)
 
 

@@ -139,7 +139,7 @@ def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     some = make_reference()
     path = tmp_path / "goldens.npz"
     ReferenceOutputs(some.pixels, some.scale, some.offset, some.logits[:3]).save(path)
-    with pytest.raises(BundleError, match="fit each other"):
+    with pytest.raises(BundleError, match="match one another"):
         ReferenceOutputs.load(path)
     ReferenceOutputs(some.pixels, some.scale, some.offset, some.logits.astype(np.float64)).save(
         path
@@ -161,7 +161,7 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
         member.write(header.getvalue())
         for _ in range(600):
             member.write(bytes(2**20))
-    with pytest.raises(BundleError, match="bytes unpacked"):
+    with pytest.raises(BundleError, match="unpacks to"):
         ReferenceOutputs.load(path)
 
 
@@ -305,5 +305,5 @@ def test_the_room_for_inputs_follows_the_programs_input(tmp_path: Path) -> None:
     ReferenceOutputs(pixels, some.scale, some.offset, np.zeros((8, 3 * 2**20), np.float32)).save(
         path
     )
-    with pytest.raises(BundleError, match="bytes unpacked"):
+    with pytest.raises(BundleError, match="unpacks to"):
         ReferenceOutputs.load(path, expecting=((3, 16, 12), 5))

@@ -31,7 +31,10 @@ def test_rounding_is_no_difference():
 
 def test_chance_is_named_with_its_size_and_what_to_do():
     generator = np.random.default_rng(1)
-    with pytest.raises(ModelError, match=r"net answers differently .*\(by up to .*; switch it off"):
+    with pytest.raises(
+        ModelError,
+        match=r"net gives different outputs for the same image .*\(by up to .*; switch it off",
+    ):
         check(lambda batch: pooled(batch) * generator.normal())
 
 

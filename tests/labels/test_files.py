@@ -172,13 +172,15 @@ REFUSED = {
     "indices from 1 behind tabs": ("a.txt", "1\tcat\n2\tdog\n", "number them from 0, or leave"),
     "nothing": ("a.txt", "", "the file is empty"),
     "spaces": ("a.txt", " \n\n", "the file is empty"),
+    "a pointer": ("a.txt", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    "a page": ("a.json", "<!doctype html>", "a web page, probably saved instead of the file"),
     "UTF-16": ("a.txt", "cat\ndog".encode("utf-16"), "line 1 is not UTF-8"),
     "Latin-1": ("a.txt", b"cat\nk\xe4fer\n", "line 2 is not UTF-8; save the file again"),
     "zeros": ("a.txt", b"cat\nd\0g\n", "line 2 contains a null byte"),
     "YAML": ("a.yaml", "names:\n  0: cat\n", r"got a \.yaml file; expected a text file.*\.json"),
     "an image": ("a.png", "cat", r"got a \.png file"),
     "broken JSON": ("a.json", '["cat",\n "dog"', "line 2 is not valid JSON"),
-    "JSON of text": ("a.json", '"cat"', "got JSON of 'cat'"),
+    "JSON of text": ("a.json", '"cat"', "got the JSON 'cat'"),
     "JSON of nothing": ("a.json", "[]", "got no class names"),
     "an empty object": ("a.json", "{}", "got no class names"),
     "a number in a list": ("a.json", '["cat", 3]', "got 3 at item 1; expected a name"),
@@ -197,7 +199,7 @@ REFUSED = {
     "a row too long": (
         "a.csv",
         "id,name\n0,a\n1,b,c\n",
-        "line 3 has 3 cells, the first 2.*quote names",
+        "line 3 has 3 cells, but the first line has 2; quote names",
     ),
     "commas in names": ("a.csv", "cat\ntench, Tinca\n", "line 2 has 2 cells"),
     "no headings": (
@@ -256,7 +258,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(files.MAX_BYTES + 1)
     tracemalloc.start()
-    with pytest.raises(LabelsError, match="got 16 MB; expected at most 16 MB"):
+    with pytest.raises(LabelsError, match="it has 16 MB; expected at most 16 MB"):
         read_labels(path)
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()

@@ -207,7 +207,7 @@ def test_a_network_with_dropout_left_on_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.dropout(super().forward(x), 0.5)
 
-    with pytest.raises(ModelError, match="differently when asked again"):
+    with pytest.raises(ModelError, match="different outputs for the same image"):
         toplabel.wrap(Dropping(), preprocess=RECIPE)
 
 

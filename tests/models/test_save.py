@@ -153,7 +153,7 @@ def test_a_network_loaded_for_pytorch_says_how_to_save_it(
     module: nn.Module, tmp_path: Path
 ) -> None:
     model = toplabel.wrap(module, preprocess=RECIPE, labels=LABELS, engine="torch")
-    with pytest.raises(ModelError, match="only PyTorch has; load it without them"):
+    with pytest.raises(ModelError, match="that needs PyTorch; load it without"):
         model.save(tmp_path / "cats.toplabel")
 
 

@@ -216,7 +216,7 @@ def test_never_runs_code_of_a_repository(tmp_path: Path) -> None:
         auto_map=auto_map,
     )
     (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
-    with pytest.raises(ModelError, match="code of its own, which is never run"):
+    with pytest.raises(ModelError, match="its own code, which is never run"):
         load_model(tmp_path, offline=True)
     assert not (tmp_path / "sprung").exists()
 

@@ -254,7 +254,7 @@ def test_classes_without_support_are_refused_by_name(name):
         ("ViTImageProcessor", {"do_pad": True}, "do_pad"),
         ("ViTImageProcessor", {"resample": 9}, "got resample 9"),
         ("ViTImageProcessor", {"resample": None}, "got resample None"),
-        ("ViTImageProcessor", {"size": None}, "got size null"),
+        ("ViTImageProcessor", {"size": None}, "but size null"),
         ("ViTImageProcessor", {"size": "large"}, "cannot make sense of"),
         ("PoolFormerImageProcessor", {"crop_pct": 0}, "cannot make sense of"),
         ("ViTImageProcessor", {"size": {"height": "9", "width": 9}}, "got input_size"),

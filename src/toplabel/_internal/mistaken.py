@@ -3,7 +3,7 @@
 import re
 
 _PAGE = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*+(?><!--.*?-->\s*|<\?xml.*?\?>\s*)*+<(?:!doctype\s+html|html|head|body)",
+    rb"\s*+(?><!--.*?-->\s*|<\?xml.*?\?>\s*)*+<(?:!doctype\s+html|html|head|body)",
     re.IGNORECASE | re.DOTALL,
 )
 _INSTEAD = "probably saved instead of the file; open its link in a browser to see why"
@@ -15,6 +15,7 @@ def mistaken_for(start: bytes) -> str | None:
     Args:
         start: At least 256 bytes of it, where it is longer.
     """
+    start = start.removeprefix(b"\xef\xbb\xbf")
     if not start.strip():
         return "an empty file; copy or download it again"
     if start.startswith(b"version https://git-lfs"):

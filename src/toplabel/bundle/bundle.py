@@ -61,8 +61,8 @@ class Bundle:
         expected = (self.preprocess.num_channels, *self.preprocess.input_size)
         if self.program.input_shape != expected:
             raise BundleError(
-                f"{self.name}: the preprocessing makes tensors of shape {expected}, the program"
-                f" takes {self.program.input_shape}"
+                f"{self.name}: the preprocessing produces tensors of shape {expected}, but the"
+                f" program takes {self.program.input_shape}"
             )
 
     @property
@@ -102,11 +102,13 @@ class Bundle:
         """
         if manifest.get("schema") != MANIFEST_SCHEMA:
             raise BundleError(
-                f"got a bundle of schema {manifest.get('schema')!r}; this version of toplabel"
-                f" reads {MANIFEST_SCHEMA}; upgrade toplabel, or make the bundle again"
+                f"got a bundle with schema {manifest.get('schema')!r}; this version of toplabel"
+                f" reads schema {MANIFEST_SCHEMA}; upgrade toplabel, or make the bundle again"
             )
         if manifest.get("program") != program.key:
-            raise BundleError(f"the manifest belongs to another program than {program.key}")
+            raise BundleError(
+                f"the manifest is for a program other than {program.key}; pack the model again"
+            )
         try:
             labels = manifest["labels"]
             ids, found = labels["ids"], manifest.get("calibration")
@@ -141,9 +143,11 @@ class Bundle:
         try:
             manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise BundleError(f"no readable bundle at {folder}: {error}") from error
+            raise BundleError(f"cannot read the bundle at {folder}: {error}") from error
         if not isinstance(manifest, dict):
-            raise BundleError(f"no readable bundle at {folder}: its manifest is no object")
+            raise BundleError(
+                f"cannot read the bundle at {folder}: its manifest is not a JSON object"
+            )
         return cls.from_manifest(manifest, Program.read(folder))
 
 
@@ -156,7 +160,7 @@ def with_doubts(provenance: Mapping[str, str], texts: Sequence[str]) -> dict[str
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"got {value!r} where text belongs")
+        raise TypeError(f"got {value!r}; expected text")
     return value
 
 

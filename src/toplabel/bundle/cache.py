@@ -197,7 +197,7 @@ def store_program(key: str, build: Build) -> Program | NotCompiled:
     except OSError as error:
         logger.warning(
             "cannot write to the cache %s (%s); the compiled model is kept for this process only;"
-            " set TOPLABEL_CACHE to another folder",
+            " set TOPLABEL_CACHE to a folder that can be written to",
             cache_dir(),
             error.strerror or error,
         )
@@ -257,7 +257,7 @@ def _build_for_this_process(build: Build) -> Program | NotCompiled:
     except ToplabelError:
         raise
     except OSError as error:
-        return NotCompiled(f"there is no room for it: {error}", lasting=False)
+        return NotCompiled(f"it could not be written: {error.strerror or error}", lasting=False)
 
 
 def forget_program(key: str) -> bool:

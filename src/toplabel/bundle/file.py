@@ -55,7 +55,7 @@ _BLOCK_BYTES = 1 << 20
 _MAX_JSON_BYTES = 8 << 20  # 21,000 labels take one
 _MAX_DIRECTORY_BYTES = 1 << 20
 _SHOWN_LABELS = 5
-_ADVICE = "get the file again, or pack the model again"
+_ADVICE = "copy or download it again, or pack the model again"
 
 
 # Written
@@ -225,7 +225,7 @@ def _import(archive: _Archive, folder: Path) -> Program:
     weights = read_onnx_header(program.path).weights
     named = {program.path.name, program.reference_path.name, *weights}
     if strange := sorted(named ^ {file.name for file in program_files(folder)}):
-        raise archive.invalid(f"its program and its members do not agree about {strange[0]!r}")
+        raise archive.invalid(f"its program and its list of members disagree on {strange[0]!r}")
     ReferenceOutputs.load(program.reference_path, expecting=(program.input_shape, program.outputs))
     return program
 
@@ -310,7 +310,7 @@ class _Archive:
         try:
             directory = find_directory(self._read_at, size)
             if not directory.plain:  # perhaps that of the zip file goldens.npz within
-                raise ZipError("other bytes stand before or after the archive")
+                raise ZipError("there are other bytes before or after the archive")
             if directory.size > _MAX_DIRECTORY_BYTES:
                 raise self.invalid("its list of members is too long")
             members = list(read_members(self._read_at, directory))
@@ -411,8 +411,8 @@ class _Archive:
         found = manifest.get("format")
         if type(found) is int and found > FORMAT:
             raise BundleError(
-                f"{self.path!r} was made by a newer toplabel (format {found}; this reads"
-                f" {FORMAT}); upgrade toplabel"
+                f"{self.path!r} was made by a newer toplabel (format {found}; this version reads"
+                f" format {FORMAT}); upgrade toplabel"
             )
         if type(found) is not int or found != FORMAT:
             raise self.invalid(f"its format is {found!r}; expected {FORMAT}")
@@ -439,9 +439,9 @@ def _why_not(name: str, member: ZipMember) -> str | None:
     if not _is_plain_name(name):
         return "has a name that is not a plain file name"
     if not member.is_stored:
-        return "is compressed or encrypted; expected it stored as it is"
+        return "is compressed or encrypted; expected it to be stored as it is"
     if stat.S_IFMT(member.mode) not in (0, stat.S_IFREG):
-        return "is a link or another thing that is not a file"
+        return "is a link or something else that is not a regular file"
     return None
 
 

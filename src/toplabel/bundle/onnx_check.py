@@ -85,7 +85,7 @@ def _check(source: OnnxSource, preprocess: Preprocess, key: str, folder: Path) -
     agreement = replay(reference, optimised, fixed_batch=fixed_batch)
     if not agreement.agrees:
         raise ModelError(
-            f"{name} gives other outputs once onnxruntime {ort.__version__} has optimised it:"
+            f"{name} gives different outputs once onnxruntime {ort.__version__} has optimised it:"
             f" {agreement.reason}; if it is quantised, use the float32 model it was made from"
         )
     reference.save(folder / REFERENCE_NAME)
@@ -99,7 +99,7 @@ def _check(source: OnnxSource, preprocess: Preprocess, key: str, folder: Path) -
         fixed_batch=fixed_batch,
         exporter=source.header.producer or "not stated",
         checked_with=f"onnxruntime {ort.__version__}, against itself without optimisations;"
-        " no PyTorch was there to compare with",
+        " without PyTorch to compare with",
     )
 
 

@@ -182,7 +182,7 @@ class _Reader:
     def _locations(self, kind: str, message: Value, depth: int = 0) -> Iterator[str]:
         """The files that hold values of tensors anywhere in a message."""
         if depth > _DEEPEST:
-            raise ValueError(f"graphs within graphs, more than {_DEEPEST} deep")
+            raise ValueError(f"subgraphs nested more than {_DEEPEST} deep")
         for number, value in self._fields.read(_bytes(message)):
             child = _CHILDREN[kind].get(number)
             if child == "external_data":
@@ -283,4 +283,4 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
-    raise ValueError("a number does not end")
+    raise ValueError("an integer is cut short")

@@ -348,14 +348,14 @@ def _check_input(header: OnnxHeader, *, name: str) -> OnnxInput:
     count, channels, height, last = found.dimensions
     if isinstance(count, int) and count != 1:
         raise ModelError(
-            f"{name} takes exactly {count} images at once; export it for one, or for any number"
+            f"{name} takes exactly {count} images at once; export it with batch size 1, or any"
         )
     one_is_named = isinstance(channels, str) and isinstance(height, str)
     other_than_image = isinstance(channels, int) and channels not in _IMAGE_CHANNELS
     if last in _IMAGE_CHANNELS and (one_is_named or other_than_image):
         raise ModelError(
             f"{name} takes tensors of shape {_shape_text(found)}, channels last; expected"
-            " (N, C, H, W); export it so (tf2onnx: --inputs-as-nchw)"
+            " (N, C, H, W); export it with channels first (tf2onnx: --inputs-as-nchw)"
         )
     return found
 
@@ -370,8 +370,8 @@ def _check_shape(found: OnnxInput, preprocess: Preprocess, *, name: str) -> None
     wanted = (found.dimensions or ("?",) * 4)[1:]
     if any(isinstance(want, int) and want != size for want, size in zip(wanted, made, strict=True)):
         raise PreprocessError(
-            f"the preprocessing makes tensors of shape {made}; {name} takes {_shape_text(found)};"
-            " pass the preprocessing that it was exported for"
+            f"the preprocessing produces tensors of shape {made}, but {name} takes"
+            f" {_shape_text(found)}; pass the preprocessing that it was exported for"
         )
 
 

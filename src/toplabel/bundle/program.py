@@ -128,13 +128,16 @@ def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"no readable program at {path.parent}: {error}") from error
+        raise BundleError(f"cannot read the program at {path.parent}: {error}") from error
     if not isinstance(description, dict):
-        raise BundleError(f"no readable program at {path.parent}: {path.name} is no JSON object")
+        raise BundleError(
+            f"cannot read the program at {path.parent}: {path.name} is not a JSON object"
+        )
     if description.get("schema") != PROGRAM_SCHEMA:
         raise BundleError(
-            f"got a program of schema {description.get('schema')!r} at {path.parent}; this version"
-            f" of toplabel reads {PROGRAM_SCHEMA}; upgrade toplabel, or make the bundle again"
+            f"got a program with schema {description.get('schema')!r} at {path.parent}; this"
+            f" version of toplabel reads schema {PROGRAM_SCHEMA}; upgrade toplabel, or make the"
+            " bundle again"
         )
     return description
 
@@ -148,7 +151,7 @@ def _typed(description: dict[str, Any], name: str, kind: type) -> Any:
 
 def _check_sizes(folder: Path, sizes: dict[str, Any]) -> None:
     if not {PROGRAM_NAME, REFERENCE_NAME} <= sizes.keys():
-        raise BundleError(f"the program at {folder} lists no {PROGRAM_NAME} or no {REFERENCE_NAME}")
+        raise BundleError(f"the program at {folder} lacks {PROGRAM_NAME} or {REFERENCE_NAME}")
     for name, size in sizes.items():
         if name != os.path.basename(name) or name in ("", ".", ".."):
             raise BundleError(f"the program at {folder} names a file outside it: {name!r}")

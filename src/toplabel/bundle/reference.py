@@ -95,12 +95,12 @@ def _read_arrays(
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
         if size > (most := min(room, _MAX_SIZE_BYTES)):
-            raise ValueError(f"{size} bytes unpacked; expected at most {most}")
+            raise ValueError(f"it unpacks to {size} bytes; expected at most {most}")
         pixels, scale, offset, logits = (_read_shape(archive, name) for name in _FIELDS)
     if (scale, offset, logits[:1]) != (pixels[1:2], pixels[1:2], pixels[:1]) or 0 in pixels:
-        raise ValueError("its arrays do not fit each other")
+        raise ValueError("its arrays do not match one another")
     if pixels[0] > _MAX_COUNT:
-        raise ValueError(f"{pixels[0]} reference inputs; expected at most {_MAX_COUNT}")
+        raise ValueError(f"it has {pixels[0]} reference inputs; expected at most {_MAX_COUNT}")
     if expecting not in (None, (pixels[1:], logits[1])):
         raise ValueError("its reference inputs do not fit its program")
     with np.load(path, allow_pickle=False) as file:
@@ -162,7 +162,7 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreemen
             "its outputs are not finite (NaN or infinite) on most reference inputs"
         )
     if not np.array_equal(finite, np.isfinite(got).all(axis=1)):
-        return _no_agreement("its outputs are not finite on other inputs than expected")
+        return _no_agreement("its outputs are NaN or infinite on different inputs than expected")
     expected64, got64 = expected[finite].astype(np.float64), got[finite].astype(np.float64)
     spread = float(np.ptp(expected64, axis=0).max(initial=0.0))
     tolerance = RELATIVE_TOLERANCE * max(1.0, spread)
@@ -175,7 +175,7 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreemen
             f" {spread:.2g} over the reference inputs), so nothing can be compared"
         )
     elif difference > tolerance:
-        reason = f"its outputs differ by up to {difference:.3g}; allowed is {tolerance:.3g}"
+        reason = f"its outputs differ by up to {difference:.3g}; at most {tolerance:.3g} is allowed"
     elif not same_top1:
         reason = "its best class differs on a reference input"
     return Agreement(not reason, reason, difference, tolerance, spread, same_top1)

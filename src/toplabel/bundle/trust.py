@@ -108,12 +108,12 @@ def check_repeatability(
     found = measure_repeatability(run, inputs, outputs, batch_sizes=batch_sizes)
     if not found.repeats:
         raise ModelError(
-            f"{name} answers differently when asked again (by up to {found.repeated:.3g}):"
+            f"{name} gives different outputs for the same image (by up to {found.repeated:.3g}):"
             f" something random is active, such as dropout; {if_random}"
         )
     if not found.ignores_batch:
         raise ModelError(
-            f"the answer of {name} for one image depends on the other images of its batch (it"
+            f"the output of {name} for an image depends on the other images of its batch (it"
             f" differs by up to {found.batched:.3g}); {if_batch}"
         )
     return found.one_at_a_time

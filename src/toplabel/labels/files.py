@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toplabel._internal.columns import find_columns
+from toplabel._internal.mistaken import mistaken_for
 from toplabel.errors import LabelsError
 from toplabel.labels.labels import Labels
 
@@ -116,10 +117,12 @@ def _read_text(file: Path) -> str:
         raise LabelsError(f"it is neither a file nor a folder; expected {_ACCEPTED}")
     if found.st_size > MAX_BYTES:
         raise LabelsError(
-            f"got {found.st_size / 1e6:.0f} MB; expected at most {MAX_BYTES / 1e6:.0f} MB of class"
-            " names"
+            f"it has {found.st_size / 1e6:.0f} MB; expected at most"
+            f" {MAX_BYTES / 1e6:.0f} MB of class names"
         )
     content = file.read_bytes()
+    if content.strip() and (other := mistaken_for(content[:4096])) is not None:
+        raise LabelsError(f"it is {other}")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -150,7 +153,7 @@ def _labels_of_lines(text: str) -> Labels:
     for number, line in enumerate(lines, 1):
         if not line:
             raise LabelsError(
-                f"line {number} is blank; expected a name: a missing one would shift all that"
+                f"line {number} is blank; expected a name, as a missing one would shift all that"
                 " follow"
             )
     synsets = [_SYNSET.fullmatch(line) for line in lines]
@@ -268,7 +271,7 @@ def _labels_of_value(value: Any) -> Labels:
     if isinstance(value, list):
         return Labels(tuple(_name(name, f"item {place}") for place, name in enumerate(value)))
     if not isinstance(value, dict):
-        raise LabelsError(f"got JSON of {value!r:.40}; expected a list of names or an object")
+        raise LabelsError(f"got the JSON {value!r:.40}; expected a list of names or an object")
     for key in _KEYS:
         if isinstance(value.get(key), list | dict):
             return _labels_of_value(value[key])
@@ -325,8 +328,8 @@ def _read_rows(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
                 raise LabelsError(f"line {blank} is blank; expected a class")
             if rows and len(cells) != len(rows[0][1]):
                 raise LabelsError(
-                    f"line {reader.line_num} has {len(cells)} cells, the first {len(rows[0][1])};"
-                    f" quote names that contain {delimiter!r}"
+                    f"line {reader.line_num} has {len(cells)} cells, but the first line has"
+                    f" {len(rows[0][1])}; quote names that contain {delimiter!r}"
                 )
             rows.append((reader.line_num, cells))
     except csv.Error as error:

@@ -46,7 +46,7 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
     model = replace(model, name=name, provenance=with_doubts(model.provenance, collected()))
     eager = _eager(model, inference)
     if inference.needs_torch:
-        reason = "engine, device or dtype were given that only PyTorch has; load it without them"
+        reason = "it was loaded with an engine, device or dtype that needs PyTorch; load it without"
         return PendingClassifier(replace(eager, unsaved=reason))
 
     def compile_() -> Classifier:
@@ -108,7 +108,9 @@ def _program(model: Model) -> Program | NotCompiled:
         return NotCompiled(refusal)
     found = cache.find_program(key)
     if found is not None and not _still_agrees(found, model) and not cache.forget_program(key):
-        return NotCompiled("the cache holds a program that disagrees, and cannot be written to")
+        return NotCompiled(
+            "the cached program no longer agrees with PyTorch, and the cache cannot be written to"
+        )
 
     def compile_into(folder: Path) -> Program | NotCompiled:
         return compile_model(model, folder)

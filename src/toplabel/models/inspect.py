@@ -173,7 +173,7 @@ def _first_kernel(state: Mapping[str, Any]) -> tuple[str, int] | None:
 def _missing(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> Iterator[str]:
     if len({candidate.name for candidate in candidates}) > 1 and not contents.architecture:
         names = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
-        yield f"--arch {candidates[0].name} (several fit, and may compute other things: {names})"
+        yield f"--arch {candidates[0].name} (several fit, and may give other outputs: {names})"
     if not candidates:
         yield "--arch nets.py:MyClass (no architecture of torchvision or timm fits every tensor)"
     if contents.labels and candidates and len(contents.labels) != candidates[0].classes:

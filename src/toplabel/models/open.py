@@ -238,8 +238,8 @@ def _check_onnxruntime_suffices(name: str, inference: InferenceOptions, other: s
     """
     if inference.needs_torch:
         raise UsageError(
-            f"{name} runs with onnxruntime, on the CPU, in float32; for PyTorch or a GPU name"
-            f" {other}"
+            f"{name} runs with onnxruntime, on the CPU, in float32; for PyTorch or a GPU,"
+            f" load {other}"
         )
 
 
@@ -251,7 +251,7 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
         warn_of_order(labels)
     calibration = bundle.calibration
     if calibration is not None and (preprocess is not None or options.multi_label):
-        warn("its calibration is left out: it was made with another preprocessing")
+        warn(f"{bundle.name} is used without its calibration, which was fitted with other options")
         calibration = None
     answered = _LABELS_ASSUMED if labels else ()
     answered += _PREPROCESSING_ASSUMED if preprocess else ()

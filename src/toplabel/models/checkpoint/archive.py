@@ -84,7 +84,7 @@ def check_structure(file: BinaryIO, archive: Archive) -> dict[str, Extent]:
     for name, member in zip(archive.names, archive.members, strict=True):
         _check_name(name)
         if name.lower() in folded:  # torch looks members up without regard to case
-            raise CheckpointError(f"its member {name!r} is there twice; save it again")
+            raise CheckpointError(f"its member {name!r} appears twice; save the checkpoint again")
         folded.add(name.lower())
         if not member.is_stored:
             raise CheckpointError(

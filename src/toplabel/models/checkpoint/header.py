@@ -40,7 +40,7 @@ _REFUSALS = {
     "folder": "it is a folder; pass the checkpoint in it",
     "special file": "it is not a regular file; expected a checkpoint",
     "toplabel bundle": "it is a toplabel bundle, not a checkpoint; pass it as the model itself",
-    "onnx": "it is an ONNX file, not a checkpoint; pass it as the model itself, named *.onnx",
+    "onnx": "it is an ONNX file, not a checkpoint; pass it as the model itself",
     "keras": f"it is a Keras model; {_EXPECTED}",
     "hdf5": f"it is an HDF5 file, as Keras writes; {_EXPECTED}",
     "numpy": f"it is a NumPy file; {_EXPECTED}",
@@ -207,15 +207,21 @@ def _read_legacy(path: Path) -> CheckpointInfo:
     size = path.stat().st_size
     with path.open("rb") as file:
         if _tar_header(file.read(tarfile.BLOCKSIZE)):  # torch tries that first
-            raise CheckpointError("it is a tar archive and a torch file in one; expected either")
+            raise CheckpointError(
+                "it is both a tar archive and a torch file; expected one or the other"
+            )
         file.seek(0)
         source, budget = ByteSource(file, end=size), Budget()
         read_pickle(source, budget=budget)  # the magic number
         if read_pickle(source, budget=budget).content != _LEGACY_PROTOCOL:
-            raise CheckpointError("its version is one that torch never wrote; download it again")
+            raise CheckpointError(
+                "torch never wrote files of its version; copy or download it again"
+            )
         machine = read_pickle(source, budget=budget).content
         if isinstance(machine, dict) and machine.get("little_endian") is False:
-            raise CheckpointError("it was saved on a big-endian machine; save it again on another")
+            raise CheckpointError(
+                "it was saved on a big-endian machine; save it again on a little-endian one"
+            )
         pickled = read_pickle(source, budget=budget)
         keys = read_pickle(source, budget=budget).content
         _check_storages(source, keys, pickled.storages.whole)
@@ -226,7 +232,9 @@ def _check_storages(source: ByteSource, keys: Any, storages: dict[str, Storage])
     """Every storage follows once, and is as long as the pickle says."""
     plain = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
     if not plain or len(keys) != len(storages) or set(keys) != storages.keys():
-        raise CheckpointError("its list of storages does not match its tensors; download it again")
+        raise CheckpointError(
+            "its list of storages does not match its tensors; copy or download it again"
+        )
     read_count = number("<q")
     for key in keys:
         storage = storages[key]
@@ -309,7 +317,7 @@ def _check_ranges(ranges: list[tuple[int, int]], size: int) -> None:
     end = 0
     for first, after in sorted(ranges):
         if first != end:
-            raise CheckpointError("its tensors overlap or leave gaps; download it again")
+            raise CheckpointError("its tensors overlap or leave gaps; copy or download it again")
         end = after
     if end != size:
         raise CheckpointError(
@@ -364,7 +372,9 @@ def _read_index(path: Path) -> CheckpointInfo:
         listed = {tensor for tensor, place in places.items() if place == name}
         if shard.content.keys() != listed:
             odd = sorted(shard.content.keys() ^ listed)[0]
-            raise CheckpointError(f"it and its shard {name!r} disagree on tensor {odd[:100]!r}")
+            raise CheckpointError(
+                f"it and its shard {name!r} disagree on tensor {odd[:100]!r}; download both again"
+            )
     return CheckpointInfo(
         path=path,
         format="safetensors",
@@ -383,7 +393,9 @@ def _is_shard(place: Any) -> bool:
 
 def _read_shard(path: Path) -> CheckpointInfo:
     if not path.is_file():
-        raise CheckpointError(f"its shard {path.name!r} is missing; download all of them")
+        raise CheckpointError(
+            f"its shard {path.name!r} is missing; download all shards into one folder"
+        )
     try:
         return _read_safetensors(path)
     except CheckpointError as error:

@@ -180,7 +180,7 @@ class Storages:
             raise CheckpointError(_ODD_REFERENCE)
         place = (storage.key, offset, count)
         if self._views.setdefault(key, place) != place or offset + count > storage.num_elements:
-            raise CheckpointError("its pickle uses part of a storage beyond its end")
+            raise CheckpointError("its pickle refers to data beyond the end of a storage")
         return Storage(storage.key, storage.dtype, count)
 
 

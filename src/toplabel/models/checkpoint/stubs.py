@@ -163,7 +163,9 @@ class StubMaker:
             if not plain or any(isinstance(part, Storage | TensorInfo) for part in state):
                 raise CheckpointError("its pickle changes a tensor after creating it")
         elif not isinstance(made, dict | UnknownObject):  # an OrderedDict's attributes are left out
-            raise CheckpointError(f"its pickle gives a state to a {type(made).__name__}")
+            raise CheckpointError(
+                f"its pickle sets the state of a {type(made).__name__}, which no checkpoint needs"
+            )
         return made
 
     def refer(self, reference: Any) -> Any:
@@ -228,7 +230,9 @@ def _as_key(key: Any, number: int) -> Any:
         return key
     if _is_plain_key(key, bits=64) or isinstance(key, float):
         return key
-    raise CheckpointError(f"its pickle uses a {type(key).__name__} as a key, or too large a number")
+    raise CheckpointError(
+        f"its pickle uses a {type(key).__name__} as a key, or a number that is too large"
+    )
 
 
 def _is_plain_key(key: Any, *, bits: int) -> bool:
@@ -364,7 +368,7 @@ class _Plain:
         del self.path[id(value)]
         self.deepest_stub = outer
         if size > _LARGEST:
-            raise CheckpointError("its parts refer to one another so often that it never ends")
+            raise CheckpointError("its objects refer to one another too often to be followed")
         self.kept.append(value)
         self.done[id(value)] = plain, size
         return plain, size

@@ -188,7 +188,7 @@ def _why_it_ended(child: BaseProcess, log: Path) -> NotCompiled:
             lasting=child.exitcode != 0,
         )
     if child.exitcode == -signal.SIGKILL:
-        return NotCompiled("its process was killed, perhaps for want of memory", lasting=False)
+        return NotCompiled("its process was killed, perhaps for lack of memory", lasting=False)
     name = signal.Signals(-child.exitcode).name
     what = "crashed" if name in _CRASHES else "was ended"
     return NotCompiled(f"its process {what} ({name}){_last_words(log)}", lasting=name in _CRASHES)

@@ -111,7 +111,7 @@ def _trace(module: nn.Module, example: torch.Tensor, path: Path, exporter: Expor
         )
     suspicious = any(w.category.__name__ == "TracerWarning" for w in caught)
     if suspicious and decides_by_values(module, example):
-        raise ModelError("it decides by the values of its input what to compute")
+        raise ModelError("what it computes depends on the values of its input")
 
 
 def decides_by_values(module: nn.Module, example: torch.Tensor) -> bool:

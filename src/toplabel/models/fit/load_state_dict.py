@@ -130,7 +130,7 @@ class LoadReport:
             advice.append(f"the file has {classes} outputs: try {argument}")
         if channels := _common_change(self.shape_mismatches, axis=1, from_axis=2):
             argument = _argument(module, _CHANNELS, channels)
-            advice.append(f"the file takes {channels} input channels: try {argument}")
+            advice.append(f"the file has {channels} input channels: try {argument}")
         if not (self.missing or self.mismatches):
             advice.append(
                 "the file has layers that the class lacks, and its answers would be wrong without"
@@ -447,8 +447,7 @@ def _partial_note(
     more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
     return (
         f"only {share:.1%} of the parameters of {type(module).__name__} were loaded;"
-        f" {', '.join(absent[:10])}{more} are as the class initialised them, so answers may be"
-        " wrong"
+        f" {', '.join(absent[:10])}{more} keep their initial values, so answers may be wrong"
     )
 
 

@@ -202,7 +202,7 @@ def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, pat
     name = arch if isinstance(arch, str) else type(module).__name__
     if file is not None:
         logger.info(
-            "changes of %s are noticed, changes of files that it imports are not: pass"
+            "changes to %s are noticed, changes to files that it imports are not: pass"
             " recompile=True after those",
             file.name,
         )

@@ -123,7 +123,7 @@ def fetch_from_hub(
     constants = require("huggingface_hub.constants", extra="hf", purpose="the Hugging Face Hub")
     missing = f"{name} is not on this machine (looked in {constants.HF_HUB_CACHE})"
     if offline or constants.HF_HUB_OFFLINE:
-        why = "downloading is off" if offline else "HF_HUB_OFFLINE forbids to download it"
+        why = "downloading is off" if offline else "HF_HUB_OFFLINE forbids downloading it"
         raise DownloadError(f"{missing}, and {why}")
     try:
         # Asked first because it fails at once without a network, where a download tries for 20 s.

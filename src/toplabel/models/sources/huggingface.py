@@ -209,7 +209,7 @@ def _check_config(config: Mapping[str, Any], *, name: str) -> None:
         )
     if kind not in _classifier_kinds():
         own_code = "auto_map" in config
-        reason = "code of its own, which is never run" if own_code else "a newer transformers"
+        reason = "its own code, which is never run" if own_code else "a newer transformers"
         raise ModelError(f"{name} is a {kind!r} model, which needs {reason}")
 
 

@@ -18,7 +18,7 @@ from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
 from toplabel.bundle.reference import are_probabilities
 from toplabel.bundle.trust import check_repeatability
-from toplabel.errors import LabelsError, ModelError
+from toplabel.errors import ModelError
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
 from toplabel.models.options import LabelsLike
@@ -74,7 +74,7 @@ def from_module(
         module=adapted,
         architecture=_architecture(type(inner)),
         preprocess=preprocess,
-        labels=_labels(labels, outputs.shape[1], name),
+        labels=_labels(labels, outputs.shape[1]),
         multi_label=multi_label,
         probabilities=_are_scores(outputs, multi_label=multi_label),
         provenance={"source": "module", "class": _class_name(type(inner))},
@@ -123,8 +123,8 @@ def _checked_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> ND
         outputs = np.concatenate([run(images[i : i + 1]) for i in range(len(images))])
         if not np.isfinite(outputs).all():
             raise ModelError(
-                f"{name} gave scores that are not finite for an ordinary image; its weights are"
-                " damaged, or mean and std are not those of its training"
+                f"{name} gave scores that are NaN or infinite for an ordinary image; its weights"
+                " are damaged, or mean and std are not those of its training"
             )
         check_repeatability(
             run,
@@ -154,13 +154,9 @@ def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArra
     return outputs
 
 
-def _labels(given: LabelsLike | None, outputs: int, name: str) -> Labels:
+def _labels(given: LabelsLike | None, outputs: int) -> Labels:
     labels = Labels.indices(outputs) if given is None else Labels.of(given)
-    if len(labels) != outputs:
-        raise LabelsError(
-            f"got {len(labels)} labels for {name}, which has {outputs} outputs; expected one per"
-            " output, in the order of training"
-        )
+    labels.check_count(outputs)
     return labels
 
 

@@ -259,7 +259,7 @@ def _size(config: Config) -> dict[str, int]:
     """The size as a mapping, also where an old file says one number or two."""
     size = config["size"]
     if size is None:
-        raise PreprocessError(f"got size null {_WORD}, and do_resize")
+        raise PreprocessError(f"got do_resize {_WORD}, but size null")
     if isinstance(size, int):
         return _square(size) if config["default_to_square"] else {"shortest_edge": size}
     if isinstance(size, list | tuple):

@@ -229,7 +229,9 @@ def _read_crop(operation: Any, draft: Draft) -> None:
     if getattr(operation, "padding_mode", "constant") != "constant":
         raise _refuse(operation, f"padding_mode {operation.padding_mode!r} is not supported")
     if draft.stage != "image" and fill not in (0, (0, 0, 0), [0, 0, 0]):
-        raise _refuse(operation, "its fill would be of tensor values, after the conversion")
+        raise _refuse(
+            operation, "it comes after the conversion, so its fill would be in tensor values"
+        )
     values = tuple(fill) if isinstance(fill, list | tuple) else (fill,)
     _set(draft, operation, input_size=crop, pad_value=values)
 

@@ -60,8 +60,8 @@ def _compare(
 ) -> None:
     if ours.shape != theirs.shape:
         raise PreprocessError(
-            f"{name} gives shape {theirs.shape} for an image of {shape}; what was read from it,"
-            f" {ours.shape}"
+            f"{name} gives shape {theirs.shape} for an image of {shape}; the preprocessing"
+            f" read from it gives {ours.shape}"
         )
     if not np.array_equal(ours, theirs):
         difference = float(np.abs(ours.astype(np.float64) - theirs).max())
