@@ -92,5 +92,7 @@ def test_labels_that_do_not_fit_the_outputs_are_refused() -> None:
 def test_a_preprocessing_that_does_not_fit_the_program_is_refused() -> None:
     bundle = built_in_bundle()
     other = replace(bundle.preprocess, input_size=(192, 192))
-    with pytest.raises(BundleError, match=r"\(3, 192, 192\), but the program takes \(3, 224, 224\)"):
+    with pytest.raises(
+        BundleError, match=r"\(3, 192, 192\), but the program takes \(3, 224, 224\)"
+    ):
         replace(bundle, preprocess=other)
