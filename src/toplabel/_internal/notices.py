@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from types import SimpleNamespace
 from typing import Any
 
 from toplabel.errors import ToplabelWarning
@@ -20,7 +19,6 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OWN = (_PACKAGE, os.path.dirname(os.path.abspath(os.__file__)) + os.sep + "contextlib.py")
 
 _collectors: ContextVar[tuple[list[str], ...]] = ContextVar("collectors", default=())
-_telling: ContextVar[bool] = ContextVar("telling", default=False)
 
 
 def warn(text: str) -> None:
@@ -33,11 +31,7 @@ def warn(text: str) -> None:
     for texts in _collectors.get():
         if text not in texts:
             texts.append(text)
-    token = _telling.set(True)
-    try:
-        warnings.warn(text, ToplabelWarning, stacklevel=_first_frame_outside())
-    finally:
-        _telling.reset(token)
+    warnings.warn(text, ToplabelWarning, stacklevel=_first_frame_outside())
 
 
 @contextmanager
@@ -48,14 +42,22 @@ def quiet_libraries() -> Iterator[None]:
     whole list back, and the thread that leaves last would leave the silence of another for good.
     """
     filters: Any = warnings.filters
-    pattern = SimpleNamespace(match=lambda text: not _telling.get())
-    silence = ("ignore", pattern, Warning, None, 0)
+    silence = ("ignore", None, _OfOthers, None, 0)
     filters.insert(0, silence)
     try:
         yield
     finally:
         with suppress(ValueError):  # they were reset meanwhile
             filters.remove(silence)
+
+
+class _ButOurs(type):
+    def __subclasscheck__(cls, category: type) -> bool:
+        return not issubclass(category, ToplabelWarning)
+
+
+class _OfOthers(Warning, metaclass=_ButOurs):
+    """A category for filters: every warning is of it but ours."""
 
 
 @contextmanager
