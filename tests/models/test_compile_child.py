@@ -44,7 +44,7 @@ def wait_until_dead(pid: int, seconds: float = 60) -> bool:
     return not is_alive(pid)
 
 
-def run(work, tmp_path: Path, *, seconds: float = 30, report: Report | None = None):
+def run(work, tmp_path: Path, *, seconds: float = 300, report: Report | None = None):
     return run_in_child(work, log=tmp_path / "log", time_limit_seconds=seconds, report=report)
 
 
