@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel.cli.options import (
-    Command,
-    debug_flag,
-    inference_flags,
-    json_flag,
-    model_file_flags,
-    model_flag,
-    reading_flags,
-    take_load_options,
-)
+from toplabel.cli.options import Command, json_flag, loading_flags, model_flag, take_load_options
 from toplabel.cli.records import print_json, print_lines
 from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
@@ -56,18 +47,9 @@ unsure.
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @model_flag
-@inference_flags
-@model_file_flags
-@reading_flags
-@debug_flag
+@loading_flags
 def calibrate(
-    data: str,
-    *,
-    output: Path,
-    precision: float | None,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
+    data: str, *, output: Path, precision: float | None, as_json: bool, quiet: bool, **options: Any
 ) -> int:
     """Calibrate a model."""
     from toplabel._internal.optional import require

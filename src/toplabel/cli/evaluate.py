@@ -11,11 +11,8 @@ import click
 from toplabel.cli.options import (
     Command,
     check_one_model,
-    debug_flag,
-    inference_flags,
     json_flag,
-    model_file_flags,
-    reading_flags,
+    loading_flags,
     take_load_options,
 )
 from toplabel.cli.records import print_json, print_lines
@@ -56,10 +53,7 @@ _WORST = 5
 )
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
-@inference_flags
-@model_file_flags
-@reading_flags
-@debug_flag
+@loading_flags
 def evaluate(
     data: str,
     *,

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel._internal.platform import written_aside
-from toplabel.cli.options import (
-    Command,
-    debug_flag,
-    inference_flags,
-    json_flag,
-    model_file_flags,
-    model_flag,
-    reading_flags,
-    take_load_options,
-)
+from toplabel.cli.options import Command, json_flag, loading_flags, model_flag, take_load_options
 from toplabel.cli.records import print_json
 from toplabel.cli.terminal import say
 from toplabel.errors import ToplabelError, UsageError
@@ -60,10 +51,7 @@ drop in score without the hottest tenth of the image, and without a random tenth
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes.")
 @model_flag
-@inference_flags
-@model_file_flags
-@reading_flags
-@debug_flag
+@loading_flags
 def explain(
     source: str,
     *,

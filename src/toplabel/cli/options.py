@@ -97,9 +97,6 @@ def _check_number(ctx: click.Context, option: click.Parameter, value: float | No
 model_flag = click.option(
     "-m", "--model", metavar="MODEL", help="Model to use; see toplabel models."
 )
-several_models_flag = click.option(
-    "-m", "--model", "models", multiple=True, metavar="MODEL", help="Which model; may be repeated."
-)
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 debug_flag = click.option(
     "--debug", is_flag=True, expose_value=False, help="Print full tracebacks of errors."
@@ -109,6 +106,11 @@ inference_flags = flags_of(InferenceOptions, section="Running the model")
 model_file_flags = flags_of(ModelOptions, section="What a model file may lack")
 reading_flags = flags_of(ReadOptions, section="Reading images")
 run_flags = flags_of(RunOptions, section="Runs, with -o")
+
+
+def loading_flags(command: Function) -> Function:
+    """Add what loads and runs a model and reads images, all of `take_load_options`, and --debug."""
+    return inference_flags(model_file_flags(reading_flags(debug_flag(command))))
 
 
 def scoring_flags(command: Function) -> Function:

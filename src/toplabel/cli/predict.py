@@ -10,11 +10,8 @@ import click
 
 from toplabel.cli.options import (
     Command,
-    debug_flag,
-    inference_flags,
-    model_file_flags,
+    loading_flags,
     model_flag,
-    reading_flags,
     run_flags,
     scoring_flags,
     take,
@@ -56,10 +53,7 @@ _LOOK_AHEAD = 100
 @output_flag
 @run_flags
 @model_flag
-@inference_flags
-@model_file_flags
-@reading_flags
-@debug_flag
+@loading_flags
 def predict(
     inputs: tuple[str, ...], *, as_json: bool, as_csv: bool, quiet: bool, **options: Any
 ) -> int:

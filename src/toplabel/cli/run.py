@@ -11,11 +11,8 @@ import click
 
 from toplabel.cli.options import (
     Command,
-    debug_flag,
-    inference_flags,
-    model_file_flags,
+    loading_flags,
     model_flag,
-    reading_flags,
     run_flags,
     scoring_flags,
     take,
@@ -59,10 +56,7 @@ output_flag = click.option(
 @scoring_flags
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes, progress or a summary.")
 @model_flag
-@inference_flags
-@model_file_flags
-@reading_flags
-@debug_flag
+@loading_flags
 def run(inputs: tuple[str, ...], *, quiet: bool, **options: Any) -> int:
     """Label inputs into an output."""
     output, run_options = options.pop("output"), take(RunOptions, options)

@@ -10,11 +10,8 @@ import click
 from toplabel.cli.options import (
     Command,
     check_one_model,
-    debug_flag,
     flags_of,
-    inference_flags,
-    model_file_flags,
-    reading_flags,
+    loading_flags,
     take,
     take_load_options,
 )
@@ -44,10 +41,7 @@ accepted; a second one stops it at once.
     help="Model to serve. May be repeated; the first is the default.",
 )
 @flags_of(ServeOptions)
-@inference_flags
-@model_file_flags
-@reading_flags
-@debug_flag
+@loading_flags
 def serve(models: tuple[str, ...], **options: Any) -> int:
     """Serve until told to stop."""
     from toplabel._internal.optional import require
