@@ -57,7 +57,7 @@ def test_a_manifest_that_is_missing_or_no_json_is_named(copy: Path) -> None:
     with pytest.raises(BundleError, match="cannot read the bundle at"):
         Bundle.read(copy)
     (copy / "manifest.json").write_text("[]")
-    with pytest.raises(BundleError, match="its manifest is not a JSON object"):
+    with pytest.raises(BundleError, match="manifest.json is not a JSON object"):
         Bundle.read(copy)
     with pytest.raises(BundleError, match="cannot read the bundle at"):
         Bundle.read(copy / "nowhere")

@@ -63,9 +63,7 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def takes_options(
-    *groups: type,
-) -> Callable[[Callable[..., Returned]], Callable[..., Returned]]:
+def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable[..., Returned]]:
     """Let a function be called with the fields of `groups`, and get one instance of each.
 
     A parameter `model_options` of the function becomes the fields of the group `ModelOptions`:

@@ -13,7 +13,14 @@ from typing import Any, Self, get_args
 from toplabel.bundle import cache
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.model import Activation
-from toplabel.bundle.program import DESCRIPTION_NAME, PROGRAM_NAME, REFERENCE_NAME, Program
+from toplabel.bundle.program import (
+    DESCRIPTION_NAME,
+    PROGRAM_NAME,
+    REFERENCE_NAME,
+    Program,
+    check_schema,
+    read_object,
+)
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
 from toplabel.preprocess.preprocess import Preprocess
@@ -100,11 +107,7 @@ class Bundle:
         Raises:
             BundleError: The manifest is damaged, belongs to a newer toplabel or another program.
         """
-        if manifest.get("schema") != MANIFEST_SCHEMA:
-            raise BundleError(
-                f"got a bundle with schema {manifest.get('schema')!r}; this version of toplabel"
-                f" reads schema {MANIFEST_SCHEMA}; upgrade toplabel, or make the bundle again"
-            )
+        check_schema(manifest.get("schema"), MANIFEST_SCHEMA, "bundle")
         if manifest.get("program") != program.key:
             raise BundleError(
                 f"the manifest is for a program other than {program.key}; pack the model again"
@@ -140,14 +143,7 @@ class Bundle:
         Raises:
             BundleError: There is none, or it is damaged.
         """
-        try:
-            manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"cannot read the bundle at {folder}: {error}") from error
-        if not isinstance(manifest, dict):
-            raise BundleError(
-                f"cannot read the bundle at {folder}: its manifest is not a JSON object"
-            )
+        manifest = read_object(folder / MANIFEST_NAME, "bundle")
         return cls.from_manifest(manifest, Program.read(folder))
 
 

@@ -234,9 +234,7 @@ def _build_aside(key: str, build: Build) -> Program | NotCompiled:
         platform.replace_folder(aside, folder)
         # not read again: `toplabel cache` may have cleared it a moment ago
         return replace(
-            built,
-            path=folder / built.path.name,
-            reference_path=folder / built.reference_path.name,
+            built, path=folder / built.path.name, reference_path=folder / built.reference_path.name
         )
     finally:
         _remove(aside)

@@ -80,7 +80,8 @@ class Program:
         Raises:
             BundleError: There is none, it is damaged, or it was made by a newer toplabel.
         """
-        description = _read_description(folder / DESCRIPTION_NAME)
+        description = read_object(folder / DESCRIPTION_NAME, "program")
+        check_schema(description.get("schema"), PROGRAM_SCHEMA, f"program at {folder}")
         try:
             facts = {name: _typed(description, name, kind) for name, kind in _FACTS.items()}
             channels, height, width = map(int, facts.pop("input_shape"))
@@ -124,22 +125,29 @@ def program_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".json")
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object that describes a program or a bundle; a `BundleError` where there is none."""
     try:
-        description = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"cannot read the program at {path.parent}: {error}") from error
-    if not isinstance(description, dict):
+        reason = getattr(error, "strerror", None) or error
         raise BundleError(
-            f"cannot read the program at {path.parent}: {path.name} is not a JSON object"
-        )
-    if description.get("schema") != PROGRAM_SCHEMA:
+            f"cannot read the {what} at {path.parent}: {path.name}: {reason}"
+        ) from error
+    if not isinstance(found, dict):
         raise BundleError(
-            f"got a program with schema {description.get('schema')!r} at {path.parent}; this"
-            f" version of toplabel reads schema {PROGRAM_SCHEMA}; upgrade toplabel, or make the"
-            " bundle again"
+            f"cannot read the {what} at {path.parent}: {path.name} is not a JSON object"
         )
-    return description
+    return found
+
+
+def check_schema(found: object, expected: int, what: str) -> None:
+    """Refuse the schema of another version with a `BundleError`."""
+    if found != expected:
+        raise BundleError(
+            f"got a {what} with schema {found!r}; this version of toplabel reads schema {expected};"
+            " upgrade toplabel, or make the bundle again"
+        )
 
 
 def _typed(description: dict[str, Any], name: str, kind: type) -> Any:

@@ -22,13 +22,7 @@ from toplabel.errors import RunError, UsageError
 from toplabel.runs.entry import Entry
 from toplabel.runs.fingerprint import check_same
 from toplabel.runs.formats import FORMATS, check_format
-from toplabel.runs.manifest import (
-    Generation,
-    Manifest,
-    copy_new,
-    find_additions,
-    write_listing,
-)
+from toplabel.runs.manifest import Generation, Manifest, copy_new, find_additions, write_listing
 
 SCHEMA = 1
 STATE_NAME = "_toplabel"

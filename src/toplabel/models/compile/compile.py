@@ -19,13 +19,7 @@ from torch import nn
 from toplabel._internal.onnxruntime import open_session, ort
 from toplabel.bundle.model import Model
 from toplabel.bundle.program import REFERENCE_NAME, NotCompiled, Program
-from toplabel.bundle.reference import (
-    Agreement,
-    ReferenceOutputs,
-    checked_program,
-    compare,
-    replay,
-)
+from toplabel.bundle.reference import Agreement, ReferenceOutputs, checked_program, compare, replay
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
 from toplabel.models.compile.child import (
