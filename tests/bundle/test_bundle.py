@@ -53,9 +53,10 @@ def test_its_reference_outputs_mean_something() -> None:
 
 
 def test_a_manifest_that_is_missing_or_no_json_is_named(copy: Path) -> None:
-    (copy / "manifest.json").write_text("{")
-    with pytest.raises(BundleError, match="cannot read the bundle at"):
-        Bundle.read(copy)
+    for text in ("{", "[" * 100_000):
+        (copy / "manifest.json").write_text(text)
+        with pytest.raises(BundleError, match="cannot read the bundle at .*: manifest.json: "):
+            Bundle.read(copy)
     (copy / "manifest.json").write_text("[]")
     with pytest.raises(BundleError, match="manifest.json is not a JSON object"):
         Bundle.read(copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -194,6 +195,17 @@ def lock_file(
                 _unlock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_start(path: str | os.PathLike[str], size: int) -> bytes:
+    """The first bytes of a regular file; none of what cannot be read, and of anything else."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            return b""
+        with open(path, "rb") as file:
+            return file.read(size)
+    except (OSError, ValueError):  # a name with a NUL in it is a ValueError
+        return b""
 
 
 if sys.platform == "win32":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
+from toplabel._internal import platform
 from toplabel.bundle import cache
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.model import Activation
@@ -166,13 +166,7 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
     False, too, for what cannot be read. Only the first bytes are looked at.
     """
     members = (MANIFEST_NAME, REFERENCE_NAME, PROGRAM_NAME, DESCRIPTION_NAME)
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
-            return False
-        with open(path, "rb") as file:
-            start = file.read(_NAME_AT + len(MANIFEST_NAME))
-    except (OSError, ValueError):  # a name with a NUL in it is a ValueError
-        return False
+    start = platform.read_start(path, _NAME_AT + len(MANIFEST_NAME))
     return start.startswith(ZIP_START) and start[_NAME_AT:].startswith(
         tuple(name.encode() for name in members)
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from toplabel._internal import platform
 from toplabel.errors import BundleError
 
 MAX_FIELDS = 1_000_000
@@ -75,13 +76,7 @@ def is_onnx(path: str | os.PathLike[str]) -> bool:
 
     False, too, for what cannot be read. Only the first bytes are looked at.
     """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
-            return False
-        with open(path, "rb") as file:
-            return starts_as_onnx(file.read(_START_BYTES))
-    except (OSError, ValueError):  # a name with a NUL in it is a ValueError
-        return False
+    return starts_as_onnx(platform.read_start(path, _START_BYTES))
 
 
 def starts_as_onnx(start: bytes) -> bool:

@@ -68,19 +68,11 @@ def explain(
     if output is not None:
         _check_target(output)  # before the model is loaded
     from toplabel import load
-    from toplabel.analysis.explain.pipeline import explain_with
+    from toplabel.analysis.explain.explain import explain_image
 
     options |= take_load_options(options)
     with load(**options) as predictor:
-        found = explain_with(
-            predictor.classifier,
-            predictor.open_engine(),
-            source,
-            label=_label(label, predictor),
-            method=method,
-            read=predictor.read,
-            batch_size=predictor.batch_size,
-        )
+        found = explain_image(predictor, source, _label(label, predictor), method=method)
         if output is not None:
             _write_png(found, output)
         if as_json:

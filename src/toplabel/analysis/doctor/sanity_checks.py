@@ -99,8 +99,8 @@ def _check_repeatability(
         return Finding(
             "repeats",
             "wrong",
-            "it answers differently when asked again: something random, such as dropout, is active"
-            " in eval mode",
+            "it gives different outputs for the same image: something random, such as dropout, is"
+            " active in eval mode",
             evidence.format(found.repeated),
             "in the network's forward: F.dropout(x, training=self.training)",
         )
@@ -108,7 +108,7 @@ def _check_repeatability(
         return Finding(
             "repeats",
             "wrong",
-            "its answer for an image depends on the others of its batch: a batch normalisation"
+            "its output for an image depends on the others of its batch: a batch normalisation"
             " still uses the batch's own statistics",
             evidence.format(found.batched),
             "call eval() on the whole network; track_running_stats=True in each BatchNorm",
