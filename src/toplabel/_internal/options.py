@@ -118,7 +118,8 @@ def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable
 def suggests_names(called: Called) -> Called:
     """Let a function, or a class, answer the name of an argument that it lacks with the nearest."""
     function = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
-    accepted = [name for name in inspect.signature(function).parameters if name != "self"]
+    code = function.__code__
+    accepted = [*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]]
 
     @functools.wraps(function)
     def call(*args: Any, **given: Any) -> Any:

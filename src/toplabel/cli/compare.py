@@ -71,7 +71,8 @@ def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options
     from toplabel.analysis.compare import compare as compare_variants
     from toplabel.image.paths import expand
 
-    variants = {name: _taken(options, name) for name in "ab"}
+    names = ("engine", "exact", "preprocess")
+    variants = {side: {name: options.pop(f"{side}_{name}") for name in names} for side in "ab"}
     loading = take_load_options(options)
     sources = list(expand(images))
     found = compare_variants(
@@ -79,10 +80,6 @@ def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options
     )
     print_json(found.to_dict()) if as_json else print_lines(_lines(found))
     return 0 if found.same else 1
-
-
-def _taken(options: dict[str, Any], variant: str) -> dict[str, Any]:
-    return {name: options.pop(f"{variant}_{name}") for name in ("engine", "exact", "preprocess")}
 
 
 def _variant(name: str, own: dict[str, Any], loading: dict[str, Any]) -> Variant:

@@ -10,7 +10,7 @@ import click
 from toplabel._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
@@ -106,12 +106,9 @@ def _check_near_miss(word: str) -> None:
         return
     from difflib import get_close_matches  # only for a word that is neither file nor command
 
-    guess = _completion(word, tuple(COMMANDS)) or get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
+    completed = [name for name in COMMANDS if len(word) >= 3 and name.startswith(word)]
+    guess = completed or get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
     if guess:
         raise click.UsageError(
             f"there is no command and no file {word!r}; did you mean {guess[0]!r}?"
         )
-
-
-def _completion(word: str, names: Sequence[str]) -> list[str]:
-    return [name for name in names if len(word) >= 3 and name.startswith(word)][:1]

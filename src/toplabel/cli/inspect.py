@@ -40,16 +40,15 @@ def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
         problem = {"missing": description.missing, "problem": as_flags(description.problem)}
         print_json({**description.facts, **problem})
     else:
-        print_columns(("", ""), [(_words(k), _shown(k, v)) for k, v in description.facts.items()])
+        facts = description.facts.items()
+        print_columns(
+            ("", ""), [(k.removesuffix("_bytes").replace("_", " "), _shown(k, v)) for k, v in facts]
+        )
     for line in description.missing:
         say(f"missing: {line}")
     if description.problem:
         say(description.problem)
     return 2 if description.problem else 0
-
-
-def _words(name: str) -> str:
-    return name.removesuffix("_bytes").replace("_", " ")
 
 
 def _shown(name: str, value: Any) -> str:

@@ -32,12 +32,13 @@ def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, A
     """
     bundle = classifier.bundle
     options = asdict(settings)
+    names = json.dumps([classifier.labels.names, classifier.labels.ids])
     found = {
         "toplabel": __version__,
         "model": classifier.name,
         "program": None if bundle is None else bundle.program.key,
         "preprocess": classifier.preprocess.to_dict(),
-        "labels": _digest([classifier.labels.names, classifier.labels.ids]),
+        "labels": hashlib.sha256(names.encode()).hexdigest()[:16],
         "activation": classifier.activation,
         "calibration": classifier.calibration and classifier.calibration.to_dict(),
         **options,
@@ -68,7 +69,3 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

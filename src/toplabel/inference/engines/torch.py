@@ -78,7 +78,8 @@ class TorchEngine:
         size = min(len(batch), self._largest_batch or len(batch))
         while True:
             try:
-                return np.concatenate([self._run(part) for part in _pieces(pixels, size)])
+                starts = range(0, len(pixels), size)
+                return np.concatenate([self._run(pixels[at : at + size]) for at in starts])
             except ToplabelError:
                 raise
             except Exception as error:
@@ -109,10 +110,6 @@ class TorchEngine:
         if self._dtype is not torch.float32:
             return torch.autocast(self._device.type, self._dtype)
         return _full_float32() if self._device.type == "cuda" else nullcontext()
-
-
-def _pieces(batch: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    return (batch[start : start + size] for start in range(0, len(batch), size))
 
 
 def find_device(device: str) -> torch.device:

@@ -121,7 +121,8 @@ def _ask(
     other = _load(candidate, _draw_weights(module.state_dict()))
     if not answers or other is None:
         return None
-    sizes = [*sizes, _odd_size(sizes[0])]
+    width, height = sizes[0]  # and one odd where that is even: there, ways of padding differ
+    sizes = [*sizes, (width - _STEP, height - _STEP)]
     return answers | _run_trials(other, candidate.in_channels, sizes, "drawn")
 
 
@@ -141,11 +142,6 @@ def input_size(candidate: Candidate, module: nn.Module) -> tuple[int, int]:
         return int(height), int(width)
     side = getattr(module, "image_size", _DEFAULT_SIZE.get(candidate.name, _IMAGENET_SIZE))
     return int(side), int(side)
-
-
-def _odd_size(size: tuple[int, int]) -> tuple[int, int]:
-    """A smaller size, odd where the other is even: there, ways of padding differ."""
-    return size[0] - _STEP, size[1] - _STEP
 
 
 def _run_trials(
@@ -171,7 +167,8 @@ def _same(a: Answers, b: Answers) -> bool:
         one, other = a[trial], b[trial]
         if not (one.isfinite().all() and other.isfinite().all()):
             continue
-        if one.shape != other.shape or _distance(one, other) > _limit(one):
+        limit = _TOLERANCE * max(1.0, float(one.max() - one.min()))
+        if one.shape != other.shape or _distance(one, other) > limit:
             return False
         largest = float(one.abs().max())
         proven |= _distance(one[0], one[1]) > _NO_SPREAD * max(1.0, largest)
@@ -210,7 +207,3 @@ def _draw_images(channels: int, height: int, width: int) -> torch.Tensor:
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
-
-
-def _limit(logits: torch.Tensor) -> float:
-    return _TOLERANCE * max(1.0, float(logits.max() - logits.min()))

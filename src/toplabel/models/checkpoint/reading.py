@@ -109,7 +109,7 @@ def _import(name: str) -> Any:
         CheckpointError: There is none, or torch never allows it.
     """
     if name == "collections.defaultdict":
-        return _without_default  # torch fills no other dicts than its own few
+        return lambda *_: OrderedDict()  # torch fills no other dicts than its own few
     if runs_code(name) or "." not in name or ":" in name:
         raise CheckpointError(f"cannot allow {name!r}; expected a harmless 'module.name'")
     try:
@@ -120,11 +120,6 @@ def _import(name: str) -> Any:
     if not callable(found):
         raise CheckpointError(f"cannot allow {name!r}: no such class or function can be imported")
     return found
-
-
-def _without_default(*arguments: Any) -> OrderedDict[Any, Any]:
-    """What a defaultdict becomes: a dict, to be filled by the pickle."""
-    return OrderedDict()
 
 
 @contextmanager

@@ -107,18 +107,15 @@ def _class_name(operation: Any) -> str:
     return type(operation).__name__
 
 
-def _is_of_libraries(operation: Any) -> bool:
-    """A class of torchvision or timm itself, so that its name says what it does."""
-    return type(operation).__module__.split(".")[0] in ("torchvision", "timm", "torch")
-
-
 def _read_operation(operation: Any, draft: Draft) -> None:
     """Note in the draft what an operation does.
 
     Raises:
         PreprocessError: It is not supported, by itself or at its place.
     """
-    reader = _READERS.get(_class_name(operation)) if _is_of_libraries(operation) else None
+    library = type(operation).__module__.split(".")[0]  # of a class whose name says what it does
+    known = library in ("torchvision", "timm", "torch")
+    reader = _READERS.get(_class_name(operation)) if known else None
     if reader is None:
         raise PreprocessError(
             f"the operation {_describe(operation)} is not supported; supported are"

@@ -124,7 +124,8 @@ def script_json(value: object) -> str:
 def _thumbnail_json(rows: Sequence[ReportRow], text_bytes: int, *, threads: int) -> Iterator[str]:
     """One JSON list of base64 texts for each group of images."""
     count = len(rows)
-    room = max(count, FEWEST) * IMAGE_BYTES - text_bytes - _frame_bytes()
+    frame_bytes = sum(len(_template(name)) for name in _FILES) + 50_000
+    room = max(count, FEWEST) * IMAGE_BYTES - text_bytes - frame_bytes
     size = size_for(count, max_bytes=max(room * 3 // 4, count * _LEAST_BYTES))
     for group in thumbnails(map(thumbnail_source, rows), size=size, threads=threads):
         yield script_json([base64.b64encode(file).decode() for file in group])
@@ -133,10 +134,6 @@ def _thumbnail_json(rows: Sequence[ReportRow], text_bytes: int, *, threads: int)
 def thumbnail_source(row: ReportRow) -> object:
     """Its source; None where reading it would fail again."""
     return row.source if row.error is None or row.error.code in _WORTH_READING else None
-
-
-def _frame_bytes() -> int:
-    return sum(len(_template(name)) for name in _FILES) + 50_000
 
 
 def _page(data: str, groups: Iterable[str], *, title: str) -> Iterator[str]:
