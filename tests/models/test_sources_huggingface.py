@@ -114,6 +114,14 @@ def test_a_folder_that_training_saves_into_meanwhile_is_not_remembered(
     assert list_entries() == []
 
 
+def test_a_link_to_nowhere_in_a_folder_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors").symlink_to("../../blobs/abc")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors links to a missing file; copy"):
+        toplabel.load(tmp_path)
+
+
 def test_a_folder_that_changes_before_it_is_compiled_is_read_again(tmp_path: Path) -> None:
     write_folder(tmp_path)
     model = toplabel.load(tmp_path)

@@ -189,9 +189,17 @@ def weights_in(folder: Path) -> tuple[Path, ...]:
 
 
 def folder_signatures(folder: Path) -> tuple[FileSignature, ...]:
-    """What a folder's configurations and weights are now; to be taken before they are read."""
+    """What a folder's configurations and weights are now; to be taken before they are read.
+
+    Raises:
+        CheckpointError: One of them is a link to nowhere, as a copy of links is.
+    """
     configs = [path for name in CONFIGS if (path := folder / name).is_file()]
-    return tuple(FileSignature.of(path) for path in (*configs, *weights_in(folder)))
+    files = (*configs, *weights_in(folder))
+    for path in files:
+        if not path.exists():
+            raise CheckpointError(f"{path} links to a missing file; copy the folder with `cp -rL`")
+    return tuple(FileSignature.of(path) for path in files)
 
 
 def check_unchanged(folder: Path, before: tuple[FileSignature, ...]) -> None:
