@@ -20,6 +20,7 @@ KINDS = {
         b"\xef\xbb\xbf<HTML lang=en>",
         b"<!-- saved from url --><!--\n--> <html>",
         b"<?xml version='1.0'?>\n<!DOCTYPE html PUBLIC>",
+        b"<title>404 Not Found</title>",
     ],
     "an XML document": [b"<?xml version='1.0'?><Error>AccessDenied</Error>"],
     "an empty file": [b"\n"],
@@ -40,7 +41,9 @@ def test_whoever_reads_it_says_the_same(
         read(tmp_path / "file.bin")
 
 
-@pytest.mark.parametrize("start", [b"\x89PNG", b"<?xml?><svg>", b"<svg>", b"{}", b"cat\ndog\n"])
+@pytest.mark.parametrize(
+    "start", [b"\x89PNG", b"<?xml?><svg>", b"<svg>", b"{}", b"cat\n", b"<header>\n", b"<body_part>"]
+)
 def test_what_it_may_well_be_is_left_to_the_reader(start: bytes) -> None:
     assert mistaken_for(start) is None
 
