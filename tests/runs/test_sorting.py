@@ -142,6 +142,20 @@ def test_a_copy_that_vanishes_while_it_is_compared_is_made_again(
     assert os.listdir(tmp_path / "sorted" / "red") == ["00000.png"]
 
 
+def test_a_copy_that_is_removed_before_it_has_its_name_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_in_vain(entry: Entry, path: Path) -> None:
+        path.write_bytes(b"another")
+        path.unlink()
+
+    first, second = two_of_a_name(tmp_path)
+    sort_into(tmp_path, first)
+    monkeypatch.setattr(sorting, "_write", write_in_vain)
+    with pytest.raises(OSError, match="No such file"):
+        sort_into(tmp_path, second)
+
+
 def test_copies_need_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise PermissionError(1, "Operation not permitted")

@@ -179,6 +179,8 @@ def _takes_name(aside: Path, target: Path) -> bool:
         os.link(aside, target)
     except FileExistsError:
         return False
+    except FileNotFoundError:  # somebody removed it
+        raise
     except OSError:  # no hard links here
         if os.path.lexists(target):
             return False
