@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from toplabel._internal.text import fit, printable, text_width
@@ -56,6 +57,8 @@ class Records:
                     self._stream.flush()  # the rest of it
                     raise
         except BrokenPipeError as error:
+            with suppress(OSError):  # or Python tells of it when it is collected
+                self._stream.close()
             raise ReaderGone from error
         except OSError as error:
             raise ToplabelError(
