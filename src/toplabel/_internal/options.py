@@ -119,7 +119,8 @@ def suggests_names(called: Called) -> Called:
     """Let a function, or a class, answer the name of an argument that it lacks with the nearest."""
     function = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
     code = function.__code__
-    accepted = [*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]]
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    accepted = [name for name in names if name != "self"]
 
     @functools.wraps(function)
     def call(*args: Any, **given: Any) -> Any:

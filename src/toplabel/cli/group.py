@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
 from toplabel._version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
