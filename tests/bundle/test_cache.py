@@ -16,7 +16,7 @@ import pytest
 from toplabel._internal.platform import lock_file
 from toplabel.bundle import cache
 from toplabel.bundle.cache import FileSignature, list_entries, prune
-from toplabel.bundle.program import NotCompiled, Program
+from toplabel.bundle.program import A_DAY, NotCompiled, Program
 from toplabel.errors import DownloadError, ModelError
 
 KEY = "ab" * 32
@@ -411,7 +411,7 @@ def test_without_room_anywhere_it_is_not_compiled(
     result = cache.store_program(KEY, build)
     assert isinstance(result, NotCompiled)
     assert "it could not be written" in result.reason
-    assert not result.lasting
+    assert result.seconds == 0
 
 
 def test_a_forgotten_program_is_gone_with_its_copies(own_cache: Path) -> None:
@@ -490,6 +490,20 @@ def test_clearing_while_in_use_leaves_open_files_readable(own_cache: Path) -> No
         prune()
         assert len(file.read()) == 400
     assert cache.find_program(KEY) is None
+
+
+def test_a_compile_that_took_too_long_is_tried_again_after_a_day(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    cache.remember_failed_compile(KEY, NotCompiled("too slow", seconds=A_DAY), exporter="torch 2")
+    assert cache.find_failed_compile(KEY, exporter="torch 2") == "too slow"
+    assert cache.find_failed_compile(KEY, exporter="torch 3") is None
+    monkeypatch.setattr(time, "time", lambda: now + A_DAY + 60)
+    assert cache.find_failed_compile(KEY, exporter="torch 2") is None
+    cache.remember_failed_compile(KEY, NotCompiled("no such operator"), exporter="torch 2")
+    monkeypatch.setattr(time, "time", lambda: now + 1000 * A_DAY)
+    assert cache.find_failed_compile(KEY, exporter="torch 2") == "no such operator"
 
 
 def test_what_vanishes_while_the_cache_is_listed_is_no_error(own_cache: Path) -> None:

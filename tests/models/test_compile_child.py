@@ -144,19 +144,19 @@ def test_a_crash_is_a_failure(tmp_path: Path) -> None:
 def test_a_signal_from_outside_says_nothing_of_the_model(tmp_path: Path, number: int) -> None:
     result = run(lambda _: os.kill(os.getpid(), number), tmp_path)
     name = signal.Signals(number).name
-    assert result == NotCompiled(f"its process was ended ({name})", lasting=False)
+    assert result == NotCompiled(f"its process was ended ({name})", seconds=0)
 
 
 def test_neither_does_leaving_without_an_outcome(tmp_path: Path) -> None:
     result = run(lambda _: os._exit(0), tmp_path)
-    assert result == NotCompiled("its process ended early with status 0", lasting=False)
+    assert result == NotCompiled("its process ended early with status 0", seconds=0)
 
 
 def test_being_killed_hints_at_memory(tmp_path: Path) -> None:
     result = run(lambda _: os.kill(os.getpid(), signal.SIGKILL), tmp_path)
     assert isinstance(result, NotCompiled)
     assert "memory" in result.reason
-    assert not result.lasting
+    assert result.seconds == 0
 
 
 def test_the_time_limit_ends_the_child_and_its_own_children(
@@ -175,7 +175,7 @@ def test_the_time_limit_ends_the_child_and_its_own_children(
         time.sleep(3600)
 
     result = run(work, tmp_path, seconds=600, report=pids.append)
-    assert result == NotCompiled("it took longer than 600 s", lasting=False)
+    assert result == NotCompiled("it took longer than 600 s", seconds=86_400)
     assert all(wait_until_dead(int(pid)) for pid in pids[0].split())
 
 

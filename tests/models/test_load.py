@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.torch
 from torch import nn  # noqa: E402
 
 from loading import load_model  # noqa: E402
+from toplabel.inference.classifier import Lazy  # noqa: E402
 from toplabel.models import load as loader, open as opening  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -285,19 +286,46 @@ def test_the_second_start_of_a_zoo_model_needs_no_torch(torch_home: Path, tmp_pa
 
 
 def test_threads_that_ask_for_one_new_model_load_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    lock, loaded = WatchedLock(opening.LOADING), []
+    locks, loaded = [], []
+
+    class Watched(Lazy[object]):
+        def __init__(self, load: Callable[[], object]) -> None:
+            super().__init__(load)
+            self._lock = WatchedLock(self._lock)
+            locks.append(self._lock)
 
     def load_predictor(*arguments: object) -> object:
-        lock.wait_until_asked(8)  # all are here
+        locks[0].wait_until_asked(8)  # all are here
         loaded.append(object())
         return loaded[-1]
 
-    monkeypatch.setattr(loader, "LOADING", lock)
+    monkeypatch.setattr(loader, "Lazy", Watched)
     monkeypatch.setattr(loader, "load_predictor", load_predictor)
     with ThreadPoolExecutor(8) as pool:
         got = list(pool.map(loader.shared_predictor, [PHOTOS[0]] * 8))
     assert loaded == [got[0]]
     assert set(got) == {loaded[0]}
+
+
+def test_a_loaded_model_answers_while_another_one_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load_predictor, asked, answered = loader.load_predictor, threading.Event(), threading.Event()
+
+    def load_late(*arguments: Any) -> object:
+        with opening.LOADING:
+            asked.set()
+            assert answered.wait(60)
+        return load_predictor(*arguments)
+
+    first = toplabel.label(PHOTOS[0])
+    monkeypatch.setattr(loader, "load_predictor", load_late)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(toplabel.label, PHOTOS[0], model="embedded")
+        assert asked.wait(60)
+        assert toplabel.label(PHOTOS[0]) == first
+        answered.set()
+        assert other.result(60) == first
 
 
 def test_models_are_loaded_one_at_a_time_and_never_without_the_guard(
@@ -347,7 +375,7 @@ def test_checkpoints_wait_for_their_turn_too(
     model = toplabel.load(tmp_path / "best.pth", **options)
     model.compile()
     assert turns == [True]
-    model.classifier.lazy_module.module()
+    model.classifier.lazy_module.get()
     assert turns == [True, True]
 
 

@@ -11,8 +11,10 @@ locks/KEY                   empty; held while the program is built
 from __future__ import annotations
 
 import logging
+import math
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -255,7 +257,7 @@ def _build_for_this_process(build: Build) -> Program | NotCompiled:
     except ToplabelError:
         raise
     except OSError as error:
-        return NotCompiled(f"it could not be written: {error.strerror or error}", lasting=False)
+        return NotCompiled(f"it could not be written: {error.strerror or error}", seconds=0)
 
 
 def forget_program(key: str) -> bool:
@@ -278,15 +280,17 @@ def optimised_folder(key: str) -> Path | None:
     return folder
 
 
-def remember_failed_compile(key: str, reason: str, *, exporter: str) -> None:
+def remember_failed_compile(key: str, why: NotCompiled, *, exporter: str) -> None:
     """Keep why there is no program of that key, so that no later start tries in vain.
 
     Args:
         key: What the program would have been kept under.
-        reason: One line for people.
+        why: What came of it, and how long that holds.
         exporter: What tried, with its version: a newer one may succeed.
     """
-    _keep(json_path(cache_dir() / "refusals", key), {"reason": reason, "exporter": exporter})
+    until = None if math.isinf(why.seconds) else time.time() + why.seconds
+    known = {"reason": why.reason, "exporter": exporter, "until": until}
+    _keep(json_path(cache_dir() / "refusals", key), known)
 
 
 def find_failed_compile(key: str, *, exporter: str) -> str | None:
@@ -294,7 +298,9 @@ def find_failed_compile(key: str, *, exporter: str) -> str | None:
     known = read_json(json_path(cache_dir() / "refusals", key))
     if known is None or known.get("exporter") != exporter:
         return None
-    return str(known.get("reason"))
+    until = known.get("until")
+    expired = isinstance(until, float) and until < time.time()
+    return None if expired else str(known.get("reason"))
 
 
 def _programs() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ PROGRAM_SCHEMA = 1
 PROGRAM_NAME = "program.onnx"
 REFERENCE_NAME = "goldens.npz"
 DESCRIPTION_NAME = "program.json"
+
+A_DAY = 86_400.0
 
 _FACTS: dict[str, type] = {  # fields of a program in its description, with their types in JSON
     "key": str,
@@ -33,11 +36,12 @@ _FACTS: dict[str, type] = {  # fields of a program in its description, with thei
 class NotCompiled:
     """There is no program for a model; `reason` says why, in one line.
 
-    `lasting`: another attempt would end alike; not so after a full disk or a want of memory.
+    `seconds`: how long another attempt would end alike: for ever; a day where it took too long,
+    as a busy machine makes it; not at all after a full disk or a want of memory.
     """
 
     reason: str
-    lasting: bool = True
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -25,24 +25,27 @@ if TYPE_CHECKING:
     from toplabel.preprocess.preprocess import Preprocess
 
 
-class LazyModule:
-    """The network that a classifier was made of, loaded when it is first asked for, and kept.
+Loaded = TypeVar("Loaded")
+
+
+class Lazy(Generic[Loaded]):
+    """What is loaded when it is first asked for, and kept.
 
     Args:
-        load: Gives it, in eval mode, on the CPU; may be called from any thread, once.
+        load: Gives it; may be called from any thread, by one at a time.
     """
 
-    def __init__(self, load: Callable[[], nn.Module]) -> None:
+    def __init__(self, load: Callable[[], Loaded]) -> None:
         self._load = load
         self._lock = fork_safe(threading.Lock())
-        self._module: nn.Module | None = None
+        self._loaded: Loaded | None = None
 
-    def module(self) -> nn.Module:
-        """The network; what its loading raises, where it cannot be had."""
+    def get(self) -> Loaded:
+        """It; what its loading raises, where it cannot be had."""
         with self._lock:
-            if self._module is None:
-                self._module = self._load()
-            return self._module
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class Classifier:
     which logits are divided by before they become scores, and `threshold`, the score below which a
     prediction is unsure unless another is asked for.
     `warnings`: What was assumed or noticed when it was made; each of its records has them.
-    `lazy_module`: The network itself, where PyTorch can have it; a file without one has none.
+    `lazy_module`: The network itself, in eval mode, on the CPU; a file without one has none.
     """
 
     name: str
@@ -68,7 +71,7 @@ class Classifier:
     parallel: bool
     bundle: Bundle | None = None
     unsaved: str = ""
-    lazy_module: LazyModule | None = None
+    lazy_module: Lazy[nn.Module] | None = None
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
     temperature: float = field(init=False, default=1.0)

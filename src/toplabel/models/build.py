@@ -17,7 +17,7 @@ from toplabel.bundle.cache import find_failed_compile, remember_failed_compile
 from toplabel.bundle.program import NotCompiled
 from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import BundleError, EngineError
-from toplabel.inference.classifier import Classifier, LazyModule, PendingClassifier
+from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.models.compile.compile import compile_model
 from toplabel.models.compile.fingerprint import program_key, weights_sha256
@@ -73,7 +73,7 @@ def _eager(model: Model, inference: InferenceOptions) -> Classifier:
         activation=_activation(model),
         open_engine=open_engine,
         parallel=False,
-        lazy_module=LazyModule(lambda: model.module),
+        lazy_module=Lazy(lambda: model.module),
     )
 
 
@@ -118,8 +118,8 @@ def _program(model: Model) -> Program | NotCompiled:
     program = cache.store_program(key, compile_into)
     if isinstance(program, NotCompiled):
         warn(f"{model.name} stays in PyTorch: {program.reason}")
-        if program.lasting:
-            remember_failed_compile(key, program.reason, exporter=exporter)
+        if program.seconds:
+            remember_failed_compile(key, program, exporter=exporter)
     return program
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from toplabel._internal.notices import collect_warnings
 from toplabel._internal.options import given_options, takes_options
+from toplabel._internal.platform import fork_safe
 from toplabel.bundle.cache import FileSignature
+from toplabel.inference.classifier import Lazy
 from toplabel.inference.predictor import Predictor
-from toplabel.models.open import LOADING, open_classifier, warn_of_order, with_module
+from toplabel.models.open import open_classifier, warn_of_order, with_module
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.models.ref import ModelRef
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from toplabel.inference.classifier import PendingClassifier
     from toplabel.labels.labels import Labels
+
+_SHARING = fork_safe(threading.Lock())
 
 
 @takes_options(ModelOptions, InferenceOptions)
@@ -96,19 +101,21 @@ def shared_predictor(
         hash(keys)
     except TypeError:  # a list or dict among them
         return load_predictor(name, options, inference)
-    with LOADING:  # threads that ask for a new model at once would each load it
-        return _cached_predictor(stamp, os.getcwd(), name, *keys)
+    with _SHARING:  # not while it is loaded: who asks for another model need not wait for that
+        shared = _lazy_predictor(stamp, os.getcwd(), name, *keys)
+    return shared.get()
 
 
 Given = tuple[tuple[str, Any], ...]
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_predictor(
+def _lazy_predictor(
     _stamp: FileSignature | None, _folder: str, model: str | None, options: Given, inference: Given
-) -> Predictor:
+) -> Lazy[Predictor]:
     """The predictor, for as long as the model's file and the current folder are the same."""
-    return load_predictor(model, ModelOptions(**dict(options)), InferenceOptions(**dict(inference)))
+    groups = ModelOptions(**dict(options)), InferenceOptions(**dict(inference))
+    return Lazy(lambda: load_predictor(model, *groups))
 
 
 def load_predictor(

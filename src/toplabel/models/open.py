@@ -18,7 +18,7 @@ from toplabel._internal.optional import require
 from toplabel._internal.platform import fork_safe
 from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
-from toplabel.inference.classifier import Classifier, LazyModule, PendingClassifier
+from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,7 +206,7 @@ def _open_named(
 
 def with_module(pending: PendingClassifier, load: Callable[[], nn.Module]) -> PendingClassifier:
     """The same, with a way to have the network itself again once only its program is in memory."""
-    lazy_module = LazyModule(load)
+    lazy_module = Lazy(load)
 
     def add(classifier: Classifier) -> Classifier:
         return (

@@ -199,7 +199,7 @@ def _requested_grad_cam(
         require(module, extra="explain", purpose="Grad-CAM")
     from toplabel.analysis.explain.gradcam import grad_cam
 
-    found = grad_cam(classifier.lazy_module.module(), tensor, index)
+    found = grad_cam(classifier.lazy_module.get(), tensor, index)
     spread = float(np.ptp(logits)) or 1.0
     if np.abs(found.logits - logits).max() > _AGREES * spread:
         raise ModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import math
 import multiprocessing
 import os
 import re
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 from toplabel._internal import platform
 from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.text import first_line
-from toplabel.bundle.program import NotCompiled
+from toplabel.bundle.program import A_DAY, NotCompiled
 from toplabel.errors import ToplabelError
 
 Result = TypeVar("Result")
@@ -103,7 +104,9 @@ def _outcome(work: Callable[[Report], Result], report: Report) -> Result | NotCo
         raise
     except (Exception, SystemExit) as error:  # of an exporter, or of a model's code
         traceback.print_exc()
-        return NotCompiled(describe(error), lasting=not isinstance(error, MemoryError))
+        return NotCompiled(
+            describe(error), seconds=0 if isinstance(error, MemoryError) else math.inf
+        )
 
 
 def describe(error: BaseException) -> str:
@@ -164,8 +167,7 @@ def _receive(
             report(value)
         elif ready:
             return _why_it_ended(child, log)
-    # on a machine that is less busy it may be quick enough
-    return NotCompiled(f"it took longer than {time_limit_seconds:g} s", lasting=False)
+    return NotCompiled(f"it took longer than {time_limit_seconds:g} s", seconds=A_DAY)
 
 
 def _end(child: BaseProcess) -> None:
@@ -180,18 +182,21 @@ def _end(child: BaseProcess) -> None:
 def _why_it_ended(child: BaseProcess, log: Path) -> NotCompiled:
     child.join(_GRACE_SECONDS)
     if child.exitcode is None:  # somebody else collected it
-        return NotCompiled(f"its process ended early{_last_words(log)}", lasting=False)
+        return NotCompiled(f"its process ended early{_last_words(log)}", seconds=0)
     if child.exitcode >= 0:
         # 0 is how it leaves when a signal interrupts it before it can send its outcome
         return NotCompiled(
             f"its process ended early with status {child.exitcode}{_last_words(log)}",
-            lasting=child.exitcode != 0,
+            seconds=math.inf if child.exitcode else 0,
         )
     if child.exitcode == -signal.SIGKILL:
-        return NotCompiled("its process was killed, perhaps for lack of memory", lasting=False)
+        return NotCompiled("its process was killed, perhaps for lack of memory", seconds=0)
     name = signal.Signals(-child.exitcode).name
     what = "crashed" if name in _CRASHES else "was ended"
-    return NotCompiled(f"its process {what} ({name}){_last_words(log)}", lasting=name in _CRASHES)
+    return NotCompiled(
+        f"its process {what} ({name}){_last_words(log)}",
+        seconds=math.inf if name in _CRASHES else 0,
+    )
 
 
 def _last_words(log: Path) -> str:

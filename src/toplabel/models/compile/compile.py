@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import logging
+import math
 import shutil
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ from torch import nn
 
 from toplabel._internal.onnxruntime import open_session, ort
 from toplabel.bundle.model import Model
-from toplabel.bundle.program import REFERENCE_NAME, NotCompiled, Program
+from toplabel.bundle.program import A_DAY, REFERENCE_NAME, NotCompiled, Program
 from toplabel.bundle.reference import Agreement, ReferenceOutputs, checked_program, compare, replay
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
@@ -121,7 +122,7 @@ def _compile(
         if late := time.monotonic() > deadline:
             break
     reasons = "; ".join(f"{exporter}: {reason}" for reason, exporter in failures.items())
-    return NotCompiled(reasons, lasting=not late)
+    return NotCompiled(reasons, seconds=A_DAY if late else math.inf)
 
 
 def _reference(model: Model, module: nn.Module) -> tuple[ReferenceOutputs, bool]:
