@@ -31,7 +31,7 @@ from torch import nn  # noqa: E402
 
 from loading import load_model  # noqa: E402
 from toplabel.inference.classifier import Lazy  # noqa: E402
-from toplabel.models import load as loader, open as opening  # noqa: E402
+from toplabel.models import build as building, load as loader, open as opening  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPE = toplabel.Preprocess(
@@ -145,6 +145,19 @@ def test_a_network_changed_in_place_is_not_answered_by_the_old_program() -> None
     model = toplabel.wrap(module, preprocess=RECIPE)
     model.compile()
     assert model(PHOTOS[0]).index == eager_index(module, PHOTOS[0])
+
+
+def test_a_program_that_no_longer_agrees_and_cannot_be_replaced_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = SmallCNN()
+    toplabel.wrap(module, preprocess=RECIPE).compile()
+    monkeypatch.setattr(building, "_still_agrees", lambda *_: False)
+    monkeypatch.setattr(cache, "forget_program", lambda _: False)  # a read-only cache
+    model = toplabel.wrap(module, preprocess=RECIPE)
+    with pytest.warns(ToplabelWarning, match="stays in PyTorch: the cached program no longer"):
+        model.compile()
+    assert any("no longer agrees" in text for text in model(PHOTOS[0]).warnings)
 
 
 def test_what_cannot_be_exported_stays_in_pytorch_with_a_warning() -> None:

@@ -86,6 +86,7 @@ def _bundle(model: Model, inference: InferenceOptions) -> Bundle | NotCompiled:
     """
     program = _program(model)
     if isinstance(program, NotCompiled):
+        warn(f"{model.name} stays in PyTorch: {program.reason}")
         if inference.engine == "onnxruntime":
             raise EngineError(f"{model.name} cannot run with onnxruntime: {program.reason}")
         return program
@@ -104,7 +105,6 @@ def _program(model: Model) -> Program | NotCompiled:
     key, exporter = program_key(model), f"torch {torch.__version__}"
     refusal = find_failed_compile(key, exporter=exporter)
     if refusal is not None:
-        warn(f"{model.name} stays in PyTorch: {refusal}")
         return NotCompiled(refusal)
     found = cache.find_program(key)
     if found is not None and not _still_agrees(found, model) and not cache.forget_program(key):
@@ -116,10 +116,8 @@ def _program(model: Model) -> Program | NotCompiled:
         return compile_model(model, folder)
 
     program = cache.store_program(key, compile_into)
-    if isinstance(program, NotCompiled):
-        warn(f"{model.name} stays in PyTorch: {program.reason}")
-        if program.seconds:
-            remember_failed_compile(key, program, exporter=exporter)
+    if isinstance(program, NotCompiled) and program.seconds:
+        remember_failed_compile(key, program, exporter=exporter)
     return program
 
 
