@@ -55,7 +55,7 @@ class ModelRef:
             return cls(f"{BUILT_IN_NAME}@{version}" if version else BUILT_IN_NAME, "built-in")
         if text.startswith((*(f"{library}/" for library in _LIBRARIES), *_HUB_PREFIXES)):
             return cls(text, "name")
-        if os.path.lexists(text) and (_looks_like_path(text) or not _is_library_name(text)):
+        if os.path.lexists(text) and (_looks_like_path(text) or _library_of(text) is None):
             return cls(text, "folder" if os.path.isdir(text) else _kind_of_file(text))
         if os.path.splitext(text)[1].lower() in _FILES:
             raise ModelNotFound(f"got the model {text!r}, but there is no such file")
@@ -116,15 +116,19 @@ def _kind_of_file(path: str) -> Kind:
     return suffixes.get(os.path.splitext(path)[1].lower(), "checkpoint")
 
 
-def _is_library_name(text: str) -> bool:
+def _library_of(text: str) -> str | None:
+    """The library that knows the name; None where neither does."""
     from toplabel.models.sources import names  # reads the libraries' source files
 
     torchvision, timm = names.torchvision_names(), names.timm_names()
     known = {"torchvision": torchvision or frozenset(), "timm": timm or frozenset()}
-    return any(
-        _without_weights(library, text) in known[library] | names.other_names(library)
-        for library in known
-    )
+    for library in known:
+        if without_weights(library, text) in known[library]:
+            return library
+    for library in known:  # a detector, to be refused with the reason; or a name of old
+        if without_weights(library, text) in names.other_names(library):
+            return library
+    return None
 
 
 def _canonical_folder(path: str) -> str:
@@ -145,7 +149,7 @@ def _name_in_library(library: str, rest: str) -> str:
             f"the model '{library}/{rest}' needs {library}, which is not installed; pip install"
             " 'toplabel[torch]'"
         )
-    name = _without_weights(library, rest)
+    name = without_weights(library, rest)
     # An empty list means a library laid out in another way: then its own registry decides later.
     if known and name not in known | names.other_names(library):
         raise _unknown(f"{library}/{rest}", names.suggestions(name.lower(), library=library))
@@ -163,17 +167,11 @@ def _name_on_hub(rest: str, *, given: str) -> str:
 def _bare_name(text: str) -> str:
     from toplabel.models.sources import names
 
-    torchvision, timm = names.torchvision_names(), names.timm_names()
-    known = {"torchvision": torchvision or frozenset(), "timm": timm or frozenset()}
-    for library in known:
-        if _without_weights(library, text) in known[library]:
-            return f"{library}/{text}"
-    for library in known:  # a detector, to be refused with the reason; or a name of old
-        if _without_weights(library, text) in names.other_names(library):
-            return f"{library}/{text}"
+    if library := _library_of(text):
+        return f"{library}/{text}"
     if "/" in text or os.sep in text:
         raise _no_such_path(text)
-    if torchvision is None and timm is None:
+    if names.torchvision_names() is None and names.timm_names() is None:
         raise MissingDependency(
             f"got the model {text!r}; models by name need torchvision and timm, which are not"
             " installed; pip install 'toplabel[torch]'"
@@ -186,7 +184,7 @@ def _is_hub_name(text: str) -> bool:
     return re.fullmatch(_HUB_NAME, text, re.ASCII) is not None
 
 
-def _without_weights(library: str, name: str) -> str:
+def without_weights(library: str, name: str) -> str:
     """Torchvision resnet50:IMAGENET1K_V2, timm resnet50.a1_in1k -> resnet50."""
     return name.partition(":" if library == "torchvision" else ".")[0]
 

@@ -32,7 +32,7 @@ from toplabel.models.fit.build_module import build_module
 from toplabel.models.fit.class_spec import locate_class_file
 from toplabel.models.fit.load_state_dict import load_state_dict
 from toplabel.models.options import ModelOptions
-from toplabel.models.ref import ModelRef
+from toplabel.models.ref import ModelRef, without_weights
 from toplabel.models.sources.module import from_module
 from toplabel.models.sources.timm import find_config, read_preprocess
 from toplabel.models.sources.torchvision import find_weights
@@ -221,7 +221,7 @@ def _named_network(
             " package.module:Class or nets.py:Class"
         )
     library: Literal["torchvision", "timm"] = "timm" if source == "timm" else "torchvision"
-    bare = bare.partition(":" if library == "torchvision" else ".")[0]
+    bare = without_weights(library, bare)
     name = f"{library}/{bare}"
     fitting = _fitting_settings(name, found, options, path)
     given = dict(options.arch_args)
