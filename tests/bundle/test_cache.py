@@ -109,7 +109,9 @@ def test_an_entry_comes_back(own_cache: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"weights")
     manifest = {"name": "résnet", "program": KEY, "labels": ["a", "b"]}
-    assert cache.store_entry("torchvision/resnet50", manifest, weights_files=[weights])
+    assert cache.store_entry(
+        "torchvision/resnet50", manifest, weights_files=[FileSignature.of(weights)]
+    )
     assert cache.find_entry("torchvision/resnet50") == manifest
     assert cache.find_entry("torchvision/resnet18") is None
 
@@ -147,7 +149,7 @@ def rewrite_with_old_time(path: Path) -> None:
 def test_changed_weights_make_an_entry_stale(own_cache: Path, tmp_path: Path, change) -> None:
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"weights")
-    cache.store_entry("model", {}, weights_files=[weights])
+    cache.store_entry("model", {}, weights_files=[FileSignature.of(weights)])
     assert cache.find_entry("model") == {}
     change(weights)
     assert cache.find_entry("model") is None
@@ -158,7 +160,7 @@ def test_a_link_that_points_elsewhere_makes_an_entry_stale(own_cache: Path, tmp_
         (tmp_path / name).write_bytes(b"weights")
     link = tmp_path / "link"
     link.symlink_to("one")
-    cache.store_entry("model", {}, weights_files=[link])
+    cache.store_entry("model", {}, weights_files=[FileSignature.of(link)])
     link.unlink()
     link.symlink_to("two")
     assert cache.find_entry("model") is None
@@ -167,8 +169,10 @@ def test_a_link_that_points_elsewhere_makes_an_entry_stale(own_cache: Path, tmp_
 def test_vanished_weights_leave_a_zoo_model_usable(own_cache: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"weights")
-    cache.store_entry("zoo", {}, weights_files=[weights])
-    cache.store_entry("own", {}, weights_files=[weights], weights_may_vanish=False)
+    cache.store_entry("zoo", {}, weights_files=[FileSignature.of(weights)])
+    cache.store_entry(
+        "own", {}, weights_files=[FileSignature.of(weights)], weights_may_vanish=False
+    )
     weights.unlink()
     assert cache.find_entry("zoo") == {}
     assert cache.find_entry("own") is None
@@ -188,7 +192,7 @@ def test_a_signature_taken_before_the_weights_were_read_notices_a_change(
 def test_damaged_entries_count_as_none(own_cache: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"weights")
-    cache.store_entry("model", {"a": 1}, weights_files=[weights])
+    cache.store_entry("model", {"a": 1}, weights_files=[FileSignature.of(weights)])
     (path,) = (own_cache / "entries").iterdir()
     content = path.read_bytes()
     for length in range(len(content)):

@@ -119,7 +119,7 @@ def store_entry(
     spec: str,
     manifest: dict[str, Any],
     *,
-    weights_files: Sequence[Path | FileSignature],
+    weights_files: Sequence[FileSignature],
     weights_may_vanish: bool = True,
 ) -> bool:
     """Remember what a model name became; returns whether that could be written down.
@@ -127,19 +127,15 @@ def store_entry(
     Args:
         spec: The model's name, in its canonical form.
         manifest: Plain data for JSON.
-        weights_files: The files it was read from. Give signatures taken before they were read:
-            a file that changes during the compilation then makes the entry stale.
+        weights_files: Signatures of the files it was read from, taken before they were read: a
+            file that changes during the compilation then makes the entry stale.
         weights_may_vanish: A missing weights file leaves the entry good, as befits a zoo's cache.
     """
-    try:
-        files = [f if isinstance(f, FileSignature) else FileSignature.of(f) for f in weights_files]
-    except OSError:
-        return False
     entry = {
         "schema": ENTRY_SCHEMA,
         "spec": spec,
         "manifest": manifest,
-        "weights_files": [asdict(file) for file in files],
+        "weights_files": [asdict(file) for file in weights_files],
         "weights_may_vanish": weights_may_vanish,
     }
     return _keep(json_path(cache_dir() / "entries", spec), entry)

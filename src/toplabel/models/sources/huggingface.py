@@ -98,7 +98,12 @@ def _load(
     # transformers, too, saves timm's models, with weights that timm itself does not understand.
     if "architecture" in config and "model_type" not in config:
         return timm.load_folder(
-            folder, name=name, provenance=provenance, registered=registered, preprocess=preprocess
+            folder,
+            name=name,
+            stamps=stamps,
+            provenance=provenance,
+            registered=registered,
+            preprocess=preprocess,
         )
     _check_config(config, name=name)
     preprocess = preprocess or _read_preprocess(folder, config, name)

@@ -21,7 +21,6 @@ from toplabel.models.sources.fetch import (
     demand_safe_pickles,
     fetch_from_hub,
     fetch_url,
-    folder_signatures,
     weights_in,
 )
 from toplabel.models.transforms.timm import from_config
@@ -67,6 +66,7 @@ def load_folder(
     folder: Path,
     *,
     name: str,
+    stamps: tuple[FileSignature, ...],
     provenance: Mapping[str, str],
     registered: bool,
     preprocess: Preprocess | None = None,
@@ -76,6 +76,7 @@ def load_folder(
     Args:
         folder: On this machine.
         name: What to call it.
+        stamps: Its `folder_signatures`, from before anything in it was read.
         provenance: What is known of the folder.
         registered: It is one of timm's own: class names may be inferred as timm does.
         preprocess: Instead of what its config.json describes.
@@ -85,7 +86,6 @@ def load_folder(
         CheckpointError: The weights are missing, cannot be read, do not fit, or changed meanwhile.
     """
     timm = import_timm()
-    stamps = folder_signatures(folder)
     files = weights_in(folder)
     if not files:
         raise CheckpointError(f"{folder} has no weights; expected {SAFETENSORS} or {PICKLE}")
