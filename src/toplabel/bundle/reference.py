@@ -251,9 +251,9 @@ def checked_program(
         facts: The further fields of `Program`.
     """
     logits, (_, channels, height, width) = reference.logits, reference.pixels.shape
-    header = read_onnx_header(folder / PROGRAM_NAME)
-    are_scores = header.makers.get(output_name) == "Sigmoid" and bool(
-        ((logits >= 0) & (logits <= 1)).all()
+    are_scores = are_probabilities(logits) or (
+        bool(((logits >= 0) & (logits <= 1)).all())
+        and read_onnx_header(folder / PROGRAM_NAME).makers.get(output_name) == "Sigmoid"
     )
     return Program(
         path=folder / PROGRAM_NAME,
@@ -267,7 +267,7 @@ def checked_program(
             "checked_with": checked_with,
         },
         output_name=output_name,
-        probabilities=are_scores or are_probabilities(logits),
+        probabilities=are_scores,
         **facts,
     )
 
