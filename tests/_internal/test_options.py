@@ -162,6 +162,7 @@ def test_flags_are_made_of_the_same_fields() -> None:
         ("pass allow_partial=True", "pass --allow-partial"),
         ('pass preprocess="imagenet-crop-256-224"', "pass --preprocess imagenet-crop-256-224"),
         ("pass labels=... for names", "pass --labels for names"),
+        ("pass its input size: size=...", "pass its input size: --size"),
         ("pass allow_globals=['a.b', 'c.d']", "pass --allow-global a.b --allow-global c.d"),
         ("x=1 and read=... stay", "x=1 and read=... stay"),
         ("pass arch_args={'a': 'x,y', 'b': [1, 2]}", "pass --arch-arg a=x,y --arch-arg b=[1, 2]"),

@@ -175,23 +175,21 @@ def as_flags(text: str) -> str:
     Only what is written as Python's values are, between blanks, is taken for an argument: names of
     files and URLs stay as they are.
 
-    >>> as_flags("pass arch_args={'num_classes': 10} or allow_partial=True; not size=3")
-    'pass --arch-arg num_classes=10 or --allow-partial; not size=3'
+    >>> as_flags("pass arch_args={'num_classes': 10} or allow_partial=True; not colour=3")
+    'pass --arch-arg num_classes=10 or --allow-partial; not colour=3'
     """
     from toplabel.serve.options import ServeOptions
 
     groups = (*_LOADING, RunOptions, ServeOptions)
-    known = {one.name: one for group in groups for one in fields(group)}
+    shown = [one for group in groups for one in fields(group) if one.metadata["shell"]]
+    flags = {
+        one.name: (one.metadata["flags"] or (f"--{one.name.replace('_', '-')}",))[0]
+        for one in shown
+    } | {name: f"--{name}" for name in _OF_DOCTOR}
 
     def spell(match: re.Match[str]) -> str:
-        name, value = match["name"], match["value"]
-        if name in _OF_DOCTOR:
-            return _with_value(f"--{name}", value) or match[0]
-        one = known.get(name)
-        if one is None or not one.metadata["shell"]:
-            return match[0]
-        flag = (one.metadata["flags"] or (f"--{one.name.replace('_', '-')}",))[0]
-        return _with_value(flag, value) or match[0]
+        flag = flags.get(match["name"])
+        return (flag and _with_value(flag, match["value"])) or match[0]
 
     return re.sub(_ARGUMENT, spell, text)
 

@@ -134,7 +134,7 @@ def _target(
     outputs = _run(network, channels, (side, side))
     if outputs is None:
         raise ModelError(
-            f"{name} fails on images of {side}x{side} pixels; pass its input size: size=N"
+            f"{name} fails on images of {side}x{side} pixels; pass its input size: size=..."
         )
     fits = library is not None and library.input_size == (side, side)
     return Target(
@@ -174,7 +174,7 @@ def _find_side(network: nn.Module, channels: int) -> int:
         if _run(network, channels, (side, side)) is not None:
             return side
     raise ModelError(
-        "the network takes images of none of the usual sizes; pass its input size: size=N"
+        "the network takes images of none of the usual sizes; pass its input size: size=..."
     )
 
 
