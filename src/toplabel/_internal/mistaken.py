@@ -3,7 +3,8 @@
 import re
 
 _PAGE = re.compile(
-    rb"\s*+(?><!--.*?-->\s*|<\?xml.*?\?>\s*)*+<(?:!doctype\s+html|html|head|body|title|script|meta)(?=[\s>/])",
+    rb"\s*+(?><!--.*?-->\s*|<\?xml.*?\?>\s*)*+"
+    rb"<(?:!doctype\s+html|html|head|body|title|script|meta)(?=[\s>/])",
     re.IGNORECASE | re.DOTALL,
 )
 _INSTEAD = "probably saved instead of the file; open its link in a browser to see why"

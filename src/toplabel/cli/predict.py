@@ -104,8 +104,7 @@ def _label(
             report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
         try:
             for prediction in predictor.stream(sources, **wanted):
-                report.of_model = predictor.classifier.warnings
-                report.add(prediction)
+                report.add(prediction, of_model=predictor.classifier.warnings)
         finally:
             report.close()
         predictor.compile()  # a new model, for the next time; its first label has been printed
@@ -162,8 +161,6 @@ class Report:
         self._done = 0
         self._failed = 0
         self._missing = 0
-        self.of_model: tuple[str, ...] = ()
-        """The model's own warnings, which are in each of its records."""
 
     @property
     def status(self) -> int:
@@ -172,15 +169,20 @@ class Report:
             return 2
         return 1 if self._failed or self._missing else 0
 
-    def add(self, prediction: Prediction) -> None:
-        """Print one prediction: its record, and its warnings and error."""
+    def add(self, prediction: Prediction, *, of_model: tuple[str, ...]) -> None:
+        """Print one prediction: its record, and its warnings and error.
+
+        Args:
+            prediction: What to print.
+            of_model: The model's own warnings, which are in each of its records.
+        """
         if not self._done and self._view.header:
             self._records.write(self._view.header)
         self._done += 1
         self._failed += prediction.error is not None
         self._records.write(self._view.encode(prediction))
         if not self._view.tells:
-            self._explain(prediction)
+            self._explain(prediction, of_model)
         self._progress.update(self._done, self._failed)
 
     def introduce(self, text: str) -> None:
@@ -204,11 +206,10 @@ class Report:
         if self._failed and self._view.tells:
             say(f"{self._failed:,} of {self._done:,} inputs failed; see their records")
 
-    def _explain(self, prediction: Prediction) -> None:
+    def _explain(self, prediction: Prediction, of_model: tuple[str, ...]) -> None:
         for warning in prediction.warnings:
-            if warning in self.of_model:  # told when it was noticed
-                continue
-            say(f"{prediction.source}: warning: {warning}")
+            if warning not in of_model:  # those were told when they were noticed
+                say(f"{prediction.source}: warning: {warning}")
         if prediction.error is not None:
             message = prediction.error.message
             named = message.startswith("cannot read ")  # says what, too

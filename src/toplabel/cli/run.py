@@ -115,18 +115,13 @@ class RunProgress:
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
         self._drawn_at = monotonic()
-        self._last: Progress | None = None
-
-    @property
-    def last(self) -> Progress | None:
-        """The last progress it was called with."""
-        return self._last
+        self._begun = False
 
     def update(self, progress: Progress) -> None:
         """Show it, ten times a second at most."""
-        if self._last is None and progress.before and self._shown:
+        if not self._begun and progress.before and self._shown:
             say(f"resuming: {progress.before:,} of {progress.inputs:,} inputs are already done")
-        self._last = progress
+        self._begun = True
         now, bar = monotonic(), is_terminal(sys.stderr)
         wait = _REDRAW_SECONDS if bar else _LINE_SECONDS
         if not self._shown or now - self._drawn_at < wait:

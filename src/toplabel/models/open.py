@@ -209,11 +209,9 @@ def with_module(pending: PendingClassifier, load: Callable[[], nn.Module]) -> Pe
     lazy_module = Lazy(load)
 
     def add(classifier: Classifier) -> Classifier:
-        return (
-            classifier
-            if classifier.lazy_module is not None
-            else replace(classifier, lazy_module=lazy_module)
-        )
+        if classifier.lazy_module is not None:
+            return classifier
+        return replace(classifier, lazy_module=lazy_module)
 
     if pending.is_final:
         return PendingClassifier(add(pending.now))

@@ -318,15 +318,14 @@ def _column(numbers: tuple[float, ...]) -> NDArray[np.float32]:
 
 def _checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields, each of its exact type."""
-    checked = dict(given) | {"std_again": ()}
+    checked = {**given, "std_again": ()}
     for name, choices in _CHOICES.items():
         value = given[name]
         valid = isinstance(value, str) and value in choices
         _require(valid, name, value, " or ".join(map(repr, choices)))
-    _require(
-        type(given["schema"]) is int and given["schema"] == 1,
-        *("schema", given["schema"], "1; a newer toplabel may support others"),
-    )
+    schema = given["schema"]
+    valid = type(schema) is int and schema == 1
+    _require(valid, "schema", schema, "1; a newer toplabel may support others")
     _check_antialias(given["antialias"], given["interpolation"])
     checked["input_size"] = height, width = _size("input_size", given["input_size"])
     checked["resize_size"] = _resize_size(given["resize_size"], given["resize_mode"])
@@ -416,12 +415,11 @@ def _is_whole(value: object, low: int, high: int) -> bool:
 
 def _check_antialias(value: object, interpolation: str) -> None:
     _require(type(value) is bool, "antialias", value, "true or false")
-    _require(
-        bool(value) or interpolation == "nearest",
-        *("antialias", value),
+    accepted = (
         f"true with interpolation {interpolation!r}: images are resized by Pillow, which always"
-        " antialiases; resizing tensors without it cannot be reproduced to the bit",
+        " antialiases; resizing tensors without it cannot be reproduced to the bit"
     )
+    _require(bool(value) or interpolation == "nearest", "antialias", value, accepted)
 
 
 def _size(name: str, value: object) -> tuple[int, int]:

@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
     @property
     def in_head(self) -> bool:
         """Whether a part of a request's headers is here, and not yet all."""
-        return self._head_bytes > 0 and not self._answering and not self._ended
+        return self._head_bytes > 0 and not self._ended  # none are counted while it is answered
 
     def __getattr__(self, name: str) -> Any:
         """For uvicorn: everything else is the transport's own."""
