@@ -132,6 +132,15 @@ SUPPORTED = {
     "grey three times": lambda: v1.Compose(
         [v1.Grayscale(3), v1.Resize(32), v1.CenterCrop(28), v1.ToTensor(), v1.Normalize(*NORMALIZE)]
     ),
+    "inverted first": lambda: v1.Compose(
+        [v1.RandomInvert(p=1.0), v1.Resize(50), v1.CenterCrop(64), v1.ToTensor()]
+    ),
+    "inverted after the resize": lambda: v1.Compose(
+        [v1.Grayscale(), v1.Resize((28, 28)), v1.RandomInvert(1), v1.ToTensor()]
+    ),
+    "inverted tensor": lambda: v2.Compose(
+        [v2.Resize((28, 28)), v2.PILToTensor(), v2.RandomInvert(1.0), v2.ToDtype(torch.float32)]
+    ),
     "without antialias, which images ignore": lambda: v1.Compose(
         [v1.Resize(50, antialias=False), v1.CenterCrop(48), v1.ToTensor()]
     ),
@@ -196,6 +205,18 @@ REFUSED = {
     "random": (
         lambda: v1.Compose([v1.RandomResizedCrop(64), v1.RandomHorizontalFlip(), v1.ToTensor()]),
         r"RandomResizedCrop.*\. Use the evaluation transform",
+    ),
+    "half of the images inverted": (
+        lambda: v1.Compose([v1.RandomInvert(), *TAIL]),
+        "RandomInvert.*it is random: p is 0.5; expected 1",
+    ),
+    "inverted floats": (
+        lambda: v1.Compose([v1.Resize((28, 28)), v1.ToTensor(), v1.RandomInvert(p=1)]),
+        "RandomInvert.*it comes after the conversion to float",
+    ),
+    "inverted between the resize and padding": (
+        lambda: v1.Compose([v1.Resize(50), v1.RandomInvert(p=1), v1.CenterCrop(64), v1.ToTensor()]),
+        "does not do what its operations say",
     ),
     "Pad": (lambda: v1.Compose([v1.Resize(50), v1.Pad(3), *TAIL]), "Pad.* is not supported"),
     "Lambda": (lambda: v1.Compose([v1.Lambda(lambda image: image), *TAIL]), "Lambda"),

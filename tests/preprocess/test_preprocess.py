@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from toplabel.errors import ImageError, PreprocessError
 from toplabel.models.transforms.verify import drawn_photos
@@ -39,6 +39,48 @@ def test_reads_and_writes_the_json_of_the_contract():
 def test_rare_fields_survive_json():
     preprocess = preprocessing(arithmetic="multiply", std_again=(0.1, 0.2, 0.3))
     assert Preprocess.from_json(preprocess.to_json()) == preprocess
+
+
+def test_inverting_is_left_out_of_json_where_nothing_is_inverted():
+    assert "invert" not in preprocessing().to_dict()
+    for invert in ("before_resize", "after_resize"):
+        inverting = preprocessing(invert=invert)
+        assert inverting.to_dict()["invert"] == invert
+        assert Preprocess.from_json(inverting.to_json()) == inverting
+    assert preprocessing(invert=True) == preprocessing(invert="before_resize")
+    assert not preprocessing().invert
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest", "none"])
+@pytest.mark.parametrize("channels", ["rgb", "bgr", "grey"])
+def test_an_image_is_inverted_before_all_as_pillow_does(mode, channels):
+    size = None if mode == "none" else (20, 20)
+    given = {"resize_mode": mode, "resize_size": size, "channels": channels, "input_size": (16, 24)}
+    for pixels in drawn_photos():
+        image = Image.fromarray(pixels)
+        negative = ImageOps.invert(image.convert("L") if channels == "grey" else image)
+        expected = preprocessing(**given)(np.atleast_3d(np.asarray(negative)))
+        found = preprocessing(**given, invert="before_resize")(pixels)
+        assert np.array_equal(found, expected)
+
+
+def test_what_was_resized_is_inverted_as_numpy_does():
+    preprocess = preprocessing(
+        input_size=(28, 28), resize_mode="squash", resize_size=(28, 28), interpolation="bicubic",
+        channels="grey", mean=(0,), std=(1,), invert="after_resize",
+    )  # fmt: skip
+    for pixels in drawn_photos():
+        resized = Image.fromarray(pixels).convert("L").resize((28, 28), Image.Resampling.BICUBIC)
+        assert np.array_equal(preprocess(pixels)[0], np.float32(255 - np.asarray(resized)) / 255)
+
+
+def test_padding_is_inverted_after_the_resize_and_not_before():
+    small = np.full((2, 2, 3), 255, np.uint8)
+    for invert, corner in (("before_resize", 0.0), ("after_resize", 1.0)):
+        given = {"resize_mode": "none", "resize_size": None, "mean": (0,) * 3, "std": (1,) * 3}
+        tensor = preprocessing(**given, invert=invert)(small)
+        assert tensor[0, 0, 0] == corner
+        assert tensor[0, 4, 4] == 0
 
 
 def test_is_a_value():
@@ -97,6 +139,9 @@ def test_a_missing_key_is_named(key):
         ("std", (0, 1, 1)),
         ("std", (1,)),
         ("std_again", (1,)),
+        ("invert", "yes"),
+        ("invert", 1),
+        ("invert", None),
         ("pad_value", (0, 256, 0)),
         ("pad_value", (0.5, 0.5, 0.5)),
         ("pad_value", (1, 2)),

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pictures import noisy, scene
 from toplabel.errors import PreprocessError
@@ -66,10 +66,18 @@ def transforms() -> dict[str, object]:
         "imagenet-crop-256-224-grey3": steps(v1.Grayscale(3), *crop(256, 224), **imagenet),
         "half-crop-256-224": steps(*crop(256, 224), **half),
         "half-crop-342-299": steps(*crop(342, 299), **half),
+        "half-none-32": steps(v1.CenterCrop(32), **half),
+        "half-squash-32": steps(*squash(32), **half),
         "half-squash-224": steps(*squash(224), **half),
         "half-squash-28-grey": steps(v1.Grayscale(), *squash(28), mean=[0.5], std=[0.5]),
+        "half-squash-28-grey-invert": steps(
+            v1.Grayscale(), v1.Lambda(ImageOps.invert), *squash(28), mean=[0.5], std=[0.5]
+        ),
+        "half-squash-48-grey": steps(v1.Grayscale(), *squash(48), mean=[0.5], std=[0.5]),
         "clip-crop-224-224": steps(*crop(224, 224, Mode.BICUBIC), mean=CLIP[0], std=CLIP[1]),
         "raw-1-224": v1.Compose([*squash(224), v1.ToTensor()]),
+        "raw-1-squash-28-grey": v1.Compose([v1.Grayscale(), *squash(28), v1.ToTensor()]),
+        "raw-1-squash-48-grey": v1.Compose([v1.Grayscale(), *squash(48), v1.ToTensor()]),
         "raw-1-crop-256-224": v1.Compose([*crop(256, 224), v1.ToTensor()]),
         "raw-255-224": values(*squash(224)),
         "raw-255-crop-256-224": values(*crop(256, 224)),
@@ -78,6 +86,20 @@ def transforms() -> dict[str, object]:
         "caffe-104-squash-256-224": caffe(*squash(256), v1.CenterCrop(224), mean=ilsvrc),
         "cifar10-202-none-32": steps(v1.CenterCrop(32), mean=cifar, std=[0.2023, 0.1994, 0.2010]),
         "cifar10-247-none-32": steps(v1.CenterCrop(32), mean=cifar, std=[0.2470, 0.2435, 0.2616]),
+        "mnist-28": steps(v1.Grayscale(), *squash(28), mean=[0.1307], std=[0.3081]),
+        "mnist-28-invert": steps(
+            v1.Grayscale(), v1.Lambda(ImageOps.invert), *squash(28), mean=[0.1307], std=[0.3081]
+        ),
+        "fer-48": steps(
+            v1.Grayscale(), *squash(48), mean=[0.507395516207], std=[0.255128989415]
+        ),
+        "imagenet-crop-40-33-bicubic-invert": v1.Compose(
+            [v1.RandomInvert(p=1), steps(*crop(40, 33, Mode.BICUBIC), **imagenet)]
+        ),
+        "half-pad-40-invert": v2.Compose(
+            [v1.Lambda(ImageOps.invert), v2.Resize(None, max_size=40),
+             steps(v1.CenterCrop(40), **half)]
+        ),
         "mnist-none-28": steps(v1.Grayscale(), v1.CenterCrop(28), mean=[0.1307], std=[0.3081]),
         # and some that are not listed: sizes are free
         "imagenet-crop-40-33": steps(*crop(40, 33), **imagenet),
@@ -164,6 +186,8 @@ def test_channels_turned_round_keep_each_colours_own_mean() -> None:
         ("cifar10-none-32", "did you mean 'cifar10-202-none-32' or 'cifar10-247-none-32'?"),
         ("caffe-crop-256-224", "'caffe-103-crop-256-224' or 'caffe-104-crop-256-224'?"),
         ("torchvision", "families imagenet, half, clip, .* modes crop-RESIZE-CROP"),
+        ("mnist-28-invrt", "did you mean 'mnist-28-invert'?"),
+        ("mnist-invert-28", "did you mean .mnist-28-invert."),
         ("imagenet-224", "it has no mode; expected crop, squash, pad or none"),
         ("imagenet-crop-224", "crop takes two sizes, as in crop-256-224"),
         ("imagenet-crop-224-256", "the crop of 256 is larger than the resize to 224"),

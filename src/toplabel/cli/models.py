@@ -8,6 +8,7 @@ import click
 
 from toplabel.cli.options import Command, debug_flag
 from toplabel.cli.records import print_columns, print_json
+from toplabel.cli.terminal import say
 from toplabel.errors import ModelNotFound
 
 if TYPE_CHECKING:
@@ -52,12 +53,13 @@ def models(pattern: str | None, *, as_json: bool, presets: bool) -> int:
 
 
 def _list_presets(*, as_json: bool) -> int:
-    from toplabel.preprocess.presets import PRESETS, preset
+    from toplabel.preprocess.presets import GRAMMAR, PRESETS, preset
 
     if as_json:
         print_json(*({"name": name, **preset(name).to_dict()} for name in PRESETS))
     else:
         print_columns(("PRESET", "WHAT IT DOES"), list(PRESETS.items()))
+        say(f"any sizes will do: {GRAMMAR}")
     return 0
 
 

@@ -9,3 +9,5 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 CIFAR10_IMAGE_STD = (0.2023, 0.1994, 0.2010)
 """The mean of the images' own."""
 MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
+FER_MEAN, FER_STD = (0.507395516207,), (0.255128989415,)
+"""Of FER-2013's faces, as its PyTorch scripts have them."""

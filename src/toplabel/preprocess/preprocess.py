@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 ResizeMode = Literal["shortest", "longest", "squash", "none"]
 
+Invert = Literal[False, "before_resize", "after_resize"]
+"""Where dark becomes light, 255 - x: of the image, as `PIL.ImageOps.invert` does before the other
+steps (of the brightness, where the model sees grey), or of what is resized, cropped and padded. A
+resize rounds the two differently, and padding is inverted only by the second."""
+
 Arithmetic = Literal["divide", "multiply", "multiply64"]
 """How 0..255 becomes the range: `divide` x / 255 in float32 (torchvision and timm), `multiply`
 x * (1 / 255) in float32 (torchvision's v2 ToDtype), `multiply64` the same in float64, then
@@ -53,7 +58,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "arithmetic": ("convention", *get_args(Arithmetic)),
 }
 _COLOURS = ("rgb", "bgr", "grey")
-_RARE = frozenset({"arithmetic", "std_again"})  # left out of JSON at their default
+_RARE = frozenset({"arithmetic", "invert", "std_again"})  # left out of JSON at their default
 _MAX_SIDE = 1 << 16
 _MAX_VALUES = 64_000_000  # of a tensor: 256 MB
 
@@ -81,6 +86,9 @@ class Preprocess:
         convention: Whose rounding of sizes and offsets.
         arithmetic: How 0..255 becomes the range, to the last bit; `convention` is as that library
             does: see `toplabel.preprocess.preprocess.Arithmetic`.
+        invert: Dark becomes light, 255 - x: `before_resize` (or True) as `PIL.ImageOps.invert`
+            does first, `after_resize` of what was resized and padded; for models of light strokes
+            on dark and images of ink on paper.
         std_again: Divided by once more after `std` (EfficientNet of transformers); else empty.
         schema: The version of this list of fields.
 
@@ -100,6 +108,7 @@ class Preprocess:
     pad_value: tuple[int, ...] = (0, 0, 0)
     convention: Convention = "torchvision"
     arithmetic: Arithmetic | Literal["convention"] = "convention"
+    invert: bool | Literal["before_resize", "after_resize"] = False
     std_again: tuple[float, ...] = ()
     schema: int = 1
 
@@ -173,6 +182,7 @@ class Preprocess:
         library's own bits by construction. A single plane serves every channel.
         """
         tables = lookup_tables(
+            inverted=self.invert == "after_resize",
             limits=self.range,
             mean=self.mean,
             std=self.std,
@@ -216,7 +226,11 @@ class Preprocess:
         return self.normalise(crops, out=out)
 
     def _planes(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The channels that are resized: uint8 (H, W, 3), (H, W, 1) or (H, W, C)."""
+        """What is resized: uint8 (H, W, 3), (H, W, 1) or (H, W, C)."""
+        planes = self._channels_of(pixels)
+        return ~planes if self.invert == "before_resize" else planes  # 255 - x
+
+    def _channels_of(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         wanted = self.channels if isinstance(self.channels, int) else 3
         found = pixels.shape[2] if pixels.ndim == 3 else 1
         if found == 1 and self.channels == "grey":
@@ -282,6 +296,7 @@ def read_preprocess(path: str | Path) -> Preprocess:
 @lru_cache(maxsize=32)
 def lookup_tables(
     *,
+    inverted: bool,
     limits: tuple[float, float],
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -293,6 +308,8 @@ def lookup_tables(
     tables = (values - _column(mean)) / _column(std)  # (C, 256), float32 throughout
     if std_again:
         tables = tables / _column(std_again)
+    if inverted:
+        tables = tables[:, ::-1].copy()
     tables.flags.writeable = False
     return tables
 
@@ -323,6 +340,7 @@ def _checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         value = given[name]
         valid = isinstance(value, str) and value in choices
         _require(valid, name, value, " or ".join(map(repr, choices)))
+    checked["invert"] = _invert(given["invert"])
     schema = given["schema"]
     valid = type(schema) is int and schema == 1
     _require(valid, "schema", schema, "1; a newer toplabel may support others")
@@ -411,6 +429,14 @@ def _require(valid: bool, name: str, value: object, accepted: str) -> None:
 
 def _is_whole(value: object, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
+
+
+def _invert(value: object) -> Invert:
+    if type(value) is bool:
+        return "before_resize" if value else False
+    accepted = "false, 'before_resize' or 'after_resize'"
+    _require(value in get_args(Invert)[1:], "invert", value, accepted)
+    return value  # type: ignore[return-value]
 
 
 def _check_antialias(value: object, interpolation: str) -> None:

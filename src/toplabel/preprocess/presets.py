@@ -1,7 +1,7 @@
 """Presets: the name of a usual preprocessing in, a `Preprocess` out; the name has every step.
 
-A name is FAMILY-MODE-SIZES, then perhaps channels, then perhaps a filter:
-`imagenet-crop-256-224`, `half-squash-28-grey`, `imagenet-squash-256x128-bgr-bicubic`.
+A name is FAMILY-MODE-SIZES, then perhaps channels, a filter and `invert`:
+`imagenet-crop-256-224`, `half-squash-28-grey-invert`, `imagenet-squash-256x128-bgr-bicubic`.
 """
 
 from __future__ import annotations
@@ -30,23 +30,29 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "cifar10-202": {"mean": constants.CIFAR10_MEAN, "std": constants.CIFAR10_IMAGE_STD},
     "cifar10-247": {"mean": constants.CIFAR10_MEAN, "std": constants.CIFAR10_STD},
     "mnist": {"mean": constants.MNIST_MEAN, "std": constants.MNIST_STD, "channels": "grey"},
+    "fer": {"mean": constants.FER_MEAN, "std": constants.FER_STD, "channels": "grey"},
 }
 """Fields of `Preprocess`. A number in a name tells apart what people call by one name: the range of
 values, or the first figure of the mean or std (of CIFAR-10's std, two are in use)."""
 
+_SQUASHED = ("raw-1", "raw-255", "mnist", "fer")
+"""Families that have one usual way to a size, so that a mode may be left out."""
+
 _MODES = ("crop", "squash", "pad", "none")
-_WORDS = (*_FAMILIES, *_MODES, "bgr", "grey", "grey3", *get_args(Interpolation))
+_WORDS = (*_FAMILIES, *_MODES, "bgr", "grey", "grey3", "invert", *get_args(Interpolation))
 _SIZE = r"[1-9]\d{0,4}(?:x[1-9]\d{0,4})?"
 _NAME = re.compile(
     rf"(?P<family>{'|'.join(_FAMILIES)})(?:-(?P<mode>{'|'.join(_MODES)}))?"
     rf"-(?P<first>{_SIZE})(?:-(?P<second>{_SIZE}))?"
     r"(?:-(?P<channels>bgr|grey3?|[1-9]\d{0,2}ch))?"
     rf"(?:-(?P<filter>{'|'.join(get_args(Interpolation))}))?"
+    r"(?:-(?P<invert>invert))?"
 )
-_FORM = (
+GRAMMAR = (
     f"FAMILY-MODE-SIZES: families {', '.join(_FAMILIES)}; modes crop-RESIZE-CROP, squash-SIZE,"
     " squash-RESIZE-CROP, pad-SIZE, none-SIZE; sizes as 224 or HEIGHTxWIDTH; then, where needed,"
-    " -bgr, -grey, -grey3 or -4ch, and -bicubic or another filter"
+    " -bgr, -grey, -grey3 or -4ch, -bicubic or another filter, and -invert (dark on light"
+    " becomes light on dark)"
 )
 _LIST = "`toplabel models --preprocess` lists examples"
 
@@ -61,9 +67,10 @@ def preset(name: str) -> Preprocess:
         name: FAMILY-MODE-SIZES with any sizes, in pixels: `crop-R-S` (the shortest side to R,
             then the centre of S), `squash-S` (to S, proportions lost), `squash-R-S` (to R, then
             the centre of S), `pad-S` (the longest side to S, black beside), `none-S` (no
-            resizing; the centre of S). Then `-bgr` (channels turned round; each colour keeps its
+            resizing; the centre of S). `raw`, `mnist` and `fer` without a mode squash. Then `-bgr` (channels turned round; each colour keeps its
             own mean), `-grey` (one channel of brightness), `-grey3` (the same three times) or
-            `-4ch` (arrays of as many channels), then a filter, such as `-bicubic`.
+            `-4ch` (arrays of as many channels), then a filter, such as `-bicubic`, then `-invert`
+            (255 - x first of all, for ink on paper and a model of light strokes on dark).
 
     Raises:
         PreprocessError: There is no such preset; the message has similar names.
@@ -71,7 +78,7 @@ def preset(name: str) -> Preprocess:
     match = _NAME.fullmatch(name.strip().lower())
     if match is None:
         close = _close(name)
-        advice = f"did you mean {' or '.join(map(repr, close))}? {_LIST}" if close else _FORM
+        advice = f"did you mean {' or '.join(map(repr, close))}? {_LIST}" if close else GRAMMAR
         raise PreprocessError(f"unknown preset {name!r:.80}; {advice}")
     try:
         return _of_parts(**match.groupdict())
@@ -87,12 +94,13 @@ def _of_parts(
     second: str | None,
     channels: str | None,
     filter: str | None,
+    invert: str | None,
 ) -> Preprocess:
     fields = dict(_FAMILIES[family])
     if filter is not None:
         fields["interpolation"] = filter
     if mode is None:
-        if not family.startswith("raw") or second is not None:
+        if family not in _SQUASHED or second is not None:
             raise PreprocessError("it has no mode; expected crop, squash, pad or none, then sizes")
         mode = "squash"
     crop = None if second is None else _size(second)
@@ -101,6 +109,7 @@ def _of_parts(
         raise PreprocessError(f"got the filter {filter!r} with mode none, which does not resize")
     if channels is not None:
         fields |= _turned(family, channels)
+    fields["invert"] = invert is not None
     return Preprocess(**fields)
 
 
@@ -186,7 +195,12 @@ def _is_preset(name: str) -> bool:
 
 def _describe(preprocess: Preprocess) -> str:
     """What it does, in that order."""
-    return ", ".join([_resizing(preprocess), *_values(preprocess)])
+    steps = [_resizing(preprocess), *_values(preprocess)]
+    if preprocess.invert == "before_resize":
+        steps.insert(0, "inverted (255 - x)")
+    elif preprocess.invert:
+        steps.insert(1, "inverted (255 - x)")
+    return ", ".join(steps)
 
 
 def _resizing(preprocess: Preprocess) -> str:
@@ -229,15 +243,21 @@ _USED_BY = {
     "imagenet-squash-256-224": "Resize((256, 256)), then CenterCrop(224)",
     "imagenet-squash-256x128": "person re-identification",
     "imagenet-pad-224": "letterbox",
-    "imagenet-none-32": "small images as they are",
+    "imagenet-none-32": "images of 32x32 as they are",
     "imagenet-crop-256-224-bgr": "OpenCV's channels, each colour with its own mean",
     "imagenet-crop-256-224-grey3": "Grayscale(num_output_channels=3)",
     "half-crop-256-224": "timm's Inception-like mean and std: -1 to 1",
     "half-crop-342-299": "Inception",
+    "half-none-32": "PyTorch's CIFAR-10 tutorial (cifar_net.pth), for images of 32x32",
+    "half-squash-32": "the same for images of any size: Resize((32, 32))",
     "half-squash-224": "ViT of Google and Hugging Face; Keras' mode 'tf'",
-    "half-squash-28-grey": "one channel, -1 to 1",
+    "half-squash-28-grey": "MNIST and Fashion-MNIST with Normalize(0.5, 0.5)",
+    "half-squash-28-grey-invert": "the same, for dark ink on light paper",
+    "half-squash-48-grey": "faces (FER-2013) with Normalize(0.5, 0.5)",
     "clip-crop-224-224": "CLIP and OpenCLIP",
     "raw-1-224": "ToTensor() alone; Keras with rescale=1/255",
+    "raw-1-squash-28-grey": "MNIST with ToTensor() alone",
+    "raw-1-squash-48-grey": "faces (FER-2013) with ToTensor() alone",
     "raw-1-crop-256-224": "ToTensor() alone, after a crop",
     "raw-1-squash-64-4ch": "arrays of four channels",
     "raw-255-224": "networks that scale by themselves: Keras' EfficientNet",
@@ -247,7 +267,10 @@ _USED_BY = {
     "caffe-104-squash-256-224": "Caffe's GoogLeNet and CaffeNet",
     "cifar10-202-none-32": "CIFAR-10 with std 0.2023/0.1994/0.2010, the mean of the images' own",
     "cifar10-247-none-32": "CIFAR-10 with std 0.247/0.2435/0.2616, that of all pixels",
-    "mnist-none-28": "PyTorch's MNIST example",
+    "mnist-28": "PyTorch's MNIST example (mnist_cnn.pt), for images of any size",
+    "mnist-28-invert": "the same, for dark ink on light paper",
+    "mnist-none-28": "the same, for images of 28x28 as they are",
+    "fer-48": "faces with FER-2013's own mean and std",
 }
 
 PRESETS: Mapping[str, str] = MappingProxyType(

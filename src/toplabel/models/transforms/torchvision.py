@@ -254,6 +254,16 @@ def _read_grey(operation: Any, draft: Draft) -> None:
     _set(draft, operation, channels="grey", copies=operation.num_output_channels)
 
 
+def _read_invert(operation: Any, draft: Draft) -> None:
+    """RandomInvert that always does: dark on light becomes light on dark."""
+    if operation.p != 1:
+        raise _refuse(operation, f"it is random: p is {operation.p:g}; expected 1")
+    if draft.stage not in ("image", "uint8"):
+        raise _refuse(operation, "it comes after the conversion to float")
+    untouched = draft.fields.keys().isdisjoint({"resize_size", "input_size"})
+    _set(draft, operation, invert="before_resize" if untouched else "after_resize")
+
+
 def _read_to_tensor(operation: Any, draft: Draft) -> None:
     """ToTensor: to a tensor and divided by 255, in one."""
     if draft.stage != "image":
@@ -321,6 +331,7 @@ _READERS: dict[str, Callable[[Any, Draft], None]] = {
     "ConvertImageDtype": _read_to_float,
     "ToDtype": _read_to_float,
     "Normalize": _read_normalize,
+    "RandomInvert": _read_invert,
     "ToPILImage": _read_to_image,
     "Identity": _read_nothing,
     "RGB": _read_nothing,
