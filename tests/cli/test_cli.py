@@ -19,6 +19,7 @@ from PIL import Image
 
 import toplabel
 from toplabel.cli.group import COMMANDS
+from toplabel.preprocess.presets import PRESETS
 
 TOPLABEL = (sys.executable, "-m", "toplabel")
 COLUMNS = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}
@@ -493,3 +494,10 @@ def test_what_libraries_print_does_not_reach_the_records():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert done.stdout == b"record\n"
     assert done.stderr.count(b"noise") == 2
+
+
+def test_models_lists_presets_and_the_form_of_their_names():
+    done = run("models", "--preprocess")
+    assert done.stdout.count(b"\n") == len(PRESETS)
+    assert b"mnist-28\tsquash to 28x28" in done.stdout
+    assert b"FAMILY-MODE-SIZES" in done.stderr

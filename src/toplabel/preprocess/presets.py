@@ -67,9 +67,10 @@ def preset(name: str) -> Preprocess:
         name: FAMILY-MODE-SIZES with any sizes, in pixels: `crop-R-S` (the shortest side to R,
             then the centre of S), `squash-S` (to S, proportions lost), `squash-R-S` (to R, then
             the centre of S), `pad-S` (the longest side to S, black beside), `none-S` (no
-            resizing; the centre of S). `raw`, `mnist` and `fer` without a mode squash. Then `-bgr` (channels turned round; each colour keeps its
-            own mean), `-grey` (one channel of brightness), `-grey3` (the same three times) or
-            `-4ch` (arrays of as many channels), then a filter, such as `-bicubic`, then `-invert`
+            resizing; the centre of S). `raw`, `mnist` and `fer` without a mode squash. Then `-bgr`
+            (channels turned round; each colour keeps its own mean), `-grey` (one channel of
+            brightness), `-grey3` (the same three times) or `-4ch` (arrays of as many channels),
+            then a filter, such as `-bicubic`, then `-invert`
             (255 - x first of all, for ink on paper and a model of light strokes on dark).
 
     Raises:
