@@ -119,7 +119,7 @@ def _checked_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> ND
         return _forward(module, batch, name)
 
     images = _draw_images(preprocess)
-    with _undisturbed(module):
+    with undisturbed(module):
         outputs = np.concatenate([run(images[i : i + 1]) for i in range(len(images))])
         if not np.isfinite(outputs).all():
             raise ModelError(
@@ -211,7 +211,7 @@ def _draw_images(preprocess: Preprocess) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
+def undisturbed(module: nn.Module) -> Iterator[None]:
     """No gradients; the random state and the module's buffers as before, whatever runs inside."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
