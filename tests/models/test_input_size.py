@@ -170,7 +170,9 @@ def test_nothing_of_the_network_changes_and_nothing_is_printed(capsys):
         def forward(self, x):
             print("forward")
             self.seen += float(x.mean())  # values: the copy without any cannot run it
-            F.batch_norm(self.conv1(x), self.norm.running_mean, self.norm.running_var, training=True)
+            F.batch_norm(
+                self.conv1(x), self.norm.running_mean, self.norm.running_var, training=True
+            )
             return super().forward(x) + torch.rand(1)
 
     network = Counting().eval()

@@ -222,9 +222,7 @@ def _end(runs: _Runs, inside: int, outside: int) -> int:
     return inside
 
 
-def _choose(
-    low: int, high: int | None, native: tuple[str, int] | None
-) -> tuple[int | None, str]:
+def _choose(low: int, high: int | None, native: tuple[str, int] | None) -> tuple[int | None, str]:
     """The side to use within a range, and why."""
     takes = f"the network takes {_span(low, high)}"
     if native and low <= native[1] and (high is None or native[1] <= high):
