@@ -41,8 +41,10 @@ DATA_SETS: Mapping[str, tuple[str, int]] = {
 
 _USUAL = (32, 28, 224, 64, 48, 128, 256)
 """Sides that images are brought to by most: one of them in a narrow range is what was meant."""
-_RARER = (96, 299, 100, 112, 150, 227, 160, 192, 384, 512, 16, 20, 24, 36, 40, 50, 56, 60, 75, 80, 84, 90, 120, 140, 144, 176, 180, 200, 208, 220,
-          240, 250, 260, 288, 300, 320, 331, 336, 350, 400, 416, 448, 480, 500)  # fmt: skip
+_RARER = (
+    *(96, 299, 100, 112, 150, 227, 160, 192, 384, 512, 16, 20, 24, 36, 40, 50, 56, 60, 75, 80, 84),
+    *(90, 120, 140, 144, 176, 180, 200, 208, 220, 240, 250, 260, 288, 300, 320, 331, 336, 350, 400),
+)
 _LARGEST = 640  # a network that takes it takes any
 _LARGEST_WITH_VALUES = 256
 _SECONDS = 5.0  # for all tries; a single forward is not cut off
