@@ -150,8 +150,8 @@ def _bundle_of(predictor: Predictor) -> Bundle:
         )
     if classifier.bundle is None:
         raise ModelError(
-            f"cannot calibrate {predictor.name}: it runs only in PyTorch, and cannot be saved as a"
-            f" bundle: {classifier.unsaved or 'it could not be compiled'}"
+            f"cannot calibrate {predictor.name}, which cannot be saved as a bundle:"
+            f" {classifier.unsaved or 'it could not be compiled'}"
         )
     return classifier.bundle
 

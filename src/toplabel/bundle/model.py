@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.cache import FileSignature
     from toplabel.labels.labels import Labels
-    from toplabel.preprocess.preprocess import Preprocess
+    from toplabel.preprocess.custom import AnyPreprocess
 
 Activation = Literal["softmax", "sigmoid", "none"]
 """How a model's outputs become scores; "none" where they are probabilities already."""
@@ -39,7 +39,7 @@ class Model:
     name: str
     module: nn.Module
     architecture: str
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     labels: Labels
     multi_label: bool = False
     probabilities: bool = False

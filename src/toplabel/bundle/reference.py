@@ -20,7 +20,7 @@ from toplabel.bundle.trust import Run
 from toplabel.errors import BundleError
 
 if TYPE_CHECKING:
-    from toplabel.preprocess.preprocess import Preprocess
+    from toplabel.preprocess.custom import AnyPreprocess
 
 RELATIVE_TOLERANCE = 1e-4
 """What logits may differ by, for each unit of their spread (or in all, where that is below 1)."""
@@ -57,7 +57,7 @@ class ReferenceOutputs:
         return pixels * self.scale[:, None, None] + self.offset[:, None, None]
 
     @classmethod
-    def draw(cls, preprocess: Preprocess, run: Run) -> Self:
+    def draw(cls, preprocess: AnyPreprocess, run: Run) -> Self:
         """Inputs of the size of the preprocessing, and what `run` gives for each of them alone."""
         pixels = draw_inputs((preprocess.num_channels, *preprocess.input_size))
         drawn = cls(pixels, *pixel_scale(preprocess), np.empty((0, 0), np.float32))
@@ -120,7 +120,7 @@ def _read_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
     return shape
 
 
-def pixel_scale(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def pixel_scale(preprocess: AnyPreprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Preprocessing's last step as scale (C,) and offset (C,): tensor = pixels * scale + offset."""
     ends = np.array([0, 255], np.uint8).reshape(1, 2, 1)  # black beside white
     tensor = preprocess.normalise(np.repeat(ends, preprocess.num_channels, axis=2))  # (C, 1, 2)

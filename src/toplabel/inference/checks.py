@@ -13,6 +13,7 @@ import numpy as np
 
 from toplabel._internal.platform import fork_safe
 from toplabel.inference.scoring import probabilities
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -241,9 +242,11 @@ class ChannelOrder:
         preprocess = classifier.preprocess
         self._activation = classifier.activation
         self._bgr = bgr
-        self._mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
-        self._std = np.asarray(preprocess.std, np.float32)[:, None, None]
-        colours = preprocess.channels in ("rgb", "bgr")
+        self._mean = self._std = np.zeros((1, 1, 1), np.float32)
+        colours = isinstance(preprocess, Preprocess) and preprocess.channels in ("rgb", "bgr")
+        if isinstance(preprocess, Preprocess):
+            self._mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
+            self._std = np.asarray(preprocess.std, np.float32)[:, None, None]
         self.undecided = colours and len(classifier.labels) >= _CLASSES  # until the sum is clear
         self._gain = 0.0
         self._better = 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from toplabel._internal.notices import collect_warnings
 from toplabel._internal.platform import fork_safe
+from toplabel.errors import PreprocessError
 from toplabel.inference.scoring import probabilities
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.model import Activation
     from toplabel.inference.engines import Engine
     from toplabel.labels.labels import Labels
-    from toplabel.preprocess.preprocess import Preprocess
+    from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 
 
 Loaded = TypeVar("Loaded")
@@ -64,7 +65,7 @@ class Classifier:
     """
 
     name: str
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     labels: Labels
     activation: Activation
     open_engine: Callable[[int], Engine]
@@ -93,6 +94,24 @@ class Classifier:
             return self
         bundle = None if self.bundle is None else self.bundle.with_warnings(merged)
         return replace(self, warnings=merged, bundle=bundle)
+
+    def with_custom_preprocess(self, preprocess: CustomPreprocess) -> Classifier:
+        """The same after code of the user's, which no bundle can hold.
+
+        Raises:
+            PreprocessError: It gives tensors of another shape than the model takes.
+        """
+        expected = (self.preprocess.num_channels, *self.preprocess.input_size)
+        if preprocess.shape != expected:
+            raise PreprocessError(
+                f"the preprocessing {preprocess.name} gives tensors of shape {preprocess.shape};"
+                f" {self.name} takes {expected}"
+            )
+        reason = (
+            f"its preprocessing {preprocess.name} is code, which a bundle cannot hold; pass a"
+            " preset, a JSON file or a transform that can be translated"
+        )
+        return replace(self, preprocess=preprocess, bundle=None, calibration=None, unsaved=reason)
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Classifier:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from toplabel.inference.engines import Engine
     from toplabel.inference.prediction import Prediction
     from toplabel.labels.labels import Labels
-    from toplabel.preprocess.preprocess import Preprocess
+    from toplabel.preprocess.custom import AnyPreprocess
 
 CPU_BATCH_SIZE = 2
 """Images in one call on a CPU: larger batches gain nothing and take memory: 290 MB at 4."""
@@ -77,7 +77,7 @@ class Predictor:
         self.batch_size = batch_size
         self.exact = exact
         self.read = read or ReadOptions()
-        channels = self.preprocess.channels
+        channels = getattr(self.preprocess, "channels", None)
         if isinstance(channels, int):  # its arrays are no photos
             self.read = replace(self.read, channels=channels)
         self._sanity_checks = sanity_checks
@@ -97,7 +97,7 @@ class Predictor:
         return self.classifier.labels
 
     @property
-    def preprocess(self) -> Preprocess:
+    def preprocess(self) -> AnyPreprocess:
         """The preprocessing from pixels to the model's input."""
         return self.classifier.preprocess
 
@@ -262,7 +262,7 @@ class Predictor:
         self.compile()
         if self.classifier.bundle is None:
             reason = self.classifier.unsaved or "it could not be compiled"
-            raise ModelError(f"{self.name} cannot be saved, as it runs only in PyTorch: {reason}")
+            raise ModelError(f"{self.name} cannot be saved: {reason}")
         pack(self.classifier.bundle, path)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.models.compile.compile import compile_model
 from toplabel.models.compile.fingerprint import program_key, weights_sha256
+from toplabel.preprocess.custom import CustomPreprocess
 
 if TYPE_CHECKING:
     from toplabel.bundle.model import Activation, Model
@@ -52,8 +53,10 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
     def compile_() -> Classifier:
         bundle = _bundle(model, inference)
         if isinstance(bundle, NotCompiled):
-            return replace(eager, unsaved=bundle.reason)
+            return replace(eager, unsaved=f"it runs only in PyTorch: {bundle.reason}")
         classifier = Classifier.of_bundle(bundle)
+        if isinstance(model.preprocess, CustomPreprocess):
+            classifier = classifier.with_custom_preprocess(model.preprocess)
         classifier.open_engine(available_cpus())  # checks it and makes the copy later starts open
         if entry is not None:
             cache.store_entry(entry, bundle.to_manifest(), weights_files=model.weights_files)
@@ -93,7 +96,11 @@ def _bundle(model: Model, inference: InferenceOptions) -> Bundle | NotCompiled:
     return Bundle(
         name=model.name,
         program=program,
-        preprocess=model.preprocess,
+        preprocess=(
+            model.preprocess.stand_in
+            if isinstance(model.preprocess, CustomPreprocess)
+            else model.preprocess
+        ),
         labels=model.labels,
         activation=_activation(model),
         provenance=model.provenance,

@@ -19,6 +19,8 @@ from toplabel._internal.platform import fork_safe
 from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
+from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from toplabel.labels.labels import Labels
     from toplabel.models.options import InferenceOptions, ModelOptions
     from toplabel.models.ref import Kind, ModelRef
-    from toplabel.preprocess.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def open_classifier(
 
 
 def load_model(
-    ref: ModelRef, *, offline: bool = False, preprocess: Preprocess | None = None
+    ref: ModelRef, *, offline: bool = False, preprocess: AnyPreprocess | None = None
 ) -> Model:
     """The model of a library, the hub or a folder; weights go into that library's own cache.
 
@@ -109,7 +110,7 @@ def _open_built_in(
         raise ModelNotFound(
             f"got the model {ref.given!r}; this version of toplabel has {bundle.name}"
         )
-    return PendingClassifier(Classifier.of_bundle(_with_options(bundle, options)))
+    return _of_bundle(_with_options(bundle, options), options)
 
 
 def _open_bundle(
@@ -124,7 +125,7 @@ def _open_bundle(
         bundle = open_packed(Path(ref.given))
     bundle = _with_options(bundle, options)
     _warn_again(bundle)
-    return PendingClassifier(Classifier.of_bundle(bundle))
+    return _of_bundle(bundle, options)
 
 
 def _open_onnx(
@@ -134,14 +135,23 @@ def _open_onnx(
     _check_onnxruntime_suffices(ref.given, inference, "the checkpoint that it was exported from")
     from toplabel.bundle.onnx_import import open_onnx
 
+    given = options.read_preprocess()
     bundle = open_onnx(
         Path(ref.given),
         labels=options.read_labels(),
-        preprocess=options.read_preprocess(),
+        preprocess=given.stand_in if isinstance(given, CustomPreprocess) else given,
         multi_label=options.multi_label,
     )
     warn_of_order(bundle.labels)
-    return PendingClassifier(Classifier.of_bundle(bundle))
+    return _of_bundle(bundle, options)
+
+
+def _of_bundle(bundle: Bundle, options: ModelOptions) -> PendingClassifier:
+    """What runs a bundle, after the preprocessing that the user gives as code, if so."""
+    classifier, given = Classifier.of_bundle(bundle), options.read_preprocess()
+    if isinstance(given, CustomPreprocess):
+        classifier = classifier.with_custom_preprocess(given)
+    return PendingClassifier(classifier)
 
 
 def _open_checkpoint(
@@ -190,7 +200,7 @@ def _open_named(
         return load_model(ref, preprocess=options.read_preprocess()).module
 
     entry = entry_name(ref, options)
-    bundle = None if inference.needs_torch else cached_bundle(entry)
+    bundle = None if inference.needs_torch or entry is None else cached_bundle(entry)
     if bundle is not None:
         _warn_again(bundle)
         pending = PendingClassifier(Classifier.of_bundle(bundle))
@@ -261,7 +271,7 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
         bundle,
         calibration=calibration,
         labels=labels or bundle.labels,
-        preprocess=preprocess or bundle.preprocess,
+        preprocess=preprocess if isinstance(preprocess, Preprocess) else bundle.preprocess,
         activation="sigmoid" if sigmoid else bundle.activation,
     )
 
@@ -280,9 +290,11 @@ def warn_of_order(labels: Labels) -> None:
         warn(text)
 
 
-def entry_name(ref: ModelRef, options: ModelOptions) -> str:
-    """What the cache knows a named model or a folder by."""
+def entry_name(ref: ModelRef, options: ModelOptions) -> str | None:
+    """What the cache knows a named model or a folder by; None: it keeps none of its options."""
     from toplabel.models.options import ModelOptions
 
-    is_plain = options == ModelOptions()
-    return ref.cache_name if is_plain else f"{ref.cache_name} {options.fingerprint(code=None)}"
+    if options == ModelOptions():
+        return ref.cache_name
+    digest = options.fingerprint(code=None)
+    return None if digest is None else f"{ref.cache_name} {digest}"

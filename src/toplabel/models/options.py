@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from toplabel._internal.options import given_options, option
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toplabel.bundle.model import Model
-    from toplabel.preprocess.preprocess import Preprocess
+    from toplabel.preprocess.custom import AnyPreprocess
 
 EngineChoice = Literal["auto", "onnxruntime", "torch"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -54,8 +55,10 @@ class ModelOptions:
     preprocess: object = option(
         None,
         metavar="PRESET",
-        help="A preset (toplabel models --preprocess lists them) or a JSON file.",
-        python="Also the validation transform itself.",
+        help="A preset (toplabel models --preprocess lists them), a JSON file, or your own"
+        " transform as FILE.py:NAME, whose code is run.",
+        python="Also the validation transform itself, or any function of a PIL image that gives a"
+        " float tensor (C, h, w).",
     )
     multi_label: bool = option(
         False, help="Outputs are independent of one another: sigmoid, not softmax."
@@ -89,21 +92,22 @@ class ModelOptions:
             return read_labels(self.labels)
         return Labels.of(self.labels)
 
-    def read_preprocess(self) -> Preprocess | None:
-        """The preprocessing, from its preset, file or transform.
+    def read_preprocess(self) -> AnyPreprocess | None:
+        """The preprocessing, from its preset, file, transform or code.
 
         Raises:
-            PreprocessError: There is no such preset or file, or it cannot be expressed.
+            PreprocessError: There is no such preset or file, or it cannot be used.
         """
+        return self._preprocess
+
+    @cached_property
+    def _preprocess(self) -> AnyPreprocess | None:
+        """Read once: code of the user's is run for it, and may warn."""
         if self.preprocess is None:
             return None
-        if isinstance(self.preprocess, str | os.PathLike):
-            from toplabel.models.transforms import preprocess_of
+        from toplabel.models.transforms import read_preprocess
 
-            return preprocess_of(os.fspath(self.preprocess))
-        from toplabel.models.transforms import translate
-
-        return translate(self.preprocess)
+        return read_preprocess(self.preprocess)
 
     def apply_to(self, model: Model) -> Model:
         """A zoo's model with the labels and activation that the user gives instead.
@@ -150,12 +154,15 @@ class ModelOptions:
         if not is_named or not _is_plain(dict(self.arch_args)):
             return None
         labels, preprocess = self.read_labels(), self.read_preprocess()
+        plain = None if preprocess is None else preprocess.to_dict()
+        if plain is not None and "custom" in plain:  # code of the user's
+            return None
         parts = [
             self.arch,
             code,
             sorted((name, repr(value)) for name, value in self.arch_args.items()),
             None if labels is None else [labels.names, labels.ids],
-            None if preprocess is None else preprocess.to_dict(),
+            plain,
             [self.multi_label, self.ema, self.allow_partial, self.trust],
             sorted(self.allow_globals),
             __version__,  # labels and preprocessing are found by its rules

@@ -86,7 +86,8 @@ def open_target(
     ref = ModelRef.parse(model)
     if ref.kind in ("name", "folder"):
         found = load_model(ref)
-        return _target(found.name, found.module, options, size, found.preprocess, found.labels, [])
+        own = found.preprocess if isinstance(found.preprocess, Preprocess) else None
+        return _target(found.name, found.module, options, size, own, found.labels, [])
     if ref.kind != "checkpoint":
         raise UsageError(
             f"got {ref.given!r}, a compiled program; doctor examines networks: name the checkpoint"

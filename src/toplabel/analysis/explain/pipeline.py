@@ -18,6 +18,7 @@ from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
 from toplabel.inference.batch import image_error
 from toplabel.inference.scoring import rank
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from toplabel.image.decoded_image import DecodedImage
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
-    from toplabel.preprocess.preprocess import Preprocess
 
 Method = Literal["gradcam", "occlusion"]
 MethodChoice = Literal["auto", "gradcam", "occlusion"]
@@ -121,6 +121,13 @@ def explain_with(
     if method not in get_args(MethodChoice):
         accepted = ", ".join(get_args(MethodChoice))
         raise UsageError(f"unknown method {method!r}; expected one of {accepted}")
+    preprocess = classifier.preprocess
+    if not isinstance(preprocess, Preprocess):
+        raise ModelError(
+            f"cannot explain {classifier.name}: its preprocessing {preprocess.name} is code, so where in"
+            " the image its input lies is not known; pass a preset, a JSON file or a transform"
+            " that can be translated"
+        )
     index = None if label is None else resolve_label(label, classifier.labels)
     image, tensor = _read(source, classifier, read or ReadOptions())
     (logits,) = engine(tensor[None])
@@ -148,7 +155,7 @@ def explain_with(
         random_faithfulness=random,
         image=image,
         input_heat=heat,
-        preprocess=classifier.preprocess,
+        preprocess=preprocess,
     )
 
 

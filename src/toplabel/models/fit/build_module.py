@@ -56,11 +56,21 @@ def import_function(spec: str) -> Callable[..., Any]:
         UsageError: There is no such file, module or function.
         ModelError: Its file fails.
     """
-    with redirect_stdout(sys.stderr), _imported(spec) as (found, _):
-        pass
+    found = import_object(spec)
     if not callable(found):
         raise UsageError(f"got {spec!r}, a {type(found).__name__}; expected a function")
     return found
+
+
+def import_object(spec: str) -> object:
+    """What a name in the user's code stands for: `mine.py:transform`, `package.module:transform`.
+
+    Raises:
+        UsageError: There is no such file, module or name.
+        ModelError: Its file fails.
+    """
+    with redirect_stdout(sys.stderr), _imported(spec) as (found, _):
+        return found
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from toplabel.models.sources.timm import find_config, read_preprocess
 from toplabel.models.sources.torchvision import find_weights
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import declare_missing_operators, import_timm, import_torchvision
+from toplabel.preprocess.custom import AnyPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def _check_finite(found: FoundStateDict, path: Path) -> None:
 
 def _preprocess(
     found: FoundStateDict, network: Network, options: ModelOptions, *, path: Path
-) -> Preprocess:
+) -> AnyPreprocess:
     """The preprocessing that is given, that of the file, or, with a warning, the library's own."""
     given = options.read_preprocess()
     if given is not None:

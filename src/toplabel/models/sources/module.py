@@ -22,6 +22,7 @@ from toplabel.errors import ModelError
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
 from toplabel.models.options import LabelsLike
+from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
 _SEED = 20
@@ -44,7 +45,7 @@ def from_module(
     Args:
         module: Weights loaded. Its output may be a tensor (N, K) or (N, K, 1, 1), a tuple of one,
             an object with `logits`, or a dict with "logits" or "out".
-        preprocess: A `Preprocess`, or what `transforms.translate` knows.
+        preprocess: A `Preprocess`, or what `transforms.read_preprocess` takes.
         labels: As `Labels.of` takes them; None: labels are indices.
         multi_label: Outputs are independent of each other.
         name: What to call it; by default the name of its class.
@@ -58,8 +59,8 @@ def from_module(
         raise ModelError(
             f"got a {type(module).__name__}; expected a torch.nn.Module with its weights loaded"
         )
-    if not isinstance(preprocess, Preprocess):
-        preprocess = transforms.translate(preprocess)
+    if not isinstance(preprocess, Preprocess | CustomPreprocess):
+        preprocess = transforms.read_preprocess(preprocess)
     inner = module.module if isinstance(module, nn.DataParallel) else module
     name = name or type(inner).__name__
     adapted = logits_module(_on_cpu(inner)).eval()
@@ -101,7 +102,9 @@ class LogitsOnly(nn.Module):
         return _to_logits(self.network(batch))
 
 
-def _checked_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> NDArray[np.float32]:
+def _checked_outputs(
+    module: nn.Module, preprocess: AnyPreprocess, name: str
+) -> NDArray[np.float32]:
     """What the module gives for three images, one at a time: float32 (3, K), finite.
 
     Raises:
@@ -200,7 +203,7 @@ def _describe(outputs: object) -> str:
     return f"a {type(outputs).__name__}"
 
 
-def _draw_images(preprocess: Preprocess) -> NDArray[np.float32]:
+def _draw_images(preprocess: AnyPreprocess) -> NDArray[np.float32]:
     """Noise over the whole range of pixels, normalised: float32 (3, C, H, W)."""
     shape = (3, *preprocess.input_size, preprocess.num_channels)
     noise = np.random.default_rng(_SEED).integers(0, 256, shape)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from toplabel._internal.optional import require
 from toplabel.errors import PreprocessError
 from toplabel.preprocess.preprocess import Preprocess, parse_object, read_text
 from toplabel.preprocess.presets import preset
+
+if TYPE_CHECKING:
+    from toplabel.preprocess.custom import AnyPreprocess
 
 MAX_BYTES = 16_000_000
 """A larger file holds no preprocessing; most have one kB."""
@@ -19,13 +24,75 @@ _FILES = (
     "a JSON file: toplabel's own, timm's config.json or Hugging Face's preprocessor_config.json"
 )
 _ACCEPTED = (
-    "a toplabel.Preprocess, its JSON, a torchvision Compose or preset, a timm data config, or a"
-    " Hugging Face image processor or its preprocessor_config"
+    "a toplabel.Preprocess, its JSON, a torchvision Compose or preset, a timm data config, a"
+    " Hugging Face image processor or its preprocessor_config, or a function of a PIL image"
 )
 _TIMM_KEYS = frozenset({"crop_pct", "crop_mode", "test_input_size", "test_crop_pct", "url"})
 _HF_KEYS = frozenset(
     {"image_processor_type", "feature_extractor_type", "do_resize", "image_mean", "do_normalize"}
 )
+_CODE = re.compile(r"(?:.+\.py|[^\W\d][\w.]*):[^\W\d][\w.]*")  # FILE.py:NAME, module:NAME
+
+
+def read_preprocess(given: object) -> AnyPreprocess:
+    """The preprocessing that a user gives, whatever it is.
+
+    What can be translated to the bit becomes a `Preprocess`; any other code runs as it is, with a
+    warning.
+
+    Args:
+        given: The text of a JSON object; a preset's name; the path of a file; `FILE.py:NAME` or
+            `package.module:NAME` of code; or what `translate` takes; or code that can be called
+            with an image.
+
+    Raises:
+        PreprocessError: It is none of these, or cannot be used; says why.
+        UsageError: There is no such file, module or name.
+        ModelError: The file's code fails.
+    """
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        return translate(given)
+    if isinstance(given, str) and _CODE.fullmatch(given) and not os.path.exists(given):
+        name = re.split(r"[/\\]", given)[-1]  # records have no path of this machine
+        return _of_object(_import(given), name=name)
+    if isinstance(given, str | os.PathLike):
+        named = given if isinstance(given, str) else Path(given)
+        return preprocess_of(named)
+    return _of_object(given)
+
+
+def _import(text: str) -> object:
+    require("torch", extra="torch", purpose=f"the preprocessing {text!r}")
+    from toplabel.models.fit.build_module import import_object
+    from toplabel.models.transforms.custom import resolve
+    from toplabel.models.zoo_import import declare_missing_operators
+
+    declare_missing_operators()  # for code that imports torchvision
+    return resolve(import_object(text), name=text)
+
+
+def _of_object(transform: object, *, name: str | None = None) -> AnyPreprocess:
+    """Translated where that is possible; else run as it is, where it can be called."""
+    try:
+        return translate(transform)
+    except PreprocessError as error:
+        is_code = callable(transform) or (
+            isinstance(transform, list | tuple) and transform and all(map(callable, transform))
+        )
+        if not is_code:
+            raise
+        untranslated = error
+    from toplabel.models.transforms.custom import custom_preprocess
+
+    why = "" if isinstance(untranslated, _UnknownTransform) else str(untranslated)
+    try:
+        return custom_preprocess(transform, name=name, why=why)  # type: ignore[arg-type]
+    except PreprocessError as error:
+        raise error from untranslated
+
+
+class _UnknownTransform(PreprocessError):
+    """It is of no library whose transforms are read."""
 
 
 def translate(transform: object) -> Preprocess:
@@ -76,7 +143,7 @@ def _from_object(transform: object) -> Preprocess:
     if libraries & {"torchvision", "timm", "torch"} or isinstance(transform, list | tuple):
         return _read_by("torchvision", "from_transform", transform)
     kind = f"{type(transform).__module__}.{type(transform).__qualname__}"
-    raise PreprocessError(f"got a transform of type {kind}; expected {_ACCEPTED}")
+    raise _UnknownTransform(f"got a transform of type {kind}; expected {_ACCEPTED}")
 
 
 def _read_by(library: str, function: str, transform: object) -> Preprocess:

@@ -114,6 +114,8 @@ def _read_operation(operation: Any, draft: Draft) -> None:
         PreprocessError: It is not supported, by itself or at its place.
     """
     library = type(operation).__module__.split(".")[0]  # of a class whose name says what it does
+    if _converts_to_rgb(operation) and draft.stage == "image":
+        return  # the image is RGB already, or what was made of it
     known = library in ("torchvision", "timm", "torch")
     reader = _READERS.get(_class_name(operation)) if known else None
     if reader is None:
@@ -123,6 +125,15 @@ def _read_operation(operation: Any, draft: Draft) -> None:
             " or write the preprocessing as a JSON file"
         )
     reader(operation, draft)
+
+
+def _converts_to_rgb(operation: Any) -> bool:
+    """Whether it is `image.convert("RGB")` and nothing else, a function or `Lambda` of one."""
+    code = getattr(getattr(operation, "lambd", operation), "__code__", None)
+    if code is None or code.co_names != ("convert",) or code.co_argcount != 1 or code.co_freevars:
+        return False
+    documentation = getattr(getattr(operation, "lambd", operation), "__doc__", None)
+    return [c for c in code.co_consts if c not in (None, documentation)] == ["RGB"]
 
 
 def _describe(operation: Any) -> str:
