@@ -1,4 +1,4 @@
-"""Code of the user's as preprocessing: it runs as it is, and what cannot be relied on is refused."""
+"""Code as preprocessing: it runs as it is, and what cannot be relied on is refused."""
 
 import sys
 import warnings
