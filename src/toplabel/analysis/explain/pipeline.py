@@ -124,9 +124,9 @@ def explain_with(
     preprocess = classifier.preprocess
     if not isinstance(preprocess, Preprocess):
         raise ModelError(
-            f"cannot explain {classifier.name}: its preprocessing {preprocess.name} is code, so it is"
-            " not known where in the image its input lies; pass a preset, a JSON file or a transform"
-            " that can be translated"
+            f"cannot explain {classifier.name}: its preprocessing {preprocess.name} is code, so"
+            " where in the image its input lies is not known; pass a preset, a JSON file or a"
+            " transform that can be translated"
         )
     index = None if label is None else resolve_label(label, classifier.labels)
     image, tensor = _read(source, classifier, read or ReadOptions())
