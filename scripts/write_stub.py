@@ -28,8 +28,8 @@ from typing import Any
 from torch import nn
 
 from toplabel.analysis.data.dataset import Dataset
+from toplabel.labels.given import LabelsLike
 from toplabel.models.options import Dtype, EngineChoice
-from toplabel.models.options import LabelsLike
 from toplabel.runs.options import Place
 from toplabel.runs.run import Source
 from toplabel.runs.summary import Progress

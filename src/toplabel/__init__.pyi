@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from toplabel.analysis.data.dataset import Dataset
+from toplabel.labels.given import LabelsLike
 from toplabel.models.options import Dtype, EngineChoice
-from toplabel.models.options import LabelsLike
 from toplabel.runs.options import Place
 from toplabel.runs.run import Source
 from toplabel.runs.summary import Progress
@@ -86,7 +86,7 @@ def diagnose(
     size: int | None = ...,
     arch: str | nn.Module | Callable[..., nn.Module] | None = ...,
     arch_args: Mapping[str, Any] = ...,
-    labels: LabelsLike | str | os.PathLike[str] | None = ...,
+    labels: LabelsLike | None = ...,
     preprocess: object = ...,
     multi_label: bool = ...,
     ema: bool = ...,
@@ -101,7 +101,7 @@ def label(
     model: str | os.PathLike[str] | None = ...,
     arch: str | nn.Module | Callable[..., nn.Module] | None = ...,
     arch_args: Mapping[str, Any] = ...,
-    labels: LabelsLike | str | os.PathLike[str] | None = ...,
+    labels: LabelsLike | None = ...,
     preprocess: object = ...,
     multi_label: bool = ...,
     ema: bool = ...,
@@ -122,7 +122,7 @@ def load(
     *,
     arch: str | nn.Module | Callable[..., nn.Module] | None = ...,
     arch_args: Mapping[str, Any] = ...,
-    labels: LabelsLike | str | os.PathLike[str] | None = ...,
+    labels: LabelsLike | None = ...,
     preprocess: object = ...,
     multi_label: bool = ...,
     ema: bool = ...,
@@ -159,7 +159,7 @@ def run(
     progress: Callable[[Progress], None] | None = ...,
     arch: str | nn.Module | Callable[..., nn.Module] | None = ...,
     arch_args: Mapping[str, Any] = ...,
-    labels: LabelsLike | str | os.PathLike[str] | None = ...,
+    labels: LabelsLike | None = ...,
     preprocess: object = ...,
     multi_label: bool = ...,
     ema: bool = ...,
@@ -179,7 +179,7 @@ def wrap(
     module: nn.Module,
     *,
     preprocess: object,
-    labels: Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str] | None = ...,
+    labels: LabelsLike | None = ...,
     multi_label: bool = ...,
     name: str | None = ...,
     engine: EngineChoice = ...,

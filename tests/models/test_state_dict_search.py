@@ -11,7 +11,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from own_networks import GreyNet
-from toplabel.errors import CheckpointError
+from toplabel.errors import CheckpointError, ToplabelWarning
+from toplabel.labels.labels import Labels
 from toplabel.models import transforms
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import TensorInfo, UnknownObject
@@ -363,7 +364,6 @@ def test_labels_are_found(beside, where, net):
         {"labels": [0, 1, 2]},
         {"labels": torch.arange(3)},
         {"classes": []},
-        {"class_to_idx": {"ant": 0, "bee": 2}},
         {"class_to_idx": {"ant": True, "bee": False}},
         {"class_to_idx": {"ant": torch.tensor(0)}},
         {"labels": ["sunny", "rainy"]},  # of two, where the network has three outputs
@@ -488,3 +488,42 @@ def test_hyper_parameters_are_plain(net):
         {"state_dict": net.state_dict(), "hyper_parameters": hyper, "args": {"lr": 9, "x": 1}}
     )
     assert found.hyper_parameters == {"lr": 0.1, "dims": [1, 2], "nested": {"a": None}, "x": 1}
+
+
+@pytest.mark.parametrize(
+    ("beside", "names"),
+    [
+        ({"class_to_idx": {"2": 0, "0": 1, "1": 2}}, ("2", "0", "1")),
+        ({"class_to_idx": {2: 0, 0: 1, 1: 2}}, ("2", "0", "1")),
+        ({"idx_to_class": {0: "2", 1: "0", 2: "1"}}, ("2", "0", "1")),
+        ({"config": {"label2id": {"1": 0, "2": 1, "0": 2}}}, ("1", "2", "0")),
+        ({"classes": [2, 0, 1]}, ("2", "0", "1")),
+        ({"class_to_idx": {"10": 0, "8": 2, "9": 1}}, ("10", "9", "8")),
+    ],
+)
+def test_classes_that_are_called_by_numbers_keep_their_names(beside, names, net):
+    found = find_state_dict({"state_dict": net.state_dict(), **beside})
+    assert found.labels is not None
+    assert found.labels.names == names
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"class_to_idx": {"ant": 1, "bee": 2, "cat": 3}},
+        {"idx_to_class": {"1": "ant", "2": "bee", "3": "cat"}},
+        {"config": {"id2label": {1: "ant", 2: "bee", 3: "cat"}}},
+    ],
+)
+def test_indices_from_one_are_taken_and_said(beside, net):
+    with pytest.warns(ToplabelWarning, match="numbered from 1: taking 1 to 3 as outputs 0 to 2"):
+        found = find_state_dict({"state_dict": net.state_dict(), **beside})
+    assert found.labels == Labels(("ant", "bee", "cat"))
+
+
+def test_indices_with_a_gap_give_no_labels_and_the_reason(net):
+    found = find_state_dict(
+        {"state_dict": net.state_dict(), "class_to_idx": {"ant": 0, "bee": 1, "cat": 3}}
+    )
+    assert found.labels is None
+    assert found.labels_where.startswith("class_to_idx, but got 3 labels without one for index 2")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from toplabel.bundle.model import Activation
 from toplabel.bundle.onnx_header import OnnxHeader, OnnxInput, read_onnx_header
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program
 from toplabel.errors import BundleError, LabelsError, ModelError, PreprocessError
+from toplabel.labels.given import LabelsLike, labels_for
 from toplabel.labels.labels import Labels
+from toplabel.labels.values import listed_of_value
 from toplabel.preprocess.preprocess import Preprocess
 
 LABELS_KEY = "toplabel.labels"
@@ -38,7 +40,7 @@ _SHOWN_TEXT = 80
 def open_onnx(
     path: str | os.PathLike[str],
     *,
-    labels: Labels | None = None,
+    labels: LabelsLike | None = None,
     preprocess: Preprocess | None = None,
     multi_label: bool = False,
 ) -> Bundle:
@@ -50,7 +52,8 @@ def open_onnx(
 
     Args:
         path: The file; weights that do not fit into it lie beside it.
-        labels: The class names; by default those in its metadata, else indices.
+        labels: The class names, as `labels_for` takes them; by default those in its metadata, else
+            indices.
         preprocess: The preprocessing; by default that in its metadata.
         multi_label: Its outputs are independent of one another.
 
@@ -60,13 +63,16 @@ def open_onnx(
         PreprocessError: No preprocessing is given, or it does not fit.
         LabelsError: The labels do not fit its outputs.
     """
-    entry = _entry_name(path, labels, preprocess, multi_label)
+    entry = _entry_name(path, labels is not None, preprocess, multi_label)
     bundle = cached_bundle(entry)
     if bundle is None:
         source = read_source(path)
-        bundle = _import(source, labels, preprocess, multi_label)
+        bundle = _import(source, labels is not None, preprocess, multi_label)
         manifest, files = bundle.to_manifest(), source.signatures
         cache.store_entry(entry, manifest, weights_files=files, weights_may_vanish=False)
+    if labels is not None:
+        found = labels_for(labels, len(bundle.labels), own=bundle.labels)
+        bundle = replace(bundle, labels=found)
     if not bundle.labels.named:
         warn(
             f"{bundle.name} comes without class names, so labels are class indices; pass"
@@ -76,7 +82,7 @@ def open_onnx(
 
 
 def _import(
-    source: OnnxSource, labels: Labels | None, preprocess: Preprocess | None, multi_label: bool
+    source: OnnxSource, labels_given: bool, preprocess: Preprocess | None, multi_label: bool
 ) -> Bundle:
     metadata = source.header.metadata
     preprocess = preprocess or find_preprocess(metadata)
@@ -88,7 +94,12 @@ def _import(
             " it"
         )
     _check_shape(source.input, preprocess, name=source.name)
-    labels = labels or find_labels(metadata)
+    try:
+        labels = find_labels(metadata)
+    except LabelsError:
+        if not labels_given:
+            raise
+        labels = None
     from toplabel.bundle.onnx_check import import_program  # onnxruntime: 100 ms
 
     program = import_program(source, preprocess)
@@ -126,13 +137,13 @@ def _licence(metadata: Mapping[str, str]) -> str:
 
 def _entry_name(
     path: str | os.PathLike[str],
-    labels: Labels | None,
+    labels_given: bool,
     preprocess: Preprocess | None,
     multi_label: bool,
 ) -> str:
     """The cache's name for the file together with the options it was opened with."""
     options = [
-        None if labels is None else [labels.names, labels.ids, labels.named],
+        labels_given,
         None if preprocess is None else preprocess.to_dict(),
         multi_label,
     ]
@@ -197,7 +208,7 @@ def find_labels(metadata: Mapping[str, str]) -> Labels | None:
         if not text:
             continue
         try:
-            return Labels.of(_parse(text))
+            return listed_of_value(_parse(text), key.rpartition(".")[2]).in_order()
         except (LabelsError, ValueError) as error:
             raise LabelsError(
                 f"the file's metadata {key!r} holds no class names: {error}; pass"

@@ -61,17 +61,9 @@ class Labels:
         """
         if isinstance(names, Labels):
             return names
-        if isinstance(names, Mapping):
-            return cls(_from_mapping(names))
-        if isinstance(names, str) or not isinstance(names, Sequence):
-            raise LabelsError(
-                f"got labels as {type(names).__name__}; expected a list of names, a mapping"
-                " name -> index, or a mapping index -> name"
-            )
-        wrong = [name for name in names if not isinstance(name, str)]
-        if wrong:
-            raise LabelsError(f"got {wrong[0]!r} among the labels; expected text")
-        return cls(tuple(names))
+        from toplabel.labels.listed import ListedNames  # a compiled model's are in order
+
+        return ListedNames.of(names).in_order()
 
     def check_count(self, outputs: int) -> None:
         """Refuse a model that does not have one output per name.
@@ -85,48 +77,6 @@ class Labels:
                 f"got {len(self)} labels for a model with {outputs} outputs; expected exactly one"
                 f" name per output, in the order of training{hint and f'; {hint}'}"
             )
-
-
-def _from_mapping(mapping: Mapping[str, int] | Mapping[int, str]) -> tuple[str, ...]:
-    """Names in index order, from name -> index or index -> name."""
-    if _is_ambiguous(mapping):
-        raise LabelsError(
-            "got labels that map numbers to numbers, which may mean index -> name or name -> index;"
-            " pass the names as text, or a list in the order of the outputs"
-        )
-    by_index: dict[int, str] = {}
-    for key, value in mapping.items():
-        index, name = (value, key) if isinstance(value, int) else (key, value)
-        try:
-            number = int(index)
-        except (TypeError, ValueError):
-            raise LabelsError(
-                f"got the pair {key!r}: {value!r} among the labels; expected name -> index or"
-                " index -> name"
-            ) from None
-        if number in by_index:
-            raise LabelsError(f"got index {number} twice among the labels; expected each once")
-        by_index[number] = str(name)
-    if sorted(by_index) != list(range(len(by_index))):
-        missing = min(set(range(len(by_index))) - set(by_index))
-        raise LabelsError(
-            f"got {len(by_index)} labels without one for index {missing}; expected 0 to"
-            f" {len(by_index) - 1}, each once"
-        )
-    return tuple(by_index[index] for index in range(len(by_index)))
-
-
-def _is_ambiguous(mapping: Mapping[str, int] | Mapping[int, str]) -> bool:
-    """Whether keys and values are the same numbers in different orders."""
-    if not all(isinstance(value, int) for value in mapping.values()):
-        return False
-    try:
-        keys = [int(key) for key in mapping]
-    except ValueError:
-        return False
-    values = [int(value) for value in mapping.values()]
-    there = dict(zip(keys, values, strict=True))
-    return sorted(keys) == sorted(values) and any(there[there[key]] != key for key in keys)
 
 
 def _count_hint(outputs: int, labels: int) -> str:

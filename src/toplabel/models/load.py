@@ -13,17 +13,15 @@ from toplabel._internal.platform import fork_safe
 from toplabel.bundle.cache import FileSignature
 from toplabel.inference.classifier import Lazy
 from toplabel.inference.predictor import Predictor
-from toplabel.models.open import open_classifier, warn_of_order, with_module
+from toplabel.models.open import open_classifier, with_module
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.models.ref import ModelRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from torch import nn
 
     from toplabel.inference.classifier import PendingClassifier
-    from toplabel.labels.labels import Labels
+    from toplabel.labels.given import LabelsLike
 
 _SHARING = fork_safe(threading.Lock())
 
@@ -133,7 +131,7 @@ def wrap(
     module: nn.Module,
     *,
     preprocess: object,
-    labels: Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str] | None = None,
+    labels: LabelsLike | None = None,
     multi_label: bool = False,
     name: str | None = None,
     inference_options: InferenceOptions,
@@ -145,8 +143,9 @@ def wrap(
         preprocess: What makes its input from an image: your validation transform (a torchvision
             `Compose` or preset), a timm config, a Hugging Face image processor, or a
             `Preprocess`.
-        labels: The class names in output order (`dataset.classes`), a `class_to_idx` or an
-            `id2label`. Without them the labels are indices.
+        labels: The class names in output order (`dataset.classes`), a `class_to_idx`, an
+            `id2label`, a file of them, or the name of a known list ("imagenet", "cifar10", ...).
+            Without them, those that a network of transformers or timm brings; else indices.
         multi_label: Its outputs are independent of one another: sigmoid, not softmax.
         name: What to call it in records; by default the name of its class.
 
@@ -163,7 +162,6 @@ def wrap(
         model = from_module(
             module, labels=labels, preprocess=preprocess, multi_label=multi_label, name=name
         )
-        warn_of_order(model.labels)
         pending = build(model, inference_options, entry=None)
     # the user's own module: it stays
     return _predictor(with_module(pending.with_warnings(texts), lambda: module), inference_options)

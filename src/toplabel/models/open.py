@@ -138,11 +138,10 @@ def _open_onnx(
     given = options.read_preprocess()
     bundle = open_onnx(
         Path(ref.given),
-        labels=options.read_labels(),
+        labels=options.labels,
         preprocess=given.stand_in if isinstance(given, CustomPreprocess) else given,
         multi_label=options.multi_label,
     )
-    warn_of_order(bundle.labels)
     return _of_bundle(bundle, options)
 
 
@@ -253,10 +252,8 @@ def _check_onnxruntime_suffices(name: str, inference: InferenceOptions, other: s
 
 def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
     """The bundle with the labels, preprocessing and activation that the user gives instead."""
-    labels, preprocess = options.read_labels(), options.read_preprocess()
-    if labels is not None:
-        labels.check_count(len(bundle.labels))
-        warn_of_order(labels)
+    labels = options.labels_for(len(bundle.labels), own=bundle.labels)
+    preprocess = options.read_preprocess()
     calibration = bundle.calibration
     if calibration is not None and (preprocess is not None or options.multi_label):
         warn(f"{bundle.name} is used without its calibration, which was fitted with other options")
@@ -279,14 +276,6 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
 def _warn_again(bundle: Bundle) -> None:
     """Warn of what was assumed when the bundle was made, at each opening."""
     for text in bundle.warnings:
-        warn(text)
-
-
-def warn_of_order(labels: Labels) -> None:
-    """Warn where the order of the names may be that of text, not of the network."""
-    from toplabel.labels.files import order_warning
-
-    if text := order_warning(labels):
         warn(text)
 
 

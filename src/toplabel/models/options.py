@@ -12,20 +12,19 @@ from toplabel._internal.options import given_options, option
 from toplabel._version import __version__
 from toplabel.errors import UsageError
 from toplabel.image.options import ReadOptions
-from toplabel.labels.labels import Labels
 
 if TYPE_CHECKING:
     from torch import nn
 
     from toplabel.bundle.model import Model
+    from toplabel.labels.given import LabelsLike
+    from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
 
 EngineChoice = Literal["auto", "onnxruntime", "torch"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _OF_ANY_MODEL = ("labels", "preprocess", "multi_label")
-
-LabelsLike = Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +45,11 @@ class ModelOptions:
         metavar="NAME=VALUE",
         help="Argument for the class or function.",
     )
-    labels: LabelsLike | str | os.PathLike[str] | None = option(
+    labels: LabelsLike | None = option(
         None,
         metavar="FILE",
-        help="Class names: a .txt, .json or .csv file, or a folder with one sub-folder per class.",
+        help="Class names: a .txt, .json, .csv or .yaml file, a folder with one sub-folder per"
+        " class, or a known list: imagenet, cifar10, cifar100, mnist, fashion-mnist, ....",
         python="Also the names themselves in output order, a class_to_idx or an id2label.",
     )
     preprocess: object = option(
@@ -78,19 +78,21 @@ class ModelOptions:
         False, help="Read your network's code again, because files that it imports have changed."
     )
 
-    def read_labels(self) -> Labels | None:
-        """The labels, from their file where they stand in one.
+    def labels_for(self, outputs: int, *, own: Labels | None) -> Labels | None:
+        """The labels that are given, one for each output; None where none are.
+
+        Args:
+            outputs: How many the network has.
+            own: What the network, or its file, calls its classes.
 
         Raises:
-            LabelsError: The file, or what was given, holds no labels.
+            LabelsError: The file, or what was given, holds no labels, or none that fit.
         """
         if self.labels is None:
             return None
-        if isinstance(self.labels, str | os.PathLike):
-            from toplabel.labels.files import read_labels
+        from toplabel.labels.given import labels_for  # reads files; most models bring their names
 
-            return read_labels(self.labels)
-        return Labels.of(self.labels)
+        return labels_for(self.labels, outputs, own=own)
 
     def read_preprocess(self) -> AnyPreprocess | None:
         """The preprocessing, from its preset, file, transform or code.
@@ -115,9 +117,7 @@ class ModelOptions:
         Raises:
             LabelsError: The labels do not fit its outputs.
         """
-        labels = self.read_labels()
-        if labels is not None:
-            labels.check_count(len(model.labels))
+        labels = self.labels_for(len(model.labels), own=model.labels)
         return replace(
             model,
             labels=labels or model.labels,
@@ -153,7 +153,7 @@ class ModelOptions:
         is_named = self.arch is None or isinstance(self.arch, str)
         if not is_named or not _is_plain(dict(self.arch_args)):
             return None
-        labels, preprocess = self.read_labels(), self.read_preprocess()
+        preprocess = self.read_preprocess()
         plain = None if preprocess is None else preprocess.to_dict()
         if plain is not None and "custom" in plain:  # code of the user's
             return None
@@ -161,13 +161,22 @@ class ModelOptions:
             self.arch,
             code,
             sorted((name, repr(value)) for name, value in self.arch_args.items()),
-            None if labels is None else [labels.names, labels.ids],
+            self._labels_as_given(),
             plain,
             [self.multi_label, self.ema, self.allow_partial, self.trust],
             sorted(self.allow_globals),
             __version__,  # labels and preprocessing are found by its rules
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    def _labels_as_given(self) -> list[object] | None:
+        """What stands in their file or object, for a digest."""
+        if self.labels is None:
+            return None
+        from toplabel.labels.given import list_given
+
+        listed = list_given(self.labels)
+        return [listed.names, listed.ids, getattr(listed, "keys", None)]
 
 
 def _is_plain(value: object) -> bool:

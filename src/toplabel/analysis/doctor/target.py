@@ -16,6 +16,8 @@ from toplabel.analysis.doctor.batchnorm_stats import batch_normalisations, pre_h
 from toplabel.analysis.doctor.messages import Finding
 from toplabel.analysis.doctor.sanity_checks import check_weights
 from toplabel.errors import ModelError, UsageError
+from toplabel.labels.files import in_order
+from toplabel.labels.given import list_given
 from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
@@ -137,6 +139,7 @@ def _target(
         raise ModelError(
             f"{name} fails on images of {side}x{side} pixels; pass its input size: size=..."
         )
+    given = options.labels
     fits = library is not None and library.input_size == (side, side)
     return Target(
         name=name,
@@ -145,7 +148,7 @@ def _target(
         geometry=_geometry(side, channels),
         size_assumed=not known,
         library=library if fits else None,
-        labels=options.read_labels() or labels,
+        labels=labels if given is None else in_order(list_given(given), own=labels),
         outputs=outputs.shape[1],
         findings=tuple(findings),
     )

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from toplabel._internal.notices import warn
 from toplabel.errors import LabelsError
 from toplabel.labels.labels import Labels
+from toplabel.labels.listed import ListedNames
 from toplabel.models.checkpoint.info import UnknownObject
 
 Holder = tuple[str, Mapping[str, Any]]  # dotted path of the keys to it, and what it holds
@@ -68,22 +70,31 @@ def find_holders(content: object, metadata: Mapping[str, str]) -> list[Holder]:
 def find_labels(holders: list[Holder], state: Mapping[str, Any]) -> tuple[Labels | None, str]:
     """The names of the classes, and where they stood.
 
-    Where two places name different classes, nobody knows which the outputs mean: then there are
-    no labels, and the second value names both places.
+    Where two places name different classes, or the indices are not those of outputs, nobody knows
+    what the outputs mean: then there are no labels, and the second value says why.
     """
     found = list(_named_classes(holders))
     sizes = {size for tensor in state.values() for size in tensor.shape[:1]}
     clear = [one for one in found if _INDEXED.fullmatch(one[0].split(".")[-1])]
-    vague = [one for one in found if one not in clear and len(one[1]) in sizes]
-    fitting = [one for one in clear if len(one[1]) in sizes]
-    candidates = fitting or clear or vague
-    if not candidates:
+    vague = [one for one in found if one not in clear and len(one[1].names) in sizes]
+    fitting = [one for one in clear if len(one[1].names) in sizes]
+    first: tuple[str, Labels, str | None] | None = None
+    for where, listed in fitting or clear or vague:
+        try:
+            labels, doubt = listed.arranged()
+        except LabelsError as error:
+            return None, f"{where}, but {error}"
+        if all(_PLACEHOLDER.fullmatch(name) for name in labels):
+            continue
+        if first is None:
+            first = where, labels, doubt
+        elif labels != first[1]:
+            return None, f"{first[0]} and {where}, which differ"
+    if first is None:
         return None, ""
-    where, labels = candidates[0]
-    for other, names in candidates[1:]:
-        if names != labels:
-            return None, f"{where} and {other}, which differ"
-    return labels, where
+    if first[2] is not None:
+        warn(f"{first[0]} in the file: {first[2]}")
+    return first[1], first[0]
 
 
 def find_architecture(holders: list[Holder]) -> str | None:
@@ -148,32 +159,36 @@ def _node(value: object) -> object:
     return value
 
 
-def _named_classes(holders: list[Holder]) -> Iterator[tuple[str, Labels]]:
+def _named_classes(holders: list[Holder]) -> Iterator[tuple[str, ListedNames]]:
     for where, plain in holders:
         for key, value in plain.items():
             if isinstance(key, str) and (_INDEXED.fullmatch(key) or _VAGUE.fullmatch(key)):
-                labels = _labels(_node(value))
-                if labels is not None:
-                    yield (f"{where}.{key}" if where else key), labels
+                listed = _listed(_node(value), key)
+                if listed is not None:
+                    yield (f"{where}.{key}" if where else key), listed
 
 
-def _labels(value: object) -> Labels | None:
-    """Labels where the value is nothing else than the names of classes."""
+def _listed(value: object, key: str) -> ListedNames | None:
+    """The names where the value under the key is nothing else than names of classes."""
     if isinstance(value, UnknownObject) and isinstance(value.state, Mapping):  # fastai's vocabulary
         value = value.state.get("items", value.state.get("_content"))
     if isinstance(value, Mapping):
         pairs = list(value.items())
-        to_index = all(isinstance(k, str) and type(v) is int for k, v in pairs)
+        to_index = all(isinstance(k, str | int) and type(v) is int for k, v in pairs)
         to_name = all(_is_index(k) and isinstance(v, str) for k, v in pairs)
         if not pairs or not (to_index or to_name):
             return None
-    elif not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+    elif not isinstance(value, list | tuple) or not value:
+        return None
+    elif all(type(v) is int for v in value):  # classes that are called by numbers
+        numbers = _INDEXED.fullmatch(key) and len(set(value)) == len(value) > 1
+        return ListedNames(names=tuple(map(str, value))) if numbers else None
+    elif not all(isinstance(v, str) for v in value):
         return None
     try:
-        labels = Labels.of(value)
+        return ListedNames.of(value, called=key)
     except LabelsError:
         return None
-    return None if all(_PLACEHOLDER.fullmatch(name) for name in labels) else labels
 
 
 def _is_index(key: object) -> bool:

@@ -136,15 +136,18 @@ def _input_channels(module: nn.Module) -> int | None:
 
 def _labels(found: FoundStateDict, options: ModelOptions, *, outputs: int, path: Path) -> Labels:
     """The labels that are given or in the file, one for each output; else indices."""
-    labels = options.read_labels()
+    given = options.labels_for(outputs, own=found.labels)
+    if given is not None:
+        return given
+    labels = found.labels
+    where = found.labels_where
+    problem = f"names classes in {where}" if where else "has no class names"
+    if labels is not None and len(labels) != outputs:
+        problem = f"names {len(labels)} classes in {where}, and the network has {outputs} outputs"
+        labels = None
     if labels is None:
-        labels = found.labels
-    if labels is None:
-        where = found.labels_where
-        problem = f"names classes in {where}" if where else "has no class names"
         warn(f"{path.name} {problem}: labels are indices; pass labels=... for names")
         return Labels.indices(outputs)
-    labels.check_count(outputs)
     if warning := order_warning(labels):
         warn(warning)
     return labels

@@ -19,9 +19,9 @@ from toplabel.bundle.model import Model
 from toplabel.bundle.reference import are_probabilities
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
+from toplabel.labels.given import LabelsLike, labels_for
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
-from toplabel.models.options import LabelsLike
 from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
@@ -46,7 +46,8 @@ def from_module(
         module: Weights loaded. Its output may be a tensor (N, K) or (N, K, 1, 1), a tuple of one,
             an object with `logits`, or a dict with "logits" or "out".
         preprocess: A `Preprocess`, or what `transforms.read_preprocess` takes.
-        labels: As `Labels.of` takes them; None: labels are indices.
+        labels: As `labels_for` takes them; None: the names that the network itself brings, as
+            those of transformers and timm may, else indices.
         multi_label: Outputs are independent of each other.
         name: What to call it; by default the name of its class.
 
@@ -158,9 +159,7 @@ def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArra
 
 
 def _labels(given: LabelsLike | None, outputs: int) -> Labels:
-    labels = Labels.indices(outputs) if given is None else Labels.of(given)
-    labels.check_count(outputs)
-    return labels
+    return Labels.indices(outputs) if given is None else labels_for(given, outputs)
 
 
 def _are_scores(outputs: NDArray[np.float32], *, multi_label: bool) -> bool:
