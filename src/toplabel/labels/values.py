@@ -172,7 +172,7 @@ def _of_list(items: Sequence[Any]) -> ListedNames:
             headed=False,
             what="item",
         )
-    if items and all(type(item) is int for item in items):
+    if all(type(item) is int for item in items) and len(set(items)) == len(items) > 1:
         return ListedNames(names=tuple(map(str, items)))  # classes that are called by numbers
     for place, item in enumerate(items):
         if not isinstance(item, str) or not item.strip():
