@@ -80,7 +80,9 @@ def list_names(path: str | os.PathLike[str]) -> Labels | ListedNames:
     name = os.fspath(path)
     if isinstance(path, str) and name in KNOWN:
         if os.path.exists(name):
-            warn(f"labels={name!r} means the known list of that name; for the file write './{name}'")
+            warn(
+                f"labels={name!r} means the known list of that name; for the file write './{name}'"
+            )
         return known_labels(name)
     file = Path(path)
     try:

@@ -11,9 +11,7 @@ from toplabel.labels.files import in_order, list_names, order_warning
 from toplabel.labels.labels import Labels
 from toplabel.labels.listed import SYNSET, ListedNames
 
-LabelsLike = (
-    Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str] | str | os.PathLike[str]
-)
+LabelsLike = Labels | Sequence[str] | Mapping[str, int] | Mapping[int, str] | str | os.PathLike[str]
 
 
 def list_given(given: LabelsLike) -> Labels | ListedNames:
