@@ -194,7 +194,7 @@ REFUSED = {
     "an empty name by index": ("a.json", '{"0": "cat", "1": ""}', "empty name for class 1"),
     "no name at all": ("a.json", '{"0": "cat", "1": null}', "got the pair '1': None"),
     "an empty key": ("a.json", '{"cat": 0, "": 1}', "empty name for class 1"),
-    "a gap": ("a.json", '{"0": "cat", "2": "dog"}', "without one for index 1"),
+    "a gap in lines": ("a.json", '{"0": "cat", "2": "dog"}', "without one for index 1"),
     "an index of two names": ("a.json", '{"cat": 0, "dog": 0}', "index 0 twice"),
     "a key twice": ("a.json", '{"cat": 0, "cat": 1}', "the key 'cat' appears twice"),
     "true": ("a.json", '{"cat": true, "dog": false}', "got the pair 'cat': True"),

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toplabel.bundle.model import Model
-    from toplabel.labels.labels import Labels
     from toplabel.models.options import InferenceOptions, ModelOptions
     from toplabel.models.ref import Kind, ModelRef
 
