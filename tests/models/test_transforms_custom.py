@@ -204,9 +204,16 @@ def test_output_that_is_no_float_tensor_is_one_error(code: Callable[..., Any], s
         read_preprocess(code)
 
 
-def test_values_that_hardly_differ_are_warned_of() -> None:
-    with pytest.warns(ToplabelWarning, match="divided by 255 twice"):
-        read_preprocess(lambda image: half(image) / 255)
+@pytest.mark.parametrize("times", [1 / 255, 255])
+def test_values_that_hardly_differ_or_too_much_are_warned_of(times: float) -> None:
+    with pytest.warns(ToplabelWarning, match="divided by 255 twice, or not at all"):
+        read_preprocess(lambda image: half(image) * times)
+
+
+def test_a_mean_of_another_range_is_refused_although_the_code_could_be_run() -> None:
+    code = v1.Compose([v1.Resize((9, 9)), v1.ToTensor(), v1.Normalize([123.7] * 3, [58.4] * 3)])
+    with pytest.raises(PreprocessError, match=r"do not fit: black and white would become -2.118"):
+        read_preprocess(code)
 
 
 def test_code_that_gives_one_buffer_each_time_does_not_mix_images_up() -> None:

@@ -384,3 +384,42 @@ def test_preprocessing_needs_no_torch():
 def test_a_tensor_that_no_memory_holds_is_refused() -> None:
     with pytest.raises(PreprocessError, match="at most 64,000,000 values"):
         preprocessing(input_size=(30_000, 30_000), resize_size=(30_000, 30_000))
+
+
+@pytest.mark.parametrize(
+    ("limits", "mean", "std"),
+    [
+        ((0, 1), 123.675, 58.395),
+        ((0, 1), 127.5, 127.5),
+        ((0, 1), 0.5, 127.5),
+        ((-1, 1), 127.5, 127.5),
+        ((0, 255), 0.485, 0.229),
+        ((0, 255), 0.5, 0.5),
+        ((0, 1), 0.0, 255.0),
+    ],
+)
+def test_mean_and_std_of_another_range_are_refused(limits, mean, std):
+    with pytest.raises(PreprocessError, match=r"do not fit: black and white would become"):
+        Preprocess(
+            input_size=(8, 8), resize_size=(8, 8), range=limits, mean=[mean] * 3, std=[std] * 3
+        )
+
+
+@pytest.mark.parametrize(
+    ("limits", "mean", "std"),
+    [
+        ((0, 255), 123.675, 58.395),
+        ((0, 255), 103.939, 1.0),
+        ((0, 255), 0.0, 255.0),
+        ((0, 255), 0.0, 1.0),
+        ((0, 65535), 0.0, 1.0),
+        ((0, 1), 0.4, 1 / 255),
+        ((0, 1), 0.02, 0.05),
+        ((-1, 1), 0.0, 1.0),
+        ((-1, 1), 0.485, 0.229),
+        ((1, 0), 0.5, 0.5),
+        ((0, 1), 1.0, -1.0),
+    ],
+)
+def test_mean_and_std_that_networks_are_trained_with_are_accepted(limits, mean, std):
+    Preprocess(input_size=(8, 8), resize_size=(8, 8), range=limits, mean=[mean] * 3, std=[std] * 3)

@@ -59,8 +59,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _COLOURS = ("rgb", "bgr", "grey")
 _RARE = frozenset({"arithmetic", "invert", "std_again"})  # left out of JSON at their default
+_LEAST_SPAN, _MOST_SPAN = 0.25, 256.0  # of the values after mean and std
 _MAX_SIDE = 1 << 16
 _MAX_VALUES = 64_000_000  # of a tensor: 256 MB
+
+
+class RangeMismatch(PreprocessError):
+    """Mean and std are those of another range of values."""
 
 
 @suggests_names
@@ -93,7 +98,8 @@ class Preprocess:
         schema: The version of this list of fields.
 
     Raises:
-        PreprocessError: A field is invalid; the message has its name and what is accepted.
+        PreprocessError: A field is invalid; the message has its name and what is accepted. Mean and
+            std that do not fit the range are refused, too.
     """
 
     input_size: tuple[int, int]
@@ -355,6 +361,7 @@ def _checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         checked[name] = divisors = _numbers(name, given[name], (count,))
         accepted = "numbers other than 0, since values are divided by them"
         _require(0 not in divisors, name, given[name], accepted)
+    _check_values(mean, checked["std"], checked["std_again"], low=low, high=high)
     if count * height * width > _MAX_VALUES:
         raise PreprocessError(
             f"got an input_size of {height}x{width} with {count} channels; expected a tensor of at"
@@ -362,6 +369,37 @@ def _checked_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     checked["pad_value"] = _pad_value(given["pad_value"], count, grey=given["channels"] == "grey")
     return checked
+
+
+def _check_values(
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    std_again: tuple[float, ...],
+    *,
+    low: float,
+    high: float,
+) -> None:
+    """Refuse a mean and std of another range than the values have; a network would see one colour.
+
+    A mean lies among the values, or near. What std makes of their span is at least a quarter of
+    1, and at most 255, as where values of 0 to 1 are multiplied by 255 again.
+    """
+    span = abs(high - low)
+    for channel, center in enumerate(mean):
+        divisor = abs(std[channel] * (std_again[channel] if std_again else 1.0))
+        if center == 0 and divisor == 1:
+            continue  # the values as they are
+        inside = min(low, high) - span <= center <= max(low, high) + span
+        if inside and _LEAST_SPAN <= span / divisor <= _MOST_SPAN:
+            continue
+        ends = " and ".join(f"{(value - center) / divisor:.4g}" for value in (low, high))
+        kind = "0 to 255" if max(map(abs, mean)) > 1 or max(std) > 1 else "0 to 1"
+        raise RangeMismatch(
+            f"got mean {list(mean)} and std {list(std)} with range [{low:g}, {high:g}], which do not"
+            f" fit: black and white would become {ends}. They look like those of values from"
+            f" {kind}: give range, mean and std of one kind, such as range [0, 255] with a mean of"
+            " 123.675, or range [0, 1] with 0.485"
+        )
 
 
 def _check_keys(plain: object, *, known: Sequence[str], required: Sequence[str]) -> None:

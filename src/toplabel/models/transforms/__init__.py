@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from toplabel._internal.optional import require
 from toplabel.errors import PreprocessError
-from toplabel.preprocess.preprocess import Preprocess, parse_object, read_text
+from toplabel.preprocess.preprocess import Preprocess, RangeMismatch, parse_object, read_text
 from toplabel.preprocess.presets import preset
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def _of_object(transform: object, *, name: str | None = None) -> AnyPreprocess:
     """Translated where that is possible; else run as it is, where it can be called."""
     try:
         return translate(transform)
+    except RangeMismatch:  # code with such a mean would be run, and be wrong
+        raise
     except PreprocessError as error:
         is_code = callable(transform) or (
             isinstance(transform, list | tuple) and transform and all(map(callable, transform))

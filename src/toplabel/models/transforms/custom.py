@@ -31,7 +31,7 @@ Call = Callable[["Pixels"], Any]
 _SHAPES = ((240, 320), (320, 240), (256, 256))  # (height, width)
 _TIMES = 4  # that each photo is given, to see whether the answer changes
 _DIGITS = 3  # of the values in a digest
-_FLAT = 0.05  # largest minus smallest value, of a photo with black and white in it
+_FLAT, _STEEP = 0.05, 300.0  # largest minus smallest value, of a photo with black and white in it
 _COLOURS = (1, 3)
 _OUTPUTS = ("pixel_values", "image")
 _EXPECTED = "expected a float tensor or array of shape (C, h, w), the same for every image"
@@ -71,11 +71,11 @@ def custom_preprocess(
         f"the preprocessing {name} runs as it is, on one image at a time, given {takes}:"
         f" {why.partition(';')[0] or _SEEN}"
     )
-    if high - low < _FLAT:
+    if not _FLAT <= high - low <= _STEEP:
         warn(
             f"the preprocessing {name} gives values from {low:.4g} to {high:.4g} for a photo with"
-            " black and white in it, so that all images look alike; is it divided by 255 twice, or"
-            " are its mean and std those of another range?"
+            " black and white in it, which few networks are trained with; are its mean and std those"
+            " of another range, or is it divided by 255 twice, or not at all?"
         )
     return CustomPreprocess(
         name=name,
