@@ -95,6 +95,37 @@ def label_batch(
     return [_predict(item, classifier, options) for item in items]
 
 
+def label_tensors(
+    tensors: NDArray[np.float32],
+    engine: Engine,
+    classifier: Classifier,
+    options: PredictOptions,
+    *,
+    first: int = 0,
+    warnings: tuple[str, ...] = (),
+) -> list[Prediction]:
+    """One prediction for each input of the network, in order, whatever happens to it.
+
+    Args:
+        tensors: float32 (N, C, H, W).
+        engine, classifier, options: As of `label_batch`.
+        first: The number of the first, in records: "<tensor 0>".
+        warnings: What each record says beside what the model has.
+    """
+    size = (int(tensors.shape[2]), int(tensors.shape[3]))
+    items = [
+        _Item(None, f"<tensor {first + place}>", warnings=warnings, size=size)
+        for place in range(len(tensors))
+    ]
+    finite = np.isfinite(tensors).all(axis=(1, 2, 3))
+    for item, is_finite in zip(items, finite, strict=True):
+        if not is_finite:
+            item.error = ImageError("non_finite", "the tensor has values that are NaN or infinite")
+    if finite.any():
+        _infer([item for item in items if item.error is None], tensors[finite], engine)
+    return [_predict(item, classifier, options) for item in items]
+
+
 def image_error(error: Exception) -> ImageError:
     """What becomes of an exception that a single image caused: its code and text, nothing else.
 

@@ -16,7 +16,13 @@ from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus, fork_safe
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image.options import ReadOptions
-from toplabel.inference.batch import BatchLabeller, Numbered, PredictOptions, label_batch
+from toplabel.inference.batch import (
+    BatchLabeller,
+    Numbered,
+    PredictOptions,
+    label_batch,
+    label_tensors,
+)
 from toplabel.inference.checks import SanityChecks
 from toplabel.inference.classifier import Classifier, PendingClassifier
 
@@ -187,6 +193,54 @@ class Predictor:
         for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
             self.report_warnings()
             yield from predictions
+
+    @suggests_names
+    def predict_tensor(
+        self, batch: object, *, top_k: int = 5, threshold: float | None = None
+    ) -> Prediction | list[Prediction]:
+        """Predictions for inputs of the network that are prepared already.
+
+        Args:
+            batch: A float32 tensor or array (N, C, H, W), resized and normalised as the network
+                was trained; (C, H, W) for one image; or what a DataLoader gives: (images, targets),
+                or a dict with "pixel_values" or "image".
+            top_k, threshold: As for one image.
+
+        Returns:
+            A list of predictions; for (C, H, W) a prediction. They are called "<tensor 0>" and so
+            on. Values that the model's own preprocessing does not give are warned of, in each.
+
+        Raises:
+            UsageError: It has another type or shape than the network takes, or is not prepared.
+            ImageError: The one tensor could not be labelled. In a batch, it is a prediction whose
+                `error` is set.
+        """
+        from toplabel.inference.tensors import prepared_batch  # images do not need it
+
+        options = self._options(top_k, threshold)
+        prepared = prepared_batch(batch, self.preprocess)
+        if prepared.warning:
+            warn(prepared.warning)
+        if self._answered:
+            self.compile()
+        engine = self._open(threads=self.threads)
+        size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
+        predictions: list[Prediction] = []
+        for first in range(0, len(prepared.tensors), size):
+            predictions += label_tensors(
+                prepared.tensors[first : first + size],
+                engine,
+                self.classifier,
+                options,
+                first=first,
+                warnings=(prepared.warning,) if prepared.warning else (),
+            )
+        self._answered = True
+        if not prepared.single:
+            return predictions
+        if (error := predictions[0].error) is not None:
+            raise ImageError(error.code, error.message)
+        return predictions[0]
 
     @suggests_names
     def batch_labeller(

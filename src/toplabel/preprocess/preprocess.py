@@ -395,8 +395,8 @@ def _check_values(
         ends = " and ".join(f"{(value - center) / divisor:.4g}" for value in (low, high))
         kind = "0 to 255" if max(map(abs, mean)) > 1 or max(std) > 1 else "0 to 1"
         raise RangeMismatch(
-            f"got mean {list(mean)} and std {list(std)} with range [{low:g}, {high:g}], which do not"
-            f" fit: black and white would become {ends}. They look like those of values from"
+            f"got mean {list(mean)} and std {list(std)} with range [{low:g}, {high:g}], which do"
+            f" not fit: black and white would become {ends}. They look like those of values from"
             f" {kind}: give range, mean and std of one kind, such as range [0, 255] with a mean of"
             " 123.675, or range [0, 1] with 0.485"
         )

@@ -74,8 +74,8 @@ def custom_preprocess(
     if not _FLAT <= high - low <= _STEEP:
         warn(
             f"the preprocessing {name} gives values from {low:.4g} to {high:.4g} for a photo with"
-            " black and white in it, which few networks are trained with; are its mean and std those"
-            " of another range, or is it divided by 255 twice, or not at all?"
+            " black and white in it, which few networks are trained with; are its mean and std"
+            " those of another range, or is it divided by 255 twice, or not at all?"
         )
     return CustomPreprocess(
         name=name,
