@@ -117,7 +117,7 @@ def label_tensors(
         _Item(None, f"<tensor {first + place}>", warnings=warnings, size=size)
         for place in range(len(tensors))
     ]
-    finite = np.isfinite(tensors).all(axis=(1, 2, 3))
+    finite = np.isfinite(tensors.reshape(len(tensors), -1)).all(axis=1)
     for item, is_finite in zip(items, finite, strict=True):
         if not is_finite:
             item.error = ImageError("non_finite", "the tensor has values that are NaN or infinite")
