@@ -117,11 +117,11 @@ def label_tensors(
         _Item(None, f"<tensor {first + place}>", warnings=warnings, size=size)
         for place in range(len(tensors))
     ]
-    finite = np.isfinite(tensors.reshape(len(tensors), -1)).all(axis=1)
+    finite: list[bool] = [bool(np.isfinite(one).all()) for one in tensors]
     for item, is_finite in zip(items, finite, strict=True):
         if not is_finite:
             item.error = ImageError("non_finite", "the tensor has values that are NaN or infinite")
-    if finite.any():
+    if any(finite):
         _infer([item for item in items if item.error is None], tensors[finite], engine)
     return [_predict(item, classifier, options) for item in items]
 
