@@ -15,6 +15,7 @@ from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint import hints
 from toplabel.models.checkpoint.info import UnknownObject
 from toplabel.models.prefixes import cuts
+from toplabel.preprocess.preprocess import Preprocess
 
 State = Mapping[str, Any]  # name -> TensorInfo or torch.Tensor
 
@@ -57,7 +58,7 @@ class FoundStateDict:
     architecture: str | None = None
     labels: Labels | None = None
     labels_where: str = ""
-    preprocess: Mapping[str, Any] | None = None
+    preprocess: Mapping[str, Any] | Preprocess | None = None
     hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 

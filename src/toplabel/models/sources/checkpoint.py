@@ -34,6 +34,7 @@ from toplabel.models.fit.load_state_dict import load_state_dict
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef, without_weights
 from toplabel.models.sources.module import from_module
+from toplabel.models.sources.own_labels import find_published_weights
 from toplabel.models.sources.timm import find_config, read_preprocess
 from toplabel.models.sources.torchvision import find_weights
 from toplabel.models.transforms.torchvision import from_transform
@@ -67,6 +68,7 @@ def load(path: Path, *, options: ModelOptions) -> Model:
     found = _find(content, info, options)
     _check_finite(found, path)
     network = find_network(content, found, options, path=path)
+    found = _with_published(found, network, path=path)
     preprocess = _preprocess(found, network, options, path=path)
     model = from_module(
         network.module,
@@ -75,7 +77,7 @@ def load(path: Path, *, options: ModelOptions) -> Model:
         multi_label=options.multi_label,
         name=f"checkpoint/{path.name}",
     )
-    labels = _labels(found, options, outputs=len(model.labels), path=path)
+    labels = _labels(found, network, options, outputs=len(model.labels), path=path)
     if [*map(FileSignature.of, info.files)] != stamps:  # tensors are read when used
         raise CheckpointError(f"{path} changed while it was read; try again")
     return replace(
@@ -90,6 +92,22 @@ def _find(content: Any, info: CheckpointInfo, options: ModelOptions) -> FoundSta
     if isinstance(content, nn.Module):
         return FoundStateDict(state=content.state_dict())
     return find_state_dict(content, metadata=info.metadata, ema=options.ema)
+
+
+def _with_published(found: FoundStateDict, network: Network, *, path: Path) -> FoundStateDict:
+    """With the class names and preprocessing of published weights, where the file is such."""
+    if network.zoo is None or found.labels is not None or found.preprocess is not None:
+        return found
+    published = find_published_weights(path, network.zoo)
+    if published is None:
+        return found
+    logger.info("%s is %s, by its hash", path.name, published.title)
+    return replace(
+        found,
+        labels=published.labels if published.labels.named else None,
+        labels_where=published.title,
+        preprocess=published.preprocess,
+    )
 
 
 def _check_finite(found: FoundStateDict, path: Path) -> None:
@@ -108,6 +126,8 @@ def _preprocess(
     given = options.read_preprocess()
     if given is not None:
         return given
+    if isinstance(found.preprocess, Preprocess):
+        return found.preprocess
     if found.preprocess is not None:
         return transforms.translate(found.preprocess)
     assumed = network.zoo and zoo_preprocess(network.zoo)
@@ -134,7 +154,9 @@ def _input_channels(module: nn.Module) -> int | None:
     return None
 
 
-def _labels(found: FoundStateDict, options: ModelOptions, *, outputs: int, path: Path) -> Labels:
+def _labels(
+    found: FoundStateDict, network: Network, options: ModelOptions, *, outputs: int, path: Path
+) -> Labels:
     """The labels that are given or in the file, one for each output; else indices."""
     given = options.labels_for(outputs, own=found.labels)
     if given is not None:
@@ -146,7 +168,11 @@ def _labels(found: FoundStateDict, options: ModelOptions, *, outputs: int, path:
         problem = f"names {len(labels)} classes in {where}, and the network has {outputs} outputs"
         labels = None
     if labels is None:
-        warn(f"{path.name} {problem}: labels are indices; pass labels=... for names")
+        known = outputs == 1000 and network.zoo is not None
+        hint = (
+            'labels="imagenet" if it was trained on ImageNet' if known else "labels=... for names"
+        )
+        warn(f"{path.name} {problem}: labels are indices; pass {hint}")
         return Labels.indices(outputs)
     if warning := order_warning(labels):
         warn(warning)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from toplabel._internal.notices import quiet_libraries
+from toplabel._internal.notices import quiet_libraries, warn
 from toplabel._internal.optional import require
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, PreprocessError
@@ -121,22 +121,34 @@ def _load(
         module=module,
         architecture=f"transformers/{config['model_type']}",
         preprocess=preprocess,
-        labels=read_labels(id2label),
+        labels=read_labels(id2label, config.get("label2id")),
         multi_label=config.get("problem_type") == "multi_label_classification",
         weights_files=stamps,
         provenance=provenance | {"library": f"transformers {_import().__version__}"},
     )
 
 
-def read_labels(id2label: Mapping[int, str]) -> Labels:
+def read_labels(id2label: Mapping[int, str], label2id: object = None) -> Labels:
     """The names in `id2label`; indices where it holds only LABEL_0, LABEL_1 and so on.
+
+    Args:
+        id2label: Of the configuration.
+        label2id: Beside it; a difference is warned of.
 
     Raises:
         LabelsError: The indices have gaps.
     """
     if all(str(name) == f"LABEL_{index}" for index, name in id2label.items()):
         return Labels.indices(len(id2label))
-    return Labels.of({int(index): str(name) for index, name in id2label.items()})
+    labels = Labels.of({int(index): str(name) for index, name in id2label.items()})
+    if isinstance(label2id, Mapping) and {*label2id} == {*labels}:
+        wrong = [name for index, name in enumerate(labels) if str(label2id[name]) != str(index)]
+        if wrong and len({*labels}) == len(labels):
+            warn(
+                f"id2label and label2id of the configuration differ, in {wrong[0]!r} first: taking"
+                " id2label, as transformers does; one of them was edited"
+            )
+    return labels
 
 
 def _read_preprocess(folder: Path, config: Mapping[str, Any], name: str) -> Preprocess:

@@ -14,14 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from toplabel._internal.notices import warn
 from toplabel._internal.text import first_line
 from toplabel.bundle.model import Model
 from toplabel.bundle.reference import are_probabilities
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
+from toplabel.labels.files import order_warning
 from toplabel.labels.given import LabelsLike, labels_for
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
+from toplabel.models.sources.own_labels import labels_of_network
 from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
@@ -76,7 +79,7 @@ def from_module(
         module=adapted,
         architecture=_architecture(type(inner)),
         preprocess=preprocess,
-        labels=_labels(labels, outputs.shape[1]),
+        labels=_labels(labels, inner, outputs.shape[1]),
         multi_label=multi_label,
         probabilities=_are_scores(outputs, multi_label=multi_label),
         provenance={"source": "module", "class": _class_name(type(inner))},
@@ -158,8 +161,15 @@ def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArra
     return outputs
 
 
-def _labels(given: LabelsLike | None, outputs: int) -> Labels:
-    return Labels.indices(outputs) if given is None else labels_for(given, outputs)
+def _labels(given: LabelsLike | None, network: nn.Module, outputs: int) -> Labels:
+    own = labels_of_network(network, outputs)
+    if given is not None:
+        return labels_for(given, outputs, own=own)
+    if own is None:
+        return Labels.indices(outputs)
+    if text := order_warning(own):
+        warn(text)
+    return own
 
 
 def _are_scores(outputs: NDArray[np.float32], *, multi_label: bool) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ from toplabel._internal.notices import quiet_libraries
 from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.model import Model
 from toplabel.errors import ModelError, ModelNotFound
+from toplabel.labels.known import known_labels
 from toplabel.labels.labels import Labels
 from toplabel.models.sources import names
 from toplabel.models.sources.fetch import cannot_load, fetch_url
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import import_torchvision
 from toplabel.preprocess.preprocess import Preprocess
-
-_SYNSETS = Path("data", "_info", "imagenet_synsets.txt")  # in timm's package
 
 
 def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
@@ -93,18 +91,8 @@ def read_labels(models: Any, weights: Any) -> Labels:
             " weights"
         )
     imagenet = models.ResNet18_Weights.DEFAULT.meta["categories"]
-    ids = _imagenet_ids() if categories == imagenet else None
-    return Labels(tuple(categories), ids=ids if ids and len(ids) == len(categories) else None)
-
-
-def _imagenet_ids() -> tuple[str, ...] | None:
-    """The synset ids of ImageNet's 1000 classes in order; None where timm is not installed."""
-    spec = find_spec("timm")  # its file is read without importing timm, which takes a second
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder) / _SYNSETS
-        if path.is_file():
-            return tuple(path.read_text(encoding="utf-8").split())
-    return None
+    ids = known_labels("imagenet").ids if categories == imagenet else None
+    return Labels(tuple(categories), ids=ids)
 
 
 def _build(models: Any, architecture: str, weights: Any, path: Path) -> Any:
