@@ -543,3 +543,103 @@ def test_a_gzip_that_is_no_tar_is_one_record(tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(json.dumps({}).encode()))
     (entry,) = list_entries([str(tmp_path / "a.tar.gz")])
     assert entry.problem is not None
+
+
+# What a container, a list or a store does is no end of the others
+
+
+def test_a_tar_whose_headers_go_on_and_on_is_one_record(tmp_path: Path) -> None:
+    longname = tarfile.TarInfo("long")
+    longname.type, longname.size = tarfile.GNUTYPE_LONGNAME, 0
+    (tmp_path / "deep.tar").write_bytes(longname.tobuf(tarfile.GNU_FORMAT) * 5000)
+    write_tar(tmp_path / "good.tar")
+    found = list(list_entries([str(tmp_path / "deep.tar"), str(tmp_path / "good.tar")]))
+    assert [entry.problem and entry.problem.code for entry in found] == ["corrupt", *[None] * 7]
+
+
+def test_a_reader_that_fails_in_a_way_of_its_own_is_one_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toplabel.runs.readers import zip as reader
+
+    def fail(*_: object) -> None:
+        raise IndexError("index 7 is out of range")
+
+    monkeypatch.setattr(reader, "find_directory", fail)
+    write_zip(tmp_path / "a.zip")
+    write_tar(tmp_path / "b.tar")
+    found = list(list_entries([str(tmp_path / "a.zip"), str(tmp_path / "b.tar")]))
+    assert [entry.problem and entry.problem.code for entry in found] == ["corrupt", *[None] * 7]
+
+
+def test_the_checksum_of_a_compressed_tar_is_used(tmp_path: Path) -> None:
+    with gzip.GzipFile(tmp_path / "a.tar.gz", "wb", compresslevel=0) as file:  # bytes as they are
+        file.write(write_tar(tmp_path / "a.tar").read_bytes())
+    content = bytearray((tmp_path / "a.tar.gz").read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 1
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    *members, archive = list_entries([str(tmp_path / "a.tar.gz")])
+    assert len(members) == 7
+    assert archive.problem is not None
+    assert archive.problem.code == "corrupt"
+    assert "CRC" in archive.problem.message
+
+
+def test_a_name_in_a_list_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a[1].png").write_bytes(colour_bytes(1))
+    (tmp_path / "list.txt").write_text("a[1].png\ngone[2].png\n*.png\nempty\nmemory://x[1].png\n")
+    found = list(list_entries(["list.txt"]))
+    assert [entry.name for entry in found] == [
+        *("a[1].png", "gone[2].png", "*.png", "empty", "memory:///x[1].png"),
+    ]
+    assert [bool(entry.problem) for entry in found] == [False, False, False, True, False]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_every_key_of_a_store_is_listed_once_whatever_its_folders_are_called(bucket: str) -> None:
+    import s3fs
+
+    keys = [
+        *("odd/1.png", "odd//2.png", "odd///3.png", "odd/a//4.png", "odd/a/5.png", "odd/ /6.png"),
+        *("odd/../7.png", "odd/./8.png", "odd/%2F/9.png", "odd/a?b/x.png", "odd/[x]/y.png"),
+    ]
+    store = s3fs.S3FileSystem()
+    if not store.exists(bucket):
+        store.mkdir(bucket)
+    for key in keys:
+        store.call_s3("put_object", Bucket=bucket, Key=key, Body=key.encode())
+    store.call_s3("put_object", Bucket=bucket, Key="odd/", Body=b"")  # a marker of the folder
+    store.invalidate_cache()
+    url = f"s3://{bucket}/odd/"
+    assert sorted(names(url)) == sorted(f"s3://{bucket}/{key}" for key in keys)
+    assert sorted(contents(url)) == sorted(key.encode() for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (zipfile.BadZipFile("bad magic"), "corrupt"),
+        (EOFError("ended"), "truncated"),
+        (gzip.BadGzipFile("CRC check failed"), "corrupt"),
+        (TimeoutError("timed out"), "timeout"),
+        (PermissionError("denied"), "permission_denied"),
+        (FileNotFoundError("gone"), "not_found"),
+        (ConnectionResetError("peer"), "fetch_failed"),
+        (OSError("the store failed"), "fetch_failed"),
+        (ImageError("too_large", "of a reader"), "too_large"),
+        (RuntimeError("a library's own"), "corrupt"),
+    ],
+)
+def test_a_file_object_that_fails_says_what_happened_and_ends_no_list(
+    error: Exception, code: str
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise error
+
+    bad, good = local_predictor()([Failing(), io.BytesIO(colour_bytes(2))])
+    assert bad.error is not None
+    assert (bad.error.code, good.error) == (code, None)

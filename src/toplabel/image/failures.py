@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 
 from toplabel.errors import ErrorCode, ImageError
 
@@ -21,7 +22,17 @@ _SYSTEM: dict[int, tuple[ErrorCode, str]] = {
     errno.EMFILE: ("internal", "this process has too many open files"),
     errno.ENFILE: ("internal", "this machine has too many open files"),
     errno.EIO: ("corrupt", "input/output error on the disk"),
+    errno.ESTALE: ("fetch_failed", "the file server has lost the file"),
 }
+_CLASSES: tuple[tuple[type[OSError], ErrorCode, str], ...] = (
+    (FileNotFoundError, "not_found", "no such file"),
+    (PermissionError, "permission_denied", "this user may not read the file"),
+    (IsADirectoryError, "not_a_file", "it is a folder"),
+    (TimeoutError, "timeout", "reading it took too long"),
+    (ConnectionError, "fetch_failed", "the connection broke"),
+    (gzip.BadGzipFile, "corrupt", "its compressed bytes are damaged"),
+)
+"""For those that Python code raises without a number."""
 _NO_CODE = ("unsupported", "not supported", "cannot handle", "unknown pixel mode")
 _CUT_SHORT = (
     *("truncated", "premature end", "unexpected end", "end of file", "not enough data"),
@@ -31,8 +42,13 @@ _CUT_SHORT = (
 
 def from_system(error: OSError) -> ImageError:
     """What the system said about opening or reading a file."""
-    code, reason = _SYSTEM.get(error.errno or 0, ("not_found", error.strerror or str(error)))
-    return ImageError(code, reason)
+    if known := _SYSTEM.get(error.errno or 0):
+        return ImageError(*known)
+    said = error.strerror or str(error)
+    for kind, code, reason in _CLASSES:
+        if isinstance(error, kind):
+            return ImageError(code, said or reason)
+    return ImageError("internal" if error.errno else "fetch_failed", said or type(error).__name__)
 
 
 def from_decoder(error: Exception, *, format_name: str) -> ImageError:

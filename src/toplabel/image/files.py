@@ -135,10 +135,19 @@ def read_stream(stream: Any, *, max_bytes: int) -> bytes:
         content = stream.read(max_bytes + 1)
         if not content and _rewind(stream):
             content = stream.read(max_bytes + 1)
+    except ImageError:
+        raise
     except OSError as error:
         raise from_system(error) from error
     except ValueError as error:
         raise ImageError("not_found", f"the file object cannot be read ({error})") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of whichever library the object is: zipfile, zlib, a store
+        reason = f"the file object failed ({type(error).__name__}: {error})"
+        raise ImageError(
+            "truncated" if isinstance(error, EOFError) else "corrupt", reason
+        ) from error
     if not isinstance(content, bytes | bytearray | memoryview):
         raise UnknownSource(
             f"got a file object that reads {type(content).__name__}; expected a binary one,"

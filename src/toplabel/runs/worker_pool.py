@@ -29,7 +29,7 @@ STALL_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
 
-_COMMAND = "from toplabel.runs.worker import main; main({})"
+_COMMAND = "import sys; sys.path[:] = {!r}; from toplabel.runs.worker import main; main({})"
 
 
 @contextmanager
@@ -52,6 +52,17 @@ def share_threads(threads: int) -> list[int]:
     processes = max(1, round(threads / THREADS_OF_PROCESS))
     whole, more = divmod(threads, processes)
     return [whole + (number < more) for number in range(processes)]
+
+
+def _safe_path() -> list[str]:
+    """Where a worker imports from: as this process does, but never the current folder.
+
+    That may be a folder of images from somewhere, and hold a `numpy.py`.
+    """
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    here = os.path.realpath(os.curdir)
+    kept = [path for path in sys.path if path and os.path.realpath(path) != here]
+    return kept if ours in kept else [*kept, ours]  # last: the current folder is a checkout's
 
 
 class SubprocessLabeller:
@@ -252,11 +263,10 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND.format(theirs.fileno())],
+                [sys.executable, "-I", "-c", _COMMAND.format(_safe_path(), theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the run, which ends its workers
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         self.connection = Connection(ours.detach())
         try:

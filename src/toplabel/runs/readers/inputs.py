@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import IO
 
 from toplabel._internal.columns import SOURCE_COLUMNS, find_columns
-from toplabel.errors import ImageError, RunError, UsageError
+from toplabel.errors import ImageError, RunError, ToplabelError, UsageError
+from toplabel.image.failures import from_decoder
 from toplabel.image.files import is_url
 from toplabel.image.paths import expand
 from toplabel.runs.entry import Entry
@@ -73,9 +74,25 @@ def list_entries(inputs: Sequence[str], *, column: str | None = None) -> Iterato
                 if isinstance(source, Entry):  # a line without a source
                     yield source
                 else:
-                    yield from _list_source(source, column)
+                    yield from _list_named(source, column)
         else:
             yield from _list_source(name, column)
+
+
+def _list_named(name: str, column: str | None) -> Iterator[Entry]:
+    """The entries of a line of a list: its name is a name and no pattern, and nothing ends it."""
+    try:
+        if is_remote(name):
+            from toplabel.runs.readers.remote import expand_remote  # imports fsspec
+
+            for entry in expand_remote(name, literal=True):
+                yield from _open_up(entry, column)
+        elif os.path.isdir(name):
+            yield from map(Entry, expand([name]))
+        else:
+            yield from _open_up(Entry(name), column)
+    except UsageError as error:
+        yield Entry.unreadable(name, "not_found", str(error))
 
 
 def _list_source(name: str, column: str | None) -> Iterator[Entry]:
@@ -97,8 +114,14 @@ def _open_up(entry: Entry, column: str | None) -> Iterator[Entry]:
     kind = kind_of_container(entry.name)
     if kind is None or entry.problem is not None or (entry.kind == "path" and is_url(entry.name)):
         yield entry
-    else:
+        return
+    try:
         yield from import_module(CONTAINERS[kind]).list_members(entry.name, column=column)
+    except ToplabelError:
+        raise
+    except Exception as error:  # of whichever library reads it; the other inputs go on
+        failure = from_decoder(error, format_name=kind)
+        yield Entry.unreadable(entry.name, failure.code, f"the {kind} is damaged ({error})")
 
 
 def open_source(entry: Entry) -> object:

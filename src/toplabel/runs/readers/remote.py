@@ -19,11 +19,15 @@ _BLOCK_BYTES = 1 << 20
 _MAGIC = re.compile(r"[*?\[]")
 
 
-def expand_remote(url: str) -> Iterator[Entry]:
+def expand_remote(url: str, *, literal: bool = False) -> Iterator[Entry]:
     """The images, and whatever else is named, at a URL: an object, a prefix or a pattern.
 
     One folder's listing is held at a time, sorted. Credentials and end points come from the
     environment, as fsspec takes them.
+
+    Args:
+        url: As fsspec takes it.
+        literal: It is no pattern, whatever stands in it.
 
     Raises:
         UsageError: There is nothing at it, or its protocol is unknown.
@@ -31,7 +35,7 @@ def expand_remote(url: str) -> Iterator[Entry]:
     location = _Location(url)
     empty = True
     try:
-        for path in _find(location, url):
+        for path in _find(location, url, literal=literal):
             empty = False
             yield Entry(location.url_of(path), "remote")
     except Exception as error:  # of whichever library fsspec uses
@@ -98,10 +102,10 @@ class _Location:
         return f"{self.fs.unstrip_protocol(path)}{self._chain}"
 
 
-def _find(location: _Location, url: str) -> Iterator[str]:
+def _find(location: _Location, url: str, *, literal: bool) -> Iterator[str]:
     """The paths that a URL names."""
     path = location.path
-    if _MAGIC.search(path):
+    if not literal and _MAGIC.search(path):
         return _matches(location, path)
     if kind_of_container(url) is None and location.fs.isdir(path):
         return (one for one in _walk(location, path) if is_image(one))
@@ -130,19 +134,32 @@ def _walk(location: _Location, folder: str, *, depth: int | None = None) -> Iter
             yield path
         elif left != 0:
             below = None if left is None else left - 1
-            pending.extend((name, below) for name in reversed(_list(location, path)))
+            names = _list(location, path)
+            if names is None:
+                found = location.fs.find(path.rstrip("/"), maxdepth=left, withdirs=False)
+                location.fs.invalidate_cache()  # of which `ls` would take what `find` put there
+                yield from sorted(found)
+            else:
+                pending.extend((name, below) for name in reversed(names))
 
 
-def _list(location: _Location, folder: str) -> list[str]:
-    names = []
-    for info in location.fs.ls(folder.rstrip("/") or "/", detail=True):
+def _list(location: _Location, folder: str) -> list[str] | None:
+    """What a folder holds, sorted, folders with a slash; None where it cannot be listed by steps.
+
+    Stores of objects know no folders: of the key "photos//2.jpg" the part between the slashes is
+    one without a name, which is listed under its parent's own.
+    """
+    ours, names = folder.rstrip("/"), []
+    for info in location.fs.ls(ours or "/", detail=True):
         name = str(info["name"]).rstrip("/")
         if info["type"] == "directory":
+            if name == ours:
+                return None
             names.append(f"{name}/")
-        elif name != folder.rstrip("/"):  # a marker for the folder itself
+        elif name != ours:  # a marker for the folder itself
             names.append(name)
     location.fs.invalidate_cache()  # which would grow with every folder
-    return sorted(names)
+    return sorted(dict.fromkeys(names))
 
 
 def _as_image_error(error: Exception) -> ImageError:

@@ -26,7 +26,10 @@ from toplabel.runs.readers.random_access import (
 _BUFFER_BYTES = 1 << 20
 _OPEN_AT_ONCE = 4
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
-_DAMAGES = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
+_DAMAGES = (
+    *(tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError),
+    *(RecursionError, OverflowError),  # of headers that go on in headers, and of odd numbers
+)
 
 
 def list_members(name: str, *, column: str | None = None) -> Iterator[Entry]:
@@ -76,6 +79,8 @@ def _walk(name: str, file: IO[bytes], stamp: tuple[int, int]) -> Iterator[Entry]
                 archive.members.clear()  # type: ignore[attr-defined]
                 yield from _member(name, info, stamp)
         ended = _how_it_ended(watched.last)
+        while watched.read(_BUFFER_BYTES):  # to the end, where the checksum stands
+            pass
     except tarfile.ReadError as error:
         short = "end of data" in str(error) or "truncated" in str(error)
         ended = ("truncated" if short else "corrupt"), f"the archive is damaged: {error}"
