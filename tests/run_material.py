@@ -45,7 +45,7 @@ def local_predictor(**options: Any) -> Predictor:
     return Predictor(classifier, **options)
 
 
-def save_model(folder: Path) -> dict[str, Any]:
+def save_model(folder: Path, *, scale: float = 20) -> dict[str, Any]:
     """The same as an ONNX file with its recipe; what `load` and `run` take to open it."""
     import onnx
     from onnx import TensorProto, helper
@@ -54,7 +54,7 @@ def save_model(folder: Path) -> dict[str, Any]:
         helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0),
         helper.make_node("MatMul", ["mean", "matrix"], ["logits"]),
     ]
-    matrix = onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32) * 20, "matrix")
+    matrix = onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32) * np.float32(scale), "matrix")
     graph = helper.make_graph(
         nodes,
         "colours",

@@ -1,6 +1,7 @@
 """Notices: whom a warning reaches, and where it points."""
 
 import logging
+import pickle
 import threading
 import warnings
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ import pytest
 
 from toplabel import ToplabelWarning
 from toplabel._internal.notices import (
+    Notice,
     collect_warnings,
     forwarded_to,
     quiet_libraries,
@@ -32,6 +34,20 @@ def test_a_collector_gets_each_text_once() -> None:
             warn("b")
         warn("a")
     assert (texts, inner) == (["a", "b"], ["b"])
+
+
+def test_a_notice_keeps_what_it_is_about_wherever_it_goes() -> None:
+    notice = Notice("no  class\nnames", "labels")
+    with pytest.warns(ToplabelWarning), collect_warnings() as noticed:
+        warn(pickle.loads(pickle.dumps(notice)))
+    assert noticed == ["no class names"]
+    assert noticed[0].about == "labels"
+
+
+def test_a_warning_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.warns(ToplabelWarning):
+        warn("no class names")
+    assert caplog.record_tuples == [("toplabel.notices", logging.WARNING, "no class names")]
 
 
 def test_nothing_is_collected_outside() -> None:

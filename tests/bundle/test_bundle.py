@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toplabel._internal.notices import Notice
 from toplabel.bundle.bundle import Bundle, built_in_bundle
 from toplabel.bundle.reference import ReferenceOutputs
 from toplabel.errors import BundleError, LabelsError
@@ -43,6 +44,16 @@ def test_a_bundle_survives_writing_and_reading(copy: Path) -> None:
     bundle = Bundle.read(copy)
     bundle.write(copy)
     assert Bundle.read(copy) == bundle
+
+
+def test_what_was_noticed_keeps_its_order_and_what_it_is_about(copy: Path) -> None:
+    noticed = (Notice("a guess"), Notice("no names", "labels"), Notice("another\nguess"))
+    bundle = Bundle.read(copy).with_warnings(noticed)
+    bundle.write(copy)
+    found = Bundle.read(copy).warnings
+    assert found == ("a guess", "no names", "another guess")
+    assert [notice.about for notice in found] == [None, "labels", None]
+    assert "doubts" not in Bundle.read(copy).with_warnings(()).provenance
 
 
 def test_its_reference_outputs_mean_something() -> None:

@@ -127,6 +127,19 @@ def test_saving_compiles_a_new_network_and_says_what_is_in_the_file(saved: Path)
     assert found["verified"] is True
 
 
+def test_what_was_assumed_goes_along_until_it_is_given(module: nn.Module, tmp_path: Path) -> None:
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    with pytest.warns(toplabel.ToplabelWarning, match="no class names"):
+        model = toplabel.load(tmp_path / "best.pth", arch=SmallCNN, preprocess=RECIPE)
+    model.save(tmp_path / "cats.toplabel")
+    with pytest.warns(toplabel.ToplabelWarning, match="no class names"):
+        packed = toplabel.load(tmp_path / "cats.toplabel")
+    assert packed(PHOTOS[0]).warnings == model.warnings != ()
+    assert "doubts_about" not in describe_packed(tmp_path / "cats.toplabel")["provenance"]
+    named = toplabel.load(tmp_path / "cats.toplabel", labels=LABELS)
+    assert named(PHOTOS[0]).warnings == ()
+
+
 def test_saving_twice_gives_the_same_bytes(module: nn.Module, saved: Path, tmp_path: Path) -> None:
     model = toplabel.wrap(module, preprocess=RECIPE, labels=LABELS)
     model(PHOTOS[0])

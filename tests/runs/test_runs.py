@@ -53,6 +53,23 @@ def test_every_input_gets_one_record_in_order(photos: Path, tmp_path: Path) -> N
     assert {c.label: c.count for c in summary.labels} == {"red": 8, "green": 8, "blue": 8}
 
 
+def test_what_outputs_look_like_is_in_all_records_of_a_shard_and_told_when_resumed(
+    photos: Path, tmp_path: Path
+) -> None:
+    model = save_model(tmp_path, scale=0.3)
+    with pytest.warns(ToplabelWarning, match="nearly uniform"):
+        toplabel.run(photos, tmp_path / "a.jsonl", shard_size=10, **model)
+    records = read_jsonl(tmp_path / "a.jsonl")
+    (text,) = {text for record in records for text in record["warnings"]}
+    assert [record["warnings"] for record in records] == [[text]] * 25
+    draw_colours(photos, 3, first=30)  # too few to notice anything
+    with pytest.warns(ToplabelWarning, match="nearly uniform"):
+        summary = toplabel.run(photos, tmp_path / "a.jsonl", shard_size=10, **model)
+    assert summary.new == 3
+    assert summary.warnings == (text,)
+    assert [record["warnings"] for record in read_jsonl(tmp_path / "a.jsonl")] == [[text]] * 28
+
+
 def test_a_finished_run_does_nothing_again(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "a.csv")
     before = (tmp_path / "a.csv").stat()

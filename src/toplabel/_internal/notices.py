@@ -1,6 +1,7 @@
-"""What is assumed or noticed: one sentence in, a Python warning and a line of the records out.
+"""What is assumed or noticed: one sentence in; a Python warning, a log line and records out.
 
-Progress and plain facts (compiling, downloading, what a short name became) go to `logging` instead.
+Progress and plain facts (compiling, downloading, what a short name became) are no notices: they go
+to `logging` alone.
 """
 
 from __future__ import annotations
@@ -11,27 +12,52 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal, Self
 
 from toplabel.errors import ToplabelWarning
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OWN = (_PACKAGE, os.path.dirname(os.path.abspath(os.__file__)) + os.sep + "contextlib.py")
 
-_collectors: ContextVar[tuple[list[str], ...]] = ContextVar("collectors", default=())
+About = Literal["labels", "preprocess", "outputs"]
+"""What a notice is about: what was assumed where `labels` or `preprocess` was not given, or what
+the outputs of the first images look like."""
+
+LOGGER = "toplabel.notices"
+"""The logger of notices, which the handlers of `toplabel` hear."""
 
 
-def warn(text: str) -> None:
+class Notice(str):
+    """One sentence on what was assumed or noticed.
+
+    `about` says of what, so that it is dropped where that is given after all; None: it stays.
+    """
+
+    about: About | None
+
+    def __new__(cls, text: str, about: About | None = None) -> Self:
+        notice = super().__new__(cls, " ".join(text.split()))
+        notice.about = about or getattr(text, "about", None)
+        return notice
+
+
+_collectors: ContextVar[tuple[list[Notice], ...]] = ContextVar("collectors", default=())
+
+
+def warn(text: str, *, about: About | None = None) -> None:
     """Warn of something that may make a label wrong; it points at the line that called toplabel.
 
     Whoever collects warnings at this moment gets the text as well: a model that is being loaded
     keeps it for all its records.
     """
-    text = " ".join(text.split())
-    for texts in _collectors.get():
-        if text not in texts:
-            texts.append(text)
-    warnings.warn(text, ToplabelWarning, stacklevel=_first_frame_outside())
+    import logging  # numpy and Pillow load it anyway; --help does without
+
+    notice = Notice(text, about)
+    for notices in _collectors.get():
+        if notice not in notices:
+            notices.append(notice)
+    logging.getLogger(LOGGER).warning("%s", notice)
+    warnings.warn(str(notice), ToplabelWarning, stacklevel=_first_frame_outside())
 
 
 @contextmanager
@@ -61,12 +87,12 @@ class _OfOthers(Warning, metaclass=_ButOurs):
 
 
 @contextmanager
-def collect_warnings() -> Iterator[list[str]]:
-    """The texts of all warnings of the body, each once, in a list that fills as they come."""
-    texts: list[str] = []
-    token = _collectors.set((*_collectors.get(), texts))
+def collect_warnings() -> Iterator[list[Notice]]:
+    """All notices of the body, each once, in a list that fills as they come."""
+    notices: list[Notice] = []
+    token = _collectors.set((*_collectors.get(), notices))
     try:
-        yield texts
+        yield notices
     finally:
         _collectors.reset(token)
 
@@ -74,8 +100,12 @@ def collect_warnings() -> Iterator[list[str]]:
 def show_warnings(tell: Callable[[str], None] | None) -> None:
     """Give each text that toplabel warns of to `tell`, once, or to nobody, instead of printing it.
 
-    Pillow's about odd files are dropped: what matters of them is a record's warning or error.
+    They are logged no longer. Pillow's about odd files are dropped: what matters of them is a
+    record's warning or error.
     """
+    import logging  # as above
+
+    logging.getLogger(LOGGER).disabled = True
     others, told = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
@@ -90,7 +120,7 @@ def show_warnings(tell: Callable[[str], None] | None) -> None:
     warnings.filterwarnings("ignore", module="PIL")
 
 
-def collected() -> tuple[str, ...]:
+def collected() -> tuple[Notice, ...]:
     """What the innermost collector has by now."""
     collectors = _collectors.get()
     return tuple(collectors[-1]) if collectors else ()
@@ -122,7 +152,7 @@ def forwarded_to(
     tell, thread = notify, threading.get_ident()
 
     def emit(record: logging.LogRecord) -> None:
-        if record.thread == thread:
+        if record.thread == thread and record.name != LOGGER:  # those are collected
             tell(record.getMessage())
 
     handler.emit = emit  # type: ignore[method-assign]

@@ -135,7 +135,8 @@ def calibrate(
             f"{len(outputs.known)} of {len(dataset)} images could be labelled; calibration needs"
             f" at least {_MIN_IMAGES}, and works best with a thousand or more"
         )
-    return _calibrated(outputs, bundle, predictor.name, precision)
+    found = _calibrated(outputs, bundle, predictor.name, precision)
+    return replace(found, notes=(*found.notes, *predictor.warnings))
 
 
 def _bundle_of(predictor: Predictor) -> Bundle:

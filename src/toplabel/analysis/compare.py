@@ -122,12 +122,14 @@ class Comparison:
         b: The second.
         images: Each image.
         note: How the variants' class names differ; "" where they do not.
+        warnings: What was assumed or noticed of the variants, A's first.
     """
 
     a: str
     b: str
     images: tuple[ImageComparison, ...]
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def firsts(self) -> Counter[Stage]:
@@ -150,6 +152,7 @@ class Comparison:
             "a": self.a,
             "b": self.b,
             "note": self.note or None,
+            "warnings": list(self.warnings),
             "first": self.first,
             "firsts": dict(self.firsts),
             "labels_changed": sum(one.labels_differ for one in self.images),
@@ -308,7 +311,12 @@ def compare(
         raise UsageError("got no images to compare; expected at least one")
     first, second = _variant(a, a_preprocess), _variant(b, b_preprocess)
     found = tuple(_compare(source, number, first, second) for number, source in enumerate(images))
-    return Comparison(first.name, second.name, found, _compare_labels(first, second))
+    warnings = tuple(
+        f"{letter}: {text}"
+        for letter, variant in (("A", first), ("B", second))
+        for text in variant.predictor.warnings
+    )
+    return Comparison(first.name, second.name, found, _compare_labels(first, second), warnings)
 
 
 def _variant(given: ModelLike | Variant, preprocess: Callable[..., Any] | None) -> Variant:

@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self, get_args
 
 from toplabel._internal import platform
+from toplabel._internal.notices import About, Notice
 from toplabel.bundle import cache
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.model import Activation
@@ -31,7 +33,9 @@ BUILT_IN_NAME = "embedded/efficientnet_lite0"
 ZIP_START = b"PK\x03\x04"
 _NAME_AT = 30  # where a zip file's first member is named
 DOUBTS = "doubts"
-"""In a provenance: what was assumed or left out when the model was made, a sentence a line."""
+"""In a provenance: what was assumed or noticed when the model was made, a sentence a line."""
+DOUBTS_ABOUT = "doubts_about"
+"""What each of them is about, a word or nothing a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +77,17 @@ class Bundle:
             )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Notice, ...]:
         """What was assumed or noticed when it was made; each of its records has them."""
-        return tuple(filter(None, self.provenance.get(DOUBTS, "").split("\n")))
+        texts = self.provenance.get(DOUBTS, "").split("\n")
+        topics = self.provenance.get(DOUBTS_ABOUT, "").split("\n")[: len(texts)]
+        known: dict[str, About] = {topic: topic for topic in get_args(About)}
+        pairs = zip_longest(texts, topics, fillvalue="")
+        return tuple(Notice(text, known.get(topic)) for text, topic in pairs if text)
 
-    def with_warnings(self, texts: Sequence[str]) -> Self:
-        """The same bundle with these, a sentence each, instead of its own."""
-        return replace(self, provenance=with_doubts(self.provenance, texts))
+    def with_warnings(self, notices: Sequence[Notice]) -> Self:
+        """The same bundle with these instead of its own."""
+        return replace(self, provenance=with_doubts(self.provenance, notices))
 
     def to_manifest(self) -> dict[str, Any]:
         """Everything but the program, as plain data for JSON."""
@@ -147,11 +155,14 @@ class Bundle:
         return cls.from_manifest(manifest, Program.read(folder))
 
 
-def with_doubts(provenance: Mapping[str, str], texts: Sequence[str]) -> dict[str, str]:
-    """The provenance with these, a sentence each, as what makes its model doubtful; no others."""
-    known = {name: text for name, text in provenance.items() if name != DOUBTS}
-    lines = "\n".join(" ".join(text.split()) for text in texts)
-    return known | ({DOUBTS: lines} if lines else {})
+def with_doubts(provenance: Mapping[str, str], notices: Sequence[Notice]) -> dict[str, str]:
+    """The provenance with these as what makes its model doubtful; no others."""
+    doubts = {
+        DOUBTS: "\n".join(notices),
+        DOUBTS_ABOUT: "\n".join(notice.about or "" for notice in notices).rstrip("\n"),
+    }
+    known = {name: text for name, text in provenance.items() if name not in doubts}
+    return known | {name: text for name, text in doubts.items() if text}
 
 
 def _text(value: object) -> str:

@@ -33,7 +33,14 @@ from toplabel._internal.zip_directory import (
 )
 from toplabel._version import __version__
 from toplabel.bundle import cache
-from toplabel.bundle.bundle import MANIFEST_NAME, ZIP_START, Bundle, cached_bundle, is_bundle
+from toplabel.bundle.bundle import (
+    DOUBTS_ABOUT,
+    MANIFEST_NAME,
+    ZIP_START,
+    Bundle,
+    cached_bundle,
+    is_bundle,
+)
 from toplabel.bundle.onnx_header import read_onnx_header
 from toplabel.bundle.program import (
     DESCRIPTION_NAME,
@@ -261,7 +268,7 @@ def describe_packed(path: str | os.PathLike[str]) -> dict[str, Any]:
             "preprocess": manifest.get("preprocess"),
             "calibration": manifest.get("calibration"),
             "licence": provenance.get("licence", "not stated"),
-            "provenance": provenance,
+            "provenance": {k: v for k, v in provenance.items() if k != DOUBTS_ABOUT},
             "made_by": manifest.get("made_by"),
             "exporter": program.get("exporter"),
             "agreement": program.get("agreement"),

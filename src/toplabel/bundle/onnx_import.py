@@ -76,7 +76,8 @@ def open_onnx(
     if not bundle.labels.named:
         warn(
             f"{bundle.name} comes without class names, so labels are class indices; pass"
-            ' labels="classes.txt"'
+            ' labels="classes.txt"',
+            about="labels",
         )
     return bundle
 

@@ -23,7 +23,7 @@ _LOADING = (ModelOptions, InferenceOptions, ReadOptions)
 
 
 class Command(click.Command):
-    """A command whose help lists flags in sections, and which prints notices unless --quiet."""
+    """A command whose help lists flags in sections, and which prints warnings and notes."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, in the order of their first options; "Options" is the first."""
@@ -38,7 +38,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what toplabel logs and warns of is printed meanwhile."""
-        show_notices(shown=not ctx.params.get("quiet", False))
+        show_notices(quiet=ctx.params.get("quiet", False))
         return super().invoke(ctx)
 
 

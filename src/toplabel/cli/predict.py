@@ -49,7 +49,12 @@ _LOOK_AHEAD = 100
 @scoring_flags
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only labels, and no notes.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print only labels; warnings and failures are still reported.",
+)
 @output_flag
 @run_flags
 @model_flag
@@ -104,7 +109,7 @@ def _label(
             report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
         try:
             for prediction in predictor.stream(sources, **wanted):
-                report.add(prediction, of_model=predictor.classifier.warnings)
+                report.add(prediction, of_model=predictor.warnings)
         finally:
             report.close()
         predictor.compile()  # a new model, for the next time; its first label has been printed
@@ -148,7 +153,7 @@ class Report:
 
     Args:
         view: The format of the records.
-        quiet: Print no notes; failures are reported all the same.
+        quiet: Print no notes; warnings and failures are reported all the same.
         progress: Where to show progress.
     """
 

@@ -69,8 +69,8 @@ def _with_flags(text: str) -> str:
     return as_flags(text)
 
 
-def show_notices(*, shown: bool) -> None:
-    """Print what toplabel logs and warns of, a line each, from now on; or none of it.
+def show_notices(*, quiet: bool) -> None:
+    """Print what toplabel warns of, and unless `quiet` what it logs, a line each, from now on.
 
     A warning is printed once, however often it comes.
     """
@@ -83,10 +83,10 @@ def show_notices(*, shown: bool) -> None:
             say(record.getMessage())
 
     logger = logging.getLogger("toplabel")
-    logger.handlers = [Lines()] if shown else [logging.NullHandler()]
+    logger.handlers = [logging.NullHandler()] if quiet else [Lines()]
     logger.propagate = False
     logger.setLevel(logging.INFO)
-    show_warnings((lambda text: say(f"warning: {text}")) if shown else None)
+    show_warnings(lambda text: say(f"warning: {text}"))
 
 
 def say_more(lines: Iterable[str]) -> None:

@@ -86,13 +86,17 @@ def label_batch(
     *,
     checks: SanityChecks | None = None,
 ) -> list[Prediction]:
-    """One prediction for each source, in order, whatever happens to it."""
+    """One prediction for each source, in order, whatever happens to it.
+
+    Each has the warnings of the model, of its image, and what `checks` has noticed by now.
+    """
     items = [_Item(source, source_name(source, index)) for index, source in batch]
     _run(items, engine, classifier, options, exact=options.exact, checks=checks)
     close = [item for item in items if _is_close(item, classifier, options)]
     if close:  # a scaled decode and a close answer: read again in full
         _run(close, engine, classifier, options, exact=True)
-    return [_predict(item, classifier, options) for item in items]
+    noticed = () if checks is None else checks.found
+    return [_predict(item, classifier, options, noticed) for item in items]
 
 
 def label_tensors(
@@ -232,8 +236,10 @@ def _threshold(classifier: Classifier, options: PredictOptions) -> float | None:
     return classifier.threshold if options.threshold is None else options.threshold
 
 
-def _predict(item: _Item, classifier: Classifier, options: PredictOptions) -> Prediction:
-    warnings = (*classifier.warnings, *item.warnings)
+def _predict(
+    item: _Item, classifier: Classifier, options: PredictOptions, noticed: tuple[str, ...]
+) -> Prediction:
+    warnings = (*classifier.warnings, *item.warnings, *noticed)
     if item.error is not None:
         return Prediction.failed(item.name, classifier.name, item.error, warnings=warnings)
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toplabel._internal.notices import Notice
 from toplabel._internal.platform import fork_safe
 from toplabel.inference.scoring import probabilities
 from toplabel.preprocess.preprocess import Preprocess
@@ -52,8 +53,8 @@ _SAME = 0.6  # share of labels that must stay: swapping helps, it does not turn 
 class SanityChecks:
     """Looks at the first images of one classifier; may be called by several threads at once.
 
-    `active` is True while there is anything left to look for; `texts` are the warnings that nobody
-    has taken yet.
+    `active` is True while there is anything left to look for; `found` is all that was noticed,
+    `texts` what of it nobody has taken yet.
 
     Args:
         classifier: Whose outputs they are.
@@ -67,7 +68,9 @@ class SanityChecks:
         self._order = ChannelOrder(classifier, bgr=bgr)
         self._lock = fork_safe(threading.Lock())
         self._turn = fork_safe(threading.Lock())
-        self.texts: deque[str] = deque()
+        self._noticing = fork_safe(threading.Lock())
+        self.found: tuple[Notice, ...] = ()
+        self.texts: deque[Notice] = deque()
         self._arrays: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque()
         self._seen: dict[bytes, NDArray[np.float32]] = {}
         self._given = 0
@@ -100,7 +103,7 @@ class SanityChecks:
         if new and engine is not None:
             self._look_at_order(tensor, logits, engine)
 
-    def take_warnings(self) -> tuple[str, ...]:
+    def take_warnings(self) -> tuple[Notice, ...]:
         """The warnings since the last call, for people; usually none."""
         texts = []
         while True:
@@ -108,6 +111,12 @@ class SanityChecks:
                 texts.append(self.texts.popleft())
             except IndexError:  # empty, or emptied by another thread
                 return tuple(texts)
+
+    def _notice(self, text: str) -> None:
+        notice = Notice(text, "outputs")
+        with self._noticing:
+            self.found = (*self.found, notice)
+        self.texts.append(notice)
 
     def _look_at_outputs(self, tensor: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
         """Take note of an output; returns whether it is of an image that was not there before."""
@@ -141,7 +150,7 @@ class SanityChecks:
                     array = self._arrays.popleft()
                     text = self._order.look(*array, engine) if self._order.undecided else None
                     if text is not None:
-                        self.texts.append(text)
+                        self._notice(text)
             finally:
                 self._turn.release()
 
@@ -161,7 +170,7 @@ class SanityChecks:
         if self._sums_to_one and count >= enough:
             self._sums_to_one = False
             what = "and sum to 1" if self._activation == "softmax" else "as scores do"
-            self.texts.append(
+            self._notice(
                 f"the model's outputs already lie between 0 and 1 {what}, and a second"
                 f" {self._activation} flattens them: labels are right, scores are not; remove the"
                 f" {self._activation} at the end of the network"
@@ -171,7 +180,7 @@ class SanityChecks:
         self._flat = _is_even(logits, self._activation)
         if self._flat and count >= _ENOUGH_FLAT:
             self._flat = self._alike = False  # one cause, one warning
-            self.texts.append(
+            self._notice(
                 f"the model's outputs are nearly uniform over its {len(logits)} classes for each of"
                 f" the first {count} images: its last layer was probably never trained or not"
                 " loaded; check that the weights include the classifier, and that the preprocessing"
@@ -206,7 +215,7 @@ class SanityChecks:
 
     def _warn_of_one_class(self, count: int, what: str) -> None:
         label = self._labels[self._index]
-        self.texts.append(
+        self._notice(
             f"each of the first {count} images was predicted as class {self._index}"
             f" ({label!r}){what}; unless all show it, the usual causes are preprocessing with"
             " another range (0 to 255 instead of 0 to 1) or another mean and std, weights that were"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from toplabel._internal.notices import collect_warnings
+from toplabel._internal.notices import Notice, collect_warnings
 from toplabel._internal.platform import fork_safe
 from toplabel.errors import PreprocessError
 from toplabel.inference.scoring import probabilities
@@ -74,7 +74,7 @@ class Classifier:
     unsaved: str = ""
     lazy_module: Lazy[nn.Module] | None = None
     calibration: Calibration | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     temperature: float = field(init=False, default=1.0)
     threshold: float | None = field(init=False, default=None)
 
@@ -87,9 +87,9 @@ class Classifier:
         """Scores in [0, 1], float64, of its logits, of the same shape (..., K)."""
         return probabilities(logits / np.float32(self.temperature), self.activation)
 
-    def with_warnings(self, texts: Sequence[str]) -> Classifier:
-        """The same, with these texts in each of its records, too, and in what it is saved as."""
-        merged = tuple(dict.fromkeys((*self.warnings, *texts)))
+    def with_warnings(self, notices: Sequence[Notice]) -> Classifier:
+        """The same, with these in each of its records, too, and in what it is saved as."""
+        merged = tuple(dict.fromkeys((*self.warnings, *notices)))
         if merged == self.warnings:
             return self
         bundle = None if self.bundle is None else self.bundle.with_warnings(merged)
@@ -161,11 +161,12 @@ class PendingClassifier:
         Where that fails or is interrupted, all stays as it was.
         """
         if self._compile is not None:
-            with collect_warnings() as texts:
+            with collect_warnings() as notices:
                 made = self._compile()
-            self.now, self._compile = made.with_warnings((*self.now.warnings, *texts)), None
+            noticed = (*self.now.warnings, *notices)
+            self.now, self._compile = made.with_warnings(noticed), None
         return self.now
 
-    def with_warnings(self, texts: Sequence[str]) -> PendingClassifier:
-        """The same, with these texts in each record."""
-        return PendingClassifier(self.now.with_warnings(texts), self._compile)
+    def with_warnings(self, notices: Sequence[Notice]) -> PendingClassifier:
+        """The same, with these in each record."""
+        return PendingClassifier(self.now.with_warnings(notices), self._compile)

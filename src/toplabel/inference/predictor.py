@@ -86,8 +86,7 @@ class Predictor:
         channels = getattr(self.preprocess, "channels", None)
         if isinstance(channels, int):  # its arrays are no photos
             self.read = replace(self.read, channels=channels)
-        self._sanity_checks = sanity_checks
-        self._checks = self._new_checks()
+        self.checks = SanityChecks(self.classifier, bgr=self.read.bgr) if sanity_checks else None
         self._answered = False
         self.notify: Callable[[str], None] | None = None  # deprecated, of `load(notify=)`
         self._forget_engines()
@@ -106,6 +105,19 @@ class Predictor:
     def preprocess(self) -> AnyPreprocess:
         """The preprocessing from pixels to the model's input."""
         return self.classifier.preprocess
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was assumed or noticed of the model so far; each of its records has them.
+
+        From its loading, its compiling, and the outputs of the first images.
+        """
+        return (*self.classifier.warnings, *self.noticed)
+
+    @property
+    def noticed(self) -> tuple[str, ...]:
+        """Of these, what the outputs of the first images look like."""
+        return () if self.checks is None else self.checks.found
 
     @property
     def classifier(self) -> Classifier:
@@ -269,7 +281,7 @@ class Predictor:
         self.compile()
         engine = self._open_shared()
         size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
-        classifier, checks = self.classifier, self._checks
+        classifier, checks = self.classifier, self.checks
         return BatchLabeller(
             label=lambda batch: label_batch(batch, engine, classifier, options, checks=checks),
             batch_size=size,
@@ -278,9 +290,9 @@ class Predictor:
 
     def report_warnings(self) -> None:
         """Warn of the usual mistakes that the outputs since the last call look like."""
-        if self._checks is not None and self._checks.texts:
-            for text in self._checks.take_warnings():
-                warn(text)
+        if self.checks is not None and self.checks.texts:
+            for notice in self.checks.take_warnings():
+                warn(notice)
 
     def compile(self) -> None:
         """Make the fast program of a model that is new to this machine, now and for later starts.
@@ -296,7 +308,6 @@ class Predictor:
                 compiled = self._pending.compile()
             if compiled.open_engine is not before.open_engine:
                 self._forget_engines()
-                self._checks = self._new_checks()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, its labels and its preprocessing into one file: `cats.toplabel`.
@@ -335,14 +346,11 @@ class Predictor:
         self.close()
 
     def _label_one(self, numbered: Numbered, options: PredictOptions) -> Prediction:
-        engine, checks = self._open(threads=self.threads), self._checks
+        engine, checks = self._open(threads=self.threads), self.checks
         (prediction,) = label_batch([numbered], engine, self.classifier, options, checks=checks)
         self._answered = True
         self.report_warnings()
         return prediction
-
-    def _new_checks(self) -> SanityChecks | None:
-        return SanityChecks(self.classifier, bgr=self.read.bgr) if self._sanity_checks else None
 
     def _options(self, top_k: int, threshold: float | None) -> PredictOptions:
         return PredictOptions(top_k=top_k, threshold=threshold, exact=self.exact, read=self.read)

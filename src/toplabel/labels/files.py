@@ -81,7 +81,8 @@ def list_names(path: str | os.PathLike[str]) -> Labels | ListedNames:
     if isinstance(path, str) and name in KNOWN:
         if os.path.exists(name):
             warn(
-                f"labels={name!r} means the known list of that name; for the file write './{name}'"
+                f"labels={name!r} means the known list of that name; for the file write './{name}'",
+                about="labels",
             )
         return known_labels(name)
     file = Path(path)

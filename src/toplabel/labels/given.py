@@ -48,16 +48,18 @@ def labels_for(given: LabelsLike, outputs: int, *, own: Labels | None = None) ->
         warn(
             f"the synsets of the labels are in another order than that of text ({labels.ids[0]}"
             f" first): class folders called by them are sorted by ImageFolder, and ImageNet's by"
-            " torchvision and timm. Check one image whose class you know"
+            " torchvision and timm. Check one image whose class you know",
+            about="labels",
         )
     if own is not None and own.named and _are_reordered(labels.names, own.names):
         warn(
             "the labels are those that the model itself names, in another order"
             f" ({labels[0]!r} first, where the model has {own[0]!r}): taking them as they were"
-            " given; leave labels out for the model's own order"
+            " given; leave labels out for the model's own order",
+            about="labels",
         )
     if text := order_warning(labels):
-        warn(text)
+        warn(text, about="labels")
     return labels
 
 
@@ -72,7 +74,8 @@ def _by_synset(labels: Labels, own: Labels) -> Labels | None:
         return labels
     warn(
         "the labels have the synsets of the model in another order than the model: each name is"
-        " taken for the output that has its synset"
+        " taken for the output that has its synset",
+        about="labels",
     )
     names = dict(zip(labels.ids, labels.names, strict=True))
     return replace(labels, names=tuple(names[synset] for synset in known), ids=tuple(known))

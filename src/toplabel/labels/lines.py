@@ -171,5 +171,6 @@ def _warn_of_text_order(keys: Sequence[str]) -> None:
         warn(
             "the lines of the class names are sorted as text, and the numbers in them are not in"
             " order: taking each number as the output. If they are names of class folders, which"
-            " ImageFolder numbers in the order of text, pass the folder that holds them instead"
+            " ImageFolder numbers in the order of text, pass the folder that holds them instead",
+            about="labels",
         )

@@ -78,7 +78,7 @@ class ListedNames:
         """
         labels, doubt = self.arranged(own)
         if doubt is not None:
-            warn(doubt)
+            warn(doubt, about="labels")
         return labels
 
     def arranged(self, own: Labels | None = None) -> tuple[Labels, str | None]:

@@ -159,14 +159,16 @@ def wrap(
     from toplabel.models.sources.module import from_module
     from toplabel.models.sources.own_labels import offer_known_labels
 
-    with collect_warnings() as texts:
+    with collect_warnings() as notices:
         model = from_module(
             module, labels=labels, preprocess=preprocess, multi_label=multi_label, name=name
         )
         offer_known_labels(module, model.labels, model.name)
         pending = build(model, inference_options, entry=None)
     # the user's own module: it stays
-    return _predictor(with_module(pending.with_warnings(texts), lambda: module), inference_options)
+    return _predictor(
+        with_module(pending.with_warnings(notices), lambda: module), inference_options
+    )
 
 
 def _predictor(pending: PendingClassifier, options: InferenceOptions) -> Predictor:

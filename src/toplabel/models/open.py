@@ -44,10 +44,6 @@ SOURCES = {
 LOADING = fork_safe(threading.RLock())
 """Held while a source is read, which changes what a process has once, such as its environment."""
 
-_LABELS_ASSUMED: tuple[str, ...] = ("labels are indices", "sorted as text")
-_PREPROCESSING_ASSUMED: tuple[str, ...] = ("was validated with the preprocessing of",)
-"""What warnings say that no longer hold where labels or preprocessing are given."""
-
 
 def open_classifier(
     ref: ModelRef, inference: InferenceOptions, options: ModelOptions
@@ -57,9 +53,9 @@ def open_classifier(
     Raises:
         ToplabelError: As `load` raises it.
     """
-    with collect_warnings() as texts:
+    with collect_warnings() as notices:
         pending = _OPENERS[ref.kind](ref, inference, options)
-    return pending.with_warnings(texts)
+    return pending.with_warnings(notices)
 
 
 def load_model(
@@ -257,9 +253,8 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
     if calibration is not None and (preprocess is not None or options.multi_label):
         warn(f"{bundle.name} is used without its calibration, which was fitted with other options")
         calibration = None
-    answered = _LABELS_ASSUMED if labels else ()
-    answered += _PREPROCESSING_ASSUMED if preprocess else ()
-    still = [text for text in bundle.warnings if not any(one in text for one in answered)]
+    given = {"labels": labels is not None, "preprocess": preprocess is not None}
+    still = [notice for notice in bundle.warnings if not given.get(notice.about or "")]
     if len(still) < len(bundle.warnings):
         bundle = bundle.with_warnings(still)
     sigmoid = options.multi_label and bundle.activation != "none"
@@ -274,8 +269,8 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
 
 def _warn_again(bundle: Bundle) -> None:
     """Warn of what was assumed when the bundle was made, at each opening."""
-    for text in bundle.warnings:
-        warn(text)
+    for notice in bundle.warnings:
+        warn(notice)
 
 
 def entry_name(ref: ModelRef, options: ModelOptions) -> str | None:

@@ -52,6 +52,7 @@ class ActorConfig:
         format: Of the parts.
         threads: Processors of each actor.
         batch_size: Images in one call of the engine; None: the engine's default.
+        noticed: What the outputs of the first images looked like, in earlier calls.
     """
 
     bundle: bytes
@@ -59,6 +60,7 @@ class ActorConfig:
     format: str
     threads: int
     batch_size: int | None
+    noticed: tuple[str, ...] = ()
 
 
 class ShardActor:
@@ -94,18 +96,21 @@ class ShardLabeller:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Numbers of shards in; numbers, parts, results and warnings out."""
-        with collect_warnings() as warnings:
+        with collect_warnings() as notices:
             finished = [self._finish(int(number)) for number in batch["item"]]
+        told = [(notice, notice.about) for notice in notices]
         return {
             "number": np.array([one.shard.number for one in finished], np.int64),
             "part": np.array([one.part for one in finished], object),
             "result": np.array([one.result.to_bytes() for one in finished], object),
-            "warnings": np.array([json.dumps(warnings)] * len(finished), object),
+            "warnings": np.array([json.dumps(told)] * len(finished), object),
         }
 
     def _finish(self, number: int) -> FinishedShard:
         shard = Shard(number, ray.get(self._shards.read.remote(number)))
-        ((_, outcomes),) = label_shards(self._labeller, [shard], lambda outcomes: None)
+        ((_, outcomes),) = label_shards(
+            self._labeller, [shard], lambda outcomes: None, noticed=self._config.noticed
+        )
         scores = self._config.settings.all_scores
         return FinishedShard.of(shard, outcomes, self._format, all_scores=scores)
 
@@ -118,6 +123,7 @@ def finish_on_ray(
     *,
     format: str,
     batch_size: int | None,
+    noticed: tuple[str, ...] = (),
 ) -> Iterator[FinishedShard]:
     """The shards of these numbers, finished, as they come.
 
@@ -130,6 +136,7 @@ def finish_on_ray(
         pending: Numbers of shards, ascending.
         format: Of the parts.
         batch_size: Images in one call of the engine; None: the engine's default.
+        noticed: What the outputs of the first images looked like, in earlier calls.
 
     Raises:
         RunError: The cluster cannot be reached, or it failed.
@@ -142,6 +149,7 @@ def finish_on_ray(
             format=format,
             threads=threads,
             batch_size=batch_size,
+            noticed=noticed,
         )
         shards = _start_shard_actor(config, manifest)
         rows = (
@@ -160,8 +168,8 @@ def finish_on_ray(
                 number = int(row["number"])
                 result = ShardResult.from_bytes(row["result"])
                 assert result is not None
-                for text in json.loads(row["warnings"]):
-                    warn(text)
+                for text, about in json.loads(row["warnings"]):
+                    warn(text, about=about)
                 (shard,) = manifest.read_shards([number])
                 yield FinishedShard(shard, row["part"], result)
         except ray.exceptions.RayError as error:

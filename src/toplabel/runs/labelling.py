@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,6 +66,10 @@ class Labeller(Protocol):
     def batch_size(self) -> int:
         """The best number of entries in a batch."""
 
+    @property
+    def noticed(self) -> Sequence[str]:
+        """What the outputs of the first images looked like, by now."""
+
     def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of each batch, in order; batches are taken a few ahead."""
 
@@ -84,6 +88,11 @@ class LocalLabeller:
         """The best number of entries in a batch."""
         return self._labeller.batch_size
 
+    @property
+    def noticed(self) -> Sequence[str]:
+        """What the outputs of the first images looked like, by now."""
+        return self._predictor.noticed
+
     def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of each batch, in order."""
         work = partial(label_entries, label=self._labeller.label, model=self._predictor.name)
@@ -93,17 +102,24 @@ class LocalLabeller:
 
 
 def label_shards(
-    labeller: Labeller, shards: Iterable[Shard], on_outcomes: OnOutcomes
+    labeller: Labeller,
+    shards: Iterable[Shard],
+    on_outcomes: OnOutcomes,
+    *,
+    noticed: Sequence[str] = (),
 ) -> Iterator[tuple[Shard, list[Outcome]]]:
     """Each shard with its outcomes, in order; the next one is begun before the last has ended.
 
     Batches never cross the border of a shard, so that the engine sees the same batches whether a
-    run was interrupted or not, and gives the same values.
+    run was interrupted or not, and gives the same values. What the outputs of the first images
+    look like is noticed somewhere in the middle of a shard, sooner or later as threads happen to
+    run: all of its records say it, and so do those of each later one.
 
     Args:
         labeller: Labels the batches.
         shards: Taken as they are needed.
         on_outcomes: Called with the outcomes of each batch.
+        noticed: What was noticed before, when this run was interrupted.
     """
     begun: deque[Shard] = deque()
 
@@ -117,5 +133,15 @@ def label_shards(
         outcomes += some
         on_outcomes(some)
         if len(outcomes) == len(begun[0].entries):
-            yield begun.popleft(), outcomes
+            texts = tuple(dict.fromkeys((*noticed, *labeller.noticed)))
+            yield begun.popleft(), [_with_warnings(one, texts) for one in outcomes]
             outcomes = []
+
+
+def _with_warnings(outcome: Outcome, texts: tuple[str, ...]) -> Outcome:
+    """The same with these as its last warnings, each once."""
+    if not texts:
+        return outcome
+    others = (text for text in outcome.prediction.warnings if text not in texts)
+    prediction = replace(outcome.prediction, warnings=(*others, *texts))
+    return replace(outcome, prediction=prediction)

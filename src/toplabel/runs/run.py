@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from toplabel._internal.notices import collect_warnings
+from toplabel._internal.notices import Notice, collect_warnings, warn
 from toplabel._internal.options import given_options, takes_options
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import PredictOptions
@@ -78,7 +78,7 @@ def run(
     _check_targets(inputs, run_options)
     started = time.monotonic()
     with (
-        collect_warnings() as warnings,
+        collect_warnings() as notices,
         _open_model(model, model_options, inference_options) as predictor,
         _write_errors(target),
     ):
@@ -94,12 +94,12 @@ def run(
         with open_state(target, found, restart=run_options.restart) as state:
             entries = list_entries(inputs, column=run_options.column)
             missing = state.list_inputs(entries, shard_size=run_options.shard_size)
-            work = _Work(state, predictor, settings, run_options)
+            work = _Work(state, predictor, settings, run_options, notices)
             work.label()
             work.merge()
             work.report()
             seconds = time.monotonic() - started
-            return work.summary(missing=missing, seconds=seconds, warnings=warnings)
+            return work.summary(missing=missing, seconds=seconds)
 
 
 def _as_list(source: Source | Sequence[Source]) -> list[str]:
@@ -184,15 +184,24 @@ class _Work:
         predictor: The model, compiled where it can be.
         settings: Of every prediction.
         options: What the run is to do.
+        notices: What this call assumed or noticed; it grows.
     """
 
     def __init__(
-        self, state: State, predictor: Predictor, settings: PredictOptions, options: RunOptions
+        self,
+        state: State,
+        predictor: Predictor,
+        settings: PredictOptions,
+        options: RunOptions,
+        notices: Sequence[Notice],
     ) -> None:
         self._state = state
         self._predictor = predictor
         self._settings = settings
         self._options = options
+        self._notices = notices
+        for text in state.noticed:  # in an earlier call; its records say it
+            warn(text, about="outputs")
         self._format = load_format(state.output.format)
         self._sorting = Sorting.of(
             predictor.labels, copy_to=options.copy_to, link_to=options.link_to
@@ -224,6 +233,7 @@ class _Work:
         finish = self._finish_on_ray if self._options.on == "ray" else self._finish_here
         for finished in in_background(self._commit, finish()):
             self._tally.add(finished.result)
+        self._remember_noticed()
 
     def merge(self) -> None:
         """Write the single file that was asked for, unless it is there already.
@@ -253,7 +263,7 @@ class _Work:
             threads=self._predictor.threads,
         )
 
-    def summary(self, *, missing: int, seconds: float, warnings: Sequence[str]) -> RunSummary:
+    def summary(self, *, missing: int, seconds: float) -> RunSummary:
         """The counts of the whole run."""
         tally = self._tally
         return RunSummary(
@@ -268,7 +278,7 @@ class _Work:
             seconds=seconds,
             labels=tally.labels,
             errors=tally.errors,
-            warnings=tuple(dict.fromkeys((*self._predictor.classifier.warnings, *warnings))),
+            warnings=tuple(dict.fromkeys((*self._predictor.warnings, *self._notices))),
         )
 
     def _finish_here(self) -> Iterator[FinishedShard]:
@@ -276,7 +286,9 @@ class _Work:
         all_scores = self._settings.all_scores
         with open_labeller(self._predictor, self._settings) as labeller:
             self._began = time.monotonic()
-            for shard, outcomes in label_shards(labeller, shards, self._count_outcomes):
+            for shard, outcomes in label_shards(
+                labeller, shards, self._count_outcomes, noticed=self._state.noticed
+            ):
                 yield FinishedShard.of(shard, outcomes, self._format, all_scores=all_scores)
 
     def _finish_on_ray(self) -> Iterator[FinishedShard]:
@@ -294,6 +306,7 @@ class _Work:
             self._pending,
             format=self._state.output.format,
             batch_size=predictor.batch_size,
+            noticed=self._state.noticed,
         ):
             self._count(len(finished.result), len(finished.result.failures))
             yield finished
@@ -318,8 +331,17 @@ class _Work:
     def _commit(self, finished: FinishedShard) -> FinishedShard:
         if self._sorting is not None:
             self._sorting.sort(finished.shard.entries, finished.result.indices[:, 0])
+        self._remember_noticed()
         commit(self._state, finished)
         return finished
+
+    def _remember_noticed(self) -> None:
+        """Store what outputs look like, so that later calls say it, too."""
+        now = (notice for notice in self._notices if notice.about == "outputs")
+        known = self._state.noticed
+        noticed = tuple(dict.fromkeys((*known, *self._predictor.noticed, *now)))
+        if noticed != known:
+            self._state.remember_noticed(noticed)
 
     def _count_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         self._count(len(outcomes), sum(o.prediction.error is not None for o in outcomes))

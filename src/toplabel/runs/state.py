@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,6 +126,20 @@ class State:
             OSError: It cannot be written.
         """
         self._content["sorted"] = [*self._content.get("sorted", ()), target]
+        self._save()
+
+    @property
+    def noticed(self) -> tuple[str, ...]:
+        """What the outputs of the first images looked like, in this call or an earlier one."""
+        return tuple(self._content.get("noticed", ()))
+
+    def remember_noticed(self, texts: Sequence[str]) -> None:
+        """Store what `noticed` gives from now on.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._content["noticed"] = list(texts)
         self._save()
 
     def result(self, number: int) -> Path:

@@ -17,6 +17,7 @@ from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 
 from toplabel._internal import notices
+from toplabel._internal.notices import Notice
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.program import Program
 from toplabel.errors import RunError
@@ -89,7 +90,7 @@ class Answer:
 
     number: int
     outcomes: list[Outcome]
-    warnings: Sequence[str]
+    warnings: Sequence[Notice]
 
 
 class _Replies:
@@ -135,10 +136,10 @@ def _work(
 ) -> None:
     def answer(number: int, entries: Sequence[Entry]) -> None:
         try:
-            with notices.collect_warnings() as texts:
+            with notices.collect_warnings() as noticed:
                 outcomes = label_entries(entries, labeller.label, model=predictor.name)
                 predictor.report_warnings()
-            replies.send(Answer(number, outcomes, texts))
+            replies.send(Answer(number, outcomes, noticed))
         except BaseException as error:  # also one that is no image's fault: nothing may hang
             print(f"toplabel: worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)

@@ -94,6 +94,11 @@ class SubprocessLabeller:
         """The best number of entries in a batch."""
         return self._workers[0].ready.batch_size
 
+    @property
+    def noticed(self) -> Sequence[str]:
+        """What the outputs of the first images looked like, by now."""
+        return [text for worker in self._workers for text in worker.noticed]
+
     def label(self, batches: Iterable[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of each batch, in order; at most four batches for each thread are ahead."""
         numbered = enumerate(batches)
@@ -189,6 +194,7 @@ class _Worker:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
         self.sent: dict[int, Batch] = {}
+        self.noticed: dict[str, None] = {}  # in the order of its coming
         self._start_or_retry()
 
     @property
@@ -231,8 +237,9 @@ class _Worker:
             if logger.isEnabledFor(message.levelno):
                 logger.handle(message)
             return None
-        for text in message.warnings if isinstance(message, Answer) else ():
-            warn(text)
+        for notice in message.warnings if isinstance(message, Answer) else ():
+            self.noticed |= {notice: None} if notice.about == "outputs" else {}
+            warn(notice)
         return message
 
     def restart(self) -> None:

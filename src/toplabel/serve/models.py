@@ -84,8 +84,16 @@ class ServedModel:
     read: ReadOptions
     names: tuple[str, ...] = field(default=())
 
-    def answer(self, content: bytes, *, top_k: int, threshold: float | None) -> Answer:
-        """The prediction for an image file's bytes; computed in the calling thread."""
+    def answer(
+        self, content: bytes, *, top_k: int, threshold: float | None, checked: bool = True
+    ) -> Answer:
+        """The prediction for an image file's bytes; computed in the calling thread.
+
+        Args:
+            content: Of the file.
+            top_k, threshold: As for a predictor.
+            checked: Let the sanity checks look at the outputs; they are of a client's image.
+        """
         settings = PredictOptions(
             top_k=top_k,
             threshold=threshold,
@@ -97,8 +105,13 @@ class ServedModel:
         timed = _Timed(self.engine)
         # bytes, never text: text would be a path or a URL to the reader
         (prediction,) = label_batch(
-            [(0, bytes(content))], timed, self.predictor.classifier, settings
+            [(0, bytes(content))],
+            timed,
+            self.predictor.classifier,
+            settings,
+            checks=self.predictor.checks if checked else None,
         )
+        self.predictor.report_warnings()
         return Answer(
             prediction=prediction,
             read_seconds=time.perf_counter() - started - timed.seconds,
@@ -205,7 +218,7 @@ def serve_model(
         read=read,
         names=() if given is None else (given,),
     )
-    model.answer(WARM_UP_IMAGE, top_k=1, threshold=None)  # whatever the answer
+    model.answer(WARM_UP_IMAGE, top_k=1, threshold=None, checked=False)  # whatever the answer
     return model
 
 

@@ -165,6 +165,7 @@ class ExplanationBody(BaseModel):
     model: str
     width: int
     height: int
+    warnings: list[str]
     heat: list[list[float]]
     """Rows over the whole upright image, from 0 to 1; at most 128 rows and columns."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Outputs:
         logits: float32 (M, K), of those that could, in order.
         scores: float64 (M, K), in [0, 1], as in predictions.
         failures: Index of an image -> why it could not be labelled.
+        doubtful: What was noticed in reading images -> the indices of those.
     """
 
     dataset: Dataset
@@ -47,6 +48,7 @@ class Outputs:
     logits: NDArray[np.float32]
     scores: NDArray[np.float64]
     failures: dict[int, Failure]
+    doubtful: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def known(self) -> NDArray[np.int64]:
@@ -170,7 +172,7 @@ def evaluate(
         metrics=compute_metrics(outputs, predictor.labels),
         matching=matching,
         order=order,
-        notes=tuple(_notes(predictor, dataset, matching, order)),
+        notes=tuple(_notes(predictor, outputs, matching, order)),
         outputs=outputs,
     )
 
@@ -196,6 +198,7 @@ def run_model(
     logits = np.empty((len(dataset), len(predictor.labels)), np.float32)
     readable = np.zeros(len(dataset), np.bool_)
     failures: dict[int, Failure] = {}
+    doubtful: defaultdict[str, list[int]] = defaultdict(list)
     done = 0
     batches = batched(enumerate(dataset.sources), labeller.batch_size, singles=labeller.workers)
     for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
@@ -205,18 +208,23 @@ def run_model(
                 logits[done], readable[done] = prediction.logits, True
             else:
                 failures[done] = prediction.error
+            for text in prediction.warnings:
+                doubtful[text].append(done)
             done += 1
         if progress is not None:
             progress(done, len(failures))
     truth = np.array([matching.indices[name] for name in dataset.names], np.int64)
     logits = logits[readable]
     scores = predictor.classifier.scores(logits)
-    return Outputs(dataset, truth, readable, logits, scores, failures)
+    for text in predictor.warnings:  # those are of the model
+        doubtful.pop(text, None)
+    return Outputs(dataset, truth, readable, logits, scores, failures, dict(doubtful))
 
 
 def _notes(
-    predictor: Predictor, dataset: Dataset, matching: Matching, order: OrderFinding
+    predictor: Predictor, outputs: Outputs, matching: Matching, order: OrderFinding
 ) -> list[str]:
+    dataset = outputs.dataset
     classes = dataset.classes
     notes = []
     calibration = predictor.classifier.calibration
@@ -239,4 +247,13 @@ def _notes(
         notes.append(f"the model has no class names; {matching}: check that this is its order")
     if order.note:
         notes.append(order.note)
-    return notes
+    return [*notes, *predictor.warnings, *_of_images(outputs)]
+
+
+def _of_images(outputs: Outputs) -> list[str]:
+    """What was noticed of images, each with their number and the first of them."""
+    sources = outputs.dataset.sources
+    return [
+        f"{len(places):,} of {len(sources):,} images: {text}; the first is {sources[places[0]]}"
+        for text, places in outputs.doubtful.items()
+    ]

@@ -56,6 +56,7 @@ class Explanation:
         image: The whole upright image.
         input_heat: float32 (h, w) in [0, 1], over the model's input.
         preprocess: What made the input from the image.
+        warnings: What was assumed or noticed of the model and the image, as in a prediction.
     """
 
     label: str
@@ -69,6 +70,7 @@ class Explanation:
     image: DecodedImage
     input_heat: NDArray[np.float32]
     preprocess: Preprocess
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def heat(self) -> NDArray[np.float32]:
@@ -88,7 +90,8 @@ class Explanation:
         names = ("label", "index", "score", "method", "layer")
         more = ("faithfulness", "random_faithfulness", "model")
         facts = {name: getattr(self, name) for name in (*names, *more)}
-        return {**facts, "width": self.image.width, "height": self.image.height}
+        size = {"width": self.image.width, "height": self.image.height}
+        return {**facts, **size, "warnings": list(self.warnings)}
 
 
 def explain_with(
@@ -156,6 +159,7 @@ def explain_with(
         image=image,
         input_heat=heat,
         preprocess=preprocess,
+        warnings=(*classifier.warnings, *image.warnings),
     )
 
 

@@ -93,7 +93,7 @@ def find_labels(holders: list[Holder], state: Mapping[str, Any]) -> tuple[Labels
     if first is None:
         return None, ""
     if first[2] is not None:
-        warn(f"{first[0]} in the file: {first[2]}")
+        warn(f"{first[0]} in the file: {first[2]}", about="labels")
     return first[1], first[0]
 
 

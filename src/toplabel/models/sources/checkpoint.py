@@ -135,7 +135,8 @@ def _preprocess(
         height, width = assumed.input_size
         warn(
             f"assuming that {path.name} was validated with the preprocessing of {network.zoo}'s"
-            f" own weights, {height}x{width} pixels; pass preprocess=... if it was another"
+            f" own weights, {height}x{width} pixels; pass preprocess=... if it was another",
+            about="preprocess",
         )
         return assumed
     raise PreprocessError(
@@ -172,10 +173,10 @@ def _labels(
         hint = (
             'labels="imagenet" if it was trained on ImageNet' if known else "labels=... for names"
         )
-        warn(f"{path.name} {problem}: labels are indices; pass {hint}")
+        warn(f"{path.name} {problem}: labels are indices; pass {hint}", about="labels")
         return Labels.indices(outputs)
     if warning := order_warning(labels):
-        warn(warning)
+        warn(warning, about="labels")
     return labels
 
 

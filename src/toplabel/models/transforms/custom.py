@@ -69,13 +69,15 @@ def custom_preprocess(
         raise PreprocessError(f"{name} gives NaN or infinity for an ordinary photo")
     warn(
         f"the preprocessing {name} runs as it is, on one image at a time, given {takes}:"
-        f" {why.partition(';')[0] or _SEEN}"
+        f" {why.partition(';')[0] or _SEEN}",
+        about="preprocess",
     )
     if not _FLAT <= high - low <= _STEEP:
         warn(
             f"the preprocessing {name} gives values from {low:.4g} to {high:.4g} for a photo with"
             " black and white in it, which few networks are trained with; are its mean and std"
-            " those of another range, or is it divided by 255 twice, or not at all?"
+            " those of another range, or is it divided by 255 twice, or not at all?",
+            about="preprocess",
         )
     return CustomPreprocess(
         name=name,

@@ -1,0 +1,188 @@
+"""Every face tells the same: whatever is doubtful of a model or an image, however it is asked."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import toplabel
+from run_material import as_arguments, draw_colours, read_csv, read_jsonl, save_model
+from serving import serving
+
+pytest.importorskip("onnx")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is doubtful.
+
+    Args:
+        said: A part of what every face must say.
+        make: Prepares the folder of images.
+        model: Changes the model of three colours.
+        scale: Of its logits.
+    """
+
+    said: str
+    make: Callable[[Path], object] = lambda folder: None
+    model: Callable[[dict[str, Any]], dict[str, Any]] = field(default=lambda model: model)
+    scale: float = 20
+
+
+def unnamed(model: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in model.items() if name != "labels"}
+
+
+def sorted_as_text(model: dict[str, Any]) -> dict[str, Any]:
+    Path(model["labels"]).write_text("kind 1\nkind 10\nkind 2")
+    return model
+
+
+def add_float_image(folder: Path) -> None:
+    pixels = np.linspace(0, 255, 16 * 16, dtype=np.float32).reshape(16, 16)
+    Image.fromarray(pixels).save(folder / "99999.tif")
+
+
+def add_damaged_image(folder: Path) -> None:
+    (folder / "99999.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+
+
+CASES = {
+    "no names": Case("class names", model=unnamed),
+    "names sorted as text": Case("sorted as text", model=sorted_as_text),
+    "outputs of an untrained head": Case("nearly uniform", scale=0.3),
+    "an image of floats": Case("32-bit float", make=add_float_image),
+    "a damaged image": Case("truncated", make=add_damaged_image),
+}
+
+
+def command(*arguments: object) -> tuple[str, str]:
+    """Standard output and standard error of a command that does its work."""
+    done = subprocess.run(
+        [sys.executable, "-m", "toplabel", *map(str, arguments)], capture_output=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr.decode()
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def by_json(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    """With standard error thrown away."""
+    return command(photos, *as_arguments(model), "--json")[0]
+
+
+def by_csv(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    return command(photos, *as_arguments(model), "--csv")[0]
+
+
+def by_pipe(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    return command(photos, *as_arguments(model))[1]
+
+
+def quietly(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    return command(photos, *as_arguments(model), "-q")[1]
+
+
+def in_python(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    """By the records alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predictor = toplabel.load(**model)
+        found = list(predictor.stream(sorted(map(str, photos.iterdir()))))
+    return json.dumps([one.to_dict() for one in found])
+
+
+def by_python_warnings(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    """By what a script's user sees, and its exceptions."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        predictor = toplabel.load(**model)
+        found = list(predictor.stream(sorted(map(str, photos.iterdir()))))
+    assert {one.filename for one in caught} <= {__file__}
+    texts = [str(one.message) for one in caught]
+    assert len(texts) == len(set(texts))
+    of_images = [text for one in found for text in one.warnings if text not in predictor.warnings]
+    return str([*texts, *of_images, *(one.error for one in found)])
+
+
+def by_log(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    code = (
+        "import json, logging, sys, warnings, toplabel; warnings.simplefilter('ignore')\n"
+        "logging.basicConfig(stream=sys.stdout)\n"
+        "predictor = toplabel.load(**json.loads(sys.argv[1]))\n"
+        "for one in predictor.stream(sys.argv[2:]): print(one.error, *one.warnings)"
+    )
+    paths = sorted(map(str, photos.iterdir()))
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(model), *paths], capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def by_run(suffix: str, read: Callable[[Path], Any]) -> Callable[..., str]:
+    def face(photos: Path, model: dict[str, Any], folder: Path) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            summary = toplabel.run(photos, folder / f"out{suffix}", **model)
+        said = str(read(folder / f"out{suffix}"))
+        assert all(text in said for text in summary.warnings)
+        return said
+
+    return face
+
+
+def by_server(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    texts = []
+    with serving(*as_arguments(model)) as server:
+        for path in sorted(photos.iterdir()):
+            texts.append(server.classify(path.read_bytes()).body.decode())
+    return str(texts)
+
+
+def by_evaluation(photos: Path, model: dict[str, Any], folder: Path) -> str:
+    pytest.importorskip("sklearn")
+    names = ("0", "1", "2")
+    if "labels" in model:
+        names = tuple(Path(model["labels"]).read_text().splitlines())
+    for place, path in enumerate(sorted(photos.iterdir())):
+        target = folder / "val" / names[place % 3]
+        target.mkdir(parents=True, exist_ok=True)
+        os.link(path, target / path.name)
+    return command("evaluate", folder / "val", *as_arguments(model), "--json")[0]
+
+
+FACES: dict[str, Callable[[Path, dict[str, Any], Path], str]] = {
+    "--json": by_json,
+    "--csv": by_csv,
+    "piped": by_pipe,
+    "-q": quietly,
+    "Python's records": in_python,
+    "Python's warnings": by_python_warnings,
+    "logging": by_log,
+    "run CSV": by_run(".csv", read_csv),
+    "run JSONL": by_run(".jsonl", read_jsonl),
+    "server": by_server,
+    "evaluate": by_evaluation,
+}
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("case", CASES)
+def test_every_face_tells_what_is_doubtful(
+    case: str, face: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(toplabel.__file__).parents[1]))
+    wanted = CASES[case]
+    photos = tmp_path / "photos"
+    draw_colours(photos, 9)
+    wanted.make(photos)
+    model = wanted.model(save_model(tmp_path, scale=wanted.scale))
+    assert wanted.said in FACES[face](photos, model, tmp_path)
