@@ -107,6 +107,7 @@ def label_tensors(
     *,
     first: int = 0,
     warnings: tuple[str, ...] = (),
+    checks: SanityChecks | None = None,
 ) -> list[Prediction]:
     """One prediction for each input of the network, in order, whatever happens to it.
 
@@ -115,6 +116,7 @@ def label_tensors(
         engine, classifier, options: As of `label_batch`.
         first: The number of the first, in records: "<tensor 0>".
         warnings: What each record says beside what the model has.
+        checks: Look at the outputs; each record says what they have noticed by now.
     """
     size = (int(tensors.shape[2]), int(tensors.shape[3]))
     items = [
@@ -125,9 +127,13 @@ def label_tensors(
     for item, is_finite in zip(items, finite, strict=True):
         if not is_finite:
             item.error = ImageError("non_finite", "the tensor has values that are NaN or infinite")
-    if any(finite):
-        _infer([item for item in items if item.error is None], tensors[finite], engine)
-    return [_predict(item, classifier, options) for item in items]
+    ready = [item for item in items if item.error is None]
+    if ready:
+        _infer(ready, tensors[finite], engine)
+        if checks is not None and checks.active:
+            _check(ready, tensors[finite], engine, checks)
+    noticed = () if checks is None else checks.found
+    return [_predict(item, classifier, options, noticed) for item in items]
 
 
 def image_error(error: Exception) -> ImageError:

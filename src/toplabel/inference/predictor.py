@@ -246,8 +246,10 @@ class Predictor:
                 options,
                 first=first,
                 warnings=(prepared.warning,) if prepared.warning else (),
+                checks=self.checks,
             )
         self._answered = True
+        self.report_warnings()
         if not prepared.single:
             return predictions
         if (error := predictions[0].error) is not None:
