@@ -43,8 +43,8 @@ def read_image(
     """One image, upright, as RGB pixels of shape (H, W, 3), uint8, 0 to 255.
 
     Transparency is composited on white; colour profiles are left alone; of animations the first
-    frame is read, of a TIFF the first image of full size; samples of 16 and 32 bits are scaled to 8.
-    What is doubtful (a range that is not filled, nothing to be seen) is in `warnings`.
+    frame is read, of a TIFF the first image of full size; samples of 16 and 32 bits are scaled to
+    8. What is doubtful (a range that is not filled, nothing to be seen) is in `warnings`.
 
     Args:
         source: A path; an http, https or data URL; "-" for standard input; the bytes of a file; a
