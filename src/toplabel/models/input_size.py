@@ -152,10 +152,10 @@ class _Runs:
     def __call__(self, side: int) -> bool:
         if side > self.largest or time.monotonic() > self.deadline:
             return False
-        return _gives_rows(self.network, (*self.shape, side, side), self.device)
+        return gives_rows(self.network, (*self.shape, side, side), self.device)
 
 
-def _gives_rows(network: nn.Module, shape: tuple[int, ...], device: str) -> bool:
+def gives_rows(network: nn.Module, shape: tuple[int, ...], device: str) -> bool:
     """Whether it runs on a batch of this shape and gives one row of scores for each image."""
     try:
         batch = torch.full(shape, 0.1, device=device, dtype=_dtype(network))
@@ -250,7 +250,7 @@ def _flat_size(network: nn.Module, channels: int) -> InputSize:
     for part in network.modules():
         if isinstance(part, nn.Linear):
             side = _square_side(part.in_features, channels)
-            if side and _gives_rows(network, (2, part.in_features), "cpu"):
+            if side and gives_rows(network, (2, part.in_features), "cpu"):
                 reason = f"its first layer takes rows of {part.in_features:,} numbers"
                 return InputSize(
                     channels=channels, low=side, high=side, side=side, reason=reason, flat=True

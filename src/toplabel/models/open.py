@@ -161,6 +161,8 @@ def _open_checkpoint(
         bundle = cached_bundle(entry)
         if bundle is not None:
             _warn_again(bundle)
+            if options.script is not None and "script" in bundle.provenance:
+                logger.info("%s", bundle.provenance["script"])
             return with_module(PendingClassifier(Classifier.of_bundle(bundle)), reload)
     require("torch", extra="torch", purpose=f"the checkpoint {ref.given!r}")
     from toplabel.models.build import build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 EngineChoice = Literal["auto", "onnxruntime", "torch"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
+_IN_SCRIPT = re.compile(r".+\.(?:py|ipynb|md):[^\W\d][\w.]*")
 _OF_ANY_MODEL = ("labels", "preprocess", "multi_label")
 
 
@@ -45,11 +47,19 @@ class ModelOptions:
         metavar="NAME=VALUE",
         help="Argument for the class or function.",
     )
+    script: str | os.PathLike[str] | None = option(
+        None,
+        metavar="PATH",
+        help="The script, notebook, Markdown file or folder that made a checkpoint: its network,"
+        " preprocessing and class names are taken from there, and of its code only the network's"
+        " own definitions are run.",
+    )
     labels: LabelsLike | None = option(
         None,
         metavar="FILE",
         help="Class names: a .txt, .json, .csv or .yaml file, a folder with one sub-folder per"
-        " class, or a known list: imagenet, cifar10, cifar100, mnist, fashion-mnist, ....",
+        " class, a known list: imagenet, cifar10, cifar100, mnist, fashion-mnist, ...; or a list in"
+        " a script, as train.py:classes, which is not run.",
         python="Also the names themselves in output order, a class_to_idx or an id2label.",
     )
     preprocess: object = option(
@@ -92,7 +102,16 @@ class ModelOptions:
             return None
         from toplabel.labels.given import labels_for  # reads files; most models bring their names
 
-        return labels_for(self.labels, outputs, own=own)
+        return labels_for(self._read_labels_of_script(), outputs, own=own)
+
+    def _read_labels_of_script(self) -> LabelsLike:
+        """The labels as they were given; of `train.py:classes` the list of that name."""
+        assert self.labels is not None
+        if not isinstance(self.labels, str) or not _IN_SCRIPT.fullmatch(self.labels):
+            return self.labels
+        from toplabel.models.script.names import read_names
+
+        return read_names(self.labels)
 
     def read_preprocess(self) -> AnyPreprocess | None:
         """The preprocessing, from its preset, file, transform or code.
@@ -160,6 +179,7 @@ class ModelOptions:
         parts = [
             self.arch,
             code,
+            self._script_as_given(),
             sorted((name, repr(value)) for name, value in self.arch_args.items()),
             self._labels_as_given(),
             plain,
@@ -169,13 +189,21 @@ class ModelOptions:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
+    def _script_as_given(self) -> list[str] | None:
+        """Where the script is, and its content, for a digest."""
+        if self.script is None:
+            return None
+        from toplabel.models.script.sources import script_digest
+
+        return [os.path.realpath(self.script), script_digest(self.script)]
+
     def _labels_as_given(self) -> list[object] | None:
         """What stands in their file or object, for a digest."""
         if self.labels is None:
             return None
         from toplabel.labels.given import list_given
 
-        listed = list_given(self.labels)
+        listed = list_given(self._read_labels_of_script())
         return [listed.names, listed.ids, getattr(listed, "keys", None)]
 
 

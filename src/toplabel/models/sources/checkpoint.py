@@ -7,6 +7,7 @@ from the user, or, with a warning, from the library whose network it is.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,7 @@ from toplabel.models.fit.class_spec import locate_class_file
 from toplabel.models.fit.load_state_dict import load_state_dict
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef, without_weights
+from toplabel.models.script.resolve import Resolved, resolve
 from toplabel.models.sources.module import from_module
 from toplabel.models.sources.own_labels import find_published_weights
 from toplabel.models.sources.timm import find_config, read_preprocess
@@ -69,6 +71,10 @@ def load(path: Path, *, options: ModelOptions) -> Model:
     _check_finite(found, path)
     network = find_network(content, found, options, path=path)
     found = _with_published(found, network, path=path)
+    if network.said is not None:
+        said = network.said.tell()
+        own = options.labels if found.labels is not None else said.labels
+        options = replace(said, labels=own)  # names in the file itself come before a script's
     preprocess = _preprocess(found, network, options, path=path)
     model = from_module(
         network.module,
@@ -188,6 +194,7 @@ def _provenance(info: CheckpointInfo, found: FoundStateDict, network: Network) -
         "state_dict": found.where or None,
         "architecture": network.name,
         "loaded": f"{network.share:.1%} of the parameters" if network.share < 1 else None,
+        "script": network.said and network.said.sentence,
         "library": f"torch {torch.__version__}",
     }
     return {name: value for name, value in known.items() if value}
@@ -203,6 +210,7 @@ class Network:
         zoo: It is torchvision's or timm's, under this name.
         code: The file of the user's class, as it was before it was run.
         share: Of its parameters, how much came from the checkpoint.
+        said: What its script says, where one was given.
     """
 
     module: nn.Module
@@ -210,12 +218,17 @@ class Network:
     zoo: str | None = None
     code: tuple[FileSignature, ...] = ()
     share: float = 1.0
+    said: Resolved | None = None
 
 
 def find_network(
     content: Any, found: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> Network:
     """The network that is given, that the file holds whole, or that its tensors identify."""
+    if options.script is not None and not isinstance(options.arch, nn.Module | Callable):
+        said = resolve(options.script, found.state, options, checkpoint=path)
+        code = tuple(FileSignature.of(file) for file in said.files)
+        return Network(module=said.module, name=said.name, code=code, said=said)
     if isinstance(options.arch, str) and ":" not in options.arch:
         return _named_network(options.arch, found, options, path=path)
     if options.arch is not None:

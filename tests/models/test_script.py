@@ -1,0 +1,378 @@
+"""A checkpoint and the script that made it: what is found, and that nothing of it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+import toplabel
+from toplabel.errors import CheckpointError, PreprocessError, ToplabelError, UsageError
+
+CLASS = """
+class Net(nn.Module):
+    def __init__(self, num_classes=3):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 5)
+        self.pool = nn.MaxPool2d(2)
+        self.fc = nn.Linear(4 * 14 * 14, num_classes)
+
+    def forward(self, x):
+        x = self.pool(F.relu(self.conv(x)))
+        return self.fc(x.view(-1, 4 * 14 * 14))
+"""
+
+IMPORTS = """
+import torch, torchvision
+from torch import nn
+import torch.nn.functional as F
+from torchvision import datasets, transforms
+from torch.utils.data import DataLoader
+"""
+
+TRAINING = """
+transform = transforms.Compose([
+    transforms.ToTensor(),
+    transforms.Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+])
+train_set = datasets.CIFAR10('./data', train=True, download=True, transform=transform)
+test_set = datasets.CIFAR10('./data', train=False, download=True, transform=transform)
+test_loader = DataLoader(test_set, batch_size=4)
+classes = ('plane', 'car', 'ship')
+net = Net(num_classes=3)
+for epoch in range(2):
+    for images, labels in DataLoader(train_set):
+        loss = F.cross_entropy(net(images), labels)
+        loss.backward()
+torch.save(net.state_dict(), 'cifar_net.pth')
+open('written.txt', 'w').write('it ran')
+for images, labels in test_loader:
+    predicted = net(images).argmax(1)
+    print(classes[predicted[0]])
+"""
+
+
+class Net(nn.Module):
+    """As `CLASS` has it."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 5)
+        self.pool = nn.MaxPool2d(2)
+        self.fc = nn.Linear(4 * 14 * 14, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        x = self.pool(functional.relu(self.conv(x)))
+        return self.fc(x.view(-1, 4 * 14 * 14))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a checkpoint and its script; also the current one."""
+    torch.manual_seed(3)
+    torch.save(Net().state_dict(), tmp_path / "cifar_net.pth")
+    write(tmp_path / "train.py", IMPORTS + CLASS + TRAINING)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return path
+
+
+def photo(size: tuple[int, int] = (32, 32)) -> Image.Image:
+    pixels = np.random.default_rng(5).integers(0, 256, (*size, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def expected(image: Image.Image, state: dict[str, torch.Tensor]) -> int:
+    net = Net()
+    net.load_state_dict(state)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        return int(net.eval()((pixels - 0.5) / 0.25).argmax())
+
+
+def load(path: str = "cifar_net.pth", **options: object) -> toplabel.Predictor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return toplabel.load(path, **options)  # type: ignore[arg-type]
+
+
+def test_class_preprocessing_and_names_come_from_the_script(folder: Path) -> None:
+    model = load(script="train.py")
+    image = photo()
+    state = torch.load("cifar_net.pth")
+    assert model.labels.names == ("plane", "car", "ship")
+    assert model(image).index == expected(image, state)
+    assert model.preprocess.mean == (0.5, 0.5, 0.5)
+    assert model.preprocess.input_size == (32, 32)
+
+
+def test_what_was_found_is_said_with_its_lines(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="toplabel")
+    load(script="train.py")
+    said = next(text for text in caplog.messages if text.startswith("using class"))
+    assert "Net (train.py:8)" in said
+    assert "preprocessing transform (train.py:19: ToTensor, Normalize)" in said
+    assert "32 x 32 (the size of CIFAR10)" in said
+    assert "3 names (train.py:" in said
+
+
+def test_nothing_of_the_script_runs_and_the_checkpoint_stays_as_it_is(folder: Path) -> None:
+    before = hashlib.sha256(Path("cifar_net.pth").read_bytes()).hexdigest()
+    load(script="train.py")(photo())
+    assert hashlib.sha256(Path("cifar_net.pth").read_bytes()).hexdigest() == before
+    assert not Path("written.txt").exists()
+    assert not Path("data").exists()
+
+
+def test_a_second_start_needs_no_torch_and_says_the_same(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPLABEL_CACHE", str(folder / "cache"))
+    first = load(script="train.py")
+    first.compile()
+    caplog.set_level(logging.INFO, logger="toplabel")
+    again = load(script="train.py")
+    assert any(text.startswith("using class Net") for text in caplog.messages)
+    assert again.labels == first.labels
+
+
+def test_a_changed_script_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPLABEL_CACHE", str(folder / "cache"))
+    load(script="train.py").compile()
+    text = Path("train.py").read_text().replace("'plane', 'car', 'ship'", "'a', 'b', 'c'")
+    write(Path("train.py"), text)
+    assert load(script="train.py").labels.names == ("a", "b", "c")
+
+
+def test_a_notebook_with_magics_is_read(folder: Path) -> None:
+    cells = ["%matplotlib inline\n!pip install torch\n" + IMPORTS, CLASS, "x = 1 2", TRAINING]
+    notebook = {
+        "cells": [{"cell_type": "markdown", "source": ["# Train"]}]
+        + [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]
+    }
+    Path("train.ipynb").write_text(json.dumps(notebook))
+    model = load(script="train.ipynb")
+    assert model.labels.names == ("plane", "car", "ship")
+
+
+def test_the_python_of_a_markdown_file_is_read(folder: Path) -> None:
+    write(
+        Path("README.md"),
+        f"# Net\nText.\n```python\n{IMPORTS}{CLASS}\n```\nThen\n```py\n{TRAINING}\n```\n",
+    )
+    assert load(script="README.md").labels.names == ("plane", "car", "ship")
+
+
+def test_a_folder_is_searched_and_files_that_cannot_be_parsed_do_no_harm(folder: Path) -> None:
+    write(Path("old.py"), "print 'Python 2'\n")
+    write(Path("other.py"), IMPORTS + CLASS.replace("4 * 14 * 14", "4 * 9 * 9"))
+    assert load(script=".").labels.names == ("plane", "car", "ship")
+
+
+def test_a_class_in_a_file_beside_is_followed(folder: Path) -> None:
+    write(Path("nets.py"), IMPORTS + CLASS)
+    write(Path("train.py"), IMPORTS + "from nets import Net\n" + TRAINING)
+    assert load(script="train.py").labels.names == ("plane", "car", "ship")
+
+
+def test_what_the_user_states_wins(folder: Path) -> None:
+    model = load(script="train.py", labels=["x", "y", "z"], preprocess="raw-1-32")
+    assert model.labels.names == ("x", "y", "z")
+    assert model.preprocess.std == (1.0, 1.0, 1.0)
+
+
+def test_a_script_of_another_checkpoint_is_named_as_such(folder: Path) -> None:
+    write(Path("train.py"), IMPORTS + CLASS.replace("Conv2d(3, 4, 5)", "Conv2d(3, 8, 5)"))
+    with pytest.raises(CheckpointError, match="may belong to another checkpoint"):
+        load(script="train.py")
+
+
+def test_a_script_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read the script 'absent.py'"):
+        load(script="absent.py")
+
+
+def test_two_classes_that_both_fit_are_listed(folder: Path) -> None:
+    second = CLASS.replace("Net", "Other").replace("F.relu", "torch.tanh")
+    write(Path("train.py"), IMPORTS + CLASS + second + TRAINING + "\nother = Other()\n")
+    with pytest.raises(CheckpointError, match=r"fit 2 networks .*Net \(train.py:8\).*Other"):
+        load(script="train.py")
+    assert load(script="train.py", arch="Net").labels.names == ("plane", "car", "ship")
+
+
+def test_transforms_that_contradict_one_another_are_shown(folder: Path) -> None:
+    predict = """
+    from PIL import Image
+
+    def predict(path):
+        image = transforms.ToTensor()(Image.open(path).resize((32, 32)))
+        return net(image.unsqueeze(0))
+    """
+    text = Path("train.py").read_text() + textwrap.dedent(predict)
+    write(Path("train.py"), text)
+    with pytest.raises(PreprocessError, match=r"contradict one another: transform .*; predict"):
+        load(script="train.py")
+
+
+def test_augmentation_is_left_to_training(folder: Path) -> None:
+    two = TRAINING.replace(
+        "train_set = datasets",
+        "augmented = transforms.Compose([transforms.RandomCrop(32, padding=4),"
+        " transforms.ToTensor()])\ntrain_set = datasets",
+    ).replace("train=True, download=True, transform=transform", "train=True, transform=augmented")
+    write(Path("train.py"), IMPORTS + CLASS + two)
+    assert load(script="train.py").preprocess.mean == (0.5, 0.5, 0.5)
+
+
+def test_a_network_that_saves_in_its_constructor_is_stopped(folder: Path) -> None:
+    hostile = CLASS.replace(
+        "super().__init__()\n", "super().__init__()\n        torch.save(self, 'cifar_net.pth')\n"
+    )
+    write(Path("train.py"), IMPORTS + hostile + TRAINING)
+    before = Path("cifar_net.pth").read_bytes()
+    with pytest.raises(ToplabelError, match=r"torch.save at train.py:\d+ is not run"):
+        load(script="train.py")
+    assert Path("cifar_net.pth").read_bytes() == before
+
+
+def test_pretrained_weights_are_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toplabel.models.zoo_import import import_torchvision
+
+    monkeypatch.chdir(tmp_path)
+    net = import_torchvision().models.squeezenet1_1(weights=None)
+    net.classifier[1] = nn.Conv2d(512, 2, 1)
+    torch.save(net.state_dict(), "best_model.pth")
+    write(
+        tmp_path / "predict.py",
+        IMPORTS
+        + """
+from PIL import Image
+from torchvision import models
+class_names = ['cat', 'dog']
+model = models.squeezenet1_1(pretrained=True)
+model.classifier[1] = nn.Conv2d(512, len(class_names), kernel_size=1)
+model.load_state_dict(torch.load('best_model.pth'))
+model.eval()
+preprocess = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224),
+    transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+
+def predict(path):
+    scores = model(preprocess(Image.open(path).convert('RGB')).unsqueeze(0))
+    return class_names[scores.argmax(1).item()]
+""",
+    )
+    model = load("best_model.pth", script="predict.py")
+    assert model.labels.names == ("cat", "dog")
+    assert model.preprocess.resize_size == (256, 256)
+    assert model.preprocess.input_size == (224, 224)
+
+
+GREY = IMPORTS + """
+import numpy as np
+from PIL import Image, ImageOps
+
+class Digits(nn.Module):
+    def __init__(self, size, hidden, outputs):
+        super().__init__()
+        self.first = nn.Linear(size, hidden)
+        self.second = nn.Linear(hidden, outputs)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+size = 28 * 28
+model = Digits(size, 16, 10)
+"""
+
+
+@pytest.fixture
+def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    torch.manual_seed(2)
+    net = nn.Sequential()
+    net.add_module("first", nn.Linear(784, 16))
+    net.add_module("second", nn.Linear(16, 10))
+    torch.save(net.state_dict(), tmp_path / "digits.pth")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def digit_scores(pixels: np.ndarray) -> int:
+    state = torch.load("digits.pth")
+    row = torch.from_numpy(pixels.astype(np.float32)).reshape(1, -1)
+    hidden = torch.relu(functional.linear(row, state["first.weight"], state["first.bias"]))
+    return int(functional.linear(hidden, state["second.weight"], state["second.bias"]).argmax())
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_statements_of_pillow_and_numpy_are_followed(digits: Path, inverted: bool) -> None:
+    change = "255 - np.array(image)" if inverted else "np.array(image)"
+    write(
+        digits / "app.py",
+        GREY
+        + f"""
+def predict(file):
+    image = Image.open(file).convert('L').resize((28, 28))
+    array = ({change}) / 255.0
+    tensor = torch.tensor(array, dtype=torch.float32).view(-1, 784)
+    return model(tensor).argmax(1).item()
+""",
+    )
+    image = photo((90, 70))
+    grey = np.asarray(image.convert("L").resize((28, 28)))
+    model = load("digits.pth", script="app.py")
+    assert model(image).index == digit_scores((255 - grey if inverted else grey) / 255)
+
+
+def test_a_loop_over_a_test_set_gives_its_transform_and_the_reshape(digits: Path) -> None:
+    write(
+        digits / "train.py",
+        GREY
+        + """
+test = datasets.MNIST('data', train=False, transform=transforms.ToTensor())
+for images, labels in DataLoader(test, batch_size=100):
+    outputs = model(images.reshape(-1, 28 * 28))
+""",
+    )
+    image = photo((28, 28))
+    model = load("digits.pth", script="train.py")
+    assert model(image).index == digit_scores(np.asarray(image.convert("L")) / 255)
+
+
+def test_a_way_that_cannot_be_followed_is_named(digits: Path) -> None:
+    write(
+        digits / "app.py",
+        GREY
+        + """
+from scipy.misc import imresize
+
+def predict(file):
+    image = imresize(np.array(Image.open(file).convert('L')), (28, 28))
+    return model(torch.from_numpy(image).view(1, 784)).argmax(1)
+""",
+    )
+    with pytest.raises(PreprocessError, match=r"imresize at app.py:\d+ is not followed"):
+        load("digits.pth", script="app.py")
+
+
+def test_names_of_a_script_can_be_named(folder: Path) -> None:
+    model = load(script="train.py", labels="train.py:classes")
+    assert model.labels.names == ("plane", "car", "ship")
