@@ -286,7 +286,9 @@ def predict(path):
     assert model.preprocess.input_size == (224, 224)
 
 
-GREY = IMPORTS + """
+GREY = (
+    IMPORTS
+    + """
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -302,6 +304,7 @@ class Digits(nn.Module):
 size = 28 * 28
 model = Digits(size, 16, 10)
 """
+)
 
 
 @pytest.fixture
