@@ -10,19 +10,21 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from toplabel._internal.text import first_line
-from toplabel.errors import ModelError, ToplabelError, UsageError
+from toplabel.errors import CheckpointError, ModelError, ToplabelError, UsageError
 from toplabel.models.fit.class_spec import ClassName, find_module, parse_class
 
+Fitted = TypeVar("Fitted")
 Architecture = str | nn.Module | Callable[..., nn.Module]
 
 
@@ -40,13 +42,63 @@ def build_module(spec: Architecture, arguments: Mapping[str, Any] | None = None)
         UsageError: There is no such file, module or class, or it takes other arguments.
         ModelError: The code fails, or what it makes is no network.
     """
-    arguments = dict(arguments or {})
+    with _target(spec) as (target, name):
+        return _create(target, dict(arguments or {}), name=name)
+
+
+def build_fitting(
+    spec: Architecture,
+    arguments: Mapping[str, Any],
+    *,
+    likely: Callable[[Sequence[inspect.Parameter]], Iterable[dict[str, Any]]],
+    fit: Callable[[nn.Module], Fitted],
+) -> tuple[nn.Module, Fitted, dict[str, Any]]:
+    """The network that fits a file, with the arguments that the file says where the user does not.
+
+    Args:
+        spec, arguments: As of `build_module`.
+        likely: Of the class's parameters, arguments to try where these alone do not do.
+        fit: Loads the file into a network; raises CheckpointError where it is another network.
+
+    Returns:
+        The network, what `fit` returned, and the arguments that were added.
+
+    Raises:
+        UsageError, ModelError: As `build_module`.
+        CheckpointError: As `fit` raises it, of the class as it is, or with the likeliest arguments.
+    """
+    errors: list[ToplabelError] = []
+    with _target(spec) as (target, name):
+        for added in chain([{}], likely(_parameters(target))):
+            try:
+                module = _create(target, {**arguments, **added}, name=name)
+                return module, fit(module), added
+            except (UsageError, ModelError, CheckpointError) as error:
+                errors.append(error)
+    as_it_is, *others = errors
+    needs_others = others and not isinstance(as_it_is, CheckpointError)
+    raise others[0] if needs_others else as_it_is
+
+
+@contextmanager
+def _target(spec: Architecture) -> Iterator[tuple[object, str]]:
+    """What is called to make the network, and its name; what it prints goes to standard error."""
     with redirect_stdout(sys.stderr):
         if not isinstance(spec, str):
-            called = getattr(spec, "__qualname__", None) or type(spec).__name__
-            return _create(spec, arguments, name=called)
+            yield spec, getattr(spec, "__qualname__", None) or type(spec).__name__
+            return
         with _imported(spec) as (found, name):
-            return _create(found, arguments, name=name.attribute)
+            yield found, name.attribute
+
+
+def _parameters(target: object) -> list[inspect.Parameter]:
+    """Those of a class or function; of a network, or of what is not written in Python, none."""
+    if isinstance(target, nn.Module) or not callable(target):
+        return []
+    try:
+        return list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
 def import_function(spec: str) -> Callable[..., Any]:

@@ -19,14 +19,13 @@ from torch.nn.parameter import is_lazy
 
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.state_dict_search import is_ema
+from toplabel.models.fit.file_arguments import CHANNELS, CLASSES
 from toplabel.models.prefixes import PROFILED, TABLES, cuts, is_training_state, without_wrappers
 
 Shape = tuple[int, ...]
 
 _FIRST = 10  # names of each kind that are shown
 _LINES = 24  # of the whole report, so that it stays on a screen
-_CLASSES = ("num_classes", "n_classes", "nb_classes", "num_labels", "classes", "out_features")
-_CHANNELS = ("in_chans", "in_channels", "num_channels", "channels", "in_ch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +125,10 @@ class LoadReport:
             return ["no name matches: this is another architecture, or another class of that name"]
         advice = []
         if classes := _common_change(self.shape_mismatches, axis=0, from_axis=0):
-            argument = _argument(module, _CLASSES, classes)
+            argument = _argument(module, CLASSES, classes)
             advice.append(f"the file has {classes} outputs: try {argument}")
         if channels := _common_change(self.shape_mismatches, axis=1, from_axis=2):
-            argument = _argument(module, _CHANNELS, channels)
+            argument = _argument(module, CHANNELS, channels)
             advice.append(f"the file has {channels} input channels: try {argument}")
         if not (self.missing or self.mismatches):
             advice.append(

@@ -29,8 +29,9 @@ from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, naming_file
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
 from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
-from toplabel.models.fit.build_module import build_module
+from toplabel.models.fit.build_module import build_fitting, build_module
 from toplabel.models.fit.class_spec import locate_class_file
+from toplabel.models.fit.file_arguments import likely_arguments
 from toplabel.models.fit.load_state_dict import load_state_dict
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef, without_weights
@@ -242,7 +243,7 @@ def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, pat
     """The user's own class, function or network."""
     file = locate_class_file(arch) if isinstance(arch, str) else None
     code = () if file is None else (FileSignature.of(file),)
-    module = build_module(arch, options.arch_args)
+    module, share = _built_network(arch, found, options, path=path)
     name = arch if isinstance(arch, str) else type(module).__name__
     if file is not None:
         logger.info(
@@ -250,8 +251,39 @@ def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, pat
             " recompile=True after those",
             file.name,
         )
-    share = _fit(module, found, options, path=path)
     return Network(module=module, name=name, code=code, share=share)
+
+
+def _built_network(
+    arch: Any, found: FoundStateDict, options: ModelOptions, *, path: Path
+) -> tuple[nn.Module, float]:
+    """The network that the class makes, loaded, and how much of it was in the file.
+
+    How many classes and channels it is made with is read from the tensors where the user does not
+    say it, and only where all tensors fit then.
+    """
+    labels = options.read_labels() or found.labels
+    try:
+        module, share, added = build_fitting(
+            arch,
+            options.arch_args,
+            likely=lambda parameters: likely_arguments(
+                parameters,
+                options.arch_args,
+                _shapes(found),
+                None if labels is None else labels.names,
+            ),
+            fit=lambda module: _fit(module, found, path=path),
+        )
+    except CheckpointError:
+        if not options.allow_partial:
+            raise
+        module = build_module(arch, options.arch_args)
+        return module, _fit(module, found, allow_partial=True, path=path)
+    if added:
+        said = ", ".join(f"{name}={value!r:.40}" for name, value in added.items())
+        logger.info("%s is made with %s, which fits every tensor", type(module).__name__, said)
+    return module, share
 
 
 def _named_network(
@@ -285,7 +317,7 @@ def _named_network(
         module = build(candidate)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be built with {given}: {error}") from error
-    share = _fit(module, found, options, path=path)
+    share = _fit(module, found, allow_partial=options.allow_partial, path=path)
     return Network(module=module, name=name, zoo=name, share=share)
 
 
@@ -350,10 +382,10 @@ def _title(candidate: Candidate) -> str:
     return f"{candidate.library}/{candidate.name}" + (f" ({settings})" if settings else "")
 
 
-def _fit(module: nn.Module, found: FoundStateDict, options: ModelOptions, *, path: Path) -> float:
-    report = load_state_dict(
-        module, found.state, allow_partial=options.allow_partial, name=str(path)
-    )
+def _fit(
+    module: nn.Module, found: FoundStateDict, *, allow_partial: bool = False, path: Path
+) -> float:
+    report = load_state_dict(module, found.state, allow_partial=allow_partial, name=str(path))
     for note in report.notes:
         if report.share < 1:
             warn(note)
