@@ -105,7 +105,8 @@ def keywords_of(called: Callable[..., Any]) -> list[str]:
 
 def test_what_users_call_is_found() -> None:
     functions = {"calibrate", "compare", "diagnose", "evaluate", "explain", "label", "load", "run"}
-    methods = {f"Predictor.{name}" for name in ("__call__", "batch_labeller", "stream")}
+    names = ("__call__", "batch_labeller", "predict_tensor", "stream")
+    methods = {f"Predictor.{name}" for name in names}
     classes = {one.__name__ for one in MADE_BY_USERS}
     assert called_by_users().keys() == functions | {"wrap"} | methods | classes
 
@@ -185,3 +186,15 @@ def test_type_hints_of_a_function_with_options_can_be_asked_for() -> None:
 def test_a_wrong_call_counts_what_the_caller_sees() -> None:
     with pytest.raises(TypeError, match=r"paint\(\) too many positional arguments"):
         paint("north", "south")
+
+
+def test_an_unknown_name_is_answered_with_the_mapping_that_it_belongs_in() -> None:
+    from toplabel.errors import UsageError
+
+    for given in ({"num_classes": 10}, {"num_labels": 10, "arch": "nets.py:MyCNN"}):
+        with pytest.raises(
+            UsageError, match=r"goes into arch_args=\{\"num_(classes|labels)\": 10\}"
+        ):
+            toplabel.load("model.pth", **given)
+    with pytest.raises(TypeError, match="did you mean 'labels'"):
+        toplabel.load("model.pth", label=["a"])

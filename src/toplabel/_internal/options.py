@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, field, fields
 from typing import Any, TypeVar, cast
 
 from toplabel._internal.notices import forwarded_to
+from toplabel.errors import UsageError
 
 Returned = TypeVar("Returned")
 Called = TypeVar("Called", bound=Callable[..., Any])
@@ -33,6 +34,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     shell: bool = True,
+    collects: bool = False,
 ) -> Any:
     """A dataclass field that is an option of functions and commands.
 
@@ -47,6 +49,7 @@ def option(
         minimum: Of a number.
         maximum: The same.
         shell: Whether the command line has it.
+        collects: It is a mapping in which a name that nobody knows may belong.
     """
     metadata = {
         "help": help,
@@ -57,6 +60,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "shell": shell,
+        "collects": collects,
     }
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
@@ -79,11 +83,14 @@ def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable
         kept = [p for p in own.parameters.values() if p.name not in parameters]
         names = {field.name: group for group in groups for field in fields(group)}
         accepted = [p.name for p in kept] + list(names)
+        collector = next(
+            (one.name for group in groups for one in fields(group) if one.metadata["collects"]), ""
+        )
 
         @functools.wraps(function)
         def call(*args: Any, **given: Any) -> Returned:
             notify = given.pop(_NOTIFY, None)
-            _check_names(function.__name__, given, accepted)
+            _check_names(function.__name__, given, accepted, collector)
             try:
                 shown.bind(*args, **given)
             except TypeError as error:
@@ -170,11 +177,14 @@ def _keyword(one: Field[Any]) -> inspect.Parameter:
     )
 
 
-def _check_names(function: str, given: dict[str, Any], accepted: list[str]) -> None:
+def _check_names(
+    function: str, given: dict[str, Any], accepted: list[str], collector: str = ""
+) -> None:
     """Stop at a name that nobody knows.
 
     Raises:
         TypeError: It says what may be meant.
+        UsageError: The name belongs into the mapping `collector`, or may.
     """
     for name in given:
         if name not in accepted:
@@ -184,6 +194,13 @@ def _check_names(function: str, given: dict[str, Any], accepted: list[str]) -> N
                 known for known in accepted if known.startswith(name)
             ]
             hint = f"; did you mean {close[0]!r}?" if close else ""
+            if collector and ("arch" in given or not close):
+                value = repr(given[name])
+                entry = f'{{"{name}": {value if len(value) <= 40 else "..."}}}'
+                raise UsageError(
+                    f"{function}() has no argument {name!r}{hint}{'' if hint else ';'} an argument"
+                    f" for the class of your network goes into {collector}={entry}"
+                )
             raise TypeError(f"{function}() got an unexpected argument {name!r}{hint}")
 
 

@@ -45,7 +45,9 @@ class ModelOptions:
         factory=dict,
         flags=("--arch-arg",),
         metavar="NAME=VALUE",
-        help="Argument for the class or function.",
+        collects=True,
+        help="Argument for the class or function. Numbers of classes and channels are read from the"
+        " file.",
     )
     script: str | os.PathLike[str] | None = option(
         None,

@@ -66,7 +66,7 @@ def likely_arguments(
 def _takes(parameter: Parameter) -> bool:
     """Whether it may be a number, or a list, that the file gives."""
     default = parameter.default
-    return default in (Parameter.empty, None) or (type(default) is int and default > 0)
+    return default is Parameter.empty or default is None or (type(default) is int and default > 0)
 
 
 def _classes(shapes: Shapes, names: Sequence[str] | None) -> list[Any]:

@@ -262,16 +262,15 @@ def _built_network(
     How many classes and channels it is made with is read from the tensors where the user does not
     say it, and only where all tensors fit then.
     """
-    labels = options.read_labels() or found.labels
+    names = found.labels.names if found.labels else None
+    if isinstance(options.labels, list | tuple):
+        names = tuple(map(str, options.labels))
     try:
         module, share, added = build_fitting(
             arch,
             options.arch_args,
             likely=lambda parameters: likely_arguments(
-                parameters,
-                options.arch_args,
-                _shapes(found),
-                None if labels is None else labels.names,
+                parameters, options.arch_args, _shapes(found), names
             ),
             fit=lambda module: _fit(module, found, path=path),
         )
