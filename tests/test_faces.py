@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import toplabel
-from run_material import as_arguments, draw_colours, read_csv, read_jsonl, save_model
+from run_material import COLOURS, as_arguments, draw_colours, read_csv, read_jsonl, save_model
 from serving import serving
 
 pytest.importorskip("onnx")
@@ -186,3 +186,17 @@ def test_every_face_tells_what_is_doubtful(
     wanted.make(photos)
     model = wanted.model(save_model(tmp_path, scale=wanted.scale))
     assert wanted.said in FACES[face](photos, model, tmp_path)
+
+
+@pytest.mark.parametrize("flags", [(), ("-q",), ("--csv",), ("--json",)], ids=str)
+def test_every_face_has_the_classes_that_are_asked_for_and_marks_what_is_unsure(
+    flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    (photo,) = draw_colours(tmp_path, 1)
+    model = as_arguments(save_model(tmp_path, scale=1))
+    three, _ = command(photo, *model, "-k", "3", *flags)
+    assert all(label in three for label in COLOURS)
+    unsure, _ = command(photo, *model, "-k", "3", "--threshold", "0.99", *flags)
+    assert unsure != three
+    if "--json" not in flags and "--csv" not in flags:
+        assert unsure == three.replace("\n", "\tunsure\n")

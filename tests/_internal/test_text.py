@@ -2,7 +2,25 @@
 
 import os
 
-from toplabel._internal.text import visible
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toplabel._internal.text import escape_name, unescape_name, visible
+
+NAMES = st.lists(st.sampled_from([b"\\", b"x", b"4", b"1", b"e9", b"\xe9", b"\xff", "é".encode()]))
+
+
+@given(NAMES.map(b"".join) | st.binary())
+def test_any_name_is_text_of_its_own_that_gives_the_name_back(name: bytes) -> None:
+    text = escape_name(os.fsdecode(name))
+    assert os.fsencode(unescape_name(text.encode().decode())) == name
+
+
+def test_only_names_that_are_no_text_or_look_escaped_are_changed() -> None:
+    for name in ("a.png", "école ☃.png", "C:\\photos\\x.png"):
+        assert escape_name(name) == name
+    assert escape_name(os.fsdecode(b"a\\caf\xe9.png")) == r"a\\caf\xe9.png"
+    assert escape_name(r"a\xe9.png") == r"a\\xe9.png"
 
 
 def test_hidden_characters_become_visible() -> None:

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from toplabel._internal.text import unescape_name
 from toplabel.cli.view import choose_view
 from toplabel.errors import ImageError
 from toplabel.inference.prediction import Candidate, Prediction
@@ -28,6 +29,8 @@ NASTY_NAMES = [
     "two lines\u2028here\x85there.jpg",
     "Katze 猫 🐈.jpg",
     os.fsdecode(b"latin-1 \xe9\xff.jpg"),
+    os.fsdecode(b"latin-1 \xe9 \\xe9 \\.jpg"),
+    r"four characters: \xe9.jpg",
     "x" * 255,
 ]
 
@@ -85,7 +88,7 @@ def test_json_of_a_failure_has_the_same_keys():
 def test_json_parses_back_to_the_same_bytes(name: str):
     line = to_json(prediction(name)).decode()  # valid UTF-8, whatever the name is
     assert line.splitlines(keepends=True) == [line]
-    assert os.fsencode(json.loads(line)["source"]) == os.fsencode(name)
+    assert unescape_name(json.loads(line)["source"]) == name
 
 
 @pytest.mark.parametrize("name", NASTY_NAMES)
@@ -102,6 +105,14 @@ def test_tsv_is_source_label_score():
     assert to_tsv(prediction()) == b"cat.jpg\ttabby\t0.7130\n"
 
 
+def test_tsv_has_as_many_classes_as_were_asked_for_and_says_unsure():
+    line = to_tsv(prediction(unsure=True), top_k=2)
+    assert line == b"cat.jpg\ttabby\t0.7130\ttiger cat\t0.1260\tunsure\n"
+    assert to_tsv(prediction(unsure=True)) == b"cat.jpg\ttabby\t0.7130\tunsure\n"
+    assert to_tsv(failure(), top_k=2) == b"bad.jpg\t\t\n"
+    assert to_quiet(prediction(unsure=True), top_k=2) == b"tabby\ttiger cat\tunsure\n"
+
+
 def test_tsv_of_a_failure_has_an_empty_label_and_score():
     assert to_tsv(failure()) == b"bad.jpg\t\t\n"
 
@@ -113,7 +124,7 @@ def test_quiet_is_the_label_or_an_empty_line():
 
 
 def read_csv(*rows: bytes) -> list[dict[str, str]]:
-    text = b"".join((csv_header(), *rows)).decode("utf-8", "surrogateescape")
+    text = b"".join((csv_header(), *rows)).decode()
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
@@ -121,7 +132,7 @@ def read_csv(*rows: bytes) -> list[dict[str, str]]:
 def test_csv_parses_back_to_the_same_bytes(name: str):
     (row,) = read_csv(to_csv(prediction(name)))
     assert row["source"][:1] not in ("=", "+", "-", "@", "\t", "\r")
-    assert row["source"].removeprefix("'") == name
+    assert unescape_name(row["source"].removeprefix("'")) == name
 
 
 def test_csv_has_every_column_in_every_row():
@@ -143,7 +154,8 @@ def test_csv_lines_end_with_a_bare_newline():
 def test_a_label_with_a_surrogate_that_is_no_byte_still_prints():
     label = json.loads('"\\ud800"')
     assert to_tsv(prediction(label=label)) == b"cat.jpg\t\\ud800\t0.7130\n"
-    assert json.loads(to_json(prediction(label=label)))["label"] == label
+    assert json.loads(to_json(prediction(label=label)))["label"] == "\\ud800"
+    assert read_csv(to_csv(prediction(label=label)))[0]["label"] == "\\ud800"
 
 
 @pytest.mark.parametrize("option", ["as_csv", "quiet"])

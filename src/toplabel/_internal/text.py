@@ -1,5 +1,6 @@
-"""Text for people: on one line, without control characters, and in how many columns."""
+"""Text for people, and names of files as text that every program can read."""
 
+import os
 import re
 
 LONGEST_ON_A_PAGE = 1000
@@ -36,6 +37,52 @@ def visible(text: str) -> str:
     text = re.sub(_HIDDEN, lambda match: _written_out(match[0]), text)
     half = LONGEST_ON_A_PAGE // 2
     return text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"
+
+
+def escape_name(name: str) -> str:
+    r"""A file's name as text, also where it is no UTF-8: `caf\xe9.png`; `unescape_name` undoes it.
+
+    Only a name that is no UTF-8, or that could be taken for an escaped one, is changed: each byte
+    that is none is written `\xhh`, each backslash `\\`.
+    """
+    if _is_utf8(name) and not _ESCAPED.search(name):
+        return name
+    return written_out(name.replace("\\", "\\\\"))
+
+
+def unescape_name(text: str) -> str:
+    """The name that `escape_name` was given, with surrogate escapes, as `os` functions take it."""
+    if not _is_utf8(text) or not _ESCAPED.search(text):
+        return text
+
+    def undo(match: re.Match[bytes]) -> bytes:
+        return bytes.fromhex(match[1].decode()) if match[1] else b"\\"
+
+    return os.fsdecode(re.sub(rb"\\(?:\\|x([0-9a-f]{2}))", undo, text.encode()))
+
+
+def written_out(text: str, *, in_json: bool = False) -> str:
+    r"""`text` with what no encoding has written out: `\xff` for a byte, `\ud800` for a surrogate.
+
+    Args:
+        text: Any.
+        in_json: It is JSON, in whose texts a backslash is two.
+    """
+    if _is_utf8(text):
+        return text
+    backslash = "\\\\" if in_json else "\\"
+    return _SURROGATE.sub(lambda one: _written_out(one[0]).replace("\\", backslash), text)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def text_width(text: str) -> int:

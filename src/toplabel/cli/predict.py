@@ -66,9 +66,10 @@ def predict(
 
     INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
     terminal the output is a table; in a pipe it is one line SOURCE<TAB>LABEL<TAB>SCORE per image,
-    in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r. An image
-    that fails has an empty label and score, and a message on standard error. With -o, records are
-    saved to a file or folder: see toplabel run --help.
+    in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r; -k adds more
+    labels and scores, and a last field says "unsure" below --threshold. An image that fails has an
+    empty label and score, and a message on standard error. With -o, records are saved to a file or
+    folder: see toplabel run --help.
     """
     if not inputs:
         click.echo(USAGE, err=True, nl=False)

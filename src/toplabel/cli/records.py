@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from toplabel._internal.text import fit, printable, text_width
+from toplabel._internal.text import fit, printable, text_width, written_out
 from toplabel.cli.stopping import unbroken
 from toplabel.cli.terminal import is_terminal
 from toplabel.errors import ToplabelError
@@ -83,7 +83,9 @@ def print_json(*values: object) -> None:
     """Print JSON values, one per line, as `print_lines` does."""
     import json
 
-    print_lines(json.dumps(value, default=str) for value in values)
+    raw = (json.dumps(value, default=str, ensure_ascii=False) for value in values)
+    texts = (written_out(text, in_json=True) for text in raw)  # lone surrogates are no JSON
+    print_lines(json.dumps(json.loads(text)) for text in texts)
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from toplabel._internal.text import fit, printable, text_width
@@ -53,9 +54,9 @@ def choose_view(
         header = records.csv_header()
         return View(encode=_for_reader(records.to_csv), header=header, tells=True)
     if quiet:
-        return View(encode=_for_reader(records.to_quiet))
+        return View(encode=_for_reader(partial(records.to_quiet, top_k=top_k or 1)))
     if not is_terminal(sys.stdout):
-        return View(encode=records.to_tsv)
+        return View(encode=partial(records.to_tsv, top_k=top_k or 1))
     return _table_view(names, top_k)
 
 

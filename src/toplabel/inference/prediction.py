@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from toplabel._internal.text import escape_name
 from toplabel.errors import ErrorCode, ImageError
 
 if TYPE_CHECKING:
@@ -88,13 +89,16 @@ class Prediction:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain data, with the keys of the JSON contract, in its order."""
+        r"""The record as plain data, with the keys of the JSON contract, in its order.
+
+        A source that is no UTF-8 has such bytes written out: `caf\xe9.png` (docs/output.md).
+        """
         top = None if self.top is None else [_candidate_dict(c) for c in self.top]
         error = None
         if self.error is not None:
             error = {"code": self.error.code, "message": self.error.message}
         return {
-            "source": self.source,
+            "source": escape_name(self.source),
             "label": self.label,
             "index": self.index,
             "score": None if self.score is None else round(self.score, SCORE_DIGITS),

@@ -1,13 +1,15 @@
 """Formats: one prediction in, the bytes of one record out, for programs to read.
 
-Every format gives exactly one record for each input, a failed one too. All are UTF-8; file names
-that are not UTF-8 keep their bytes (in JSON: as surrogate escapes, which `os.fsencode` turns back).
+Every format gives exactly one record for each input, a failed one too. All are UTF-8, whatever a
+file's name is (`toplabel._internal.text.escape_name`); only lines for a shell keep its bytes.
 """
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from toplabel._internal.text import written_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,29 +44,39 @@ _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 def to_json(prediction: Prediction, more: Mapping[str, object] = _NOTHING) -> bytes:
-    r"""One line of JSON, as `Prediction.to_dict` with its keys in order, then those of `more`.
-
-    A byte of a file name that is not UTF-8 becomes the surrogate escape `\udcXX`: `json.loads`
-    and then `os.fsencode` give the same bytes back.
-    """
-    return (_json_text({**prediction.to_dict(), **more}) + "\n").encode("utf-8", "backslashreplace")
+    """One line of JSON, as `Prediction.to_dict` with its keys in order, then those of `more`."""
+    return (_json_text({**prediction.to_dict(), **more}) + "\n").encode()
 
 
-def to_tsv(prediction: Prediction) -> bytes:
+def to_tsv(prediction: Prediction, top_k: int = 1) -> bytes:
     r"""One line `source<TAB>label<TAB>score`; label and score are empty where the input failed.
 
-    In source and label, backslash, tab, newline and carriage return are written `\\`, `\t`, `\n`
-    and `\r`. The score has four decimals.
+    With `top_k` the further best classes follow, `label<TAB>score` each. A last field says `unsure`
+    where that is so. In source and labels, backslash, tab, newline and carriage return are written
+    `\\`, `\t`, `\n` and `\r`. Scores have four decimals.
     """
-    score = "" if prediction.score is None else f"{prediction.score:.4f}"
-    return encode_text(
-        f"{as_line(prediction.source)}\t{as_line(prediction.label or '')}\t{score}\n"
-    )
+    found = [(prediction.label or "", prediction.score)]
+    if top_k > 1 and prediction.top:
+        found = [(one.label, one.score) for one in prediction.top[:top_k]]
+    cells = [as_line(prediction.source)]
+    for label, score in found:
+        cells += [as_line(label), "" if score is None else f"{score:.4f}"]
+    return encode_text("\t".join([*cells, *_unsure(prediction)]) + "\n")
 
 
-def to_quiet(prediction: Prediction) -> bytes:
-    """One line with the label alone, escaped as in `to_tsv`; empty where the input failed."""
-    return encode_text(as_line(prediction.label or "") + "\n")
+def to_quiet(prediction: Prediction, top_k: int = 1) -> bytes:
+    """One line with the label alone, escaped as in `to_tsv`; empty where the input failed.
+
+    With `top_k` the further best ones follow, and `unsure` where that is so, with tabs between.
+    """
+    labels = [prediction.label or ""]
+    if top_k > 1 and prediction.top:
+        labels = [one.label for one in prediction.top[:top_k]]
+    return encode_text("\t".join([*map(as_line, labels), *_unsure(prediction)]) + "\n")
+
+
+def _unsure(prediction: Prediction) -> tuple[str, ...]:
+    return ("unsure",) if prediction.unsure and prediction.label is not None else ()
 
 
 def csv_header(more: Iterable[str] = ()) -> bytes:
@@ -105,7 +117,8 @@ def as_line(text: str) -> str:
 def _json_text(value: object) -> str:
     import json  # not needed for people's formats, and takes 2 ms
 
-    return json.dumps(value, ensure_ascii=False).translate(_JSON_ESCAPES)
+    text = json.dumps(value, ensure_ascii=False).translate(_JSON_ESCAPES)
+    return written_out(text, in_json=True)
 
 
 def _csv_text(text: str | None) -> str:
@@ -120,7 +133,7 @@ def _csv_row(cells: Iterable[object]) -> bytes:
 
     row = io.StringIO(newline="")
     csv.writer(row, lineterminator="\r\n").writerow(cells)  # with "\n" it would not quote "\r"
-    return encode_text(row.getvalue().removesuffix("\r\n") + "\n")
+    return written_out(row.getvalue().removesuffix("\r\n") + "\n").encode()
 
 
 def encode_text(text: str) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toplabel._internal.optional import require
+from toplabel._internal.text import escape_name, written_out
 from toplabel.inference.prediction import Prediction
 from toplabel.runs.labelling import Outcome
 
@@ -69,7 +70,7 @@ def _groups(parts: Sequence[Path]) -> Iterator[list[Any]]:
 def _row(prediction: Prediction, *, all_scores: bool) -> dict[str, Any]:
     error, top = prediction.error, prediction.top
     row: dict[str, Any] = {
-        "source": _text(prediction.source),
+        "source": escape_name(prediction.source),
         "source_bytes": _foreign_bytes(prediction.source),
         "label": _text(prediction.label),
         "index": prediction.index,
@@ -89,8 +90,7 @@ def _row(prediction: Prediction, *, all_scores: bool) -> dict[str, Any]:
 
 
 def _text(text: str | None) -> str | None:
-    r"""Text that is UTF-8: a byte of a file name that is not is written `\udcXX`."""
-    return text and text.encode("utf-8", "backslashreplace").decode()
+    return text and written_out(text)
 
 
 def _foreign_bytes(name: str) -> bytes | None:

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import IO
 
 from toplabel._internal.columns import SOURCE_COLUMNS, find_columns
+from toplabel._internal.text import unescape_name
 from toplabel.errors import ImageError, RunError, ToplabelError, UsageError
 from toplabel.image.failures import from_decoder
 from toplabel.image.files import is_url
@@ -81,6 +82,8 @@ def list_entries(inputs: Sequence[str], *, column: str | None = None) -> Iterato
 
 def _list_named(name: str, column: str | None) -> Iterator[Entry]:
     """The entries of a line of a list: its name is a name and no pattern, and nothing ends it."""
+    if not os.path.lexists(name):  # as records have a name that is no UTF-8
+        name = unescape_name(name)
     try:
         if is_remote(name):
             from toplabel.runs.readers.remote import expand_remote  # imports fsspec
