@@ -2,8 +2,7 @@
 
 import os
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from toplabel._internal.text import escape_name, unescape_name, visible
 

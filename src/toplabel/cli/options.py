@@ -125,7 +125,7 @@ def scoring_flags(command: Function) -> Function:
                 "top_k",
                 type=click.IntRange(min=1),
                 metavar="N",
-                help="Number of classes to print.  [default: 5 in records and for one image, else 1]",
+                help="Number of classes to print.  [default: 5 in records and for one image]",
             ),
             click.option(
                 "--threshold",
