@@ -1,12 +1,17 @@
 """Fingerprints: one key for models that compute the same, another for all others."""
 
+import argparse
 import dataclasses
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,7 +19,11 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from small_networks import as_model, small  # noqa: E402
-from toplabel.models.compile.fingerprint import program_key, weights_sha256  # noqa: E402
+from toplabel.models.compile.fingerprint import (  # noqa: E402
+    model_sha256,
+    program_key,
+    weights_sha256,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -151,3 +160,111 @@ def test_a_changed_forward_of_an_own_class_counts() -> None:
 
 def test_objects_without_a_value_of_their_own_do_not_change_the_key() -> None:
     assert key(with_attribute(object())) == key(with_attribute(object()))
+
+
+class Config:
+    __slots__ = ("shift",)
+
+    def __init__(self, shift: int) -> None:
+        self.shift = shift
+
+
+class Loader:
+    """As a data set's: it can be asked for its length, and must not be read."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self) -> object:
+        raise AssertionError("was read")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: [nn.Linear(value + 1, 2)],
+        lambda value: {"a": [SimpleNamespace(shift=value)]},
+        lambda value: argparse.Namespace(shift=value),
+        lambda value: Config(value),
+        lambda value: np.int64(value),
+        lambda value: slice(value, None),
+        lambda value: deque([value]),
+        lambda value: lambda x: x + value,
+    ],
+)
+def test_settings_within_objects_count(make: Callable[[int], object]) -> None:
+    def make_key(value: int) -> str:
+        torch.manual_seed(0)
+        return key(with_attribute(make(value)))
+
+    assert make_key(0) == make_key(0)
+    assert make_key(0) != make_key(1)
+
+
+def test_weights_of_layers_in_a_plain_list_count() -> None:
+    torch.manual_seed(0)
+    one, two = with_attribute([nn.Linear(3, 2)]), with_attribute([nn.Linear(3, 2)])
+    assert weights_sha256(one) == weights_sha256(two)
+    assert key(one) != key(two)
+
+
+def test_a_loader_among_the_attributes_is_not_read() -> None:
+    assert key(with_attribute(Loader())) == key(with_attribute(Loader()))
+    data = torch.utils.data.DataLoader(Loader())  # type: ignore[arg-type]
+    assert key(with_attribute(data)) == key(with_attribute(data))
+
+
+def test_a_private_attribute_counts() -> None:
+    one, two = small(), small()
+    one._shift, two._shift = 1, 2
+    assert key(one) != key(two)
+
+
+def test_a_hook_counts() -> None:
+    one, two = small(), small()
+    two.register_forward_hook(lambda module, args, output: -output)
+    assert key(one) != key(two)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+def test_constants_in_torchscript_count() -> None:
+    torch.manual_seed(0)
+    example = torch.rand(1, 3)
+    frozen = [torch.jit.freeze(torch.jit.trace(nn.Linear(3, 64).eval(), example)) for _ in range(2)]
+    assert weights_sha256(frozen[0]) == weights_sha256(frozen[1])
+    assert key(frozen[0]) != key(frozen[1])
+    assert key(frozen[0]) == key(frozen[0])
+
+
+def test_the_code_of_a_graph_module_counts() -> None:
+    def trace(function: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+        class Net(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return function(x)
+
+        return torch.fx.symbolic_trace(Net())
+
+    assert key(trace(torch.relu)) == key(trace(torch.relu))
+    assert key(trace(torch.relu)) != key(trace(torch.tanh))
+
+
+SCALE = 2.0
+
+
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    return x * SCALE
+
+
+def test_what_a_function_takes_from_its_module_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(small(lambda self, x: scaled(self.head(self.features(x)))))
+    assert key(small(lambda self, x: scaled(self.head(self.features(x))))) == before
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert key(small(lambda self, x: scaled(self.head(self.features(x))))) != before
+
+
+def test_a_zoos_model_is_told_by_its_weights_and_any_other_by_its_code_too() -> None:
+    model = as_model(with_attribute(1))
+    zoo = dataclasses.replace(model, architecture="torchvision/resnet18")
+    assert model_sha256(zoo) == weights_sha256(model.module)
+    assert model_sha256(model) != model_sha256(as_model(with_attribute(2)))
+    assert model_sha256(model) == model_sha256(as_model(with_attribute(1)))

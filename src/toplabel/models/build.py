@@ -20,7 +20,7 @@ from toplabel.errors import BundleError, EngineError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.models.compile.compile import compile_model
-from toplabel.models.compile.fingerprint import program_key, weights_sha256
+from toplabel.models.compile.fingerprint import model_sha256, program_key
 from toplabel.preprocess.custom import CustomPreprocess
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
     Raises:
         EngineError: The engine or device is not available here.
     """
-    name = f"{model.name}@{weights_sha256(model.module)[:8]}"
+    name = f"{model.name}@{model_sha256(model)[:8]}"
     model = replace(model, name=name, provenance=with_doubts(model.provenance, collected()))
     eager = _eager(model, inference)
     if inference.needs_torch:
