@@ -14,6 +14,7 @@ import sys
 from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any, get_overloads
 
 import toplabel
 
@@ -23,7 +24,7 @@ HEADER = '"""Made by scripts/write_stub.py; change the code and run it again."""
 IMPORTS = """
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
@@ -63,7 +64,7 @@ def stub() -> str:
         if name == "__version__":
             continue
         if hasattr(value, "__signature__"):
-            functions.append(f"def {name}{signature(value)}: ...")
+            functions += [f"{one}: ..." for one in definitions(name, value)]
         else:
             imported[home(name)].append(f"{name} as {name}")
     lines = [f"from {module} import {', '.join(names)}" for module, names in imported.items()]
@@ -86,14 +87,41 @@ def home(name: str) -> str:
     return module if hasattr(import_module(module), name) else "toplabel.errors"
 
 
-def signature(function: object) -> str:
+def definitions(name: str, function: Any) -> list[str]:
+    """The function, once for each overload where it has some."""
+    overloads = get_overloads(function)
+    if not overloads:
+        return [f"def {name}{signature(inspect.signature(function))}"]
+    shown, found = inspect.signature(function), []
+    for one in map(inspect.signature, overloads):
+        own = [
+            shown.parameters[p].replace(annotation=_Bare(q.annotation))
+            for p, q in one.parameters.items()
+            if p in shown.parameters
+        ]
+        rest = [p for p in shown.parameters.values() if p.name not in one.parameters]
+        returned = _Bare(one.return_annotation)
+        found.append(
+            f"@overload\ndef {name}"
+            + signature(shown.replace(parameters=[*own, *rest], return_annotation=returned))
+        )
+    return found
+
+
+def signature(shown: inspect.Signature) -> str:
     """Its parameters, with ... for every default."""
-    shown = inspect.signature(function)  # type: ignore[arg-type]
     parameters = [
         one if one.default is one.empty else one.replace(default=_Dots())
         for one in shown.parameters.values()
     ]
     return str(shown.replace(parameters=parameters))
+
+
+class _Bare(str):
+    """An annotation as it is written, without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class _Dots:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
@@ -96,6 +96,31 @@ def diagnose(
     trust: bool = ...,
     recompile: bool = ...,
 ) -> Diagnosis: ...
+@overload
+def label(
+    source: list[Any] | tuple[Any, ...],
+    *,
+    model: str | os.PathLike[str] | None = ...,
+    arch: str | nn.Module | Callable[..., nn.Module] | None = ...,
+    arch_args: Mapping[str, Any] = ...,
+    script: str | os.PathLike[str] | None = ...,
+    labels: LabelsLike | None = ...,
+    preprocess: object = ...,
+    multi_label: bool = ...,
+    ema: bool = ...,
+    allow_globals: Sequence[str] = ...,
+    allow_partial: bool = ...,
+    trust: bool = ...,
+    recompile: bool = ...,
+    engine: EngineChoice = ...,
+    device: str = ...,
+    dtype: Dtype = ...,
+    threads: int | None = ...,
+    batch_size: int | None = ...,
+    exact: bool = ...,
+    read: ReadOptions = ...,
+) -> list[str | None]: ...
+@overload
 def label(
     source: object,
     *,

@@ -88,6 +88,20 @@ def test_a_list_gives_a_list_and_keeps_the_others_when_one_fails() -> None:
     assert predictions[1].source == "missing.jpg"
 
 
+@pytest.mark.parametrize("name", ["{}", "{}/", "{}/*.png"])
+def test_a_folder_or_pattern_is_streamed_and_one_image_says_so(name: str, tmp_path: Path) -> None:
+    for index in (2, 0):
+        Image.fromarray(colour(index)).save(tmp_path / f"{9 - index}.png")
+    model, source = predictor(FakeEngine()), name.format(tmp_path)
+    assert [one.label for one in model.stream(source)] == ["blue", "red"]
+    with pytest.raises(ImageError, match=r"stream\('.*'\) labels the images of it"):
+        model(source)
+    with pytest.raises(UsageError, match="nothing matches the pattern"):
+        list(model.stream(f"{tmp_path}/*.jpg"))
+    with pytest.raises(UsageError, match="got one source to stream"):
+        list(model.stream(jpeg(colour(0))))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 7])
 def test_a_stream_keeps_order_and_gives_one_record_an_input(threads: int, batch_size: int) -> None:

@@ -341,6 +341,16 @@ def test_a_loaded_model_answers_while_another_one_is_loaded(
         assert other.result(60) == first
 
 
+def test_a_list_gives_a_list_of_labels_and_none_where_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff broken")
+    first, second = toplabel.label(PHOTOS[0]), toplabel.label(PHOTOS[1])
+    assert toplabel.label([PHOTOS[0]]) == [first]
+    assert toplabel.label((str(PHOTOS[0]), Path(PHOTOS[1]))) == [first, second]
+    with pytest.warns(toplabel.ToplabelWarning, match=r"bad\.jpg has no label: .*truncated"):
+        labels = toplabel.label([PHOTOS[0], tmp_path / "bad.jpg", PHOTOS[1]])
+    assert labels == [first, None, second]
+
+
 def test_models_are_loaded_one_at_a_time_and_never_without_the_guard(
     torch_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import click
 
@@ -64,7 +65,7 @@ class LazyGroup(click.Group):
         """Put the default command in front if the first word is not a command."""
         first = args[0] if args else ""
         if first not in (*COMMANDS, "-h", "--help", "--version"):
-            _check_near_miss(first)
+            _check_may_be_input(first)
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 
@@ -92,19 +93,35 @@ def toplabel() -> None:
     """The whole command line."""
 
 
-def _check_near_miss(word: str) -> None:
-    """Stop if the first word is almost a command, and not a file.
+_MEANT = {
+    "predict": "classify label infer inference detect recognize recognise",
+    "evaluate": "test validate validation val eval score benchmark bench accuracy",
+    "pack": "export convert save compile onnx quantize optimize optimise build",
+    "inspect": "info describe show summary check verify model",
+    "doctor": "diagnose debug fix",
+    "explain": "gradcam cam heatmap saliency visualize visualise",
+    "compare": "diff",
+    "models": "list zoo",
+    "serve": "server api app start",
+    "--version": "version",
+    "--help": "help usage",
+}
+"""What other tools call a command."""
+
+
+def _check_may_be_input(word: str) -> None:
+    """Stop where the first word is no command, and no input either: just a word, and no file.
 
     Raises:
         click.UsageError: The message names the command that may be meant.
     """
-    if not word.isalpha() or os.path.lexists(word):
+    if not re.fullmatch(r"[\w-]+", word) or word.startswith("-") or os.path.lexists(word):
         return
     from difflib import get_close_matches  # only for a word that is neither file nor command
 
-    completed = [name for name in COMMANDS if len(word) >= 3 and name.startswith(word)]
-    guess = completed or get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
-    if guess:
-        raise click.UsageError(
-            f"there is no command and no file {word!r}; did you mean {guess[0]!r}?"
-        )
+    lower = word.lower().replace("_", "-")
+    meant = [name for name, words in _MEANT.items() if lower in words.split()]
+    completed = [name for name in COMMANDS if len(word) >= 3 and name.startswith(lower)]
+    guess = meant or completed or get_close_matches(lower, COMMANDS, n=1, cutoff=0.7)
+    hint = f"did you mean {guess[0]!r}?" if guess else f"the commands are {', '.join(COMMANDS)}"
+    raise click.UsageError(f"there is no command and no file {word!r}; {hint}")

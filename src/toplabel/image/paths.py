@@ -46,7 +46,7 @@ def expand(inputs: Iterable[str]) -> Iterator[str]:
             yield name
         elif os.path.isdir(name):
             yield from _some(_folder(name), f"there are no images in the folder {name!r}")
-        elif _is_pattern(name):
+        elif is_pattern(name):
             yield from _some(_matches(name), f"nothing matches the pattern {name!r}")
         else:
             yield name
@@ -65,7 +65,8 @@ def _some(sources: Iterator[str], complaint: str) -> Iterator[str]:
         )
 
 
-def _is_pattern(name: str) -> bool:
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for the files that it matches, as no file is called so."""
     return any(character in name for character in "*?[") and not os.path.lexists(name)
 
 
@@ -73,7 +74,7 @@ def _matches(pattern: str) -> Iterator[str]:
     head, tail = os.path.split(pattern)
     anywhere = head == "**" or head.endswith("/**")
     folder = head.removesuffix("**") if anywhere else os.path.join(head, "") if head else ""
-    if tail and tail[0] != "." and "**" not in tail and not _is_pattern(folder):
+    if tail and tail[0] != "." and "**" not in tail and not is_pattern(folder):
         return _stream_matches(folder, tail, anywhere=anywhere)
     return _held_matches(pattern)
 

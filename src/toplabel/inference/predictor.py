@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, overload
 
 from toplabel._internal.notices import forwarded_to, warn
 from toplabel._internal.options import suggests_names
@@ -16,6 +16,7 @@ from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus, fork_safe
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image.options import ReadOptions
+from toplabel.image.paths import expand, is_pattern
 from toplabel.inference.batch import (
     BatchLabeller,
     Numbered,
@@ -174,21 +175,38 @@ class Predictor:
             self.compile()
         prediction = self._label_one((0, source), options)
         if prediction.error is not None:
-            raise ImageError(prediction.error.code, prediction.error.message)
+            message = prediction.error.message
+            if _names_several(source):
+                message += f"; stream({os.fspath(source)!r}) labels the images of it"
+            raise ImageError(prediction.error.code, message)
         return prediction
 
     @suggests_names
     def stream(
-        self, sources: Iterable[object], *, top_k: int = 5, threshold: float | None = None
+        self,
+        sources: Iterable[object] | str | os.PathLike[str],
+        *,
+        top_k: int = 5,
+        threshold: float | None = None,
     ) -> Iterator[Prediction]:
         """A prediction for each source, in order; an image that fails is one with `error` set.
 
         Sources are taken only a few batches ahead of what is asked for, so their number does not
-        matter. Arguments as for one image.
+        matter.
+
+        Args:
+            sources: Any number of what a single call takes; or, as on the command line, the name
+                of a folder or a pattern (`"photos/"`, `"*.jpg"`), for the images in it.
+            top_k, threshold: As for one image.
+
+        Raises:
+            UsageError: The folder has no images, or the pattern matches nothing.
         """
         options = self._options(top_k, threshold)
         if isinstance(sources, str | bytes | bytearray | os.PathLike):
-            raise UsageError("got one source to stream; expected several: stream([source])")
+            if not _names_several(sources):
+                raise UsageError("got one source to stream; expected several: stream([source])")
+            sources = expand([os.fspath(sources)])
         numbered = enumerate(sources)
         if not self._pending.is_final and not self._answered:  # by the engine at hand
             for first in itertools.islice(numbered, 1):
@@ -389,6 +407,14 @@ class Predictor:
 
 
 _RENAMED = {"many": "batch_labeller", "pass_warnings_on": "report_warnings"}
+
+
+def _names_several(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether it is the name of a folder, or a pattern."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    name = os.fspath(source)
+    return isinstance(name, str) and (os.path.isdir(name) or is_pattern(name))
 
 
 class _TakingTurns:

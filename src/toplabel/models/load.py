@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from toplabel._internal.notices import collect_warnings
+from toplabel._internal.notices import collect_warnings, warn
 from toplabel._internal.options import given_options, takes_options
 from toplabel._internal.platform import fork_safe
 from toplabel.bundle.cache import FileSignature
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toplabel.inference.classifier import PendingClassifier
+    from toplabel.inference.prediction import Prediction
     from toplabel.labels.given import LabelsLike
 
 _SHARING = fork_safe(threading.Lock())
@@ -60,6 +61,14 @@ def load(
     return load_predictor(model, model_options, inference_options)
 
 
+@overload
+def label(source: list[Any] | tuple[Any, ...], **options: Any) -> list[str | None]: ...
+
+
+@overload
+def label(source: object, **options: Any) -> str: ...
+
+
 @takes_options(ModelOptions, InferenceOptions)
 def label(
     source: object,
@@ -67,22 +76,32 @@ def label(
     model: str | os.PathLike[str] | None = None,
     model_options: ModelOptions,
     inference_options: InferenceOptions,
-) -> str:
-    """The label of one image.
+) -> str | list[str | None]:
+    """The label of one image; for a list or tuple of images, a list of labels.
 
     >>> import toplabel
     >>> toplabel.label("examples/coffee.jpg")
     'espresso'
 
     Args:
-        source: As `Predictor` takes it: a path, URL, bytes, PIL image or array.
+        source: As `Predictor` takes it: a path, URL, bytes, PIL image or array; or a list of such.
         model: As `load` takes it; by default the built-in model.
 
     Raises:
-        ImageError: It could not be labelled; `.code` says why.
+        ImageError: The one image could not be labelled; `.code` says why. In a list its label is
+            None, with a warning, so that the others are not lost.
     """
     predictor = shared_predictor(model, model_options, inference_options)
-    return str(predictor(source, top_k=1))
+    if not isinstance(source, list | tuple):
+        return str(predictor(source, top_k=1))
+    return [_label_of(prediction) for prediction in predictor.stream(source, top_k=1)]
+
+
+def _label_of(prediction: Prediction) -> str | None:
+    if prediction.error is None:
+        return str(prediction)
+    warn(f"{prediction.source} has no label: {prediction.error.message}")
+    return None
 
 
 def shared_predictor(
