@@ -93,18 +93,18 @@ def definitions(name: str, function: Any) -> list[str]:
     if not overloads:
         return [f"def {name}{signature(inspect.signature(function))}"]
     shown, found = inspect.signature(function), []
-    for one in map(inspect.signature, overloads):
+    for place, one in enumerate(map(inspect.signature, overloads)):
         own = [
-            shown.parameters[p].replace(annotation=_Bare(q.annotation))
-            for p, q in one.parameters.items()
-            if p in shown.parameters
+            shown.parameters[name].replace(annotation=_Bare(parameter.annotation))
+            for name, parameter in one.parameters.items()
+            if name in shown.parameters
         ]
         rest = [p for p in shown.parameters.values() if p.name not in one.parameters]
         returned = _Bare(one.return_annotation)
-        found.append(
-            f"@overload\ndef {name}"
-            + signature(shown.replace(parameters=[*own, *rest], return_annotation=returned))
-        )
+        text = signature(shown.replace(parameters=[*own, *rest], return_annotation=returned))
+        if place < len(overloads) - 1:  # a list is an object, too: the first fits first
+            text = text.replace("(", "(  # type: ignore[overload-overlap]\n", 1)
+        found.append(f"@overload\ndef {name}{text}")
     return found
 
 

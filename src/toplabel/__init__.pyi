@@ -97,7 +97,7 @@ def diagnose(
     recompile: bool = ...,
 ) -> Diagnosis: ...
 @overload
-def label(
+def label(  # type: ignore[overload-overlap]
     source: list[Any] | tuple[Any, ...],
     *,
     model: str | os.PathLike[str] | None = ...,
