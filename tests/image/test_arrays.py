@@ -1,5 +1,7 @@
 """NumPy arrays and torch tensors as sources."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,39 @@ def test_wrong_shapes_are_refused_by_name() -> None:
 def test_other_channel_counts_pass_through(channels: int) -> None:
     array = RANDOM.integers(0, 256, (16, 16, channels), dtype=np.uint8)
     assert np.array_equal(read_image(array).pixels, array)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (COLOUR.astype(np.uint16), "no sample is above 2.. where white is 65535"),
+        (COLOUR.astype(np.uint16) * 16 + 100, "no sample is above 4... where white is 65535"),
+        (COLOUR[:, :, 0] // 128, "no sample is above 1 of 255"),
+        ((COLOUR / 255**2).astype(np.float32), "no sample is above 1 of 255"),
+        (np.dstack([COLOUR, np.zeros_like(COLOUR[:, :, 0])]), "wholly transparent"),
+        (COLOUR / 255 * 1.03, "cut to 0 to 1"),
+    ],
+)
+def test_what_is_odd_about_the_values_is_said(array: np.ndarray, words: str) -> None:
+    (told,) = read_image(array).warnings
+    assert re.search(words, told)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        COLOUR,
+        COLOUR // 6,
+        np.zeros_like(COLOUR),
+        COLOUR.astype(np.uint16) * 257,
+        (COLOUR / 255 * 0.2).astype(np.float32),
+        (COLOUR / 255 * 1.0000005).astype(np.float32),
+        np.dstack([COLOUR, COLOUR[:, :, 0]]),
+        COLOUR > 99,
+    ],
+)
+def test_what_is_ordinary_is_not_doubted(array: np.ndarray) -> None:
+    assert read_image(array).warnings == ()
 
 
 @pytest.mark.torch

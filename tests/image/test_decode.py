@@ -1,5 +1,6 @@
 """Decoding: each format, truncated and damaged files, first frames."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,30 @@ def test_many_frames_cost_no_more_than_one(tmp_path: Path) -> None:
     with Image.open(many) as image:
         assert image.n_frames >= 9_000
     assert cost(many) < 2 * cost(one) + 1e-3
+
+
+@pytest.mark.parametrize("size", [108, 124])
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_an_alpha_of_zero_all_over_is_none_in_a_bmp(size: int, alpha: int) -> None:
+    image = scene(20, 10).convert("RGBA")
+    image.putalpha(alpha)
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    body = np.asarray(image)[::-1, :, [2, 1, 0, 3]].tobytes()
+    info = struct.pack("<IiiHHIIiiII", size, 20, 10, 1, 32, 3, len(body), 0, 0, 0, 0) + masks
+    info = info.ljust(size, b"\0")
+    head = struct.pack("<2sIHHI", b"BM", 14 + size + len(body), 0, 0, 14 + size)
+    found = read_image(head + info + body)
+    assert np.array_equal(found.pixels, np.asarray(scene(20, 10)))
+    assert found.warnings == ()
+
+
+def test_the_canvas_around_the_first_frame_of_a_gif_is_white() -> None:
+    small = scene(40, 30).quantize(16)
+    content = bytearray(encoded(small, "GIF"))
+    content[6:10] = struct.pack("<HH", 64, 50)
+    content[11] = 3  # the background colour, which browsers do not show
+    frame = content.index(b"\x2c\0\0\0\0")
+    content[frame + 1 : frame + 5] = struct.pack("<HH", 16, 12)
+    expected = np.full((50, 64, 3), 255, np.uint8)
+    expected[12:42, 16:56] = np.asarray(small.convert("RGB"))
+    assert np.array_equal(read_image(bytes(content)).pixels, expected)

@@ -9,6 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from pictures import code_of, encoded, noisy, scene, turned
+from toplabel.errors import ImageError
 from toplabel.image.reading import read_image
 
 ORIENTATION = 0x0112
@@ -119,3 +120,13 @@ def test_simplejpeg_is_asked_for_simd_fractions_only() -> None:
         height, width = -(-805 // scale), -(-1003 // scale)
         expected = simplejpeg.decode_jpeg(content, "RGB", min_height=height, min_width=width)
         assert expected.shape == (height, width, 3)
+
+
+@pytest.mark.parametrize(("offset", "size"), [(5, "96 x 0"), (7, "0 x 64")])
+def test_a_side_of_no_pixels_is_corrupt(offset: int, size: str) -> None:
+    content = bytearray(encoded(scene(), "JPEG"))
+    frame = content.index(b"\xff\xc0")
+    content[frame + offset : frame + offset + 2] = b"\0\0"
+    with pytest.raises(ImageError, match=size) as caught:
+        read_image(bytes(content))
+    assert caught.value.code == "corrupt"

@@ -7,7 +7,7 @@ import pytest
 
 from toplabel.errors import UsageError
 from toplabel.image import paths
-from toplabel.image.paths import IMAGE_SUFFIXES, expand
+from toplabel.image.paths import IMAGE_SUFFIXES, expand, is_image
 
 
 @pytest.fixture
@@ -142,3 +142,9 @@ def test_patterns_that_stream_match_what_those_that_are_held_do(
     held = list(paths._held_matches(pattern))
     assert list(paths._matches(pattern)) == held
     assert list(paths._matches(f"{tmp_path}/{pattern}")) == [f"{tmp_path}/{name}" for name in held]
+
+
+@pytest.mark.parametrize("name", ["._a.png", "b/._a.png", "__MACOSX/a.png", "b/__MACOSX/._a.png"])
+def test_what_macos_keeps_beside_an_image_is_none(name: str) -> None:
+    assert not is_image(name)
+    assert is_image(name.replace("._", "").replace("__", "x"))

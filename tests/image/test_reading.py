@@ -1,5 +1,6 @@
 """The door of reading: every kind of source, its name, and its errors."""
 
+import base64
 import io
 import os
 import pickle
@@ -7,7 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -277,3 +280,48 @@ def test_importing_and_reading_a_jpeg_imports_no_more_than_it_needs(tmp_path: Pa
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert answer.stdout.splitlines() == ["[]", "['simplejpeg']"]
+
+
+class TestDataUris:
+    """The content of a file as text."""
+
+    @pytest.mark.parametrize(
+        "spell",
+        [
+            lambda raw: "data:image/png;base64," + base64.b64encode(raw).decode(),
+            lambda raw: "data:;base64," + base64.b64encode(raw).decode().rstrip("="),
+            lambda raw: "DATA:image/png;charset=utf-8;BASE64," + base64.b64encode(raw).decode(),
+            lambda raw: "data:image/png;base64," + base64.urlsafe_b64encode(raw).decode(),
+            lambda raw: "data:image/png;base64," + base64.encodebytes(raw).decode(),
+            lambda raw: "data:image/png;base64," + quote(base64.b64encode(raw)),
+            lambda raw: "data:image/png," + "".join(f"%{byte:02X}" for byte in raw),
+        ],
+    )
+    def test_every_spelling_is_read(self, spell: Callable[[bytes], str]) -> None:
+        expected = read_image(encoded()).pixels
+        assert np.array_equal(read_image(spell(encoded())).pixels, expected)
+
+    def test_messages_and_names_do_not_repeat_the_content(self) -> None:
+        uri = "data:image/png;base64,!" + base64.b64encode(encoded()).decode() * 9
+        error = failure(uri)
+        assert error.code == "not_an_image"
+        assert "data URI is damaged" in str(error)
+        assert len(str(error)) < 250
+        assert len(source_name(uri, 0)) < 80
+        assert failure("data:image/png").code == "not_an_image"
+
+    def test_the_byte_limit_holds(self) -> None:
+        uri = "data:;base64," + base64.b64encode(encoded()).decode()
+        assert failure(uri, max_bytes=20).code == "too_large"
+
+    def test_bare_base64_is_told_from_a_path(self) -> None:
+        for name in ("PNG", "JPEG", "GIF"):
+            text = base64.b64encode(encoded(name)).decode()
+            error = failure(text)
+            assert error.code == "not_found"
+            assert "base64" in str(error)
+            assert len(str(error)) < 250
+        for name in ("photos/" * 12 + "Qk0.bmp", "iVBOR.png"):
+            assert "base64" not in str(failure(name))
+            assert source_name(name, 0) == name
+        assert source_name("Qk0" * 30, 0) == "Qk0" * 30  # a name all the same

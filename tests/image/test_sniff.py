@@ -1,5 +1,6 @@
 """What a file is, by its content alone."""
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -28,12 +29,32 @@ from toplabel.image.reading import read_image
         (b"\xff\x0a" + bytes(9), "JPEG XL"),
         (bytes(128) + b"DICM", "DICOM"),
         (b"\0\0\2" + bytes(9) + b"\1\0\1\0\x18\0" + bytes(9), "TGA"),
+        (b"\x0a\5\1\x08" + bytes(60), "PCX"),
+        (b"II\xbc\1" + bytes(30), "JPEG XR"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08\0\4\0\4\1\1\x11\0" + bytes(30), "JPEG-LS"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(60), "CR2"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "CR3"),
+        (b"IIRO\x08\0\0\0" + bytes(30), "ORF"),
+        (b"IIU\0\x18\0\0\0" + bytes(30), "RW2"),
+        (b"\x59\xa6\x6a\x95" + bytes(30), "Sun raster"),
+        (b"#define cat_width 8\n#define cat_height 1\n", "XBM"),
+        (b"/* a cat */\n#define cat_width 8\n", "XBM"),
+        (b"/* XPM */\nstatic char *x[] = {", "XPM"),
+        (b"FORM\0\0\1\0ILBMBMHD" + bytes(30), "ILBM"),
+        (b"\x8aMNG\r\n\x1a\n" + bytes(30), "MNG"),
+        (b"\x8bJNG\r\n\x1a\n" + bytes(30), "JNG"),
+        (b"#?RGBE\nFORMAT=32-bit_rle_rgbe\n", "Radiance HDR"),
+        (b"FLIF31" + bytes(30), "FLIF"),
+        (b"BPG\xfb" + bytes(30), "BPG"),
+        (gzip.compress(b"<svg width='3'></svg>"), "SVG"),
     ],
 )
 def test_other_image_formats_are_refused_by_name(content: bytes, name: str) -> None:
     with pytest.raises(ImageError, match=name) as caught:
         read_image(content)
     assert caught.value.code == "unsupported_format"
+    assert "convert it to PNG or JPEG" in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(
@@ -42,6 +63,9 @@ def test_other_image_formats_are_refused_by_name(content: bytes, name: str) -> N
         (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
         (b"just words, with \xc3\xa9 in them\n" * 200, "text"),
         (b"PK\3\4" + bytes(30), "a zip archive"),
+        (gzip.compress(b"just words"), "a gzip archive"),
+        (b"P1 is the first point of the list", "text"),
+        (b"#define WIDTH 8 pixels", "text"),
         (b"\x93NUMPY" + bytes(30), "NumPy"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"\0\0\0\x18ftypmp42" + bytes(30), "a video"),

@@ -643,3 +643,18 @@ def test_a_file_object_that_fails_says_what_happened_and_ends_no_list(
     bad, good = local_predictor()([Failing(), io.BytesIO(colour_bytes(2))])
     assert bad.error is not None
     assert (bad.error.code, good.error) == (code, None)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_macos_adds_to_archives_is_no_input(tmp_path: Path, kind: str) -> None:
+    extra = ["__MACOSX/photos/._a.png", "__MACOSX/._photos", "photos/._a.png", "./._b.jpg"]
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ["photos/a.png", *extra]:
+                archive.writestr(name, b"x")
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name in ["photos/a.png", *extra]:
+                archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    assert names(path) == [f"{path}#photos/a.png"]

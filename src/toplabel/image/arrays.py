@@ -11,6 +11,7 @@ from toplabel.errors import ImageError
 from toplabel.image.decoded_image import DecodedImage, Pixels, check_pixels
 from toplabel.image.failures import from_decoder
 from toplabel.image.options import ReadOptions
+from toplabel.image.ranges import OVERSHOOT, invisible, nearly_black, overshoot, unfilled
 
 _SHAPES = "(H, W, 3), (H, W), (H, W, 1) or (H, W, 4)"
 
@@ -21,7 +22,7 @@ def image_of_array(array: NDArray[Any], *, options: ReadOptions) -> DecodedImage
     Args:
         array: (H, W, 3) RGB, (H, W) or (H, W, 1) grey, (H, W, 4) RGB and alpha, composited on
             white; a batch of one of these; other channel counts pass through. uint8 0..255,
-            uint16 0..65535, bool, or floats 0..1.
+            uint16 0..65535, bool, or floats 0..1, which may overshoot by a rounding error.
         options: With `bgr` the channels are blue, green, red; arrays of `channels` channels pass
             through unchanged.
 
@@ -32,12 +33,14 @@ def image_of_array(array: NDArray[Any], *, options: ReadOptions) -> DecodedImage
     try:
         array = _channels_last(np.asarray(array))
         check_pixels(array.shape[0], array.shape[1], max_pixels=options.max_pixels)
-        pixels = _bytes(array)
+        pixels, warnings = _bytes(array)
         if pixels.shape[2] != options.channels:
+            warnings += _doubts(pixels) if not warnings else ()
             pixels = _rgb(pixels, bgr=options.bgr)
     except Exception as error:
         raise from_decoder(error, format_name="array") from error
-    return DecodedImage(np.ascontiguousarray(pixels), pixels.shape[0], pixels.shape[1])
+    pixels = np.ascontiguousarray(pixels)
+    return DecodedImage(pixels, pixels.shape[0], pixels.shape[1], warnings=warnings)
 
 
 def image_of_tensor(tensor: Any, *, options: ReadOptions) -> DecodedImage:
@@ -108,14 +111,16 @@ def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _bytes(array: NDArray[Any]) -> Pixels:
-    """Samples as 0..255; scaled, never clipped."""
+def _bytes(array: NDArray[Any]) -> tuple[Pixels, tuple[str, ...]]:
+    """Samples as 0..255, scaled, never clipped; and what is doubtful about their range."""
     if array.dtype == np.uint8:
-        return array
+        return array, ()
     if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
+        return array.astype(np.uint8) * np.uint8(255), ()
     if array.dtype == np.uint16:
-        return np.asarray((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        colours = array[:, :, :3] if array.shape[2] == 4 else array
+        scaled = np.asarray((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return scaled, unfilled(float(colours.max()), 65_535)
     if array.dtype.kind == "f":
         return _float_bytes(array)
     raise ImageError(
@@ -125,11 +130,11 @@ def _bytes(array: NDArray[Any]) -> Pixels:
     )
 
 
-def _float_bytes(array: NDArray[Any]) -> Pixels:
+def _float_bytes(array: NDArray[Any]) -> tuple[Pixels, tuple[str, ...]]:
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("non_finite", "some values are NaN or infinite; expected 0 to 1")
-    if low < 0 or high > 1:
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         hint = (
             "divide them by 255" if low >= 0 and high <= 255 else "pass them before normalization"
         )
@@ -137,8 +142,22 @@ def _float_bytes(array: NDArray[Any]) -> Pixels:
             "unsupported_format",
             f"got floats from {low:g} to {high:g}; expected 0 to 1; {hint}",
         )
+    if low < 0 or high > 1:
+        array = array.clip(0, 1)
     scaled: Pixels = np.rint(array * array.dtype.type(255)).astype(np.uint8)
-    return scaled
+    return scaled, overshoot(low, high)
+
+
+def _doubts(pixels: Pixels) -> tuple[str, ...]:
+    """What is doubtful about an image of 8 bits: nothing to be seen, or next to nothing."""
+    channels = pixels.shape[2]
+    if channels not in (1, 3, 4):
+        return ()
+    if channels == 4 and invisible(float(pixels[len(pixels) // 2, :, 3].max())):
+        found = invisible(float(pixels[:, :, 3].max()))
+        if found:
+            return found
+    return nearly_black(pixels[:, :, :3])
 
 
 def _rgb(array: Pixels, *, bgr: bool) -> Pixels:

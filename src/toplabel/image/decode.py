@@ -1,18 +1,18 @@
-"""Decode: an image file or a Pillow image in, upright RGB out, by Pillow. First frame only.
+"""Decode: an image file or a Pillow image in, upright RGB out. First frame only.
 
-Each format's plugin is called by itself, by content: `PIL.Image.open` would warn by a limit of
-its own, which is global, and try formats that run other programs.
+Pillow decodes; what it does not read right is read by `tiff`, `png` and `netpbm`. Each format's
+plugin is called by itself, by content: `PIL.Image.open` would warn by a limit of its own, which is
+global, and try formats that run other programs.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from toplabel.image.decoded_image import (
 )
 from toplabel.image.failures import cut_short, from_decoder
 from toplabel.image.options import ReadOptions
+from toplabel.image.ranges import full_scale, invisible, nearly_black, unfilled
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -40,17 +41,16 @@ _PLUGINS = {
     "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
     "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
     "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
-    "PPM": ("PIL.PpmImagePlugin", "PpmImageFile"),
     "HEIF": ("pi_heif.as_plugin", "HeifImageFile"),
 }
-_ORIENTATION, _BITS_PER_SAMPLE = 274, 258
-_STRIPS, _TILES = (273, 279), (324, 325)  # tags of their offsets and of their lengths
+_ORIENTATION, _BITS_PER_SAMPLE, _PROFILE = 274, 258, 34675
 _MAX_RLE_PIXELS = 16_000_000
 _BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 12}  # measured; these libraries keep copies
-_PPM_HEADER = re.compile(rb"P[456]((\s|#[^\r\n]*[\r\n])+\d+){2,3}\s")
-_PPM_HEADER_BYTES = 1 << 16
 _BAND_PIXELS = 2**22  # large images are converted in bands: a quarter of the peak memory
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+if TYPE_CHECKING:
+    from toplabel.image.png import PngHeader
 
 Converter = Callable[[Image.Image], NDArray[np.uint8]]
 
@@ -66,8 +66,8 @@ def decode(content: bytes | BinaryIO, format_name: str, *, options: ReadOptions)
     Raises:
         ImageError: It is too large, truncated, corrupt, or of a kind that cannot be decoded.
     """
-    image, pixels, warnings = _decode(content, format_name, options=options)
-    pixels = upright(pixels, stored_orientation(image))
+    pixels, orientation, warnings = _decode(content, format_name, options=options)
+    pixels = upright(pixels, orientation)
     return DecodedImage(pixels, pixels.shape[0], pixels.shape[1], 1, warnings)
 
 
@@ -79,7 +79,7 @@ def decode_stored(
     Raises:
         ImageError: As `decode`.
     """
-    _, pixels, warnings = _decode(content, format_name, options=options)
+    pixels, _, warnings = _decode(content, format_name, options=options)
     return pixels, warnings
 
 
@@ -122,21 +122,137 @@ def stored_orientation(image: Image.Image) -> int:
 
 def _decode(
     content: bytes | BinaryIO, format_name: str, *, options: ReadOptions
-) -> tuple[Image.Image, Pixels, tuple[str, ...]]:
-    """The border: whatever a decoder raises becomes an `ImageError` here."""
+) -> tuple[Pixels, int, tuple[str, ...]]:
+    """Pixels as stored, their orientation and what is doubtful about them.
+
+    The border: whatever a decoder raises becomes an `ImageError` here.
+    """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
+    read = {"TIFF": _read_tiff, "PNG": _read_png, "PPM": _read_netpbm}.get(format_name)
     try:
-        image = _open(file, format_name)
-        _check(image, format_name, max_pixels=options.max_pixels)
-        with turn(image.height * image.width):
-            if format_name == "PPM" and image.mode != "1":
-                return image, *_load_ppm(image, file, options.allow_truncated)
-            warnings = _load(image, format_name, allow_truncated=options.allow_truncated)
-            pixels, doubts = rgb_pixels(image, srgb=options.srgb, white=_white(image))
-        return image, pixels, warnings + doubts
+        pixels, orientation, warnings = (
+            _read_by_pillow(file, format_name, options) if read is None else read(file, options)
+        )
+        return pixels, orientation, warnings or nearly_black(pixels)
     except Exception as error:
         # No local holds it: from its own traceback that would be a cycle, which keeps the pixels.
         raise _failure(error, file, format_name) from error
+
+
+def _read_by_pillow(
+    file: BinaryIO, format_name: str, options: ReadOptions
+) -> tuple[Pixels, int, tuple[str, ...]]:
+    image = _open(file, format_name)
+    _check(image, format_name, max_pixels=options.max_pixels)
+    tiles = getattr(image, "tile", ())
+    frame = tiles[0].extents if format_name == "GIF" and tiles else None
+    with turn(image.height * image.width):
+        warnings = _load(image, format_name, allow_truncated=options.allow_truncated)
+        if format_name == "BMP":
+            image = _without_empty_alpha(image)
+        pixels, doubts = rgb_pixels(image, srgb=options.srgb)
+    if frame is not None:
+        pixels = _on_white(pixels, frame)
+    return pixels, stored_orientation(image), warnings + doubts
+
+
+def _without_empty_alpha(image: Image.Image) -> Image.Image:
+    """A BMP whose alpha is zero everywhere has none, as all viewers take it."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
+    return image
+
+
+def _on_white(pixels: Pixels, frame: tuple[int, int, int, int]) -> Pixels:
+    """What the first frame of a GIF leaves of the canvas is transparent, as browsers show it."""
+    left, top, right, bottom = frame
+    for outside in (pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:]):
+        outside[...] = 255
+    return pixels
+
+
+def _read_netpbm(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
+    from toplabel.image.netpbm import decode_netpbm
+
+    pixels, warnings = decode_netpbm(file, options)
+    return pixels, 1, warnings
+
+
+def _read_tiff(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
+    from toplabel.image.tiff.layout import layout_of, reads_with_pillow
+    from toplabel.image.tiff.pages import main_image
+    from toplabel.image.tiff.pixels import read_pixels
+
+    _silence_log()
+    _silence_libtiff()
+    tags, told = main_image(file)
+    layout = layout_of(tags)
+    if reads_with_pillow(tags, layout):
+        found, orientation, warnings = _read_by_pillow(tags.as_first(), "TIFF", options)
+        return found, orientation, told + warnings
+    with turn(layout.height * layout.width):
+        pixels, warnings = read_pixels(tags, layout, options)
+        if options.srgb and _PROFILE in tags.entries:
+            image = Image.fromarray(pixels)
+            image.info["icc_profile"] = bytes(tags.values(_PROFILE))
+            pixels, doubts = rgb_pixels(image, srgb=True)
+            warnings += doubts
+    return pixels, tags.value(_ORIENTATION, 1), told + warnings
+
+
+def _read_png(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
+    """By Pillow, but for Xcode's variant and for colours of which 8 of 16 bits are not enough."""
+    file.seek(0)
+    head = file.read(26)
+    if head[12:16] != b"CgBI" and head[24:25] != b"\x10":
+        return _read_by_pillow(file, "PNG", options)
+    from toplabel.image.png import pixels_of_apple, read_header, standard_form
+
+    header = read_header(file)
+    if header is None:
+        return _read_by_pillow(file, "PNG", options)
+    if not header.is_apple:
+        return _read_deep_png(file, header, options)
+    check_pixels(header.height, header.width, max_pixels=options.max_pixels, bytes_per_pixel=16)
+    with turn(header.height * header.width):
+        image = _open(io.BytesIO(standard_form(file, header)), "PNG")
+        image.load()
+        if image.mode not in ("RGB", "RGBA"):
+            raise NotImplementedError(f"Xcode's variant (CgBI) with mode {image.mode}")
+        return pixels_of_apple(np.asarray(image)), stored_orientation(image), ()
+
+
+def _read_deep_png(
+    file: BinaryIO, header: PngHeader, options: ReadOptions
+) -> tuple[Pixels, int, tuple[str, ...]]:
+    """A PNG of 16 bits a sample.
+
+    All bits are read where the file states a key or that fewer carry something, or where the
+    upper eight that Pillow gives of colours are small.
+    """
+    from toplabel.image.png import exact_pixels
+
+    image = _open(file, "PNG")
+    _check(image, "PNG", max_pixels=options.max_pixels)
+    with turn(image.height * image.width):
+        if not header.key and not header.significant:
+            warnings = _load(image, "PNG", allow_truncated=options.allow_truncated)
+            if warnings or image.mode in _DEEP or not _is_dark(image):
+                pixels, doubts = rgb_pixels(image, srgb=options.srgb)
+                return pixels, stored_orientation(image), warnings + doubts
+        pixels, warnings = exact_pixels(file, header, options)
+    return pixels, stored_orientation(image), warnings
+
+
+def _is_dark(image: Image.Image) -> bool:
+    """Whether the colours fill a quarter of their range at most; bright rows end the search."""
+    colours = len(image.getbands()) - (image.mode in ("LA", "RGBA"))
+    middle = image.crop((0, image.height // 2, image.width, image.height // 2 + 1))
+    for part in (middle, image):
+        extrema: Any = [part.getchannel(at).getextrema() for at in range(colours)]
+        if max(high for _, high in extrema) > 63:
+            return False
+    return True
 
 
 def _failure(error: Exception, file: BinaryIO, format_name: str) -> ImageError:
@@ -155,17 +271,23 @@ def _open(file: BinaryIO, format_name: str) -> Image.Image:
             require("pi_heif", extra="heif", purpose="reading HEIC photos")
         except MissingDependency as error:
             raise ImageError("unsupported_format", f"it is HEIC, and {error}") from error
-    if format_name == "PPM":  # Pillow reads a header, with its comments, byte by byte in Python
-        head = file.read(_PPM_HEADER_BYTES)
-        if len(head) == _PPM_HEADER_BYTES and not _PPM_HEADER.match(head):
-            raise ValueError("its header has no size")
-        file.seek(0)
     _silence_log()
     if format_name == "TIFF":
         _silence_libtiff()
     module, name = _PLUGINS[format_name]
     image: Image.Image = getattr(import_module(module), name)(file, "")
+    if format_name == "PNG":
+        _scale_key(image)
     return image
+
+
+def _scale_key(image: Image.Image) -> None:
+    """Pillow scales grey of 2 and 4 bits to 8, and leaves the transparent one as it was."""
+    key = image.info.get("transparency")
+    tiles = getattr(image, "tile", ())
+    bits = {"L;2": 2, "L;4": 4}.get(str(tiles[0].args)) if tiles else None
+    if bits is not None and isinstance(key, int):
+        image.info["transparency"] = key * 255 // (2**bits - 1)
 
 
 def _check(image: Image.Image, format_name: str, *, max_pixels: int) -> None:
@@ -195,30 +317,6 @@ def _load(image: Image.Image, format_name: str, *, allow_truncated: bool) -> tup
         image.tile = []  # type: ignore[attr-defined]
         return (f"the {format_name} data ends early or is damaged; a part is missing ({error})",)
     return ()
-
-
-def _load_ppm(image: Any, file: BinaryIO, allow_truncated: bool) -> tuple[Pixels, tuple[str, ...]]:
-    """RGB of a PGM or PPM. Pillow scales samples of an unusual maximum one at a time, in Python."""
-    decoder, _, offset, arguments = image.tile[0]
-    white = arguments[1] if decoder == "ppm" else 65_535 if image.mode == "I" else 255
-    shape = image.height, image.width, 3 if image.mode == "RGB" else 1
-    dtype = np.dtype(">u2" if white > 255 else np.uint8)
-    size = int(np.prod(shape)) * dtype.itemsize
-    file.seek(offset)
-    content = file.read(size)
-    warnings: tuple[str, ...] = ()
-    if len(content) < size:
-        if not allow_truncated:
-            raise cut_short("PPM")
-        content += bytes(size - len(content))
-        warnings = ("the PPM data ends early; the rest is missing",)
-    samples = np.frombuffer(content, dtype).reshape(shape)
-    if white != 255:
-        levels = np.minimum(np.arange(256**dtype.itemsize) / white, 1)  # beyond it is white, too
-        samples = np.rint(levels * 255).astype(np.uint8)[samples]
-    pixels = np.empty((*shape[:2], 3), np.uint8)
-    pixels[...] = samples
-    return pixels, warnings
 
 
 def _white(image: Image.Image) -> int | None:
@@ -270,6 +368,7 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 def _colour_converter(image: Image.Image, *, srgb: bool) -> tuple[Converter, tuple[str, ...]]:
     """For modes of 8 bits a sample, and 1."""
     transform, warnings = _profile_transform(image) if srgb else (None, ())
+    warnings += _nothing_to_see(image)
     if image.mode == "LAB" and transform is None:
         from PIL import ImageCms
 
@@ -293,17 +392,28 @@ def _flatten(image: Image.Image) -> Image.Image:
     """Without transparency, composited on white; a palette becomes its colours."""
     if not image.has_transparency_data:
         return image.convert("RGB") if image.mode == "P" else image
-    if image.mode == "La":
-        image = image.convert("LA")
-    key = image.info.get("transparency")
-    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
-        # The colour key of a 16-bit PNG, which Pillow reads as 8 bits without its key.
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    rgba = image.convert("RGBA")
+    rgba = _rgba(image)
     flat = Image.new("RGB", image.size, (255, 255, 255))
     flat.paste(rgba, mask=rgba.getchannel("A"))
     return flat
+
+
+def _rgba(image: Image.Image) -> Image.Image:
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+
+
+def _nothing_to_see(image: Image.Image) -> tuple[str, ...]:
+    """A word on an image that is transparent all over; an opaque middle ends the search."""
+    if not image.has_transparency_data:
+        return ()
+    middle = image.crop((0, image.height // 2, image.width, image.height // 2 + 1))
+    if not invisible(_highest_alpha(middle)):
+        return ()
+    return invisible(max(_highest_alpha(band) for _, band in _bands(image)))
+
+
+def _highest_alpha(image: Image.Image) -> float:
+    return float(_rgba(image).getchannel("A").getextrema()[1])  # type: ignore[arg-type]
 
 
 def _profile_transform(image: Image.Image) -> tuple[Any, tuple[str, ...]]:
@@ -328,9 +438,7 @@ def _deep_converter(image: Image.Image, white: int | None) -> tuple[Converter, t
     """For modes of 16 and 32 bits a sample; grey in every case."""
     warnings: tuple[str, ...] = ()
     if white is None:
-        white = 65_535
-        if image.mode in ("I", "F"):
-            white, warnings = _full_scale_of(image)
+        white, warnings = _white_of(image)
     factor = np.float32(255 / white)
 
     def convert(band: Image.Image) -> NDArray[np.uint8]:
@@ -342,37 +450,15 @@ def _deep_converter(image: Image.Image, white: int | None) -> tuple[Converter, t
     return convert, warnings
 
 
-def _full_scale_of(image: Image.Image) -> tuple[int, tuple[str, ...]]:
+def _white_of(image: Image.Image) -> tuple[int, tuple[str, ...]]:
+    """The value of white of a deep image that does not state it."""
     low, high = np.inf, -np.inf
     for _, band in _bands(image):
         values = np.asarray(band)
         low, high = min(low, values.min()), max(high, values.max())
-        if not np.isfinite(values).all():
-            raise ImageError("non_finite", "some samples are NaN or infinite; expected numbers")
-    return full_scale(float(low), float(high), floats=image.mode == "F")
-
-
-def full_scale(low: float, high: float, *, floats: bool) -> tuple[int, tuple[str, ...]]:
-    """The sample value that means white in a 32-bit image, which does not state it.
-
-    The first of 1 (floats only), 255, 65,535 and 2**31 - 1 (integers only) that no sample passes.
-    What is usual, 1 for floats and 65,535 for integers, gives no warning; the others do.
-
-    Raises:
-        ImageError: `unsupported_format` where samples are negative or too large for that.
-    """
-    steps = (1, 255, 65_535) if floats else (255, 65_535, 2**31 - 1)
-    white = next((step for step in steps if high <= step), None)
-    if low < 0 or white is None:
-        raise ImageError(
-            "unsupported_format",
-            f"32-bit samples from {low:g} to {high:g} have no known scale; expected"
-            f" {'0 to 1' if floats else '0 to 65535'}; scale them to 8 or 16 bits",
-        )
-    if white == (1 if floats else 65_535):
-        return white, ()
-    kind = "float" if floats else "integer"
-    return white, (f"32-bit {kind} samples do not state their range; read as 0 to {white}",)
+    if image.mode in ("I", "F"):
+        return full_scale(float(low), float(high), floats=image.mode == "F")
+    return 65_535, unfilled(float(high), 65_535)
 
 
 def _ends_early(file: BinaryIO, format_name: str) -> bool:
@@ -432,22 +518,9 @@ def _boxes_end_early(file: BinaryIO, size: int) -> bool:
 
 
 def _tiff_ends_early(file: BinaryIO, size: int) -> bool:
-    """The first directory, or a strip or tile of the image, lies beyond the end."""
-    head = file.read(8)
-    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
-    if len(head) < 8:
-        return True
-    if head[2:4] in (b"*\0", b"\0*"):  # else BigTIFF
-        start = int.from_bytes(head[4:], order)
-        file.seek(start)
-        if start + 2 + 12 * int.from_bytes(file.read(2), order) > size:
-            return True
-    tags: Any = _open(file, "TIFF").tag_v2  # type: ignore[attr-defined]
-    return any(
-        offset + length > size
-        for offsets, lengths in (_STRIPS, _TILES)
-        for offset, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False)
-    )
+    from toplabel.image.tiff.pages import ends_early
+
+    return ends_early(file)
 
 
 @cache

@@ -23,6 +23,7 @@ HEAD_BYTES = 4096
 """How much of a file `sniff` wants to see."""
 
 ACCEPTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, PPM (and HEIC with toplabel[heif])"
+"""For messages; PPM stands for all of Netpbm: PBM, PGM, PPM, PAM and PFM."""
 
 _SUPPORTED: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -55,10 +56,44 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"gimp xcf", "GIMP (XCF)"),
     (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"#?RGBE", "Radiance HDR"),
     (0, b"icns", "Apple icon (ICNS)"),
     (0, b"AT&TFORM", "DjVu"),
     (0, b"\x01\xda", "SGI"),
-    (0, b"FUJIFILMCCD-RAW", "camera raw (RAF)"),
+    (0, b"FUJIFILMCCD-RAW", "camera raw (Fujifilm RAF)"),
+    (8, b"CR\x02", "camera raw (Canon CR2)"),
+    (6, b"HEAPCCDR", "camera raw (Canon CRW)"),
+    (4, b"ftypcrx ", "camera raw (Canon CR3)"),
+    (0, b"IIU\0", "camera raw (Panasonic RW2)"),
+    (0, b"IIRO", "camera raw (Olympus ORF)"),
+    (0, b"IIRS", "camera raw (Olympus ORF)"),
+    (0, b"MMOR", "camera raw (Olympus ORF)"),
+    (0, b"\0MRM", "camera raw (Minolta MRW)"),
+    (0, b"FOVb", "camera raw (Sigma X3F)"),
+    (0, b"II\xbc", "JPEG XR"),
+    (0, b"\0\0\0\x0cjXS ", "JPEG XS"),
+    (0, b"\xff\x10\xff\x50", "JPEG XS"),
+    (0, b"\x97JB2\r\n\x1a\n", "JBIG2"),
+    (0, b"\x59\xa6\x6a\x95", "Sun raster"),
+    (0, b"\x8aMNG\r\n\x1a\n", "MNG"),
+    (0, b"\x8bJNG\r\n\x1a\n", "JNG"),
+    (0, b"FLIF", "FLIF"),
+    (0, b"BPG\xfb", "BPG"),
+    (0, b"/* XPM */", "X pixmap (XPM)"),
+    (0, b"! XPM2", "X pixmap (XPM)"),
+    (0, b"id=ImageMagick", "ImageMagick's MIFF"),
+    (0, b"farbfeld", "farbfeld"),
+    (0, b"SDPX", "DPX"),
+    (0, b"XPDS", "DPX"),
+    (0, b"\x80\x2a\x5f\xd7", "Cineon"),
+    (0, b"\xabKTX ", "a KTX texture"),
+    (0, b"\x13\xab\xa1\x5c", "an ASTC texture"),
+    (0, b"VTF\0", "a Valve texture (VTF)"),
+    (0, b"BLP1", "a Blizzard texture (BLP)"),
+    (0, b"BLP2", "a Blizzard texture (BLP)"),
+    (0, b"Paint Shop Pro Image File", "Paint Shop Pro (PSP)"),
+    (0, b"NRRD000", "NRRD"),
+    (344, b"n+1\0", "NIfTI"),
     (128, b"DICM", "DICOM"),
 )
 _NO_IMAGE: tuple[tuple[bytes, str], ...] = (
@@ -72,6 +107,9 @@ _NO_IMAGE: tuple[tuple[bytes, str], ...] = (
 )
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+
+
+_STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
 def open_file(path: str, *, max_bytes: int) -> BinaryIO:
@@ -185,6 +223,47 @@ def is_url(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://"))
 
 
+def is_data_uri(text: str) -> bool:
+    """Whether this is the content of a file itself: data:image/png;base64,..."""
+    return text[:5].lower() == "data:"
+
+
+def read_data_uri(uri: str, *, max_bytes: int) -> bytes:
+    """The content that a data URI holds: base64 in either alphabet, or percent-encoded.
+
+    Raises:
+        ImageError: `not_an_image` where it is damaged; `too_large`.
+    """
+    import base64
+    from urllib.parse import unquote_to_bytes
+
+    kind, comma, text = uri[5:].partition(",")
+    check_bytes(len(text) * 3 // 4 if "base64" in kind.lower() else 0, max_bytes=max_bytes)
+    content = unquote_to_bytes(text)
+    try:
+        if not comma:
+            raise ValueError("it has no comma before its content")
+        if kind.lower().endswith(";base64"):
+            content = b"".join(content.split()).rstrip(b"=").translate(_STANDARD_ALPHABET)
+            content = base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
+    except ValueError as error:
+        raise ImageError(
+            "not_an_image", f"the data URI is damaged ({error}); expected data:image/png;base64,..."
+        ) from error
+    check_bytes(len(content), max_bytes=max_bytes)
+    return content
+
+
+def is_bare_base64(text: str) -> bool:
+    """Whether this is an image in base64, without the beginning of a data URI."""
+    if len(text) < 64 or re.fullmatch(r"[A-Za-z0-9+/_\s-]{64,}={0,2}\s*", text) is None:
+        return False
+    import base64
+
+    start = text[:40].encode().translate(_STANDARD_ALPHABET)
+    return _supported(base64.b64decode(start)) is not None
+
+
 def fetch(url: str, *, timeout_seconds: float, max_bytes: int) -> bytes:
     """The body that a URL answers with; redirects are followed.
 
@@ -235,13 +314,18 @@ def sniff(head: bytes) -> str:
 
 
 def _supported(head: bytes) -> str | None:
+    if head.startswith(b"CR\x02", 8):  # a TIFF in which only the preview is an image
+        return None
     for magic, name in _SUPPORTED:
         if head.startswith(magic):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if re.match(rb"P[456][\s#]", head):
-        return "PPM"
+    if head[:1] == b"P":
+        from toplabel.image.netpbm import begins_netpbm  # only for what begins so
+
+        if begins_netpbm(head):
+            return "PPM"
     if head[4:8] == b"ftyp":
         return _iso_brand(head)
     return None
@@ -263,8 +347,8 @@ def _refusal(head: bytes) -> ImageError:
             return unsupported(name)
     if _looks_like_svg(head):
         return unsupported("SVG")
-    if _looks_like_tga(head):
-        return unsupported("Targa (TGA)")
+    if (found := _by_fields(head)) is not None:
+        return unsupported(found)
     if head[4:8] == b"ftyp":
         return _not_an_image("a video or sound file")
     for magic, what in _NO_IMAGE:
@@ -294,15 +378,33 @@ def _looks_like_svg(head: bytes) -> bool:
     ) and (b"<svg" in head.lower())
 
 
-def _looks_like_tga(head: bytes) -> bool:
-    """TGA has no magic number; these fields of its header have few values."""
-    return (
+def _by_fields(head: bytes) -> str | None:
+    """The format of a file whose magic is short or none, by the few values of other fields."""
+    if head[:4] in (b"FORM", b"CAT ") and head[8:12] in (b"ILBM", b"PBM ", b"ACBM", b"RGBN"):
+        return "Amiga IFF (ILBM)"
+    if re.match(rb"(?:\s|/\*.*?\*/)*#define\s+\w*_?width\s+\d", head, re.S):
+        return "X bitmap (XBM)"
+    if head[:3] == b"\x1f\x8b\x08":
+        return "SVG (SVGZ)" if _looks_like_svg(_gunzipped(head)) else None
+    if len(head) > 4 and head[0] == 10 and head[1] < 6 and head[2] == 1 and head[3] in (1, 2, 4, 8):
+        return "PCX"
+    looks_like_tga = (
         len(head) > 18
         and head[1] in (0, 1)
         and head[2] in (1, 2, 3, 9, 10, 11)
         and head[16] in (8, 15, 16, 24, 32)
         and (head[1] == 1) == (head[7] != 0)
     )
+    return "Targa (TGA)" if looks_like_tga else None
+
+
+def _gunzipped(head: bytes) -> bytes:
+    import zlib
+
+    try:
+        return zlib.decompressobj(31).decompress(head, HEAD_BYTES)
+    except zlib.error:
+        return b""
 
 
 def _is_text(head: bytes) -> bool:

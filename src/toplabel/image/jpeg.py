@@ -19,10 +19,12 @@ from toplabel.image.decoded_image import (
     upright,
 )
 from toplabel.image.failures import cut_short, from_decoder
+from toplabel.image.files import unsupported
 from toplabel.image.options import ReadOptions
 
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_LS_BYTES = 1 << 16  # within which a JPEG-LS has its frame, which others do not have
 _MAX_SCAN_PIXELS = 2_000_000_000  # at 1.2 ns, twice where Pillow tries again
 
 
@@ -115,6 +117,8 @@ def decode_jpeg(
     """
     header = read_header(data)
     if header is None:
+        if b"\xff\xf7" in data[:_LS_BYTES]:
+            raise unsupported("JPEG-LS")
         if b"\xff\xd9" in data[-64:] or b"\xff\xda" in data:
             raise from_decoder(ValueError("no frame"), format_name="JPEG")
         raise cut_short("JPEG")
@@ -135,7 +139,10 @@ def decode_jpeg(
 
 
 def _check(header: JpegHeader, data: bytes, *, max_pixels: int) -> None:
-    """Refuse bombs: too many pixels, or many passes over them (progressive scans)."""
+    """Refuse what has no pixels, and bombs: too many, or many passes over them."""
+    if not header.height or not header.width:
+        size = f"{header.width} x {header.height}"
+        raise from_decoder(ValueError(f"its header gives a size of {size}"), format_name="JPEG")
     # All coefficients of a progressive JPEG are in memory at once, two bytes each.
     needed = 2 * header.samples + 4 if header.progressive else USUAL_BYTES
     check_pixels(header.height, header.width, max_pixels=max_pixels, bytes_per_pixel=needed)

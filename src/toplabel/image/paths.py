@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".avif", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm"}
+    | {".pam", ".pfm"}
 )
 """Suffixes, in lower case, that a file in a folder must have to count as an image."""
 
@@ -23,9 +25,15 @@ _NAMES_HELD = 1_000_000
 """Names of one folder that are sorted in memory; more are sorted in pieces, on the disk."""
 
 
+_FORK = re.compile(r"(?:^|/)(?:\._[^/]*$|__MACOSX/)")
+
+
 def is_image(name: str) -> bool:
-    """Whether a name has the suffix of an image."""
-    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+    """Whether a name has the suffix of an image, and is not what macOS keeps beside one.
+
+    These are the files ._NAME, in archives in folders __MACOSX, of a file's attributes.
+    """
+    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and _FORK.search(name) is None
 
 
 def expand(inputs: Iterable[str]) -> Iterator[str]:
@@ -82,7 +90,6 @@ def _matches(pattern: str) -> Iterator[str]:
 def _stream_matches(folder: str, tail: str, *, anywhere: bool) -> Iterator[str]:
     """What a pattern in the last part of a path matches, without holding it; as `_held_matches`."""
     import fnmatch
-    import re
 
     wanted = re.compile(fnmatch.translate(tail)).match
     if anywhere:

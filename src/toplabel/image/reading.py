@@ -20,8 +20,11 @@ from toplabel.image.files import (
     UnknownSource,
     check_bytes,
     fetch,
+    is_bare_base64,
+    is_data_uri,
     is_url,
     open_file,
+    read_data_uri,
     read_standard_input,
     read_stream,
     sniff,
@@ -29,6 +32,8 @@ from toplabel.image.files import (
 from toplabel.image.options import ReadOptions
 
 _DEFAULTS = ReadOptions()
+_LONGEST_NAME, _LONGEST_PART = 4096, 255  # of a path on Linux, and of a name in it
+_SHOWN = 40  # characters of a name that is none
 _HEADER_BYTES = 1 << 17  # where nearly every JPEG has said its size
 
 
@@ -38,10 +43,11 @@ def read_image(
     """One image, upright, as RGB pixels of shape (H, W, 3), uint8, 0 to 255.
 
     Transparency is composited on white; colour profiles are left alone; of animations the first
-    frame is read; samples of 16 and 32 bits are scaled to 8.
+    frame is read, of a TIFF the first image of full size; samples of 16 and 32 bits are scaled to
+    8. What is doubtful (a range that is not filled, nothing to be seen) is in `warnings`.
 
     Args:
-        source: A path; an http or https URL; "-" for standard input; the bytes of a file; a
+        source: A path; an http, https or data URL; "-" for standard input; the bytes of a file; a
             binary file object; a Pillow image; a NumPy array (H, W, 3), (H, W), (H, W, 1) or
             (H, W, 4) of uint8, uint16, or floats from 0 to 1; a torch tensor (3, H, W).
         options: Limits and choices.
@@ -55,15 +61,17 @@ def read_image(
     try:
         return _read(source, options, resized_size)
     except ImageError as error:
-        message = f"cannot read {_describe(source)}: {error.message}"
-        raise ImageError(error.code, message) from error
+        reason = error.message
+        if isinstance(source, str) and error.code == "not_found" and is_bare_base64(source):
+            reason = "it is an image in base64; write data:;base64, before it, or pass its bytes"
+        raise ImageError(error.code, f"cannot read {_describe(source)}: {reason}") from error
 
 
 def source_name(source: object, index: int) -> str:
     """A source's name in records: its path or URL, else its kind and `index`, as "<array 0>"."""
     try:
         if isinstance(source, str):
-            return source
+            return _short(source)
         if isinstance(source, os.PathLike):
             return os.fsdecode(source)
         name = getattr(source, "name", None)
@@ -72,6 +80,14 @@ def source_name(source: object, index: int) -> str:
         return f"<{_kind(source)} {index}>"
     except Exception:  # an object whose own __fspath__ or name fails
         return f"<{type(source).__name__} {index}>"
+
+
+def _short(name: str) -> str:
+    """A path or URL as it is; of a data URI, or what is too long for a path, the beginning."""
+    is_content = len(name) > _LONGEST_PART and (is_data_uri(name) or is_bare_base64(name))
+    if len(name) <= _LONGEST_NAME and not is_content:
+        return name
+    return f"{name[:_SHOWN]}... ({len(name):,} characters)"
 
 
 def _kind(source: object) -> str:
@@ -87,7 +103,7 @@ def _kind(source: object) -> str:
 def _describe(source: object) -> str:
     """The source in an error message: quoted and escaped, so that it stays on one line."""
     if isinstance(source, str | os.PathLike):
-        return "standard input" if source == "-" else repr(os.fsdecode(source))
+        return "standard input" if source == "-" else repr(_short(os.fsdecode(source)))
     name = getattr(source, "name", None)
     if hasattr(source, "read") and isinstance(name, str):
         return repr(name)
@@ -111,7 +127,7 @@ def _is_pillow(source: object) -> bool:
 def _read(source: object, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
     if isinstance(source, os.PathLike):
         return _read_path(os.fsdecode(source), options, resized_size)
-    if isinstance(source, str) and source != "-" and not is_url(source):
+    if isinstance(source, str) and not (source == "-" or is_url(source) or is_data_uri(source)):
         return _read_path(source, options, resized_size)
     if isinstance(source, np.ndarray):
         return image_of_array(source, options=options)
@@ -130,6 +146,8 @@ def _content(source: object, options: ReadOptions) -> bytes:
     if isinstance(source, str):
         if source == "-":
             return read_standard_input(max_bytes=options.max_bytes)
+        if is_data_uri(source):
+            return read_data_uri(source, max_bytes=options.max_bytes)
         return fetch(source, timeout_seconds=options.timeout_seconds, max_bytes=options.max_bytes)
     if isinstance(source, bytes | bytearray | memoryview):
         # A copy of what others could change while it is decoded; of bytes there is none.
