@@ -145,7 +145,7 @@ def _float_bytes(array: NDArray[Any]) -> tuple[Pixels, tuple[str, ...]]:
     if low < 0 or high > 1:
         array = array.clip(0, 1)
     scaled: Pixels = np.rint(array * array.dtype.type(255)).astype(np.uint8)
-    return scaled, overshoot(low, high)
+    return scaled, overshoot(low, high) or unfilled(high, 1)
 
 
 def _doubts(pixels: Pixels) -> tuple[str, ...]:

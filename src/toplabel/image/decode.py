@@ -44,6 +44,7 @@ _PLUGINS = {
     "HEIF": ("pi_heif.as_plugin", "HeifImageFile"),
 }
 _ORIENTATION, _BITS_PER_SAMPLE, _PROFILE = 274, 258, 34675
+_MAX_FRAMES = 100  # looked at for one in which there is anything
 _MAX_RLE_PIXELS = 16_000_000
 _BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 12}  # measured; these libraries keep copies
 _BAND_PIXELS = 2**22  # large images are converted in bands: a quarter of the peak memory
@@ -86,6 +87,9 @@ def decode_stored(
 def decode_image(image: Image.Image, *, options: ReadOptions) -> DecodedImage:
     """The current frame of a Pillow image, upright by the EXIF block that it carries.
 
+    Where its file is open and nothing of it decoded yet, it is read as files are: what Pillow
+    gives of some kinds of TIFF and PNG is not what is stored.
+
     Raises:
         ImageError: It is too large, or its file cannot be decoded.
     """
@@ -93,13 +97,36 @@ def decode_image(image: Image.Image, *, options: ReadOptions) -> DecodedImage:
         if not image.height or not image.width:
             raise ImageError("empty", f"the image is {image.width} x {image.height} pixels")
         check_pixels(image.height, image.width, max_pixels=options.max_pixels)
-        with turn(image.height * image.width):
-            image.load()
-            pixels, warnings = rgb_pixels(image, srgb=options.srgb, white=_white(image))
-        pixels = upright(pixels, stored_orientation(image))
+        if image.format in ("TIFF", "PNG", "GIF", "BMP") and _is_as_opened(image):
+            pixels, orientation, warnings = _read_behind(image, options)
+        else:
+            with turn(image.height * image.width):
+                image.load()
+                pixels, warnings = rgb_pixels(image, srgb=options.srgb, white=_white(image))
+            orientation = stored_orientation(image)
+        pixels = upright(pixels, orientation)
     except Exception as error:
         raise from_decoder(error, format_name=image.format or "Pillow") from error
+    warnings = warnings or nearly_black(pixels)
     return DecodedImage(pixels, pixels.shape[0], pixels.shape[1], 1, warnings)
+
+
+def _is_as_opened(image: Image.Image) -> bool:
+    """Whether the image is the first of a file that is open, with nothing decoded."""
+    file = getattr(image, "fp", None)
+    return file is not None and bool(getattr(image, "tile", ())) and image.tell() == 0
+
+
+def _read_behind(image: Image.Image, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
+    """The first image of the file that a Pillow image was opened from; it stays as it was."""
+    file: BinaryIO = image.fp  # type: ignore[attr-defined]
+    position = file.tell()
+    try:
+        if image.format == "TIFF":
+            return _read_tiff(file, options, first=True)
+        return _read(file, str(image.format), options)
+    finally:
+        file.seek(position)
 
 
 def stored_orientation(image: Image.Image) -> int:
@@ -128,15 +155,25 @@ def _decode(
     The border: whatever a decoder raises becomes an `ImageError` here.
     """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
-    read = {"TIFF": _read_tiff, "PNG": _read_png, "PPM": _read_netpbm}.get(format_name)
     try:
-        pixels, orientation, warnings = (
-            _read_by_pillow(file, format_name, options) if read is None else read(file, options)
-        )
+        pixels, orientation, warnings = _read(file, format_name, options)
         return pixels, orientation, warnings or nearly_black(pixels)
     except Exception as error:
         # No local holds it: from its own traceback that would be a cycle, which keeps the pixels.
         raise _failure(error, file, format_name) from error
+
+
+def _read(
+    file: BinaryIO, format_name: str, options: ReadOptions
+) -> tuple[Pixels, int, tuple[str, ...]]:
+    """Pixels as stored, their orientation and what is doubtful about them."""
+    if format_name == "TIFF":
+        return _read_tiff(file, options)
+    if format_name == "PNG":
+        return _read_png(file, options)
+    if format_name == "PPM":
+        return _read_netpbm(file, options)
+    return _read_by_pillow(file, format_name, options)
 
 
 def _read_by_pillow(
@@ -151,9 +188,37 @@ def _read_by_pillow(
         if format_name == "BMP":
             image = _without_empty_alpha(image)
         pixels, doubts = rgb_pixels(image, srgb=options.srgb)
-    if frame is not None:
-        pixels = _on_white(pixels, frame)
-    return pixels, stored_orientation(image), warnings + doubts
+        if frame is not None:
+            pixels = _on_white(pixels, frame)
+        if doubts and getattr(image, "is_animated", False):
+            pixels, doubts = _first_seen(image, options) or (pixels, doubts)
+    return pixels, stored_orientation(image), warnings + doubts + _odd_gamma(image)
+
+
+def _first_seen(image: Image.Image, options: ReadOptions) -> tuple[Pixels, tuple[str, ...]] | None:
+    """The first frame in which there is anything, of an animation that begins with nothing."""
+    if not _nothing_to_see(image):
+        return None
+    for frame in range(1, min(image.n_frames, _MAX_FRAMES)):  # type: ignore[attr-defined]
+        image.seek(frame)
+        image.load()
+        if not _nothing_to_see(image):
+            pixels, doubts = rgb_pixels(image, srgb=options.srgb)
+            told = f"the animation begins with nothing to be seen; frame {frame + 1} is read"
+            return pixels, (told, *doubts)
+    return None
+
+
+def _odd_gamma(image: Image.Image) -> tuple[str, ...]:
+    """A word on a PNG whose stated gamma makes another image of it where that is applied."""
+    gamma = image.info.get("gamma")
+    usual = gamma is None or 0.25 < gamma < 0.8
+    if usual or image.format != "PNG" or not image.info.keys().isdisjoint({"srgb", "icc_profile"}):
+        return ()
+    return (
+        f"the PNG states a gamma of {gamma:g} (gAMA), which some viewers apply and training does"
+        " not; pixels are as stored",
+    )
 
 
 def _without_empty_alpha(image: Image.Image) -> Image.Image:
@@ -178,7 +243,11 @@ def _read_netpbm(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tup
     return pixels, 1, warnings
 
 
-def _read_tiff(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
+def _read_tiff(
+    file: BinaryIO, options: ReadOptions, *, first: bool = False
+) -> tuple[Pixels, int, tuple[str, ...]]:
+    """The main image of a TIFF, or the first one, which Pillow reads or the readers of `tiff`."""
+    from toplabel.image.tiff.directory import read_directories
     from toplabel.image.tiff.layout import layout_of, reads_with_pillow
     from toplabel.image.tiff.pages import main_image
     from toplabel.image.tiff.pixels import read_pixels
@@ -186,18 +255,27 @@ def _read_tiff(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple
     _silence_log()
     _silence_libtiff()
     tags, told = main_image(file)
+    if first and not tags.is_first:
+        told = ("the first image of the TIFF is a thumbnail or a mask; pass the path of its file",)
+        tags = next(read_directories(file))
     layout = layout_of(tags)
     if reads_with_pillow(tags, layout):
         found, orientation, warnings = _read_by_pillow(tags.as_first(), "TIFF", options)
         return found, orientation, told + warnings
     with turn(layout.height * layout.width):
         pixels, warnings = read_pixels(tags, layout, options)
-        if options.srgb and _PROFILE in tags.entries:
-            image = Image.fromarray(pixels)
-            image.info["icc_profile"] = bytes(tags.values(_PROFILE))
-            pixels, doubts = rgb_pixels(image, srgb=True)
-            warnings += doubts
-    return pixels, tags.value(_ORIENTATION, 1), told + warnings
+        profile = bytes(tags.values(_PROFILE)) if options.srgb else b""
+        pixels, doubts = _with_profile(pixels, profile)
+    return pixels, tags.value(_ORIENTATION, 1), told + warnings + doubts
+
+
+def _with_profile(pixels: Pixels, profile: bytes) -> tuple[Pixels, tuple[str, ...]]:
+    """Pixels converted from a colour profile to sRGB, where there is one; and a warning."""
+    if not profile:
+        return pixels, ()
+    image = Image.fromarray(pixels)
+    image.info["icc_profile"] = profile
+    return rgb_pixels(image, srgb=True)
 
 
 def _read_png(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
@@ -241,7 +319,9 @@ def _read_deep_png(
                 pixels, doubts = rgb_pixels(image, srgb=options.srgb)
                 return pixels, stored_orientation(image), warnings + doubts
         pixels, warnings = exact_pixels(file, header, options)
-    return pixels, stored_orientation(image), warnings
+        profile = image.info.get("icc_profile", b"") if options.srgb else b""
+        pixels, doubts = _with_profile(pixels, profile)
+    return pixels, stored_orientation(image), warnings + doubts
 
 
 def _is_dark(image: Image.Image) -> bool:

@@ -31,7 +31,7 @@ def full_scale(low: float, high: float, *, floats: bool) -> tuple[int, tuple[str
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("non_finite", "some samples are NaN or infinite; expected numbers")
     if floats and low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
-        return 1, overshoot(low, high)
+        return 1, overshoot(low, high) or unfilled(high, 1)
     steps = (255, 65_535) if floats else (255, 65_535, 2**31 - 1, 2**32 - 1, 2**64 - 1)
     white = next((step for step in steps if high <= step), None)
     if low < 0 or white is None:
@@ -66,8 +66,8 @@ def unfilled(high: float, white: int, *, inverted: bool = False) -> tuple[str, .
         white: The value that stands for white.
         inverted: Whether it stands for black: white is zero, or the samples are inks.
     """
-    half = white // 2 + 1
-    if high == 0 or (high > white // 4 and not 0.97 * half <= high <= half):
+    half = white // 2 + 1 if white > 1 else 0
+    if high <= 0 or (high > white / 4 and not 0.97 * half <= high <= half):
         return ()
     end, look = ("black", "bright") if inverted else ("white", "dark")
     return (

@@ -52,12 +52,22 @@ class Directory:
         """The first number of a tag, or the default."""
         return next(iter(self.values(tag)), default)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether the file names this directory as its first."""
+        at, offset = self._link()
+        return _read(self.file, at, len(offset)) == offset
+
+    def _link(self) -> tuple[int, bytes]:
+        """Where a file says where its first directory begins, and how it would name this one."""
+        at, link = (8, self.order + "Q") if self.big else (4, self.order + "I")
+        return at, struct.pack(link, self.offset)
+
     def as_first(self) -> BinaryIO:
         """The file; where this is not its first directory, a copy of which it is."""
-        at, link = (8, self.order + "Q") if self.big else (4, self.order + "I")
-        offset = struct.pack(link, self.offset)
-        if _read(self.file, at, len(offset)) == offset:
+        if self.is_first:
             return self.file
+        at, offset = self._link()
         self.file.seek(0)
         content = bytearray(self.file.read())
         content[at : at + len(offset)] = offset

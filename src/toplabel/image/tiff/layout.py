@@ -67,6 +67,7 @@ _CODEC_NAMES = {
     34719: "Microsoft document imaging",
 }
 _PILLOW_CODECS = {*BYTE_CODECS, 2, 3, 4, OLD_JPEG, JPEG, 32771, 32809}
+_FAX = {2, 3, 4}
 _PREDICTED = BYTE_CODECS - {RAW, 32773}
 _MIN_TILE_PIXELS = 128  # tiles are at least 16 x 16 by the standard; smaller ones are bombs
 _ALWAYS_CHUNKS = 70_000  # a strip for each row of the longest image
@@ -165,7 +166,7 @@ def _photometric(tags: Directory, compression: int) -> int:
     if 262 not in tags.entries:
         if tags.value(277, 1) >= 3:
             return YCBCR if compression == OLD_JPEG else RGB
-        return WHITE_IS_ZERO if compression in (2, 3, 4) else BLACK_IS_ZERO
+        return WHITE_IS_ZERO if compression in _FAX else BLACK_IS_ZERO
     found = tags.value(262, 0)
     if found not in COLOURS:
         name = PHOTOMETRIC_NAMES.get(found, "an unknown kind of colours")
@@ -222,9 +223,10 @@ def reads_with_pillow(tags: Directory, layout: Layout) -> bool:
     if layout.photometric == PALETTE and max(tags.values(320), default=0) < 256:
         return False
     if layout.compression == JPEG:
-        return len(layout.bits) == layout.colours
+        return max(layout.bits) == 8 and _has_usual_samples(layout)
     if max(layout.bits) < 8:
-        return layout.samples == 1 and layout.photometric <= PALETTE and 262 in tags.entries
+        stated = 262 in tags.entries or layout.compression in _FAX
+        return layout.samples == 1 and layout.photometric <= PALETTE and stated
     return _has_usual_samples(layout) and not (
         layout.is_subsampled and layout.compression != OLD_JPEG
     )

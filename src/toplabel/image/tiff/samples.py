@@ -220,7 +220,9 @@ def _unpacked(raw: NDArray[np.uint8], layout: Layout, order: str) -> Samples:
     if order == "<" and set(layout.bits) <= {24, 40, 48, 56}:
         size = layout.bits[0] // 8
         raw = raw.reshape(*raw.shape[:2], -1, size)[..., ::-1].reshape(raw.shape)
-    dtype = np.uint16 if max(layout.bits) <= 16 else np.uint64
+    dtype = np.dtype(np.uint16 if max(layout.bits) <= 16 else np.uint32)
+    if max(layout.bits) > 32:
+        dtype = np.dtype(np.uint64)
     shape = (*raw.shape[:2], layout.chunk_width, layout.samples)
     samples = np.zeros(shape, dtype)
     step = max(1, _BAND_BYTES // max(1, raw.shape[1] * raw.shape[2] * 8))
