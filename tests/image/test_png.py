@@ -1,12 +1,14 @@
 """PNG: transparency keys and high bit depths of every kind, and Xcode's variant."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pictures import code_of, scene
+from pictures import code_of, encoded, scene
 from tiff_files import packed
 from toplabel.image.reading import read_image
 
@@ -182,3 +184,32 @@ def test_samples_of_next_to_nothing_are_said() -> None:
     assert "no sample is above 9 of 255" in read_image(png(COLOURS // 27, 8)).warnings[0]
     shown(png(np.zeros((9, 9), np.uint8), 8))  # black, and nothing else
     shown(png(GREY // 5, 8))  # dark
+
+
+def test_an_opened_pillow_image_is_read_as_its_file() -> None:
+    values = np.rint(GREY / 17).astype(int)
+    content = png(values, 4, extra=chunk(b"tRNS", struct.pack(">H", int(values[0, 0]))))
+    image = Image.open(io.BytesIO(content))
+    assert np.array_equal(read_image(image).pixels, read_image(content).pixels)
+    assert image.size == image.copy().size
+    assert np.array_equal(np.asarray(image), values * 17)  # it can be used as before
+
+
+def test_an_animation_that_begins_with_nothing_is_read_from_where_it_begins() -> None:
+    nothing = Image.new("RGBA", (53, 41), (0, 0, 0, 0))
+    frame = Image.fromarray(COLOURS).convert("RGBA")
+    for name in ("PNG", "WEBP", "GIF"):
+        options = {"lossless": True} if name == "WEBP" else {}
+        more = [nothing.copy(), frame, Image.new("RGBA", frame.size, "red")]
+        content = encoded(nothing, name, save_all=True, append_images=more, **options)
+        found = read_image(content)
+        assert np.abs(found.pixels.astype(int) - COLOURS).mean() < 3
+        assert found.warnings[0].startswith("the animation begins with nothing to be seen; frame")
+
+
+def test_a_gamma_far_from_the_usual_is_said() -> None:
+    for value, said in ((1 / 2.2, False), (1 / 1.8, False), (1.0, True), (0.02, True)):
+        extra = chunk(b"gAMA", struct.pack(">I", round(value * 100_000)))
+        found = read_image(png(COLOURS, 8, extra=extra))
+        assert np.array_equal(found.pixels, COLOURS)
+        assert ("gAMA" in "".join(found.warnings)) == said

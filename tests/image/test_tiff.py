@@ -313,3 +313,48 @@ def test_orientation_turns_what_pillow_does_not_read() -> None:
 def test_profiles_are_used_where_that_is_asked() -> None:
     plain = encoded(scene(), "TIFF")
     assert read_image(plain, options=ReadOptions(srgb=True)).pixels.shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_an_opened_pillow_image_is_read_as_its_file(deflate: bool) -> None:
+    for array, options in [
+        (as_type(COLOURS, "uint16"), {"photometric": 2, "planar": True}),
+        (as_type(255 - GREY, "uint16"), {"photometric": 0}),
+        (as_type(GREY, "int16"), {}),
+    ]:
+        content = tiff(array, deflate=deflate, **options)
+        image = Image.open(io.BytesIO(content))
+        assert np.array_equal(read_image(image).pixels, read_image(content).pixels)
+        assert image.getpixel((3, 3)) is not None  # it can be used as before
+
+
+def test_a_pillow_image_is_its_own_frame() -> None:
+    main, small = page(COLOURS, photometric=2), page(COLOURS[::4, ::4], photometric=2)
+    small[0][254] = [1]
+    image = Image.open(io.BytesIO(tiff_of_pages([small, main])))
+    found = read_image(image)
+    assert np.array_equal(found.pixels, COLOURS[::4, ::4])
+    assert "thumbnail" in found.warnings[0]
+    image.seek(1)
+    assert np.array_equal(read_image(image).pixels, COLOURS)
+
+
+def test_fax_without_photometric_is_white_is_zero() -> None:
+    image = scene(64, 48).convert("1")
+    content = bytearray(encoded(image, "TIFF", compression="group4"))
+    at = int.from_bytes(content[4:8], "little") + 2
+    while content[at : at + 2] != b"\x06\x01":
+        at += 12
+    photometric = content[at + 8]
+    content[at : at + 2] = b"\x07\x01"  # a tag that says nothing
+    expected = np.asarray(image) == (photometric == 1)
+    assert np.array_equal(read_image(bytes(content)).pixels[:, :, 0] == 0, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "CMYK", "YCbCr"])
+def test_jpeg_within_a_tiff_is_left_to_pillow(mode: str) -> None:
+    content = encoded(scene().convert(mode), "TIFF", compression="jpeg", quality=95)
+    difference = read_image(content).pixels - np.asarray(scene().convert("RGB")).astype(int)
+    if mode == "LA":
+        difference = read_image(content).pixels[:, :, 0] - np.asarray(scene().convert("L")) * 1.0
+    assert np.abs(difference).mean() < 6

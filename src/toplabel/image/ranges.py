@@ -20,7 +20,7 @@ _FAINT = 12  # of 255, the most opaque pixel: five percent
 def full_scale(low: float, high: float, *, floats: bool) -> tuple[int, tuple[str, ...]]:
     """The sample value that means white in a 32-bit image, which does not state it.
 
-    The first of 1 (floats only), 255, 65,535, 2**31 - 1, 2**32 - 1 and 2**64 - 1 (integers only)
+    The first of 1 (floats only), 255, 65,535, 2**31 - 1, 2**32 - 1 and 2**64 (integers only)
     that no sample passes. What is usual, 1 for floats and 65,535 for integers, gives no warning;
     the others do.
 
@@ -32,7 +32,7 @@ def full_scale(low: float, high: float, *, floats: bool) -> tuple[int, tuple[str
         raise ImageError("non_finite", "some samples are NaN or infinite; expected numbers")
     if floats and low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
         return 1, overshoot(low, high) or unfilled(high, 1)
-    steps = (255, 65_535) if floats else (255, 65_535, 2**31 - 1, 2**32 - 1, 2**64 - 1)
+    steps = (255, 65_535) if floats else (255, 65_535, 2**31 - 1, 2**32 - 1, 2**64)
     white = next((step for step in steps if high <= step), None)
     if low < 0 or white is None:
         raise ImageError(
