@@ -53,7 +53,10 @@ def make_seeds(folder: Path) -> dict[str, bytes]:
     made.save_tar(folder / "tar", gadget)
     made.zip_around(folder / "zip gadget", gadget)
     made.legacy_around(folder / "legacy gadget", gadget)
-    (folder / "pickle").write_bytes(pickle.dumps(content["classes"]))
+    (folder / "pickle").write_bytes(pickle.dumps(content["state_dict"]))
+    (folder / "arrays").write_bytes(
+        pickle.dumps({name: t.numpy() for name, t in content["state_dict"].items()})
+    )
     (folder / "index").write_bytes(made.save_sharded(folder, network.state_dict()).read_bytes())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,6 +150,8 @@ def are_equal(one: object, other: object) -> bool:
     """Whether two contents hold the same values and tensors, bit by bit."""
     import torch
 
+    from toplabel.models.checkpoint.info import UnknownObject
+
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         same = (one.dtype, one.shape) == (other.dtype, other.shape)
         return same and one.numpy().tobytes() == other.numpy().tobytes()
@@ -154,6 +159,8 @@ def are_equal(one: object, other: object) -> bool:
         return one.keys() == other.keys() and all(are_equal(one[k], other[k]) for k in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(are_equal, one, other))
+    if isinstance(one, UnknownObject) and isinstance(other, UnknownObject):
+        return one.kind == other.kind and are_equal(one.state, other.state)
     return type(one) is type(other) and one == other
 
 

@@ -198,7 +198,7 @@ def gadgets(marker: Path) -> dict[str, tuple[str, bytes]]:
         "newobj": ("subprocess.Popen", popen + b"\x81"),
         "newobj_ex": ("subprocess.Popen", popen + b"}\x92"),
         "build": (
-            "nets.Net",
+            "os.system",
             named("nets.Net")
             + b")\x81}"
             + text("__setstate__")

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pathlib
-import pickle
 import subprocess
 import sys
 import warnings
@@ -124,7 +123,7 @@ def test_unknown_objects_keep_their_state(tmp_path: Path) -> None:
     )
     assert info.content["count"] == {"cat": 2}
     assert info.content["path"].kind == "pathlib.PurePosixPath"
-    assert info.content["accuracy"].kind.endswith("multiarray.scalar")
+    assert info.content["accuracy"] == 0.5
     assert info.content["ordered"] == {"b": 1, "a": 2}
     assert info.blocked[:3] == (
         "argparse.Namespace",
@@ -222,8 +221,6 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(50), "TensorFlow Lite"),
     "gzip": (b"\x1f\x8b\x08\0" + bytes(20), "compressed"),
     "png": (png(), "an image"),
-    "pickle": (pickle.dumps({"a": 1}), "bare pickle"),
-    "pickle of protocol 0": (pickle.dumps({"a": 1}, 0), "bare pickle"),
     "json": (b'{"resize": 256}', "JSON"),
     "text": (b"cat\ndog\nowl\n", "file format is unknown"),
     "noise": (bytes(range(7, 200)), "file format is unknown"),

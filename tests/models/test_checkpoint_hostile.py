@@ -1,6 +1,7 @@
 """Hostile checkpoints: refused by name, in little time and memory, and never executed."""
 
 import json
+import pickle
 import struct
 import subprocess
 import sys
@@ -74,21 +75,18 @@ def test_the_gadgets_would_run_in_an_ordinary_reader(tmp_path: Path) -> None:
 def test_gadgets_of_protocol_0_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"cos\nsystem\n(S'touch marker'\ntR.")
-    with pytest.raises(CheckpointError, match="bare pickle.*it names os.system"):
-        read_checkpoint_info(path)
+    with pytest.raises(CheckpointError, match="it names os.system"):
+        read_checkpoint(read_checkpoint_info(path))
 
 
 def test_a_refusal_names_the_safe_ways_first(tmp_path: Path) -> None:
-    info = read_checkpoint_info(made.save_zip(tmp_path / "net.pt", made.small_network()))
+    _, body = made.gadgets(tmp_path / "marker")["reduce"]
+    info = read_checkpoint_info(made.zip_around(tmp_path / "x", made.whole(body)))
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(info)
     text = str(caught.value)
     assert "\n" not in text
-    assert (
-        text.index("torch.save(model.state_dict()")
-        < text.index('allow_globals=["torch.nn.modules.container.Sequential"')
-        < text.index("trust=True")
-    )
+    assert text.index("torch.save(model.state_dict()") < text.index("trust=True")
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
@@ -99,8 +97,7 @@ def test_torchs_variables_loosen_nothing(
     whole = read_checkpoint_info(save(tmp_path / "whole", made.small_network()))
     state = read_checkpoint_info(save(tmp_path / "state", made.small_network().state_dict()))
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    with pytest.raises(CheckpointError, match="whole pickled network"):
-        read_checkpoint(whole)
+    assert not isinstance(read_checkpoint(whole), torch.nn.Module)
     assert isinstance(read_checkpoint(whole, trust=True), torch.nn.Module)
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")  # as an administrator may
     with pytest.raises(CheckpointError, match="forbids trusting a pickle"):
@@ -151,10 +148,9 @@ def test_tensor_subclasses_are_named_and_never_used(tmp_path: Path) -> None:
     info = read_checkpoint_info(path)
     name = f"{__name__}.Labelled"
     assert name in info.blocked
-    with pytest.raises(CheckpointError, match=f'allow_globals=."{name}"'):
-        read_checkpoint(info)
+    assert read_checkpoint(info)["weight"].kind == name
     with pytest.raises(CheckpointError, match="of the class Labelled; expected plain"):
-        read_checkpoint(info, allow_globals=[name])
+        read_checkpoint(info, trust=True)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +297,17 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
         read_checkpoint_info(overlapping(tmp_path / "x"))
 
 
+def _nested_legacy() -> bytes:
+    """A storage in bytes, whose pickle has a storage in bytes, and so on."""
+    body = made.storage("0", 1)
+    for _ in range(200):
+        file = pickle.dumps(made.LEGACY_MAGIC, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+        file += made.whole(body) + pickle.dumps(["0"], 2) + struct.pack("<qf", 1, 0)
+        body = made.named("torch.storage._load_from_bytes") + b"B" + struct.pack("<I", len(file))
+        body += file + b"\x85R"
+    return body
+
+
 def bombs() -> dict[str, bytes]:
     """Pickles that would cost much, were they believed."""
     pickles = {
@@ -326,6 +333,7 @@ def bombs() -> dict[str, bytes]:
         + b"a" * 900_000
         + b"q\0"
         + (b"c_codecs\nencode\nh\0" + made.text("latin1") + b"\x86R") * 2_000,
+        "bytes within bytes": _nested_legacy(),
         "globals": b"".join(b"ca%d\nb\n" % n for n in range(300_000)),
         "storages": b"".join(made.storage(str(n), 1) for n in range(40_000)),
     }
@@ -334,7 +342,7 @@ def bombs() -> dict[str, bytes]:
 
 def check_costs(paths: list[Path]) -> None:
     for path, (seconds, growth, text) in zip(paths, measure(paths), strict=True):
-        assert text.startswith("cannot read"), path.name
+        assert text.startswith("cannot read") or path.name == "encode", path.name
         assert seconds < 20, (path.name, seconds)  # 0.7 at most, measured; no hang
         assert growth < 50_000, (path.name, growth)
 

@@ -105,11 +105,26 @@ def test_what_training_keeps_beside_the_network_is_ignored_and_noted():
     assert note == "ignored, as not part of the network: class_weights, criterion.weight"
 
 
-def test_a_layer_beside_the_network_is_not_left_out():
-    """The class fits under `backbone.`, but its answers would be those before the head."""
-    saved = {f"backbone.{k}": v for k, v in GreyNet(5).state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"1 are unexpected.*\n.*\n    head\.weight \(2, 5\)"):
-        load_state_dict(GreyNet(5), {**saved, "head.weight": torch.ones(2, 5)})
+def test_a_nested_network_is_found_and_what_is_beside_it_told():
+    saved = {f"net.student.{k}": v for k, v in trained(lambda: GreyNet(5)).state_dict().items()}
+    beside = {"net.teacher.fc.weight": torch.ones(2, 7), "head.weight": torch.ones(2, 5)}
+    module = GreyNet(5)
+    found = load_state_dict(module, {**saved, **beside, "step": torch.tensor(9)})
+    assert found.prefix == "net.student."
+    assert found.left_out == {name: tuple(tensor.shape) for name, tensor in beside.items()}
+    assert found.notes == ("ignored, as not part of the network: step",)
+    assert all(torch.equal(v, saved[f"net.student.{k}"]) for k, v in module.state_dict().items())
+    inside = {**saved, "net.student.extra.weight": torch.ones(2, 2)}
+    with pytest.raises(CheckpointError, match="1 are unexpected"):
+        load_state_dict(GreyNet(5), inside)
+
+
+def test_an_adapter_beside_the_network_is_named():
+    state = {**GreyNet(5).state_dict(), "fc.lora_A.weight": torch.ones(2, 5)}
+    with pytest.raises(
+        CheckpointError, match=r"fc\.lora_A\.weight is of an adapter.*merge_and"
+    ):
+        load_state_dict(GreyNet(5), state)
 
 
 def test_counters_of_a_profiler_or_an_average_are_noted():

@@ -1,8 +1,10 @@
 """Checkpoints, end to end: a file that somebody saved in, the labels of eager PyTorch out."""
 
 import json
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +185,8 @@ def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, image):
     )
     options = {"labels": ["a", "b", "c"], "preprocess": "imagenet-squash-64"}
     for module, ema in ((usual, False), (averaged, True)):
-        model = toplabel.load(tmp_path / "last.pth.tar", ema=ema, **options)
+        model, said = notes(tmp_path / "last.pth.tar", ema=ema, **options)
+        assert any("averaged (EMA) weights, under state_dict_ema" in line for line in said) != ema
         with torch.no_grad():
             expected = module(torch.from_numpy(model.preprocess(image))[None]).softmax(1).max()
         assert model(image).score == pytest.approx(float(expected), abs=1e-4)
@@ -292,16 +295,54 @@ def test_weights_that_are_not_finite_are_an_error(tmp_path):
         )
 
 
-def test_a_whole_pickled_network_is_refused_and_may_be_trusted(tmp_path, image):
-    module = seeded(GreyNet(3))
-    torch.save(module, tmp_path / "whole.pth")
+@pytest.mark.parametrize("content", ["module", "method", "in a dict", "scripted"])
+def test_the_weights_of_a_whole_pickled_network_go_into_its_class(content, tmp_path, image):
+    module = seeded(GreyNet(3)).eval()
+    path = tmp_path / "whole.pth"
+    if content == "scripted":
+        with warnings.catch_warnings(action="ignore"):
+            torch.jit.trace(module, torch.zeros(1, 1, 28, 28)).save(path)
+    else:
+        whole = {"module": module, "method": module.state_dict, "in a dict": {"net": module}}
+        torch.save(whole[content], path)
     options = {"preprocess": grey_preprocess_28(), "labels": ["a", "b", "c"]}
-    with pytest.raises(
-        CheckpointError, match=r"own_networks\.GreyNet.*state_dict.*allow_globals=.*trust=True"
-    ):
-        toplabel.load(tmp_path / "whole.pth", **options)
-    model = toplabel.load(tmp_path / "whole.pth", trust=True, **options)
+    with pytest.raises(CheckpointError, match=r"""arch="FILE.py:GreyNet".*trust=True"""):
+        toplabel.load(path, **options)
+    model = toplabel.load(path, arch=lambda: GreyNet(3), **options)
     assert model(image).index == eager_index(module, model, image)
+    if content == "module":
+        model = toplabel.load(path, trust=True, **options)
+        assert model(image).index == eager_index(module, model, image)
+
+
+def test_what_may_be_the_real_classifier_is_not_left_out(tmp_path, image):
+    module = seeded(GreyNet(5))
+    head = {"weight": torch.ones(3, 5), "bias": torch.zeros(3)}
+    path = tmp_path / "best.pth"
+    options = {"arch": lambda: GreyNet(5), "preprocess": grey_preprocess_28()}
+    nested = {f"net.{name}": tensor for name, tensor in module.state_dict().items()}
+    contents = [
+        {"net": module.state_dict(), "linear": head},
+        {**nested, **{f"linear.{name}": tensor for name, tensor in head.items()}},
+    ]
+    for content in contents:
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match=r"under 'net', and beside it linear \(2 tensors"):
+            toplabel.load(path, **options)
+        model = toplabel.load(path, state_dict="net", **options)
+        assert model(image).index == eager_index(module, model, image)
+
+
+def test_the_network_that_the_class_fits_is_taken_and_the_others_are_told(tmp_path, image):
+    student, teacher = seeded(GreyNet(5)), seeded(GreyNet(7))
+    both = {"student": student.state_dict(), "teacher": teacher.state_dict()}
+    flat = {f"{key}.{name}": t for key, state in both.items() for name, t in state.items()}
+    options = {"arch": lambda: GreyNet(5), "preprocess": grey_preprocess_28()}
+    for content in (both, flat, {"state_dict": flat}):
+        torch.save(content, tmp_path / "best.pth")
+        model, said = notes(tmp_path / "best.pth", **options)
+        assert any(re.search(r"left out are teacher \(\d+ tensors", line) for line in said), said
+        assert model(image).index == eager_index(student, model, image)
 
 
 def test_a_live_predictor_does_not_follow_its_file(tmp_path, image):

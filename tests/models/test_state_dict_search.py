@@ -3,6 +3,7 @@
 import argparse
 import copy
 import json
+import re
 from collections import OrderedDict
 
 import pytest
@@ -17,7 +18,11 @@ from toplabel.models import transforms
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import TensorInfo, UnknownObject
 from toplabel.models.checkpoint.reading import read_checkpoint
-from toplabel.models.checkpoint.state_dict_search import find_state_dict, flatten_module
+from toplabel.models.checkpoint.state_dict_search import (
+    check_no_adapter_alone,
+    find_state_dict,
+    flatten_module,
+)
 
 NAMES = ["ant", "bee", "cat"]
 
@@ -160,7 +165,7 @@ def test_header_and_tensors_give_the_same_state_dict(habit, zipped, containers, 
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     info = read_checkpoint_info(path)
     told = find_state_dict(info.content)
-    read = find_state_dict(read_checkpoint(info, allow_globals=info.blocked))
+    read = find_state_dict(read_checkpoint(info))
     assert told.where == read.where == where
     assert told.architecture == read.architecture
     assert told.hyper_parameters == read.hyper_parameters
@@ -255,8 +260,44 @@ def test_lightnings_averaging_puts_the_average_in_the_place_of_the_weights(net):
 def test_networks_of_equal_standing_are_listed(net):
     state = net.state_dict()
     content = {"netG": state, "netD": {name: tensor * 2 for name, tensor in state.items()}}
-    with pytest.raises(CheckpointError, match=r"several networks.*netG \(.*netD \(.*of its own"):
-        find_state_dict(content)
+    found = find_state_dict(content)
+    assert re.search(r"several networks.*netG \(.*netD \(.*state_dict='netG'", found.unclear)
+    assert [part.where for part in found.parts] == ["netD"]
+
+
+def test_one_of_several_is_taken_by_its_key_or_prefix(net):
+    state = net.state_dict()
+    doubled = {name: tensor * 2 for name, tensor in state.items()}
+    content = {
+        "a": {"netG": state, "netD": doubled},
+        "both": {f"{k}.{n}": t for k, s in (("x", state), ("y", doubled)) for n, t in s.items()},
+    }
+    for key in ("a.netD", "y", "y.", "both.y", "both.y."):
+        found = find_state_dict(content, key=key)
+        assert found.state.keys() == state.keys()
+        assert all(torch.equal(found.state[name], doubled[name]) for name in state)
+        assert (found.unclear, found.parts, found.averages) == ("", (), ())
+    with pytest.raises(CheckpointError, match=r"state_dict='z'.*a\.netG \("):
+        find_state_dict(content, key="z")
+
+
+def test_averages_and_parts_beside_the_weights_are_told(net):
+    state = net.state_dict()
+    head = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
+    found = find_state_dict({"model": state, "ema": {"shadow": dict(state)}, "head": head})
+    assert found.averages == ("ema.shadow",)
+    assert [str(part) for part in found.parts] == ["head (2 tensors, 8 numbers)"]
+    swapped = {"meta": {"mmengine_version": "0.10"}, "state_dict": state, "ema_state_dict": state}
+    for ema in (False, True):  # mmengine exchanges them on saving
+        found = find_state_dict(swapped, ema=ema)
+        assert (found.where, found.averages) == ("state_dict", ())
+
+
+def test_an_adapter_alone_is_named():
+    for name in ("base_model.model.fc.lora_A.default.weight", "unet.lora_down.weight", "a.ia3_l"):
+        with pytest.raises(CheckpointError, match=r"an adapter alone \(LoRA"):
+            check_no_adapter_alone({name: torch.ones(2, 2)})
+    check_no_adapter_alone({"adaptive.weight": torch.ones(2, 2), "colora.weight": torch.ones(2)})
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,14 @@ from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError, ModelNotFound
 from toplabel.models.architectures.identify import Candidate, identify
-from toplabel.models.checkpoint.allowed_globals import check_allowed
+from toplabel.models.checkpoint.allowed_globals import check_harmless, check_no_program
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, TensorInfo
-from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
+from toplabel.models.checkpoint.state_dict_search import (
+    FoundStateDict,
+    check_no_adapter_alone,
+    find_state_dict,
+)
 from toplabel.models.ref import ModelRef
 
 _SHOWN_CANDIDATES = 5
@@ -106,12 +110,12 @@ def describe_checkpoint(path: Path, *, ema: bool = False) -> Description:
     try:
         contents = find_state_dict(info.content, metadata=info.metadata, ema=ema)
     except CheckpointError as error:
-        return Description(facts=facts, problem=_problem(info) or str(error))
+        return Description(facts=facts, problem=_problem(info, None) or str(error))
     shapes = {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
     candidates = identify(shapes)
     facts |= dict(_content_facts(contents)) | dict(_architecture_facts(contents, candidates))
     return Description(
-        facts=facts, missing=tuple(_missing(contents, candidates)), problem=_problem(info)
+        facts=facts, missing=tuple(_missing(contents, candidates)), problem=_problem(info, contents)
     )
 
 
@@ -174,7 +178,10 @@ def _missing(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> Ite
     if len({candidate.name for candidate in candidates}) > 1 and not contents.architecture:
         names = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
         yield f"--arch {candidates[0].name} (several fit, and may give other outputs: {names})"
-    if not candidates:
+    if contents.module and not candidates:
+        name = contents.module.rpartition(".")[2]
+        yield f"--arch FILE.py:{name} (a whole pickled network of class {contents.module})"
+    elif not candidates:
         yield "--arch nets.py:MyClass (no architecture of torchvision or timm fits every tensor)"
     if contents.labels and candidates and len(contents.labels) != candidates[0].classes:
         yield f"--labels (the file names {len(contents.labels)} of {candidates[0].classes} classes)"
@@ -185,10 +192,13 @@ def _missing(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> Ite
         yield f"--preprocess imagenet-crop-256-224{assumed}"
 
 
-def _problem(info: CheckpointInfo) -> str:
+def _problem(info: CheckpointInfo, contents: FoundStateDict | None) -> str:
     """Why it is not read as it is, and what to do."""
     try:
-        check_allowed(info, ())
+        check_harmless(info)
+        check_no_program(info)
+        if contents is not None:
+            check_no_adapter_alone(contents.state)
     except CheckpointError as error:
         return str(error)
-    return ""
+    return "" if contents is None else contents.unclear

@@ -76,16 +76,25 @@ class ModelOptions:
         False, help="Outputs are independent of one another: sigmoid, not softmax."
     )
     ema: bool = option(False, help="Use a checkpoint's averaged (EMA) weights.")
+    state_dict: str | None = option(
+        None,
+        metavar="KEY",
+        help="Which network of a checkpoint that holds several: its key, or what the names of its"
+        " tensors begin with.",
+    )
     allow_globals: Sequence[str] = option(
         (),
         flags=("--allow-global",),
         metavar="NAME",
-        help="Classes and functions that unpickling the checkpoint may call.",
+        help="Deprecated, without effect: objects of any class are read as data.",
     )
     allow_partial: bool = option(
         False, help="Accept a checkpoint that does not fit the network in all parts."
     )
-    trust: bool = option(False, help="Unpickle a checkpoint whatever it does: it can run any code.")
+    trust: bool = option(
+        False,
+        help="Run what a whole pickled network or a program names, whatever it does.",
+    )
     recompile: bool = option(
         False, help="Read your network's code again, because files that it imports have changed."
     )
@@ -185,8 +194,7 @@ class ModelOptions:
             sorted((name, repr(value)) for name, value in self.arch_args.items()),
             self._labels_as_given(),
             plain,
-            [self.multi_label, self.ema, self.allow_partial, self.trust],
-            sorted(self.allow_globals),
+            [self.multi_label, self.ema, self.state_dict, self.allow_partial, self.trust],
             __version__,  # labels and preprocessing are found by its rules
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

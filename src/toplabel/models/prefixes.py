@@ -18,6 +18,8 @@ WRAPPERS = frozenset(
 PROFILED = frozenset({"total_ops", "total_params"})
 #: Last parts of the names of tables that networks compute themselves; old versions stored them.
 TABLES = frozenset({"relative_position_index", "position_ids"})
+#: Where mmpretrain keeps mean and std, which are the preprocessing's.
+NORMALISATION = "data_preprocessor."
 
 _METRICS = "metrics?|acc|accuracy|auroc"
 # What training keeps beside a network. Anything else may be a layer that changes the answers.
@@ -27,6 +29,11 @@ _TRAINING = re.compile(
 )
 _TRAINING_VECTOR = re.compile(
     rf"n_averaged|(\w+_)?(criterion|loss|loss_fn|loss_func|{_METRICS})(_\w+)?"
+)
+
+_ADAPTER = re.compile(
+    r"(?:.*[._])?(?:lora_(?:[AB]|down|up|embedding_[AB])|ia3_l|hada_w[12]_[ab]|lokr_w[12](?:_[ab])?"
+    r"|adapters?|oft_[rs]|vera_lambda_[bd])(?:[._].*)?"
 )
 
 
@@ -63,3 +70,8 @@ def is_training_vector(name: str, shape: Collection[int]) -> bool:
     return len(shape) <= 1 and (
         _TRAINING_VECTOR.fullmatch(name.partition(".")[0].lower()) is not None
     )
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a tensor is by its name part of an adapter (LoRA and its like), not of a network."""
+    return _ADAPTER.fullmatch(name) is not None

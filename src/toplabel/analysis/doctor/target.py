@@ -6,7 +6,6 @@ import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,12 +19,16 @@ from toplabel.labels.files import in_order
 from toplabel.labels.given import list_given
 from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint.header import read_checkpoint_info
-from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
-from toplabel.models.checkpoint.state_dict_search import find_state_dict
+from toplabel.models.checkpoint.reading import non_finite_names
 from toplabel.models.open import LOADING, load_model
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef
-from toplabel.models.sources.checkpoint import find_network, zoo_preprocess
+from toplabel.models.sources.checkpoint import (
+    find_network,
+    find_weights_in,
+    read_content,
+    zoo_preprocess,
+)
 from toplabel.models.sources.module import logits_module
 from toplabel.models.zoo_import import declare_missing_operators
 from toplabel.preprocess.preprocess import Preprocess
@@ -101,8 +104,8 @@ def open_target(
 
 def _open_checkpoint(path: Path, options: ModelOptions, size: int | None) -> Target:
     info = read_checkpoint_info(path)
-    content: Any = read_checkpoint(info, allow_globals=options.allow_globals, trust=options.trust)
-    contents = find_state_dict(content, metadata=info.metadata, ema=options.ema)
+    content = read_content(info, options)
+    contents = find_weights_in(content, info, options)
     weights = check_weights(non_finite_names(contents.state))
     with collect_warnings() as notes:
         network = find_network(content, contents, options, path=path)

@@ -1,13 +1,10 @@
-"""The globals that a pickle may name, and why a checkpoint that names others is not unpickled.
+"""The globals that a pickle may name, and why a checkpoint is refused that names certain others.
 
 `ALLOWED` is a snapshot of torch 2.13, so that torch need not be imported; a test compares it with
 the installed one.
 """
 
 from __future__ import annotations
-
-import re
-from collections.abc import Collection
 
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.info import (
@@ -104,8 +101,7 @@ _RUNNING_BUILTINS = frozenset(
 
 _NAMED = 5
 _LONGEST = 80
-_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
-_RESAVE = "torch.save(model.state_dict(), 'weights.pth')"
+RESAVE = "torch.save(model.state_dict(), 'weights.pth')"
 
 
 def runs_code(name: str) -> bool:
@@ -116,44 +112,39 @@ def runs_code(name: str) -> bool:
     return module in _RUNNING_MODULES
 
 
-def check_allowed(info: CheckpointInfo, allow_globals: Collection[str]) -> None:
-    """Stop before anything is unpickled that the user did not allow.
-
-    Args:
-        info: Of the checkpoint.
-        allow_globals: The names that the user takes for safe.
+def check_harmless(info: CheckpointInfo) -> None:
+    """Stop at a pickle that names what no checkpoint needs and only an attack calls.
 
     Raises:
-        CheckpointError: It is a program, or names globals that were not allowed; says in which
-            safe ways it can be loaded, and how to trust it only at the end.
+        CheckpointError: It names functions that run whatever they are given.
     """
-    if info.format in ("torchscript", "pt2"):
-        kind = "a TorchScript archive" if info.format == "torchscript" else "an exported program"
+    harmful = [name for name in info.blocked if runs_code(name)]
+    if harmful:
+        names = ", ".join(name[:_LONGEST] for name in harmful[:_NAMED])
         raise CheckpointError(
-            f"{str(info.path)!r} is {kind}, a program rather than weights; in the environment that"
-            f" made it, save its weights, {_RESAVE}, or export it to ONNX; or, if you trust its"
-            " author, pass trust=True to run it as it is"
-        )
-    missing = [name for name in info.blocked if name not in allow_globals]
-    if missing:
-        found = (
-            f"is a whole pickled network of class {info.whole_module} instead of its weights"
-            if info.whole_module is not None
-            else "contains more than weights"
-        )
-        raise CheckpointError(
-            f"{str(info.path)!r} {found}, and reading it would run the code that it names; where it"
-            f" was made, save only its weights: {_RESAVE}; {_how_to_allow(missing)}; or, if you"
-            " trust its author, pass trust=True, which lets it run any code"
+            f"{str(info.path)!r} contains more than weights: it names {names}, which can run any"
+            " code and which no checkpoint needs; where it was made, save only its weights:"
+            f" {RESAVE}; or, if you trust its author, pass trust=True, which lets it run"
         )
 
 
-def _how_to_allow(missing: list[str]) -> str:
-    """The argument to copy, unless one of the names is no honest one."""
-    for name in missing:
-        if runs_code(name) or not _NAME.fullmatch(name):
-            names = ", ".join(repr(one[:_LONGEST]) for one in missing[:_NAMED])
-            return f"it names {names}; {name[:_LONGEST]!r} can run anything and cannot be allowed"
-    names = ", ".join(f'"{name}"' for name in missing[:_NAMED])
-    more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
-    return f"or allow what you know to be harmless: allow_globals=[{names}]{more}"
+def check_no_program(info: CheckpointInfo) -> None:
+    """Stop at a program, which only its author's trust lets run.
+
+    Raises:
+        CheckpointError: It is one; says in which safe ways its network can be used.
+    """
+    if info.format not in ("torchscript", "pt2"):
+        return
+    kind = "a TorchScript archive" if info.format == "torchscript" else "an exported program"
+    own = (
+        f'pass its class, arch="FILE.py:{info.whole_module.rpartition(".")[2]}", into which its'
+        " weights are loaded; or "
+        if info.whole_module
+        else ""
+    )
+    raise CheckpointError(
+        f"{str(info.path)!r} is {kind}, a program rather than weights; {own}in the environment that"
+        f" made it, save its weights, {RESAVE}, or export it to ONNX; or, if you trust its author,"
+        " pass trust=True to run it as it is"
+    )

@@ -8,24 +8,29 @@ import stat
 import struct
 import tarfile
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from toplabel._internal.mistaken import mistaken_for
 from toplabel.bundle.onnx_header import starts_as_onnx
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.archive import check_structure, read_archive
+from toplabel.models.checkpoint.archive import Archive, check_structure, read_archive
 from toplabel.models.checkpoint.info import (
-    ITEM_SIZES,
     CheckpointInfo,
-    Storage,
+    StoredBytes,
     TensorInfo,
     UnknownObject,
     naming_file,
 )
-from toplabel.models.checkpoint.stubs import StubMaker, naming_globals, read_pickle
-from toplabel.models.checkpoint.unpickler import Budget, ByteSource, cut_short, number
+from toplabel.models.checkpoint.stubs import (
+    StubMaker,
+    big_endian,
+    naming_globals,
+    read_legacy,
+    read_pickle,
+)
+from toplabel.models.checkpoint.unpickler import Budget, ByteSource
 
 _EXPECTED = "expected a file written by torch.save or safetensors"
 
@@ -36,7 +41,6 @@ _REFUSALS = {
         " load it where it was made and save its weights again: torch.save(model.state_dict(),"
         " 'weights.pth')"
     ),
-    "pickle": f"it is a bare pickle; {_EXPECTED}: torch.save(model.state_dict(), 'weights.pth')",
     "folder": "it is a folder; pass the checkpoint in it",
     "special file": "it is not a regular file; expected a checkpoint",
     "toplabel bundle": "it is a toplabel bundle, not a checkpoint; pass it as the model itself",
@@ -88,7 +92,7 @@ _HEADER_DAMAGED = "its header is corrupt; copy or download it again"
 
 # What follows the pickle protocol's number in every legacy file of torch: a pickled constant.
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_LEGACY_PROTOCOL = 1001
+_BIG_ENDIAN = b"big"
 _OLD_TAR_MEMBERS = (b"sys_info", b"pickle", b"tensors", b"storages")
 _MOST_TAR_MEMBERS = 100
 
@@ -180,17 +184,26 @@ def _kind_of_members(names: Collection[str]) -> str:
 
 
 def _read_zip(path: Path) -> CheckpointInfo:
-    size = path.stat().st_size
     with path.open("rb") as file:
-        extents = check_structure(file, read_archive(file, size))
-        # Everything is in one folder, which torch takes from the first name.
-        tops = {name.partition("/")[0] for name in extents}
-        top = min(tops, default="")
-        if len(tops) != 1 or f"{top}/data.pkl" not in extents:
-            raise CheckpointError("its members are not in one folder, as in files of torch.save")
-        extent = extents[f"{top}/data.pkl"]
-        file.seek(extent.start)
-        pickled = read_pickle(ByteSource(file, end=extent.start + extent.size))
+        size = path.stat().st_size
+        return _of_pickle(path, "torch zip", _read_members(file, read_archive(file, size)), size)
+
+
+def _read_members(file: BinaryIO, archive: Archive) -> StubMaker:
+    """The pickle of a zip archive, whose storages are members of the sizes that it says."""
+    extents = check_structure(file, archive)
+    # Everything is in one folder, which torch takes from the first name.
+    tops = {name.partition("/")[0] for name in extents}
+    top = min(tops, default="")
+    if len(tops) != 1 or f"{top}/data.pkl" not in extents:
+        raise CheckpointError("its members are not in one folder, as in files of torch.save")
+    if (order := extents.get(f"{top}/byteorder")) is not None:
+        file.seek(order.start)
+        if file.read(min(order.size, len(_BIG_ENDIAN))) == _BIG_ENDIAN:
+            raise big_endian()
+    extent = extents[f"{top}/data.pkl"]
+    file.seek(extent.start)
+    pickled = read_pickle(ByteSource(file, end=extent.start + extent.size))
     for storage in pickled.storages.whole.values():
         stored = extents.get(f"{top}/data/{storage.key}")
         if stored is None or stored.size != storage.nbytes:
@@ -199,11 +212,12 @@ def _read_zip(path: Path) -> CheckpointInfo:
                 f"its pickle needs {storage.nbytes} bytes of storage {storage.key[:40]!r}, but"
                 f" {found}; copy or download it again"
             )
-    return _of_pickle(path, "torch zip", pickled, size)
+        pickled.stored[storage.key] = StoredBytes(stored.start, stored.size)
+    return pickled
 
 
 def _read_legacy(path: Path) -> CheckpointInfo:
-    """The format of torch before 1.6: its pickle, once all its numbers are there."""
+    """The format of torch before 1.6."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if _tar_header(file.read(tarfile.BLOCKSIZE)):  # torch tries that first
@@ -211,40 +225,27 @@ def _read_legacy(path: Path) -> CheckpointInfo:
                 "it is both a tar archive and a torch file; expected one or the other"
             )
         file.seek(0)
-        source, budget = ByteSource(file, end=size), Budget()
-        read_pickle(source, budget=budget)  # the magic number
-        if read_pickle(source, budget=budget).content != _LEGACY_PROTOCOL:
-            raise CheckpointError(
-                "torch never wrote files of its version; copy or download it again"
-            )
-        machine = read_pickle(source, budget=budget).content
-        if isinstance(machine, dict) and machine.get("little_endian") is False:
-            raise CheckpointError(
-                "it was saved on a big-endian machine; save it again on a little-endian one"
-            )
-        pickled = read_pickle(source, budget=budget)
-        keys = read_pickle(source, budget=budget).content
-        _check_storages(source, keys, pickled.storages.whole)
+        pickled = read_legacy(ByteSource(file, end=size), Budget())
     return _of_pickle(path, "torch legacy", pickled, size)
 
 
-def _check_storages(source: ByteSource, keys: Any, storages: dict[str, Storage]) -> None:
-    """Every storage follows once, and is as long as the pickle says."""
-    plain = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-    if not plain or len(keys) != len(storages) or set(keys) != storages.keys():
+def _read_bare_pickle(path: Path) -> CheckpointInfo:
+    """What `pickle.dump` wrote."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        pickled = read_pickle(ByteSource(file, end=size))
+    if pickled.storages.whole:
         raise CheckpointError(
-            "its list of storages does not match its tensors; copy or download it again"
+            "its pickle refers to numbers that are not in the file; copy or download it again"
         )
-    read_count = number("<q")
-    for key in keys:
-        storage = storages[key]
-        if read_count(source) != storage.num_elements:
-            raise cut_short()
-        source.skip(storage.num_elements * ITEM_SIZES[storage.dtype])
+    return _of_pickle(path, "pickle", pickled, size)
 
 
 def _of_pickle(
-    path: Path, written: Literal["torch zip", "torch legacy"], pickled: StubMaker, size: int
+    path: Path,
+    written: Literal["torch zip", "torch legacy", "pickle", "torchscript"],
+    pickled: StubMaker,
+    size: int,
 ) -> CheckpointInfo:
     return CheckpointInfo(
         path=path,
@@ -254,6 +255,7 @@ def _of_pickle(
         whole_module=pickled.whole_module,
         size_bytes=size,
         files=(path,),
+        storages=pickled.stored,
     )
 
 
@@ -402,9 +404,31 @@ def _read_shard(path: Path) -> CheckpointInfo:
         raise CheckpointError(f"its shard {path.name!r}: {error}") from error
 
 
-def _read_program(
-    path: Path, *, written: Literal["torchscript", "pt2"], kind: str
-) -> CheckpointInfo:
+def _read_torchscript(path: Path) -> CheckpointInfo:
+    """A TorchScript archive: its objects as unknown ones; only its kind where they are none."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        archive = read_archive(file, size)
+        inner = [
+            name.partition("/")[2].startswith(("data.pkl", "data/", "byteorder"))
+            for name in archive.names
+        ]  # its code is compressed
+        weights = Archive(
+            archive.directory,
+            tuple(compress(archive.members, inner)),
+            tuple(compress(archive.names, inner)),
+        )
+        try:
+            pickled = _read_members(file, weights)
+        except CheckpointError:
+            return _known_by_kind(path, "torchscript", "torch.ScriptModule")
+    made = pickled.content
+    if isinstance(made, UnknownObject):
+        pickled.whole_module = made.kind.removeprefix("__torch__.")
+    return _of_pickle(path, "torchscript", pickled, size)
+
+
+def _known_by_kind(path: Path, written: Literal["torchscript", "pt2"], kind: str) -> CheckpointInfo:
     """A program, known by its kind alone."""
     return CheckpointInfo(
         path=path,
@@ -420,18 +444,19 @@ _READERS: Mapping[str, Callable[[Path], CheckpointInfo]] = {
     "torch legacy": _read_legacy,
     "safetensors": _read_safetensors,
     "safetensors index": _read_index,
-    "torchscript": partial(_read_program, written="torchscript", kind="torch.ScriptModule"),
-    "pt2": partial(_read_program, written="pt2", kind="torch.export.ExportedProgram"),
+    "pickle": _read_bare_pickle,
+    "torchscript": _read_torchscript,
+    "pt2": lambda path: _known_by_kind(path, "pt2", "torch.export.ExportedProgram"),
 }
 
 
 def _named_in(path: Path, kind: str) -> str:
     """What a refused pickle would call, for the message."""
-    if kind not in ("pickle", "torch tar"):
+    if kind != "torch tar":
         return ""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
-        start, end = (0, size) if kind == "pickle" else _find_in_tar(file, "pickle")
+        start, end = _find_in_tar(file, "pickle")
         file.seek(start)
         return naming_globals(ByteSource(file, end=min(end, size)))
 

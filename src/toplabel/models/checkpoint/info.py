@@ -54,16 +54,50 @@ _ODD_REFERENCE = "its pickle refers to a storage in a way that torch never write
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBytes:
+    """Bytes that are left where they stand in the file.
+
+    Args:
+        start: Offset of the first.
+        size: How many.
+        is_text: They are Latin-1 text in UTF-8, as pickles of protocol 2 have bytes.
+    """
+
+    start: int
+    size: int
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the numbers of a tensor are.
+
+    Args:
+        storage: Its key in `CheckpointInfo.storages`.
+        base: Bytes in it to skip.
+        offset: Elements to skip beyond these.
+        strides: In elements, one for each dimension.
+    """
+
+    storage: str
+    base: int
+    offset: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A tensor's dtype and shape as recorded in a file; nothing of it is loaded.
 
     Args:
         dtype: By torch's name: `float32`.
         shape: Empty for a scalar.
+        place: Where a pickled one's numbers are.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    place: Place | None = field(default=None, compare=False, repr=False)
 
     @property
     def num_elements(self) -> int:
@@ -98,22 +132,25 @@ class CheckpointInfo:
         format: How it is written. `torchscript` and `pt2` are programs, whose content is not read.
         content: Nested dicts, lists, tuples, sets, text, numbers, bytes, None, `TensorInfo` and
             `UnknownObject`; as deep and large as it looks.
-        blocked: The globals that `torch.load(weights_only=True)` refuses, in order of appearance.
+        blocked: The globals beyond those of tensors and plain values, in order of appearance:
+            named, and never used. `torch.load(weights_only=True)` refuses them.
         whole_module: The class, where it is a whole pickled network; `content` is an
             `UnknownObject` then.
         size_bytes: Of all its files.
         files: One; or the index and its shards.
         metadata: Of a safetensors file.
+        storages: Of a pickled file: where the numbers of its tensors are, or they themselves.
     """
 
     path: Path
-    format: Literal["torch zip", "torch legacy", "safetensors", "torchscript", "pt2"]
+    format: Literal["torch zip", "torch legacy", "pickle", "safetensors", "torchscript", "pt2"]
     content: Any
     blocked: tuple[str, ...] = ()
     whole_module: str | None = None
     size_bytes: int
     files: tuple[Path, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    storages: Mapping[str, StoredBytes | bytes] = field(default_factory=dict, repr=False)
 
 
 @contextmanager
@@ -129,11 +166,15 @@ def naming_file(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Numbers beside the pickle: where, of which dtype, and how many, as the pickle says."""
+    """Numbers beside the pickle: where, of which dtype, and how many, as the pickle says.
+
+    `start` is not 0 for a part of a storage: elements to skip.
+    """
 
     key: str
     dtype: str
     num_elements: int
+    start: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -145,11 +186,13 @@ class Storages:
     """The storages that one pickle refers to; all references to one must agree.
 
     Args:
-        whole: Each storage by its key, in order of appearance.
+        whole: Each storage beside the pickle by its key, in order of appearance.
+        inside: What is known of those within it, as NumPy's arrays are, by keys of their own.
     """
 
     def __init__(self) -> None:
         self.whole: dict[str, Storage] = {}
+        self.inside: dict[str, StoredBytes | bytes] = {}
         self._views: dict[str, tuple[str, int, int]] = {}
 
     def refer(self, class_name: str, reference: Sequence[Any]) -> Storage:
@@ -174,6 +217,12 @@ class Storages:
             raise CheckpointError(f"its pickle contradicts itself about storage {key[:40]!r}")
         return storage if not view or view[0] is None else self._part(storage, view[0])
 
+    def add(self, data: StoredBytes | bytes) -> str:
+        """The key of a storage whose bytes stand in the pickle itself."""
+        key = f"<bytes {len(self.inside)}>"  # torch's keys are numbers
+        self.inside[key] = data
+        return key
+
     def _part(self, storage: Storage, view: Any) -> Storage:
         key, offset, count = view
         if not (isinstance(key, str) and _is_count(offset) and _is_count(count)):
@@ -181,7 +230,7 @@ class Storages:
         place = (storage.key, offset, count)
         if self._views.setdefault(key, place) != place or offset + count > storage.num_elements:
             raise CheckpointError("its pickle refers to data beyond the end of a storage")
-        return Storage(storage.key, storage.dtype, count)
+        return Storage(storage.key, storage.dtype, count, offset)
 
 
 def tensor_in(
@@ -208,7 +257,8 @@ def tensor_in(
         or not all(map(_is_count, (offset, *shape, *strides)))
     ):
         raise CheckpointError("its pickle creates a tensor in a way that torch never writes")
-    info = TensorInfo(dtype or storage.dtype, tuple(shape))
+    place = Place(storage.key, storage.start * ITEM_SIZES[storage.dtype], offset, tuple(strides))
+    info = TensorInfo(dtype or storage.dtype, tuple(shape), place)
     if info.dtype not in ITEM_SIZES:
         raise CheckpointError(
             f"it contains a tensor of {info.dtype[:40]!r}; expected plain numbers"
@@ -222,6 +272,14 @@ def tensor_in(
             " for it; save it with .contiguous()"
         )
     return info
+
+
+def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a tensor whose numbers follow one another, in elements."""
+    strides = [1] * len(shape)
+    for at in range(len(shape) - 1, 0, -1):
+        strides[at - 1] = strides[at] * max(shape[at], 1)
+    return tuple(strides)
 
 
 def _is_count(value: object) -> bool:

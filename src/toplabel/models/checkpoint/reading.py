@@ -1,37 +1,50 @@
 """The `CheckpointInfo` of a file in, its tensors on the CPU out; runs nothing of the file.
 
-The one place where a pickle may be read without torch's own guard is here, behind `trust`.
+Numbers are read from where the header says that they are, into tensors of our own. The one place
+where a pickle may do what it asks for is here, behind `trust`.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-import pkgutil
+import pickle
+import sys
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 
 from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, MissingDependency
-from toplabel.models.checkpoint.allowed_globals import check_allowed, runs_code
+from toplabel.models.checkpoint.allowed_globals import RESAVE, check_harmless
 from toplabel.models.checkpoint.archive import check_contents, check_structure, read_archive
-from toplabel.models.checkpoint.info import CheckpointInfo, naming_file
+from toplabel.models.checkpoint.info import (
+    ITEM_SIZES,
+    CheckpointInfo,
+    StoredBytes,
+    TensorInfo,
+    UnknownObject,
+    naming_file,
+)
+from toplabel.models.fit.class_spec import forget_strangers
+
+logger = logging.getLogger(__name__)
 
 _SAFE_PICKLES = (2, 10)
-_LOOSENS, _FORBIDS_TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_FORBIDS_TRUST = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _REASON_LENGTH = 200
+_ALIGNED = 16  # bytes: tensors within the file itself start at multiples of it
 
 
-def read_checkpoint(
-    info: CheckpointInfo, *, allow_globals: Sequence[str] = (), trust: bool = False
-) -> Any:
+def read_checkpoint(info: CheckpointInfo, *, trust: bool = False) -> Any:
     """What the checkpoint holds: the nesting of its `content` with tensors on the CPU.
 
     Tensors are plain, strided and detached, and lie within their storages; those of zip files are
@@ -39,33 +52,33 @@ def read_checkpoint(
 
     Args:
         info: Of the file, which must not have changed since.
-        allow_globals: Names of classes and functions, "module.name", that it may use.
         trust: Whatever the pickle asks for is done, code of any kind; only for files whose maker
-            is trusted. The result may then be an nn.Module, or hold one.
+            is trusted. The result may then be an nn.Module, or hold one. Without it objects of
+            other classes stay `UnknownObject`, with their state.
 
     Raises:
         CheckpointError: It is refused, damaged, has changed, or holds tensors that are not plain.
-        MissingDependency: It is pickled, and torch is older than 2.10.
     """
     if info.format == "safetensors":
         return _without_surprises(info, lambda: _read_safetensors(info))
-    demand_safe_pickles(info.path)
     if not trust:
-        check_allowed(info, allow_globals)
-    elif os.environ.get(_FORBIDS_TRUST):
+        check_harmless(info)
+        _check_unchanged(info)
+        with naming_file(info.path), info.path.open("rb") as file:
+            return _Reader(info, file).convert(info.content)
+    if os.environ.get(_FORBIDS_TRUST):
         raise CheckpointError(
             f"{_FORBIDS_TRUST} is set, which forbids trusting a pickle: unset it, or drop"
             " trust=True"
         )
     _check_unchanged(info)
-    if info.format in ("torchscript", "pt2"):
-        return _without_surprises(info, lambda: _read_program(info))
-    allowed = [] if trust else [(_import(name), name) for name in allow_globals]
-    return _without_surprises(info, lambda: _unpickle(info, allowed, trust=trust))
+    logger.warning("%s is trusted: it may run any code while it is read", info.path.name)
+    read = _read_program if info.format in ("torchscript", "pt2") else _unpickle
+    return _without_surprises(info, lambda: read(info))
 
 
 def demand_safe_pickles(path: Path) -> None:
-    """Stop before a pickled file is read by a torch that it could harm.
+    """Stop before a library reads a pickled file by a torch that it could harm.
 
     Raises:
         MissingDependency: torch is older than 2.10.
@@ -77,6 +90,85 @@ def demand_safe_pickles(path: Path) -> None:
             " such files (CVE-2026-24747); pip install 'torch>=2.10', or use weights in the"
             " safetensors format"
         )
+
+
+class _Reader:
+    """Makes tensors of `TensorInfo`s; whatever else a header has stays as it is."""
+
+    def __init__(self, info: CheckpointInfo, file: BinaryIO) -> None:
+        self.info, self.file = info, file
+        self.made: dict[int, Any] = {}
+        self.storages: dict[str, torch.UntypedStorage] = {}
+        self.whole: Any = None
+
+    def convert(self, value: Any) -> Any:
+        """The value with tensors; what is reached twice is made once."""
+        if not isinstance(value, dict | list | tuple | TensorInfo | UnknownObject):
+            return value
+        if id(value) not in self.made:  # those of the header live as long as it
+            self.made[id(value)] = self._convert_parts(value)
+        return self.made[id(value)]
+
+    def _convert_parts(self, value: Any) -> Any:
+        if isinstance(value, TensorInfo):
+            return self._tensor(value)
+        if isinstance(value, UnknownObject):
+            return UnknownObject(value.kind, self.convert(value.state))
+        if isinstance(value, dict):
+            return {key: self.convert(part) for key, part in value.items()}
+        parts = [self.convert(part) for part in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+
+    def _tensor(self, info: TensorInfo) -> torch.Tensor:
+        place = info.place
+        if place is None:
+            raise CheckpointError("it contains a tensor without numbers; save it again")
+        storage = self._storage(place.storage)
+        if place.base:
+            storage = storage[place.base :]
+        steps = zip(info.shape, place.strides, strict=True)
+        last = place.offset + sum((size - 1) * stride for size, stride in steps) + 1
+        if info.num_elements and last * ITEM_SIZES[info.dtype] > storage.nbytes():
+            raise CheckpointError("an array in it has fewer numbers than its shape needs")
+        empty = torch.empty(0, dtype=getattr(torch, info.dtype))
+        if not info.num_elements:
+            return empty.reshape(info.shape)
+        return empty.set_(storage, place.offset, info.shape, place.strides)
+
+    def _storage(self, key: str) -> torch.UntypedStorage:
+        if key not in self.storages:
+            self.storages[key] = self._read_storage(self.info.storages[key])
+        return self.storages[key]
+
+    def _read_storage(self, stored: StoredBytes | bytes) -> torch.UntypedStorage:
+        if isinstance(stored, StoredBytes):
+            zipped = self.info.format in ("torch zip", "torchscript")
+            if zipped and not stored.is_text and stored.size and stored.start % _ALIGNED == 0:
+                end = stored.start + stored.size
+                part: torch.UntypedStorage = self._whole_file()[stored.start : end]
+                return part
+            self.file.seek(stored.start)
+            data = self.file.read(stored.size)
+            if len(data) != stored.size:
+                raise CheckpointError("it changed while it was being read; try again")
+            if stored.is_text:
+                try:
+                    data = data.decode("utf-8").encode("latin-1")
+                except UnicodeError as error:
+                    raise CheckpointError("an array in it is no text of bytes") from error
+        else:
+            data = stored
+        if not data:
+            return torch.empty(0, dtype=torch.uint8).untyped_storage()
+        return torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage()
+
+    def _whole_file(self) -> torch.UntypedStorage:
+        """The file mapped into memory: pages are read when used, and copied when written to."""
+        if self.whole is None:
+            path, size = str(self.info.path), self.info.size_bytes
+            self.whole = torch.UntypedStorage.from_file(path, False, size)
+        whole: torch.UntypedStorage = self.whole
+        return whole
 
 
 def non_finite_names(state: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
@@ -102,56 +194,29 @@ def _check_unchanged(info: CheckpointInfo) -> None:
             check_contents(file, check_structure(file, read_archive(file, size)))
 
 
-def _import(name: str) -> Any:
-    """The class or function of that name.
-
-    Raises:
-        CheckpointError: There is none, or torch never allows it.
-    """
-    if name == "collections.defaultdict":
-        return lambda *_: OrderedDict()  # torch fills no other dicts than its own few
-    if runs_code(name) or "." not in name or ":" in name:
-        raise CheckpointError(f"cannot allow {name!r}; expected a harmless 'module.name'")
-    try:
-        with quiet_libraries():
-            found = pkgutil.resolve_name(name)
-    except Exception:  # whatever the module's own code does
-        found = None
-    if not callable(found):
-        raise CheckpointError(f"cannot allow {name!r}: no such class or function can be imported")
-    return found
-
-
 @contextmanager
-def _no_overrides() -> Iterator[None]:
-    """Without the variable by which torch lets its caller's choice be turned round."""
-    held = os.environ.pop(_LOOSENS, None)
+def _findable(folders: list[Path]) -> Iterator[None]:
+    """Modules of these folders can be imported, after those that are installed."""
+    for folder in folders:
+        forget_strangers(folder)
+    added = [str(folder) for folder in folders]
+    sys.path += added
+    importlib.invalidate_caches()
     try:
         yield
     finally:
-        if held is not None:
-            os.environ[_LOOSENS] = held
+        for one in added:
+            sys.path.remove(one)
 
 
-def _unpickle(info: CheckpointInfo, allowed: list[tuple[Any, str]], *, trust: bool) -> Any:
-    path = info.path
-    # A module that is kept would live on the file, which may change; weights are copied.
-    lazily = info.format == "torch zip" and path.suffix != ".safetensors" and not trust
-    with path.open("rb") as file, _no_overrides():
-        # torch takes a path's suffix for its format, so a misnamed file is given open
-        source = str(path) if lazily else file
-        if trust:
-            return torch.load(source, map_location="cpu", mmap=lazily, weights_only=False)
-        with torch.serialization.safe_globals([*allowed, *_numpy_dtypes(allowed)]):
-            return torch.load(source, map_location="cpu", mmap=lazily, weights_only=True)
-
-
-def _numpy_dtypes(allowed: list[tuple[Any, str]]) -> list[Any]:
-    """The classes that NumPy gives its dtypes, which no pickle names: harmless like numpy.dtype."""
-    if not any(name == "numpy.dtype" for _, name in allowed):
-        return []
-    dtypes = importlib.import_module("numpy").dtypes
-    return [getattr(dtypes, name) for name in dtypes.__all__ if name.endswith("DType")]
+def _unpickle(info: CheckpointInfo) -> Any:
+    """Whatever the pickle makes; the class of a network may stand beside it."""
+    folders = list(dict.fromkeys((Path.cwd(), info.path.resolve().parent)))
+    with info.path.open("rb") as file, _findable(folders):
+        if info.format == "pickle":
+            return pickle.load(file)
+        # open: torch takes a path's suffix for its format, and the file may change
+        return torch.load(file, map_location="cpu", weights_only=False)
 
 
 def _read_program(info: CheckpointInfo) -> Any:
@@ -179,19 +244,24 @@ def _without_surprises(info: CheckpointInfo, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # torch raises whatever its parts raise
         raise CheckpointError(
-            f"cannot read {str(info.path)!r}: {_reason(error)}; save its weights again where it"
-            " was made, torch.save(model.state_dict(), 'weights.pth')"
+            f"cannot read {str(info.path)!r}: {_reason(error, info)}; or save its weights where it"
+            f" was made, {RESAVE}"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, info: CheckpointInfo) -> str:
     text = str(error)
-    if "Unsupported operand" in text:
-        return "it was saved with a pickle_protocol other than 2, which torch cannot load safely"
-    if isinstance(error, ImportError | AttributeError):
-        return f"what it needs cannot be imported here: {text}"[:_REASON_LENGTH]
-    text = text.partition("WeightsUnpickler error: ")[2] or text
-    return f"{type(error).__name__}: {first_line(text)}"[:_REASON_LENGTH]
+    if not isinstance(error, ImportError | AttributeError):
+        return f"{type(error).__name__}: {first_line(text)}"[:_REASON_LENGTH]
+    reason = f"what it needs cannot be imported here: {text}"[:_REASON_LENGTH]
+    if info.whole_module is None:
+        return f"{reason}; without trust=True it is read without its classes"
+    module, _, name = info.whole_module.rpartition(".")
+    where = "stood in the script that saved it" if module == "__main__" else "is needed"
+    return (
+        f"{reason}; its class {info.whole_module} {where}: pass the file that has it now,"
+        f' arch="FILE.py:{name}", into which its weights are loaded without trust=True'
+    )
 
 
 def _plain(content: Any) -> Any:
@@ -202,6 +272,10 @@ def _plain(content: Any) -> Any:
     """
     if isinstance(content, torch.Tensor):
         return _plain_tensor(content)
+    if isinstance(content, np.ndarray) and content.dtype.kind in "fiub":
+        return torch.from_numpy(content.astype(content.dtype.newbyteorder("="), order="C"))
+    if isinstance(content, np.generic):
+        return content.item()
     if type(content) is OrderedDict:
         ordered = OrderedDict((key, _plain(value)) for key, value in OrderedDict.items(content))
         metadata = content.__dict__.get("_metadata")

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ from toplabel.errors import CheckpointError
 from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint import hints
 from toplabel.models.checkpoint.info import UnknownObject
-from toplabel.models.prefixes import cuts
+from toplabel.models.prefixes import cuts, is_adapter
 from toplabel.preprocess.preprocess import Preprocess
 
 State = Mapping[str, Any]  # name -> TensorInfo or torch.Tensor
@@ -37,37 +37,16 @@ _SHARE = 0.3  # of the network's tensors have an average; statistics of batches 
 _LEADING = 3  # parts of a name that may say so: module.model_ema.conv1.weight
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundStateDict:
-    """The state dict of a checkpoint, and what stands beside it.
-
-    Args:
-        state: Name -> tensor, or `TensorInfo`.
-        where: Dotted path of the keys to it; empty for a bare one.
-        others: Where further state dicts are: averages, other networks.
-        architecture: What the checkpoint calls its network.
-        labels: The names of its classes.
-        labels_where: Where they stood; or why there are none though some stood there.
-        preprocess: What `transforms.translate` takes, where the checkpoint gives it in full.
-        hyper_parameters: Plain values by name.
-    """
-
-    state: State
-    where: str = ""
-    others: tuple[str, ...] = ()
-    architecture: str | None = None
-    labels: Labels | None = None
-    labels_where: str = ""
-    preprocess: Mapping[str, Any] | Preprocess | None = None
-    hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
-class _Nested:
-    """A state dict somewhere in a checkpoint; `where` is empty at the top."""
+class NestedState:
+    """A state dict somewhere in a checkpoint; `where` is empty at the top.
+
+    `module` is the class of a whole network that was not made.
+    """
 
     where: str
     state: State
+    module: str = ""
 
     @property
     def size(self) -> int:
@@ -85,11 +64,48 @@ class _Nested:
         return not self.where or _USUAL.fullmatch(self.where.split(".")[-1].lower()) is not None
 
     def __str__(self) -> str:
-        return f"{self.where or 'the top level'} ({len(self.state)} tensors)"
+        return f"{self.where or 'the top level'} ({described(self.state)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundStateDict:
+    """The state dict of a checkpoint, and what stands beside it.
+
+    Args:
+        state: Name -> tensor, or `TensorInfo`.
+        where: Dotted path of the keys to it; empty for a bare one.
+        others: Where further state dicts are: averages, other networks.
+        parts: Those of them that are no averages, the largest first.
+        averages: Where averages of the weights are that were left out.
+        module: The class, where a whole network was pickled and not its state dict.
+        unclear: Why it is not clear that `state` is the one meant; empty where it is.
+        architecture: What the checkpoint calls its network.
+        labels: The names of its classes.
+        labels_where: Where they stood; or why there are none though some stood there.
+        preprocess: What `transforms.translate` takes, where the checkpoint gives it in full.
+        hyper_parameters: Plain values by name.
+    """
+
+    state: State
+    where: str = ""
+    others: tuple[str, ...] = ()
+    parts: tuple[NestedState, ...] = ()
+    averages: tuple[str, ...] = ()
+    module: str = ""
+    unclear: str = ""
+    architecture: str | None = None
+    labels: Labels | None = None
+    labels_where: str = ""
+    preprocess: Mapping[str, Any] | Preprocess | None = None
+    hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_state_dict(
-    content: Any, *, metadata: Mapping[str, str] | None = None, ema: bool = False
+    content: Any,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    ema: bool = False,
+    key: str | None = None,
 ) -> FoundStateDict:
     """The state dict in any usual nesting, and what stands beside it.
 
@@ -98,9 +114,10 @@ def find_state_dict(
             `UnknownObject`, or a live one.
         metadata: Of a safetensors file.
         ema: Take the moving average of the weights instead of the weights.
+        key: Where the one that is meant stands, or what its names begin with.
 
     Raises:
-        CheckpointError: There is no network in it, or none that is clearly meant, or no average.
+        CheckpointError: There is no network in it, no average, or nothing under that key.
     """
     # Those of optimizers have no layer; class weights and best scores are vectors and scalars.
     nested = [
@@ -109,20 +126,80 @@ def find_state_dict(
         if any(len(tensor.shape) >= 2 for tensor in one.state.values())
     ]
     nested.sort(key=lambda one: -one.size)
-    chosen, inner, state = _choose_weights(content, nested, ema=ema)
     holders = hints.find_holders(content, metadata or {})
+    if key is not None:
+        chosen = _under(nested, key)
+        return _found(chosen.state, holders, where=chosen.where)
+    chosen, inner, state, unclear = _choose_weights(content, nested, ema=ema)
+    rest = [one for one in nested if one is not chosen]
+    inside = [f"{chosen.where}.{inner}*".strip(".")] if inner and not ema else []
+    averages = [*(one.where for one in rest if one.is_ema), *inside]
+    where = f"{chosen.where}.{inner}".strip(".") if ema else chosen.where
+    return replace(
+        _found(state, holders, where=where),
+        others=(*(one.where or "the top level" for one in rest), *inside),
+        parts=tuple(one for one in rest if not one.is_ema),
+        averages=() if ema or _are_swapped(content) else tuple(averages),
+        module=chosen.module,
+        unclear=unclear,
+    )
+
+
+def _found(state: State, holders: list[hints.Holder], *, where: str) -> FoundStateDict:
     labels, labels_where = hints.find_labels(holders, state)
-    others = [one.where or "the top level" for one in nested if one is not chosen]
     return FoundStateDict(
         state=state,
-        where=f"{chosen.where}.{inner}".strip(".") if ema else chosen.where,
-        others=(*others, *([f"{chosen.where}.{inner}*".strip(".")] if inner and not ema else [])),
+        where=where,
         architecture=hints.find_architecture(holders),
         labels=labels,
         labels_where=labels_where,
         preprocess=hints.find_preprocess(holders),
         hyper_parameters=hints.find_settings(holders),
     )
+
+
+def _under(nested: list[NestedState], key: str) -> NestedState:
+    """The state dict that stands under a key, or whose names begin with it.
+
+    Raises:
+        CheckpointError: There is none; lists what there is.
+    """
+    for one in nested:
+        if one.where == key:
+            return one
+    start = key.rstrip(".") + "."
+    for one in nested:
+        whole = f"{one.where}." if one.where else ""
+        for begin in (start, start.removeprefix(whole)):
+            state = {n.removeprefix(begin): t for n, t in one.state.items() if n.startswith(begin)}
+            if state:
+                return NestedState(f"{whole}{begin}", state)
+    raise CheckpointError(
+        f"got state_dict={key!r}, and there is none under that key or prefix; it has"
+        f" {_listed(nested)}"
+    )
+
+
+def check_no_adapter_alone(state: State) -> None:
+    """Stop at an adapter (LoRA and its like) without the network that it belongs to.
+
+    Raises:
+        CheckpointError: It is one.
+    """
+    adapters = [name for name in state if is_adapter(name)]
+    if 2 * len(adapters) > len(state):
+        raise CheckpointError(
+            f"it holds an adapter alone (LoRA, PEFT): {len(adapters)} of its {len(state)} tensors,"
+            f" {adapters[0]!r} first; the network that it adapts is not in the file: merge it where"
+            " that is, model.merge_and_unload(), and save the state dict of the whole"
+        )
+
+
+def described(state: State) -> str:
+    """How large a state dict is: `2 tensors, 15 numbers`."""
+    size = sum(math.prod(tensor.shape) for tensor in state.values())
+    tensors = "1 tensor" if len(state) == 1 else f"{len(state)} tensors"
+    return f"{tensors}, {size:,} numbers"
 
 
 def is_ema(name: str) -> bool:
@@ -143,9 +220,9 @@ def flatten_module(module: object, prefix: str = "") -> dict[str, Any]:
     while pending:
         at, part = pending.pop()
         inside = _module_state(part)
-        if inside is None or id(inside) in seen:
+        if inside is None or id(part) in seen:
             continue
-        seen.add(id(inside))
+        seen.add(id(part))
         hidden = inside.get("_non_persistent_buffers_set")
         hidden = hidden if isinstance(hidden, set | frozenset | list | tuple) else ()
         for kind in ("_parameters", "_buffers"):
@@ -156,14 +233,15 @@ def flatten_module(module: object, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _walk(value: object, path: tuple[str, ...], seen: set[int]) -> Iterator[_Nested]:
+def _walk(value: object, path: tuple[str, ...], seen: set[int]) -> Iterator[NestedState]:
     """Every mapping with tensors in it, each once, however often the content refers to it."""
     if len(path) > _MAX_DEPTH or id(value) in seen or _is_tensor(value):
         return
     seen.add(id(value))
     live = _live_state(value)
     if live is not None or _module_state(value) is not None:
-        yield _Nested(".".join(path), live or flatten_module(value))
+        kind = value.kind if isinstance(value, UnknownObject) else ""
+        yield NestedState(".".join(path), live or flatten_module(value), kind)
         return
     value = value.state if isinstance(value, UnknownObject) else value
     if isinstance(value, Mapping):
@@ -171,7 +249,7 @@ def _walk(value: object, path: tuple[str, ...], seen: set[int]) -> Iterator[_Nes
             return  # of an optimizer, whatever its key
         direct = {k: v for k, v in value.items() if isinstance(k, str) and _is_tensor(v)}
         if direct:
-            yield _Nested(".".join(path), direct)
+            yield NestedState(".".join(path), direct)
         for key, inner in value.items():
             if isinstance(key, str) and not _is_tensor(inner) and not _of_training(key):
                 yield from _walk(inner, (*path, key), seen)
@@ -205,6 +283,8 @@ def _live_state(value: object) -> State | None:
 def _module_state(value: object) -> Mapping[str, Any] | None:
     """The attributes of a pickled module that was not made; None for anything else."""
     inside = _mapping(value)
+    if isinstance(value, UnknownObject) and value.kind.startswith("__torch__."):  # TorchScript's
+        return {"_modules": inside, "_parameters": inside}
     return inside if {"_modules", "_parameters"} <= inside.keys() else None
 
 
@@ -214,55 +294,75 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _choose_weights(
-    content: object, nested: list[_Nested], *, ema: bool
-) -> tuple[_Nested, str, State]:
-    """The state dict, the prefix of the average inside it, and the tensors that are meant."""
-    # Lightning's WeightAveraging puts the average in the place of the weights.
-    swapped = "averaging_state" in (hints.as_mapping(content) or {})
+    content: object, nested: list[NestedState], *, ema: bool
+) -> tuple[NestedState, str, State, str]:
+    """The state dict, the prefix of the average in it, the tensors meant, and why if unclear."""
+    swapped = _are_swapped(content)
     if not ema or swapped or any(one.is_ema for one in nested):
-        chosen = _choose(nested, ema=ema and not swapped)
+        chosen, unclear = _choose(nested, ema=ema and not swapped)
         network, _, inner = _split_ema(chosen.state)
-        return chosen, inner, network
+        return chosen, inner, network, unclear
     for one in nested:
         _, average, inner = _split_ema(one.state)
         if inner:
-            return one, inner, average
-    return _choose(nested, ema=True), "", {}  # which raises
+            return one, inner, average, ""
+    raise _no_average(nested) if nested else _no_network()
 
 
-def _choose(nested: list[_Nested], *, ema: bool) -> _Nested:
-    """The one that is meant: the usual key before others, the larger before the smaller.
+def _are_swapped(content: object) -> bool:
+    """Whether the average stands in the place of the weights: in files of two libraries.
+
+    Lightning's WeightAveraging and mmengine's EMAHook exchange them on saving.
+    """
+    outer = hints.as_mapping(content) or {}
+    meta = hints.as_mapping(outer.get("meta")) or {}
+    return "averaging_state" in outer or ("mmengine_version" in meta and "ema_state_dict" in outer)
+
+
+def _choose(nested: list[NestedState], *, ema: bool) -> tuple[NestedState, str]:
+    """The one that is meant, the usual key before others, the larger before the smaller.
 
     Args:
         nested: Largest first.
         ema: Take the moving average, and nothing else.
 
+    Returns:
+        It, and why it is not clearly meant; empty where it is.
+
     Raises:
-        CheckpointError: There is none, or several of which none is clearly meant.
+        CheckpointError: There is none.
     """
     if not nested:
-        raise CheckpointError(
-            "it contains no network: there is no mapping of names to tensors in it; expected a"
-            " state dict, as written by torch.save(model.state_dict(), path)"
-        )
+        raise _no_network()
     eligible = [one for one in nested if one.is_ema == ema]
     if not eligible and ema:
-        raise CheckpointError(
-            f"it contains no moving average (EMA) of the weights; it has {_listed(nested)}"
-        )
+        raise _no_average(nested)
     eligible = eligible or nested  # an average alone is what there is
     competing = [one for one in eligible if one.size * _COMPETES >= eligible[0].size]
     usual = [one for one in competing if one.is_usual and one.where]
     best = usual or [one for one in competing if one.is_usual] or competing
     if len(best) > 1 and not _are_one(best):
-        raise CheckpointError(
+        return best[0], (
             f"it contains several networks, and it is unclear which one is meant: {_listed(best)};"
-            " save the state dict of one of them in a file of its own"
+            f" pass state_dict={best[0].where!r}, or the class of one of them"
         )
-    return best[0]
+    return best[0], ""
 
 
-def _are_one(nested: list[_Nested]) -> bool:
+def _no_network() -> CheckpointError:
+    return CheckpointError(
+        "it contains no network: there is no mapping of names to tensors in it; expected a state"
+        " dict, as written by torch.save(model.state_dict(), path)"
+    )
+
+
+def _no_average(nested: list[NestedState]) -> CheckpointError:
+    return CheckpointError(
+        f"it contains no moving average (EMA) of the weights; it has {_listed(nested)}"
+    )
+
+
+def _are_one(nested: list[NestedState]) -> bool:
     """Whether all are one state dict, its very tensors, under several keys."""
     first, *others = (
         {name: (_identity(tensor), tuple(tensor.shape)) for name, tensor in one.state.items()}
@@ -277,7 +377,7 @@ def _identity(tensor: Any) -> int:
     return int(pointer()) if callable(pointer) else id(tensor)
 
 
-def _listed(nested: list[_Nested]) -> str:
+def _listed(nested: list[NestedState]) -> str:
     names = [str(one) for one in nested[:6]]
     return ", ".join(names) + (f" and {len(nested) - 6} more" if len(nested) > 6 else "")
 

@@ -9,7 +9,7 @@ import _compat_pickle
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toplabel._internal.text import printable
@@ -22,13 +22,39 @@ from toplabel.models.checkpoint.allowed_globals import (
     PLAIN_TENSORS,
     UNSUITABLE,
 )
-from toplabel.models.checkpoint.info import Storage, Storages, TensorInfo, UnknownObject, tensor_in
-from toplabel.models.checkpoint.unpickler import Budget, ByteSource, unpickle
+from toplabel.models.checkpoint.info import (
+    Storage,
+    Storages,
+    StoredBytes,
+    TensorInfo,
+    UnknownObject,
+    tensor_in,
+)
+from toplabel.models.checkpoint.numpy_stubs import (
+    ARRAY,
+    FROM_BUFFER,
+    RECONSTRUCT,
+    SCALAR,
+    read_array,
+    read_scalar,
+)
+from toplabel.models.checkpoint.unpickler import (
+    Budget,
+    ByteSource,
+    cut_short,
+    number,
+    unpickle,
+)
 
 _NAME_LENGTH = 200
 _NAMED = 3
 _FROM_NUMPY = "torch._utils._rebuild_device_tensor_from_numpy"
 _RECONSTRUCTORS = ("copyreg._reconstructor", "copyreg.__newobj__")
+_GETATTR = "builtins.getattr"
+_FROM_BYTES = "torch.storage._load_from_bytes"  # of a storage that pickle itself wrote
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
 _DEEPEST = 100
 _LARGEST = 2_000_000  # values, counted as often as they are reached
 _MOST_COPIED = 400_000  # values of objects' states: 40 MB
@@ -36,19 +62,56 @@ _MOST_COPIED = 400_000  # values of objects' states: 40 MB
 
 def read_pickle(source: ByteSource, *, budget: Budget | None = None) -> StubMaker:
     """What the pickle at `source` would create; `source` stands behind it then."""
-    maker = StubMaker(budget or Budget())
+    maker = StubMaker(budget or Budget(), source)
     try:
-        made = unpickle(source, maker, maker.budget)
+        maker.made = unpickle(source, maker, maker.budget)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{maker.naming}") from error
-    maker.content = _Plain().convert(made)[0]
+    if maker.unbound and not maker.gets_attributes:
+        maker.blocked.pop(_GETATTR, None)
+    maker.content = _Plain(maker.storages).convert(maker.made)[0]
+    made = maker.made
     maker.whole_module = made.kind if isinstance(made, Stub) and made.is_module else None
     return maker
 
 
+def read_legacy(source: ByteSource, budget: Budget) -> StubMaker:
+    """What a file of torch before 1.6 would create, once all its numbers are there.
+
+    Such a file stands in a pickle as well, once for every storage, where pickle itself wrote one.
+    """
+    magic = read_pickle(source, budget=budget).content
+    if magic != _LEGACY_MAGIC or read_pickle(source, budget=budget).content != _LEGACY_PROTOCOL:
+        raise CheckpointError("torch never wrote files of its version; copy or download it again")
+    machine = read_pickle(source, budget=budget).content
+    if isinstance(machine, dict) and machine.get("little_endian") is False:
+        raise big_endian()
+    maker = read_pickle(source, budget=budget)
+    keys, storages = read_pickle(source, budget=budget).content, maker.storages.whole
+    plain = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not plain or len(keys) != len(storages) or set(keys) != storages.keys():
+        raise CheckpointError(
+            "its list of storages does not match its tensors; copy or download it again"
+        )
+    read_count = number("<q")
+    for key in keys:
+        if read_count(source) != storages[key].num_elements:
+            raise cut_short()
+        maker.stored[key] = StoredBytes(source.position, storages[key].nbytes)
+        source.skip(storages[key].nbytes)
+    return maker
+
+
+def big_endian() -> CheckpointError:
+    """The error for a file whose numbers have their bytes in the other order."""
+    return CheckpointError(
+        "it was saved on a big-endian machine; save it again on a little-endian one"
+    )
+
+
 def naming_globals(source: ByteSource) -> str:
     """The globals that a pickle names before it ends or breaks, as the end of an error."""
-    maker = StubMaker(Budget())
+    maker = StubMaker(Budget(), source)
     with suppress(CheckpointError):
         unpickle(source, maker, maker.budget)
     return maker.naming
@@ -92,18 +155,27 @@ class StubMaker:
 
     Args:
         budget: What is made is charged to it.
-        content: What the pickle leaves: plain values, `TensorInfo` and `UnknownObject`, nested.
+        source: Where the pickle stands.
+        made: What the pickle leaves.
+        content: The same as plain values, `TensorInfo` and `UnknownObject`, nested.
         whole_module: The class, where it is a whole network and not its state dict.
         storages: Those that its tensors need.
+        stored: Where these are, by key, as far as it is known.
         blocked: The globals that torch would refuse, in order of appearance.
+        unbound: A method of a network was taken for the network, as in
+            `torch.save(net.state_dict)` without the brackets.
+        gets_attributes: It gets attributes of other things.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+    def __init__(self, budget: Budget, source: ByteSource) -> None:
+        self.budget, self.source = budget, source
+        self.made: Any = None
         self.content: Any = None
         self.whole_module: str | None = None
         self.storages = Storages()
+        self.stored: dict[str, StoredBytes | bytes] = self.storages.inside
         self.blocked: dict[str, None] = {}
+        self.unbound = self.gets_attributes = False
 
     @property
     def naming(self) -> str:
@@ -136,7 +208,46 @@ class StubMaker:
             raise CheckpointError(f"its pickle calls {name}, which no saved checkpoint does")
         if name in _RECONSTRUCTORS and arguments and isinstance(arguments[0], Global):
             return Stub(arguments[0].name)
+        if name in SCALAR or name in FROM_BUFFER or name in RECONSTRUCT:
+            return self._of_numpy(name, arguments)
+        if name == _FROM_BYTES:
+            return self._storage_inside(*arguments)
+        if name == _GETATTR:
+            return self._attribute(*arguments)
         return {} if name == "collections.defaultdict" else Stub(name, arguments)
+
+    def _of_numpy(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """A number, or the stub of an array that is or will be given its state."""
+        if name in SCALAR and len(arguments) == 2:
+            value = read_scalar(*arguments)
+            return Stub(name, arguments) if value is None else value
+        if name in FROM_BUFFER:
+            data, dtype, shape, order = arguments
+            return Stub(ARRAY, state=(1, shape, dtype, order == "F", data))
+        return Stub(ARRAY)
+
+    def _storage_inside(self, data: Any) -> Storage:
+        """The storage in bytes that are a legacy file themselves."""
+        if not isinstance(data, StoredBytes) or data.is_text or self.source.inner:
+            raise CheckpointError(
+                "its pickle has torch's numbers in a form that cannot be read; save it with"
+                " torch.save"
+            )
+        with self.source.within(data) as source:
+            inner = read_legacy(source, self.budget)
+        storage = inner.made
+        if not isinstance(storage, Storage) or storage.key not in inner.stored:
+            raise CheckpointError("its pickle contains something else in place of a storage")
+        key = self.storages.add(inner.stored[storage.key])
+        return replace(storage, key=key)
+
+    def _attribute(self, owner: Any, name: Any) -> Any:
+        """A network for its own method, else a stub."""
+        if isinstance(owner, Stub) and owner.is_module and isinstance(name, str):
+            self.unbound = True
+            return owner
+        self.gets_attributes = True
+        return Stub(_GETATTR, (owner, name))
 
     def _tensor_of_type(self, function: Any, kind: Any, arguments: Any, state: Any) -> Any:
         made = self.call(function, arguments)
@@ -251,7 +362,7 @@ def _ordered(*arguments: Any) -> dict[Any, Any]:
 def _bytes(*arguments: Any) -> Any:
     """`bytearray(...)` or `_codecs.encode(text, "latin1")`."""
     text, *encoding = arguments or (b"",)
-    if isinstance(text, UnknownObject | bytes):
+    if isinstance(text, StoredBytes | bytes):
         return text
     if not isinstance(text, str) or encoding not in (["latin1"], ["latin-1"]):
         raise CheckpointError("its pickle creates bytes in a way that no saved checkpoint does")
@@ -300,16 +411,12 @@ def _parameter(tensor: Any, *rest: Any) -> Any:
 def _from_cpu(tensor: Any, dtype: Any, *rest: Any) -> TensorInfo:
     if not isinstance(tensor, TensorInfo) or not isinstance(dtype, Global):
         raise TypeError(tensor)
-    name = dtype.name.removeprefix("torch.")
-    return tensor_in(Storage("", name, tensor.num_elements), 0, tensor.shape, _steps(tensor.shape))
-
-
-def _steps(shape: Sequence[int]) -> list[int]:
-    """The strides of a contiguous tensor."""
-    strides = [1] * len(shape)
-    for at in range(len(shape) - 1, 0, -1):
-        strides[at - 1] = strides[at] * max(shape[at], 1)
-    return strides
+    if dtype.name != f"torch.{tensor.dtype}":
+        raise CheckpointError(
+            f"it contains a tensor that was moved from {tensor.dtype} to {dtype.name[:40]}; save it"
+            " with .cpu()"
+        )
+    return tensor
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -317,6 +424,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "collections.Counter": _ordered,
     "builtins.set": lambda values=(): {_as_key(v, number) for number, v in enumerate(values)},
     "builtins.bytearray": _bytes,
+    "builtins.bytes": lambda *given: b"" if not given else Stub("builtins.bytes", given),
     "builtins.complex": lambda real, imaginary=0.0: complex(float(real), float(imaginary)),
     "_codecs.encode": _bytes,
     "torch.Size": lambda dimensions: tuple(dimensions),
@@ -329,7 +437,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _from_cpu,
-    _FROM_NUMPY: lambda array, *rest: Stub(_FROM_NUMPY),
+    _FROM_NUMPY: lambda array, *rest: array,  # of an accelerator's tensor
 }
 
 
@@ -341,7 +449,8 @@ class _Plain:
     reached twice is converted once and shared.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, storages: Storages) -> None:
+        self.storages = storages
         self.done: dict[int, tuple[Any, int]] = {}
         self.kept: list[Any] = []  # no id in `done` may be given to another object
         self.path: dict[int, int] = {}  # the containers that we are in, and how deep they are
@@ -354,6 +463,8 @@ class _Plain:
             return (value.name if value.name in CONSTANTS else UnknownObject(value.name)), 1
         if isinstance(value, Storage):
             return UnknownObject("torch.storage.TypedStorage"), 1
+        if isinstance(value, StoredBytes):
+            return UnknownObject("str" if value.is_text else "bytes"), 1
         if not isinstance(value, dict | list | tuple | Stub):
             return value, 1
         if id(value) in self.done:
@@ -374,6 +485,10 @@ class _Plain:
         return plain, size
 
     def _convert_parts(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, Stub) and value.kind == ARRAY:
+            array = read_array(value.state, self.storages)
+            if array is not None:
+                return array, 1
         if isinstance(value, Stub):
             if isinstance(value.state, dict):
                 self.copied += len(value.state)  # each object's own, though many may share it

@@ -10,11 +10,12 @@ from __future__ import annotations
 import pickle
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.info import UnknownObject
+from toplabel.models.checkpoint.info import StoredBytes
 
 if TYPE_CHECKING:
     from toplabel.models.checkpoint.stubs import StubMaker
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 _BUDGET = 40_000_000  # bytes, about: enough for 12,000 tensors
 _STEP = 40  # what every operation costs: at most a million
 _NAME_LIMIT = 1000  # bytes of a name, or of a number in digits
-_TEXT_LIMIT = 1_000_000  # bytes of a text that is kept: longer ones are arrays in disguise
+_TEXT_LIMIT = 32_768  # bytes of a text that is kept: longer ones are arrays in disguise
+_BYTES_LIMIT = 64  # of bytes that are kept
 _INTEGER_LIMIT = 32  # bytes
 _DAMAGE = (
     *(IndexError, KeyError, ValueError, TypeError, AttributeError),
@@ -31,12 +33,15 @@ _DAMAGE = (
 
 
 class ByteSource:
-    """Reads a stretch of a file, from where it stands to `end`, never more than is there."""
+    """Reads a stretch of a file, from where it stands to `end`, never more than is there.
 
-    __slots__ = ("_end", "_file", "position")
+    One of a stretch `within` another is `inner`.
+    """
 
-    def __init__(self, file: BinaryIO, *, end: int) -> None:
-        self._file, self._end = file, end
+    __slots__ = ("_end", "_file", "inner", "position")
+
+    def __init__(self, file: BinaryIO, *, end: int, inner: bool = False) -> None:
+        self._file, self._end, self.inner = file, end, inner
         self.position = file.tell()
 
     def read(self, count: int) -> bytes:
@@ -59,6 +64,13 @@ class ByteSource:
             raise cut_short()
         self.position += len(line)
         return line[:-1]
+
+    @contextmanager
+    def within(self, stored: StoredBytes) -> Iterator[ByteSource]:
+        """Another reader of a stretch that this one has passed; it goes on where it was."""
+        self._file.seek(stored.start)
+        yield ByteSource(self._file, end=stored.start + stored.size, inner=True)
+        self._file.seek(self.position)
 
     def _advance(self, count: int) -> None:
         if not 0 <= count <= self._end - self.position:
@@ -240,15 +252,17 @@ def number(form: str) -> Callable[[ByteSource], Any]:
     return lambda source: packed.unpack(source.read(packed.size))[0]
 
 
-def _text(form: str, make: Callable[[bytes], Any], kind: str) -> Callable[[ByteSource], Any]:
+def _kept(form: str, make: Callable[[bytes], Any], limit: int) -> Callable[[ByteSource], Any]:
+    """A reader of text or bytes; those beyond the limit stay where they are, as `StoredBytes`."""
     count_of = number(form)
 
     def read(source: ByteSource) -> Any:
         count = count_of(source)
-        if count <= _TEXT_LIMIT:
+        if count <= limit:
             return make(source.read(count))
+        stored = StoredBytes(source.position, count, is_text=make is _decode)
         source.skip(count)
-        return UnknownObject(kind)
+        return stored
 
     return read
 
@@ -298,16 +312,16 @@ _LITERALS: dict[bytes, Callable[[ByteSource], Any]] = {
     pickle.LONG4: _integer("<i"),
     pickle.FLOAT: lambda source: float(source.line()),
     pickle.STRING: lambda source: _decode_old(source.line().strip()[1:-1]),
-    pickle.BINSTRING: _text("<i", _decode_old, "str"),
-    pickle.SHORT_BINSTRING: _text("<B", _decode_old, "str"),
+    pickle.BINSTRING: _kept("<i", _decode_old, _TEXT_LIMIT),
+    pickle.SHORT_BINSTRING: _kept("<B", _decode_old, _TEXT_LIMIT),
     pickle.UNICODE: lambda source: str(source.line(), "raw-unicode-escape"),
-    pickle.SHORT_BINUNICODE: _text("<B", _decode, "str"),
-    pickle.BINUNICODE: _text("<I", _decode, "str"),
-    pickle.BINUNICODE8: _text("<Q", _decode, "str"),
-    pickle.SHORT_BINBYTES: _text("<B", bytes, "bytes"),
-    pickle.BINBYTES: _text("<I", bytes, "bytes"),
-    pickle.BINBYTES8: _text("<Q", bytes, "bytes"),
-    pickle.BYTEARRAY8: _text("<Q", bytes, "bytes"),
+    pickle.SHORT_BINUNICODE: _kept("<B", _decode, _TEXT_LIMIT),
+    pickle.BINUNICODE: _kept("<I", _decode, _TEXT_LIMIT),
+    pickle.BINUNICODE8: _kept("<Q", _decode, _TEXT_LIMIT),
+    pickle.SHORT_BINBYTES: _kept("<B", bytes, _BYTES_LIMIT),
+    pickle.BINBYTES: _kept("<I", bytes, _BYTES_LIMIT),
+    pickle.BINBYTES8: _kept("<Q", bytes, _BYTES_LIMIT),
+    pickle.BYTEARRAY8: _kept("<Q", bytes, _BYTES_LIMIT),
 }
 
 _byte, _word = number("<B"), number("<I")

@@ -22,7 +22,12 @@ from torch import nn
 
 from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, ModelError, ToplabelError, UsageError
-from toplabel.models.fit.class_spec import ClassName, find_module, parse_class
+from toplabel.models.fit.class_spec import (
+    ClassName,
+    find_module,
+    forget_strangers,
+    parse_class,
+)
 
 Fitted = TypeVar("Fitted")
 Architecture = str | nn.Module | Callable[..., nn.Module]
@@ -131,7 +136,7 @@ def _imported(spec: str) -> Iterator[tuple[object, ClassName]]:
     name = parse_class(spec)
     folder = Path.cwd() if name.file is None else name.file.expanduser().resolve().parent
     if name.file is not None:
-        _forget_strangers(folder)
+        forget_strangers(folder)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
@@ -174,26 +179,6 @@ def _import_file(name: ClassName) -> ModuleType:
     with _explained(f"running {name.file}"):
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     return module
-
-
-def _forget_strangers(folder: Path) -> None:
-    """Drop modules that a file of another folder has imported from beside it.
-
-    Two projects both have their `blocks.py`; the second must not be given the first one's.
-    """
-    beside = {path.stem for path in folder.glob("*.py")} | {
-        p.parent.name for p in folder.glob("*/*.py")
-    }
-    roots = {Path(entry or ".").resolve() for entry in sys.path}
-    for first in beside & set(sys.modules) - set(sys.stdlib_module_names):
-        file = getattr(sys.modules[first], "__file__", None)
-        if file is None:
-            continue
-        at = Path(file).resolve()
-        home = at.parent.parent if at.name == "__init__.py" else at.parent
-        if home not in roots:  # of another folder, or of an earlier call
-            for known in [key for key in sys.modules if key.split(".")[0] == first]:
-                del sys.modules[known]
 
 
 def _attribute(module: ModuleType, name: ClassName) -> object:

@@ -138,3 +138,23 @@ def _is_own(module: ModuleType | None) -> bool:
         return False
     places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
     return not any(part in place for place in places for part in ("site-packages", "dist-packages"))
+
+
+def forget_strangers(folder: Path) -> None:
+    """Drop modules that a file of another folder has imported from beside it.
+
+    Two projects both have their `blocks.py`; the second must not be given the first one's.
+    """
+    beside = {path.stem for path in folder.glob("*.py")} | {
+        p.parent.name for p in folder.glob("*/*.py")
+    }
+    roots = {Path(entry or ".").resolve() for entry in sys.path}
+    for first in beside & set(sys.modules) - set(sys.stdlib_module_names):
+        file = getattr(sys.modules[first], "__file__", None)
+        if file is None:
+            continue
+        at = Path(file).resolve()
+        home = at.parent.parent if at.name == "__init__.py" else at.parent
+        if home not in roots:  # of another folder, or of an earlier call
+            for known in [key for key in sys.modules if key.split(".")[0] == first]:
+                del sys.modules[known]

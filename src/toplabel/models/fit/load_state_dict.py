@@ -10,7 +10,7 @@ import inspect
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,15 @@ from torch.nn.parameter import is_lazy
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.state_dict_search import is_ema
 from toplabel.models.fit.file_arguments import CHANNELS, CLASSES
-from toplabel.models.prefixes import PROFILED, TABLES, cuts, is_training_state, without_wrappers
+from toplabel.models.prefixes import (
+    NORMALISATION,
+    PROFILED,
+    TABLES,
+    cuts,
+    is_adapter,
+    is_training_state,
+    without_wrappers,
+)
 
 Shape = tuple[int, ...]
 
@@ -36,11 +44,13 @@ class LoadResult:
         share: Of the network's parameters, by their numbers, that were loaded: 1.0 for all.
         prefix: What the file's names have before the network's.
         notes: What a person should know of it, a sentence each.
+        left_out: The file's tensors that stand beside the network under other prefixes.
     """
 
     share: float
     prefix: str
     notes: tuple[str, ...]
+    left_out: Mapping[str, Shape] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,13 @@ class LoadReport:
         if channels := _common_change(self.shape_mismatches, axis=1, from_axis=2):
             argument = _argument(module, CHANNELS, channels)
             advice.append(f"the file has {channels} input channels: try {argument}")
-        if not (self.missing or self.mismatches):
+        adapter = next((name for name in self.unexpected if is_adapter(name)), None)
+        if adapter:
+            advice.append(
+                f"{adapter} is of an adapter (LoRA) beside the network: merge it where it was"
+                " trained, model.merge_and_unload(), and save the state dict again"
+            )
+        elif not (self.missing or self.mismatches):
             advice.append(
                 "the file has layers that the class lacks, and its answers would be wrong without"
                 " them: pass the class that it was trained with"
@@ -168,13 +184,14 @@ def load_state_dict(
         {theirs: tuple(tensor.shape) for theirs, tensor in state.items()},
     )
     report, notes = _compare(wanted, state, match)
+    left_out: Mapping[str, Shape] = {}
     if not (report.missing or report.mismatches):
         _check_single(module, state, match, others, name)
+        report, left_out = _without_siblings(report, match)
     # A strict load casts numbers of another kind silently.
     if report and not report.dtype_mismatches and _loads_by_itself(module, state, match, report):
-        return LoadResult(
-            1.0, match.prefix, (*notes, "the class itself renames the tensors of the file")
-        )
+        notes = [*notes, "the class itself renames the tensors of the file"]
+        return LoadResult(1.0, match.prefix, tuple(notes))
     if report and not allow_partial:
         raise CheckpointError(report.describe(module, name))
     usable = {
@@ -189,7 +206,26 @@ def load_state_dict(
     module.load_state_dict(loaded, strict=False)
     if report:
         notes = [*notes, _partial_note(module, wanted, usable, share)]
-    return LoadResult(share, match.prefix, tuple(notes))
+    return LoadResult(share, match.prefix, tuple(notes), left_out)
+
+
+def fits(module: nn.Module, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a state dict has all of a network's tensors, and beside them none within it."""
+    wanted = module.state_dict(keep_vars=True)
+    match, *_ = match_names(
+        {ours: _shape_of(tensor) for ours, tensor in wanted.items() if torch.is_tensor(tensor)},
+        {theirs: tuple(tensor.shape) for theirs, tensor in state.items()},
+    )
+    report, _ = _compare(wanted, state, match)
+    return not (report.missing or report.mismatches or _without_siblings(report, match)[0])
+
+
+def _without_siblings(
+    report: LoadReport, match: NameMatch
+) -> tuple[LoadReport, Mapping[str, Shape]]:
+    """The report without what stands beside the network under other prefixes, and that."""
+    beside = match.prefix and not any(name.startswith(match.prefix) for name in report.unexpected)
+    return (replace(report, unexpected={}), report.unexpected) if beside else (report, {})
 
 
 def match_names(
@@ -314,6 +350,8 @@ def _unexpected(
         last = theirs.rpartition(".")[2]
         counter = last in {*PROFILED, "num_batches_tracked"} and tensor.numel() == 1
         training = is_training_state(theirs) or (match.prefix and is_ema(theirs.split(".")[0]))
+        training = training or (match.prefix and not tensor.ndim)  # a step, a temperature
+        counter = counter or theirs.startswith(NORMALISATION)
         if counter or last in TABLES or (outside and training):
             beside.append(theirs)
         else:
@@ -372,7 +410,8 @@ def _check_single(
         prefixes = " and ".join(repr(one.prefix) for one in (match, *different))
         raise CheckpointError(
             f"{name} contains {type(module).__name__} {len(different) + 1} times with different"
-            f" weights, under {prefixes}; save only the state dict of the one that is meant"
+            f" weights, under {prefixes}; pass the one that is meant:"
+            f" state_dict={match.prefix.rstrip('.')!r}"
         )
 
 

@@ -25,14 +25,21 @@ from toplabel.models import transforms
 from toplabel.models.architectures.build import build
 from toplabel.models.architectures.choose import choose
 from toplabel.models.architectures.identify import Candidate, identify
+from toplabel.models.checkpoint.allowed_globals import check_no_program
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, naming_file
 from toplabel.models.checkpoint.reading import non_finite_names, read_checkpoint
-from toplabel.models.checkpoint.state_dict_search import FoundStateDict, find_state_dict
+from toplabel.models.checkpoint.state_dict_search import (
+    FoundStateDict,
+    State,
+    check_no_adapter_alone,
+    find_state_dict,
+)
 from toplabel.models.fit.build_module import build_fitting, build_module
 from toplabel.models.fit.class_spec import locate_class_file
 from toplabel.models.fit.file_arguments import likely_arguments
-from toplabel.models.fit.load_state_dict import load_state_dict
+from toplabel.models.fit.load_state_dict import fits, load_state_dict
+from toplabel.models.fit.parts import check_left_out, choose_part
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef, without_weights
 from toplabel.models.script.resolve import Resolved, resolve
@@ -60,15 +67,14 @@ def load(path: Path, *, options: ModelOptions) -> Model:
         ModelError: The network cannot be used as a classifier.
         LabelsError: The labels do not fit its outputs.
         PreprocessError: There is no preprocessing, or it cannot be expressed.
-        MissingDependency: torch is too old to read such a file safely.
     """
     declare_missing_operators()  # for code of the user's that imports torchvision
     with naming_file(path):
         stamp = FileSignature.of(path)
     info = read_checkpoint_info(path)
     stamps = [stamp, *map(FileSignature.of, info.files[1:])]
-    content = read_checkpoint(info, allow_globals=options.allow_globals, trust=options.trust)
-    found = _find(content, info, options)
+    content = read_content(info, options)
+    found = find_weights_in(content, info, options)
     _check_finite(found, path)
     network = find_network(content, found, options, path=path)
     found = _with_published(found, network, path=path)
@@ -95,10 +101,34 @@ def load(path: Path, *, options: ModelOptions) -> Model:
     )
 
 
-def _find(content: Any, info: CheckpointInfo, options: ModelOptions) -> FoundStateDict:
+def read_content(info: CheckpointInfo, options: ModelOptions) -> Any:
+    """What the checkpoint holds; its code is run only where it is trusted and there is no other.
+
+    Raises:
+        CheckpointError: It is a program that is not trusted, would run code, or cannot be read.
+    """
+    program = info.format in ("torchscript", "pt2")
+    has_class = options.arch is not None or options.script is not None
+    as_data = bool(info.storages) and (has_class or not (program or info.blocked))
+    if program and not as_data and not options.trust:
+        check_no_program(info)
+    return read_checkpoint(info, trust=options.trust and not as_data)
+
+
+def find_weights_in(content: Any, info: CheckpointInfo, options: ModelOptions) -> FoundStateDict:
+    """The state dict that is meant.
+
+    Raises:
+        CheckpointError: There is none, or an adapter without its network.
+    """
     if isinstance(content, nn.Module):
         return FoundStateDict(state=content.state_dict())
-    return find_state_dict(content, metadata=info.metadata, ema=options.ema)
+    with naming_file(info.path):
+        found = find_state_dict(
+            content, metadata=info.metadata, ema=options.ema, key=options.state_dict
+        )
+        check_no_adapter_alone(found.state)
+    return found
 
 
 def _with_published(found: FoundStateDict, network: Network, *, path: Path) -> FoundStateDict:
@@ -227,9 +257,11 @@ def find_network(
 ) -> Network:
     """The network that is given, that the file holds whole, or that its tensors identify."""
     if options.script is not None and not isinstance(options.arch, nn.Module | Callable):
+        _check_clear(found, path)
         said = resolve(options.script, found.state, options, checkpoint=path)
         code = tuple(FileSignature.of(file) for file in said.files)
-        return Network(module=said.module, name=said.name, code=code, said=said)
+        share = _fit(said.module, found, path=path)
+        return Network(module=said.module, name=said.name, code=code, said=said, share=share)
     if isinstance(options.arch, str) and ":" not in options.arch:
         return _named_network(options.arch, found, options, path=path)
     if options.arch is not None:
@@ -270,7 +302,7 @@ def _built_network(
             arch,
             options.arch_args,
             likely=lambda parameters: likely_arguments(
-                parameters, options.arch_args, _shapes(found), names
+                parameters, options.arch_args, _shapes(found.state), names
             ),
             fit=lambda module: _fit(module, found, path=path),
         )
@@ -298,6 +330,8 @@ def _named_network(
     library: Literal["torchvision", "timm"] = "timm" if source == "timm" else "torchvision"
     bare = without_weights(library, bare)
     name = f"{library}/{bare}"
+    found = _part_of_library(found, name)
+    _check_clear(found, path)
     fitting = _fitting_settings(name, found, options, path)
     given = dict(options.arch_args)
     classes, channels = (fitting.classes, fitting.in_channels) if fitting else (1000, 3)
@@ -320,6 +354,20 @@ def _named_network(
     return Network(module=module, name=name, zoo=name, share=share)
 
 
+def _part_of_library(found: FoundStateDict, name: str) -> FoundStateDict:
+    """The one of several state dicts that has exactly the tensors of this architecture."""
+    if not found.unclear:
+        return found
+    return choose_part(
+        found, lambda s: any(f"{c.library}/{c.name}" == name for c in identify(_shapes(s)))
+    )
+
+
+def _check_clear(found: FoundStateDict, path: Path) -> None:
+    if found.unclear:
+        raise CheckpointError(f"cannot read {str(path)!r}: {found.unclear}")
+
+
 def _fitting_settings(
     name: str, found: FoundStateDict, options: ModelOptions, path: Path
 ) -> Candidate | None:
@@ -328,7 +376,7 @@ def _fitting_settings(
     Raises:
         CheckpointError: Several of its settings fit and give different outputs.
     """
-    ways = [c for c in identify(_shapes(found)) if f"{c.library}/{c.name}" == name]
+    ways = [c for c in identify(_shapes(found.state)) if f"{c.library}/{c.name}" == name]
     settings = {key for way in ways for key in way.arguments}
     given = {key: value for key, value in options.arch_args.items() if key in settings}
     ways = [w for w in ways if all(w.arguments.get(k, False) == v for k, v in given.items())]
@@ -341,21 +389,19 @@ def _fitting_settings(
     return ways[0] if ways else None
 
 
-def _shapes(found: FoundStateDict) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in found.state.items()}
+def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _identified_network(found: FoundStateDict, *, path: Path) -> Network:
     """The architecture that fits every tensor; of several, only where they compute the same."""
-    candidates = identify(_shapes(found))
+    _check_clear(found, path)
+    candidates = identify(_shapes(found.state))
     named = (found.architecture or "").partition(".")[0]
     candidates = tuple(c for c in candidates if c.name == named) or candidates
     groups = choose(candidates, found.state)
     if not groups:
-        raise CheckpointError(
-            f"no architecture of torchvision or timm fits every tensor of {path}; pass the"
-            ' network: arch="nets.py:MyCNN", or arch="NAME" with arch_args={...}'
-        )
+        raise CheckpointError(_no_architecture(found, path))
     tried = [candidate for group in groups for candidate, _ in group]
     untried = [candidate for candidate in candidates if candidate not in tried]
     if len(groups) > 1 or untried:
@@ -368,12 +414,29 @@ def _identified_network(found: FoundStateDict, *, path: Path) -> Network:
         )
     candidate, module = groups[0][0]
     name = f"{candidate.library}/{candidate.name}"
+    check_left_out(found, file=path.name, network=name)
     channels = "1 channel" if candidate.in_channels == 1 else f"{candidate.in_channels} channels"
     warn(
         f"assuming that {path.name} is {name} with {candidate.classes} classes and {channels}, by"
         ' the names and shapes of all its tensors; pass arch="..." if it is another network'
     )
     return Network(module=module, name=name, zoo=name)
+
+
+def _no_architecture(found: FoundStateDict, path: Path) -> str:
+    if found.module:
+        name = found.module.rpartition(".")[2]
+        where = found.where and f", under {found.where!r},"
+        return (
+            f"{path} contains{where} a whole pickled network of class {found.module} instead of its"
+            f' weights; pass the file that has its class, arch="FILE.py:{name}", into which the'
+            " weights are loaded without running anything else; or, if you trust its author,"
+            " trust=True, which imports the class and can run any code"
+        )
+    return (
+        f"no architecture of torchvision or timm fits every tensor of {path}; pass the"
+        ' network: arch="nets.py:MyCNN", or arch="NAME" with arch_args={...}'
+    )
 
 
 def _title(candidate: Candidate) -> str:
@@ -384,7 +447,17 @@ def _title(candidate: Candidate) -> str:
 def _fit(
     module: nn.Module, found: FoundStateDict, *, allow_partial: bool = False, path: Path
 ) -> float:
+    """Load what of the checkpoint fits into the network; the share of it that was in the file."""
+    found = choose_part(found, lambda state: fits(module, state))
+    _check_clear(found, path)
     report = load_state_dict(module, found.state, allow_partial=allow_partial, name=str(path))
+    check_left_out(
+        found,
+        report.left_out,
+        prefix=report.prefix,
+        file=path.name,
+        network=type(module).__name__,
+    )
     for note in report.notes:
         if report.share < 1:
             warn(note)
