@@ -121,9 +121,7 @@ def test_a_nested_network_is_found_and_what_is_beside_it_told():
 
 def test_an_adapter_beside_the_network_is_named():
     state = {**GreyNet(5).state_dict(), "fc.lora_A.weight": torch.ones(2, 5)}
-    with pytest.raises(
-        CheckpointError, match=r"fc\.lora_A\.weight is of an adapter.*merge_and"
-    ):
+    with pytest.raises(CheckpointError, match=r"fc\.lora_A\.weight is of an adapter.*merge_and"):
         load_state_dict(GreyNet(5), state)
 
 
