@@ -23,6 +23,7 @@ from toplabel.models.checkpoint.reading import non_finite_names
 from toplabel.models.open import LOADING, load_model
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef
+from toplabel.models.sources.as_written import set_eval_mode
 from toplabel.models.sources.checkpoint import (
     find_network,
     find_weights_in,
@@ -133,6 +134,7 @@ def _target(
     labels: Labels | None,
     findings: list[Finding],
 ) -> Target:
+    set_eval_mode(module)
     network = logits_module(module).eval()
     channels = _channels(network)
     known = size or (library.input_size[0] if library is not None else 0)

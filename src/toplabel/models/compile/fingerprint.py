@@ -58,6 +58,14 @@ def model_sha256(model: Model) -> str:
     return digest.hexdigest()
 
 
+def settings_sha256(module: nn.Module) -> str:
+    """The sha256 over all that decides what a network computes but its weights."""
+    digest = hashlib.sha256()
+    for part in _settings(module):
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def program_key(model: Model) -> str:
     """What a model's program is kept under, 64 hexadecimal digits.
 

@@ -24,6 +24,7 @@ from toplabel.labels.files import order_warning
 from toplabel.labels.given import LabelsLike, labels_for
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
+from toplabel.models.sources.as_written import as_written, set_eval_mode
 from toplabel.models.sources.own_labels import labels_of_network
 from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
@@ -59,6 +60,8 @@ def from_module(
         PreprocessError: The preprocessing cannot be expressed.
         LabelsError: The labels do not fit the outputs.
     """
+    if type(module).__name__ == "ExportedProgram" and callable(getattr(module, "module", None)):
+        module = module.module()  # type: ignore[operator]  # a program of torch.export, which is no module itself
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"got a {type(module).__name__}; expected a torch.nn.Module with its weights loaded"
@@ -67,7 +70,11 @@ def from_module(
         preprocess = transforms.read_preprocess(preprocess)
     inner = module.module if isinstance(module, nn.DataParallel) else module
     name = name or type(inner).__name__
-    adapted = logits_module(_on_cpu(inner)).eval()
+    example = torch.from_numpy(_draw_images(preprocess)[:1])
+    network = _on_cpu(inner)
+    set_eval_mode(network)
+    with undisturbed(network):
+        adapted = logits_module(as_written(network, example)).eval()
     outputs = _checked_outputs(adapted, preprocess, name)
     if outputs.shape[1] < 2 and not multi_label:
         raise ModelError(
@@ -100,6 +107,11 @@ class LogitsOnly(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+
+    def train(self, mode: bool = True) -> LogitsOnly:
+        """Leave the network as it is: its mode was set as its own code wants it."""
+        self.training = mode
+        return self
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) for a float32 (N, C, H, W) batch."""
