@@ -17,7 +17,14 @@ import toplabel
 from notes import told
 from own_networks import GreyNet, ResNet20
 from toplabel.bundle.cache import list_entries
-from toplabel.errors import CheckpointError, LabelsError, ModelError, PreprocessError, UsageError
+from toplabel.errors import (
+    CheckpointError,
+    LabelsError,
+    ModelError,
+    PreprocessError,
+    ToplabelWarning,
+    UsageError,
+)
 from toplabel.models.zoo_import import import_timm, import_torchvision
 
 NETS = Path(__file__).parents[1] / "own_networks.py"
@@ -160,13 +167,51 @@ def grey_preprocess() -> toplabel.Preprocess:
 
 
 def test_the_librarys_own_preprocessing_is_assumed_only_visibly(tmp_path, image):
-    module = seeded(import_torchvision().models.resnet18(num_classes=3))
+    module = seeded(import_torchvision().models.resnet18())  # the library's thousand classes
     torch.save(module.state_dict(), tmp_path / "best.pth")
     model, said = notes(tmp_path / "best.pth", arch="resnet18")
     assert any(line.startswith("assuming that best.pth was validated") for line in said)
     assert any("labels are indices" in line for line in said)
     prediction = model(image)
     assert prediction.label == str(prediction.index)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "timm/resnet10t", "squeezenet1_1"])
+def test_a_librarys_network_with_another_head_needs_its_preprocessing(tmp_path, image, arch):
+    library = import_timm() if arch.startswith("timm/") else None
+    bare = arch.removeprefix("timm/")
+    make = library.create_model if library else import_torchvision().models.get_model
+    torch.save(seeded(make(bare, num_classes=3)).state_dict(), tmp_path / "best.pth")
+    with pytest.raises(PreprocessError) as caught:
+        toplabel.load(tmp_path / "best.pth", arch=arch)
+    said = str(caught.value)
+    assert "does not say how its images were preprocessed" in said
+    assert "its first layer takes 3 channels" in said
+    assert f"{bare} with 3 classes of its own; the library's weights" in said
+    assert "right only if it was trained so, too" in said
+    assert ('preprocess="imagenet-crop-256-224"' in said) == (bare in ("resnet18", "squeezenet1_1"))
+    torch.save({"state_dict": torch.load(tmp_path / "best.pth"), "preprocess": grey_free()},
+               tmp_path / "own.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ToplabelWarning)
+        assert toplabel.load(tmp_path / "own.pth", arch=arch).preprocess.input_size == (64, 64)
+
+
+def grey_free():
+    """What a checkpoint may bring of its own."""
+    return {"input_size": [64, 64], "resize_size": [64, 64], "mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+def test_what_the_file_says_of_its_images_is_named_and_nothing_that_contradicts_it(tmp_path):
+    network = seeded(import_torchvision().models.resnet18())
+    config = {"image_size": 32, "mean": [0.49, 0.48, 0.45], "lr": 0.1}
+    torch.save({"state_dict": network.state_dict(), "config": config}, tmp_path / "best.pth")
+    with pytest.raises(PreprocessError) as caught:
+        toplabel.load(tmp_path / "best.pth", arch="resnet18")
+    said = str(caught.value)
+    assert "its file says image_size=32; its file says mean=[0.49, 0.48, 0.45]" in said
+    assert "imagenet-crop" not in said
+    assert "lr" not in said.replace("already", "").split("Known is:")[1]
 
 
 def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, image):
@@ -274,7 +319,7 @@ def test_nothing_is_guessed(tmp_path):
     with pytest.raises(CheckpointError, match="no architecture of torchvision or timm fits"):
         toplabel.load(path)
     arch = {"arch": GreyNet, "arch_args": {"num_classes": 3}}
-    with pytest.raises(PreprocessError, match='pass preprocess="imagenet-crop-256-224"'):
+    with pytest.raises(PreprocessError, match=r"pass preprocess=\.\.\. .* 1 channel\."):
         toplabel.load(path, **arch)
     with pytest.raises(LabelsError, match="got 2 labels for a model with 3 outputs"):
         toplabel.load(path, **arch, preprocess=grey_preprocess_28(), labels=["a", "b"])

@@ -1,6 +1,7 @@
 """Presets: each name against the torchvision transform that it means, bit for bit."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pictures import noisy, scene
 from toplabel.errors import PreprocessError
 from toplabel.models.transforms.verify import drawn_photos
 from toplabel.preprocess.preprocess import Preprocess
-from toplabel.preprocess.presets import PRESETS, preset
+from toplabel.preprocess.presets import PRESETS, preset, preset_name
 
 SHAPES = [(120, 161), (163, 110), (64, 64), (7, 40), (60, 11), (375, 500), (1, 1)]
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -227,3 +228,16 @@ def test_any_name_is_a_preprocessing_or_refused(name: str) -> None:
     except PreprocessError:
         return
     assert Preprocess.from_json(preprocessing.to_json()) == preprocessing
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["imagenet-crop-256-224", "half-squash-28-grey", "imagenet-squash-256x128-bgr-bicubic"]
+    + ["mnist-none-28-invert", "caffe-103-pad-224", "clip-crop-224-224", "half-squash-40-32-grey3"],
+)
+def test_a_presets_name_is_found_again(name: str) -> None:
+    assert preset_name(preset(name)) == name
+
+
+def test_what_is_no_preset_has_no_name() -> None:
+    assert preset_name(replace(preset("half-squash-28"), pad_value=(1, 2, 3))) is None

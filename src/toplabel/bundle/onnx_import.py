@@ -90,9 +90,9 @@ def _import(
     if preprocess is None:
         raise PreprocessError(
             f"{source.name} does not come with its preprocessing; it takes"
-            f" {_shape_text(source.input)}: pass the one it was trained with, such as"
-            ' preprocess="imagenet-crop-256-224", or a JSON file; `toplabel doctor` helps to find'
-            " it"
+            f" {_shape_text(source.input)}: pass preprocess=... with the transform of its"
+            " validation: a preset (`toplabel models --preprocess` lists them), a JSON file or your"
+            " own code as FILE.py:NAME"
         )
     _check_shape(source.input, preprocess, name=source.name)
     try:

@@ -12,7 +12,7 @@ from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError, ModelNotFound
-from toplabel.models.architectures.identify import Candidate, identify
+from toplabel.models.architectures.identify import IMAGENET_CLASSES, Candidate, identify
 from toplabel.models.checkpoint.allowed_globals import check_harmless, check_no_program
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, TensorInfo
@@ -21,6 +21,7 @@ from toplabel.models.checkpoint.state_dict_search import (
     check_no_adapter_alone,
     find_state_dict,
 )
+from toplabel.models.image_evidence import image_evidence
 from toplabel.models.ref import ModelRef
 
 _SHOWN_CANDIDATES = 5
@@ -84,7 +85,9 @@ def _describe_onnx(path: Path) -> Description:
     facts = describe_onnx(path)
     missing = {
         "--labels classes.txt (else labels are indices)": facts["labels"],
-        "--preprocess imagenet-crop-256-224": facts["preprocess"],
+        f"--preprocess PRESET|FILE (as in its validation: its input is {facts['input']})": (
+            facts["preprocess"]
+        ),
     }
     return Description(facts=facts, missing=tuple(o for o, found in missing.items() if not found))
 
@@ -177,7 +180,7 @@ def _first_kernel(state: Mapping[str, Any]) -> tuple[str, int] | None:
 def _missing(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> Iterator[str]:
     if len({candidate.name for candidate in candidates}) > 1 and not contents.architecture:
         names = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
-        yield f"--arch {candidates[0].name} (several fit, and may give other outputs: {names})"
+        yield f"--arch NAME (several fit, and may give other outputs: {names})"
     if contents.module and not candidates:
         name = contents.module.rpartition(".")[2]
         yield f"--arch FILE.py:{name} (a whole pickled network of class {contents.module})"
@@ -188,8 +191,17 @@ def _missing(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> Ite
     if contents.labels is None:
         yield "--labels classes.txt (else labels are indices)"
     if contents.preprocess is None:
-        assumed = " (else that of the architecture's own weights is assumed)" if candidates else ""
-        yield f"--preprocess imagenet-crop-256-224{assumed}"
+        yield f"--preprocess {_preprocess_words(contents, candidates)}"
+
+
+def _preprocess_words(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> str:
+    """What `--preprocess` needs, and what is known of it."""
+    evidence = image_evidence(contents.state, contents.hyper_parameters)
+    words = [*evidence.words]
+    if candidates and candidates[0].classes == IMAGENET_CLASSES:
+        words.append("else that of the architecture's own weights is assumed")
+    known = f": {'; '.join(words)}" if words else ""
+    return f"PRESET|FILE (as in its validation{known})"
 
 
 def _problem(info: CheckpointInfo, contents: FoundStateDict | None) -> str:

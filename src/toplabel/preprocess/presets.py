@@ -87,6 +87,28 @@ def preset(name: str) -> Preprocess:
         raise PreprocessError(f"in the preset {name!r:.80}: {error}; {_LIST}") from error
 
 
+def preset_name(preprocess: Preprocess) -> str | None:
+    """The shortest name of the preset that does exactly this; None where none does."""
+    crop, resize = _written(preprocess.input_size), _written(preprocess.resize_size)
+    sizes = {
+        "shortest": f"crop-{resize.partition('x')[0]}-{crop}",
+        "squash": f"squash-{crop if crop == resize else f'{resize}-{crop}'}",
+        "longest": f"pad-{crop}",
+        "none": f"none-{crop}",
+    }[preprocess.resize_mode]
+    options = ("", "-grey", "-grey3", "-bgr"), ("", f"-{preprocess.interpolation}"), ("", "-invert")
+    for family, *more in product(_FAMILIES, *options):
+        name = f"{family}-{sizes}{''.join(more)}"
+        if _is_preset(name) and preset(name) == preprocess:
+            return name
+    return None
+
+
+def _written(size: tuple[int, int] | None) -> str:
+    height, width = size or (0, 0)
+    return f"{height}" if height == width else f"{height}x{width}"
+
+
 def _of_parts(
     *,
     family: str,

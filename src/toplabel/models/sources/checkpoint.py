@@ -1,7 +1,7 @@
 """A checkpoint's file and what the user knows of it in, a checked Model out.
 
 Nothing is guessed silently: a network must fit every tensor, and preprocessing comes from the file,
-from the user, or, with a warning, from the library whose network it is.
+from the user, or, with a warning, from the library whose weights it seems to hold.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from toplabel.models.fit.class_spec import locate_class_file
 from toplabel.models.fit.file_arguments import likely_arguments
 from toplabel.models.fit.load_state_dict import fits, load_state_dict
 from toplabel.models.fit.parts import check_left_out, choose_part
+from toplabel.models.image_evidence import image_evidence
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef, without_weights
 from toplabel.models.script.resolve import Resolved, resolve
@@ -51,6 +52,7 @@ from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import declare_missing_operators, import_timm, import_torchvision
 from toplabel.preprocess.custom import AnyPreprocess
 from toplabel.preprocess.preprocess import Preprocess
+from toplabel.preprocess.presets import preset_name
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +161,11 @@ def _check_finite(found: FoundStateDict, path: Path) -> None:
 def _preprocess(
     found: FoundStateDict, network: Network, options: ModelOptions, *, path: Path
 ) -> AnyPreprocess:
-    """The preprocessing that is given, that of the file, or, with a warning, the library's own."""
+    """The preprocessing that is given, or that of the file.
+
+    Of a library's network with as many classes as the library's own weights theirs is assumed, with
+    a warning. With another head it was trained by somebody, who alone knows.
+    """
     given = options.read_preprocess()
     if given is not None:
         return given
@@ -167,21 +173,60 @@ def _preprocess(
         return found.preprocess
     if found.preprocess is not None:
         return transforms.translate(found.preprocess)
-    assumed = network.zoo and zoo_preprocess(network.zoo)
-    if assumed and assumed.num_channels == _input_channels(network.module):
-        height, width = assumed.input_size
-        warn(
-            f"assuming that {path.name} was validated with the preprocessing of {network.zoo}'s"
-            f" own weights, {height}x{width} pixels; pass preprocess=... if it was another",
-            about="preprocess",
-        )
-        return assumed
-    raise PreprocessError(
-        f"{path} does not say how its images were preprocessed, and a wrong guess gives wrong"
-        ' labels without an error; pass preprocess="imagenet-crop-256-224" (`toplabel models'
-        " --preprocess` lists the presets) or a JSON file; `toplabel doctor` compares candidates on"
-        " labelled images"
+    known = zoo_preprocess(network.zoo) if network.zoo else None
+    if known is None or network.zoo is None:
+        raise _unstated(found, network, path)
+    evidence = image_evidence(found.state, found.hyper_parameters)
+    fits = known.num_channels == _input_channels(network.module)
+    if not (fits and evidence.allows(known.num_channels, known.input_size)) or (
+        zoo_classes(network.zoo) != _outputs(network.module)
+    ):
+        raise _unstated(found, network, path, of_library=known)
+    height, width = known.input_size
+    warn(
+        f"assuming that {path.name} was validated with the preprocessing of {network.zoo}'s"
+        f" own weights, {height}x{width} pixels; pass preprocess=... if it was another",
+        about="preprocess",
     )
+    return known
+
+
+def _unstated(
+    found: FoundStateDict, network: Network, path: Path, *, of_library: Preprocess | None = None
+) -> PreprocessError:
+    """What to do where nothing says how images were preprocessed, and what is known of them."""
+    evidence = image_evidence(found.state, found.hyper_parameters)
+    words = list(evidence.words)
+    if of_library and evidence.allows(of_library.num_channels, of_library.input_size):
+        name = preset_name(of_library)
+        outputs = _outputs(network.module)
+        words.append(
+            f"it is {network.zoo} with {outputs} classes of its own; the library's weights, which"
+            " such networks are mostly fine-tuned from, take"
+            + (f' preprocess="{name}"' if name else f" {_by_size(of_library)}")
+            + ", which is right only if it was trained so, too"
+        )
+    known = f" Known is: {'; '.join(words)}." if words else ""
+    return PreprocessError(
+        f"{path} does not say how its images were preprocessed, and a wrong guess gives wrong"
+        " labels without an error; pass preprocess=... with the transform of its validation: a"
+        " preset (`toplabel models --preprocess` lists them), a JSON file or your own code as"
+        f" FILE.py:NAME.{known} `toplabel doctor` compares candidates on labelled images"
+    )
+
+
+def _by_size(preprocess: Preprocess) -> str:
+    height, width = preprocess.input_size
+    return f"{height}x{width} pixels, mean {list(preprocess.mean)} and std {list(preprocess.std)}"
+
+
+def _outputs(module: nn.Module) -> int | None:
+    """What the last layer gives."""
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    if not layers:
+        return None
+    last = layers[-1]
+    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
 
 
 def _input_channels(module: nn.Module) -> int | None:
@@ -476,4 +521,16 @@ def zoo_preprocess(name: str) -> Preprocess | None:
         timm = import_timm()
         return read_preprocess(timm, find_config(timm, architecture))
     except (ModelError, ModelNotFound):
+        return None
+
+
+def zoo_classes(name: str) -> int | None:
+    """How many classes the default weights of `torchvision/NAME` or `timm/NAME` have."""
+    library, _, architecture = name.partition("/")
+    try:
+        if library == "torchvision":
+            weights = find_weights(import_torchvision().models, architecture, "DEFAULT")
+            return len(weights.meta["categories"])
+        return int(find_config(import_timm(), architecture)["num_classes"])
+    except (ModelError, ModelNotFound, KeyError):
         return None

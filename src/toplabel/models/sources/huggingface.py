@@ -167,8 +167,8 @@ def _read_preprocess(folder: Path, config: Mapping[str, Any], name: str) -> Prep
     if not settings:
         raise PreprocessError(
             f"{name} has no preprocessor_config.json, so its preprocessing is unknown; pass"
-            ' preprocess="imagenet-crop-256-224" (`toplabel models --preprocess` lists the presets)'
-            " or a JSON file"
+            " preprocess=... with the transform of its validation: a preset (`toplabel models"
+            " --preprocess` lists them), a JSON file or your own code as FILE.py:NAME"
         )
     return transforms.from_config(settings, model_type=config["model_type"])
 
