@@ -190,8 +190,10 @@ def test_a_librarys_network_with_another_head_needs_its_preprocessing(tmp_path, 
     assert f"{bare} with 3 classes of its own; the library's weights" in said
     assert "right only if it was trained so, too" in said
     assert ('preprocess="imagenet-crop-256-224"' in said) == (bare in ("resnet18", "squeezenet1_1"))
-    torch.save({"state_dict": torch.load(tmp_path / "best.pth"), "preprocess": grey_free()},
-               tmp_path / "own.pth")
+    torch.save(
+        {"state_dict": torch.load(tmp_path / "best.pth"), "preprocess": grey_free()},
+        tmp_path / "own.pth",
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ToplabelWarning)
         assert toplabel.load(tmp_path / "own.pth", arch=arch).preprocess.input_size == (64, 64)
