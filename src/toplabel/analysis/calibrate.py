@@ -15,6 +15,7 @@ from toplabel._internal.options import suggests_names
 from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.evaluate.evaluation import Outputs, run_model
 from toplabel.analysis.evaluate.metrics import calibration_error, log_losses
+from toplabel.analysis.thresholds import check_threshold, choose_threshold
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.file import check_target, pack
 from toplabel.errors import ModelError, UsageError
@@ -31,9 +32,6 @@ _MIN_IMAGES = 40
 """That could be labelled; half of them fit, half check."""
 
 _SEED = 0
-_LEVEL = 0.95
-"""Of intervals, and of the bound that a threshold must meet where it is chosen."""
-
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.02, 50.0
 
 
@@ -159,7 +157,12 @@ def _bundle_of(predictor: Predictor) -> Bundle:
 
 def _calibrated(outputs: Outputs, bundle: Bundle, name: str, precision: float | None) -> Calibrated:
     fitting = _half(outputs.known)
-    temperature = fit_temperature(outputs.logits[fitting], outputs.known[fitting])
+    notes: list[str] = []
+    temperature, fitted = 1.0, (outputs.logits[fitting], outputs.known[fitting])
+    if has_best_temperature(*fitted):
+        temperature = fit_temperature(*fitted)
+    else:
+        notes.append(_without_temperature(outputs, fitting))
     scores = probabilities(outputs.logits / temperature, "softmax")
     best, right = scores.max(axis=1), outputs.best == outputs.known
     calibration = Calibration(
@@ -168,7 +171,6 @@ def _calibrated(outputs: Outputs, bundle: Bundle, name: str, precision: float | 
         digest=outputs.dataset.digest,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
-    notes: list[str] = []
     if precision is not None:
         calibration = _with_threshold(calibration, best, right, fitting, precision)
         if calibration.low is not None and calibration.low < precision:
@@ -190,6 +192,20 @@ def _calibrated(outputs: Outputs, bundle: Bundle, name: str, precision: float | 
         curve=_curve(best[checking], right[checking]),
         notes=tuple(notes),
         _bundle=replace(bundle, calibration=calibration),
+    )
+
+
+def _without_temperature(outputs: Outputs, fitting: NDArray[np.bool_]) -> str:
+    """Why the scores stay as they are."""
+    count = int(fitting.sum())
+    if (outputs.best[fitting] == outputs.known[fitting]).all():
+        return (
+            f"all of the {count} images that fit the temperature are right, which says nothing of"
+            " how sure to be: scores stay as they are; use more images, or harder ones"
+        )
+    return (
+        f"on the {count} images that fit the temperature the true class has no higher output than"
+        " the others: scores stay as they are; check the images' classes with toplabel evaluate"
     )
 
 
@@ -244,6 +260,22 @@ def _curve(
     )
 
 
+def has_best_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> bool:
+    """Whether one temperature is more likely than all others.
+
+    None is where every image is right: the lower the better, without end; nor where the true class
+    has no higher output than others on average: the higher.
+
+    Args:
+        logits: float32 (M, K).
+        truth: int (M,), the class of each.
+    """
+    true = logits[np.arange(len(truth)), truth]
+    is_true = np.arange(logits.shape[1]) == truth[:, None]
+    others = np.where(is_true, -np.inf, logits).max(axis=1)
+    return not (true > others).all() and float(true.mean()) > float(logits.mean())
+
+
 def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
     """The temperature that maximises the likelihood of these images, from 0.02 to 50.
 
@@ -263,50 +295,3 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
     bounds = (np.log(_MIN_TEMPERATURE), np.log(_MAX_TEMPERATURE))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
-
-
-def choose_threshold(
-    scores: NDArray[np.float64], right: NDArray[np.bool_], *, precision: float
-) -> float | None:
-    """The lowest score such that predictions at or above it reliably reach a precision.
-
-    "Reliably": its one-sided 95 % Clopper-Pearson bound is not below it. None where no score does.
-
-    Args:
-        scores: Shape (M,): of the best class, in [0, 1].
-        right: Shape (M,): whether it was right.
-        precision: In (0, 1).
-    """
-    from scipy.stats import beta
-
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(right[order])
-    numbers = np.arange(1, len(order) + 1)
-    bounds = np.where(hits > 0, beta.ppf(1 - _LEVEL, np.maximum(hits, 1), numbers - hits + 1), 0.0)
-    last = np.append(scores[order][1:] < scores[order][:-1], True)  # equal scores go together
-    reaching = np.flatnonzero((bounds >= precision) & last)
-    return float(scores[order][reaching[-1]]) if len(reaching) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """The precision of predictions at or above a threshold, and their share of all images."""
-
-    value: float
-    low: float
-    high: float
-    coverage: float
-
-
-def check_threshold(
-    scores: NDArray[np.float64], right: NDArray[np.bool_], *, threshold: float
-) -> Precision:
-    """The precision on images that did not choose the threshold; Clopper-Pearson, 95 %."""
-    from scipy.stats import binomtest
-
-    sure = scores >= threshold
-    count, hits = int(sure.sum()), int(right[sure].sum())
-    if count == 0:
-        return Precision(0.0, 0.0, 1.0, 0.0)
-    interval = binomtest(hits, count).proportion_ci(_LEVEL, method="exact")
-    return Precision(hits / count, float(interval.low), float(interval.high), count / len(scores))
