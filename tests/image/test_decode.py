@@ -1,12 +1,11 @@
 """Decoding: each format, truncated and damaged files, first frames."""
 
-import io
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image
 
 from pictures import FORMATS, code_of, encoded, mean_colour, noisy, scene
 from toplabel.image.options import ReadOptions
@@ -146,15 +145,3 @@ def test_the_canvas_around_the_first_frame_of_a_gif_is_white() -> None:
     expected = np.full((50, 64, 3), 255, np.uint8)
     expected[12:42, 16:56] = np.asarray(small.convert("RGB"))
     assert np.array_equal(read_image(bytes(content)).pixels, expected)
-
-
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"])
-def test_what_other_code_tolerates_is_truncated_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    half = encoded(noisy(), name)[:-3000]
-    assert code_of(half) == "truncated"
-    if name != "TIFF":
-        assert code_of(Image.open(io.BytesIO(half))) == "truncated"
-    assert ImageFile.LOAD_TRUNCATED_IMAGES

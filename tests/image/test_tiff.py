@@ -138,17 +138,6 @@ def test_lab_of_16_bits() -> None:
     )
 
 
-@pytest.mark.parametrize("planar", [False, True])
-def test_lab_and_ycbcr_of_8_bits(planar: bool) -> None:
-    light = np.asarray(scene(50, 40).convert("YCbCr"))
-    tags = {530: [1, 1]}
-    assert looks(tiff(light, photometric=6, planar=planar, tags=tags), COLOURS, within=3)
-    red = np.full((40, 50, 3), [138, 81, 70], np.uint8)
-    assert looks(tiff(red, photometric=8, planar=planar), np.full_like(red, [255, 0, 0]), within=6)
-    red[:, :, 1:] ^= 128  # as ICC has it, with zero in the middle
-    assert looks(tiff(red, photometric=9, planar=planar), np.full_like(red, [255, 0, 0]), within=6)
-
-
 def test_subsampled_colours() -> None:
     image = scene(48, 40).resize((24, 20)).resize((48, 40), Image.Resampling.NEAREST)
     light, blue, red = np.moveaxis(np.asarray(image.convert("YCbCr")), 2, 0)

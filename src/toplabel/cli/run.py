@@ -136,16 +136,21 @@ class RunProgress:
 def tell_summary(summary: RunSummary) -> None:
     """Print the result of the run."""
     rate = summary.new / summary.seconds if summary.seconds else 0.0
+    worked = summary.new or summary.recovered
     took = f", {summary.new:,} of them new, in {duration(summary.seconds)} ({rate:.3g} a second)"
     say(
-        f"{summary.inputs:,} inputs{took if summary.new else ', all already done'}:"
+        f"{summary.inputs:,} inputs{took if worked else ', all already done'}:"
         f" {summary.labelled:,} labelled, {summary.failed:,} failed"
         f"{f', {summary.unsure:,} unsure' if summary.unsure else ''}"
     )
     if summary.labels:
         say(f"labels: {_counts([(c.label, c.count) for c in summary.labels])}")
+    if summary.recovered:
+        say(f"{summary.recovered:,} inputs that had failed are labelled now")
     if summary.errors:
-        say(f"errors: {_counts(list(summary.errors.items()))}")
+        again = f"; {summary.passing:,} may pass: run the same command again"
+        counts = _counts(list(summary.errors.items()))
+        say(f"errors: {counts}{again if summary.passing else ''}")
     if summary.missing:
         say(f"{summary.missing:,} inputs of earlier runs are gone; their records are kept")
     say(f"saved to {summary.output}")

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, _imaging
+from PIL import Image, _imaging
 
 from toplabel._internal.optional import require
-from toplabel._internal.platform import fork_safe
 from toplabel.errors import ImageError, MissingDependency
 from toplabel.image.decoded_image import (
     USUAL_BYTES,
@@ -55,10 +52,6 @@ _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 if TYPE_CHECKING:
     from toplabel.image.png import PngHeader
-
-_STRICT = fork_safe(threading.Lock())
-_strict_readers = 0  # how many are at work while that is forced
-_tolerant = False  # what another library set
 
 Converter = Callable[[Image.Image], NDArray[np.uint8]]
 
@@ -107,7 +100,7 @@ def decode_image(image: Image.Image, *, options: ReadOptions) -> DecodedImage:
         if image.format in ("TIFF", "PNG", "GIF", "BMP") and _is_as_opened(image):
             pixels, orientation, warnings = _read_behind(image, options)
         else:
-            with turn(image.height * image.width), _nothing_missing():
+            with turn(image.height * image.width):
                 image.load()
                 pixels, warnings = rgb_pixels(image, srgb=options.srgb, white=_white(image))
             orientation = stored_orientation(image)
@@ -129,10 +122,9 @@ def _read_behind(image: Image.Image, options: ReadOptions) -> tuple[Pixels, int,
     file: BinaryIO = image.fp  # type: ignore[attr-defined]
     position = file.tell()
     try:
-        with _nothing_missing():
-            if image.format == "TIFF":
-                return _read_tiff(file, options, first=True)
-            return _read(file, str(image.format), options)
+        if image.format == "TIFF":
+            return _read_tiff(file, options, first=True)
+        return _read(file, str(image.format), options)
     finally:
         file.seek(position)
 
@@ -164,8 +156,7 @@ def _decode(
     """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
-        with _nothing_missing():
-            pixels, orientation, warnings = _read(file, format_name, options)
+        pixels, orientation, warnings = _read(file, format_name, options)
         return pixels, orientation, warnings or nearly_black(pixels)
     except Exception as error:
         # No local holds it: from its own traceback that would be a cycle, which keeps the pixels.
@@ -610,27 +601,6 @@ def _tiff_ends_early(file: BinaryIO, size: int) -> bool:
     from toplabel.image.tiff.pages import ends_early
 
     return ends_early(file)
-
-
-@contextmanager
-def _nothing_missing() -> Iterator[None]:
-    """Pillow raises where data is missing, even if another library told it not to, globally."""
-    global _tolerant, _strict_readers
-    if not ImageFile.LOAD_TRUNCATED_IMAGES and not _strict_readers:  # as it nearly always is
-        yield
-        return
-    with _STRICT:
-        if not _strict_readers:
-            _tolerant = ImageFile.LOAD_TRUNCATED_IMAGES
-            ImageFile.LOAD_TRUNCATED_IMAGES = False
-        _strict_readers += 1
-    try:
-        yield
-    finally:
-        with _STRICT:
-            _strict_readers -= 1
-            if not _strict_readers:
-                ImageFile.LOAD_TRUNCATED_IMAGES = _tolerant
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,13 @@ class Format(Protocol):
 
     def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
         """The whole content of a part: a file of this format."""
+
+    def replace(self, part: Path, rows: Mapping[int, Outcome], *, all_scores: bool) -> bytes:
+        """The content of a part with other records in these rows.
+
+        Raises:
+            OSError: It cannot be read.
+        """
 
     def merge(self, parts: Sequence[Path], target: Path) -> None:
         """Write one file with the records of all parts, in their order.
@@ -65,11 +72,13 @@ class TextFormat:
         header: Before the records; gets the names of further columns.
         record: One record; gets the values of further columns by name.
         header_lines: How many lines the header has.
+        quoted: Whether a record may go on over a line's end within double quotes.
     """
 
     header: Callable[[Iterable[str]], bytes]
     record: Callable[[Prediction, dict[str, Any]], bytes]
     header_lines: int
+    quoted: bool
 
     def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
         """The header, and a record for each outcome."""
@@ -80,6 +89,24 @@ class TextFormat:
                 for one in outcomes
             ]
         )
+
+    def replace(self, part: Path, rows: Mapping[int, Outcome], *, all_scores: bool) -> bytes:
+        """The same lines, but for these records."""
+        with open(part, "rb") as file:
+            header = b"".join(file.readline() for _ in range(self.header_lines))
+            records = list(self._records(file))
+        for row, outcome in rows.items():
+            prediction = outcome.prediction
+            records[row] = self.record(prediction, _further_columns(prediction, all_scores))
+        return header + b"".join(records)
+
+    def _records(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        record = b""
+        for line in lines:
+            record += line
+            if not self.quoted or record.count(b'"') % 2 == 0:
+                yield record
+                record = b""
 
     def merge(self, parts: Sequence[Path], target: Path) -> None:
         """The header once, then all records."""
@@ -105,5 +132,5 @@ def _csv_row(prediction: Prediction, more: dict[str, Any]) -> bytes:
     return to_csv(prediction, more.values())
 
 
-_CSV = TextFormat(header=csv_header, record=_csv_row, header_lines=1)  # safe in spreadsheets
-_JSON_LINES = TextFormat(header=lambda more: b"", record=to_json, header_lines=0)
+_CSV = TextFormat(header=csv_header, record=_csv_row, header_lines=1, quoted=True)
+_JSON_LINES = TextFormat(header=lambda more: b"", record=to_json, header_lines=0, quoted=False)

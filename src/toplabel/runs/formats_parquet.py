@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,34 @@ class ParquetFormat:
 
     def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
         """One row group with all outcomes."""
-        columns = [*_COLUMNS, ("scores", pa.list_(pa.float16()))] if all_scores else _COLUMNS
-        rows = [_row(outcome.prediction, all_scores=all_scores) for outcome in outcomes]
-        sink = pa.BufferOutputStream()
-        table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
-        pq.write_table(table, sink, compression="zstd")
-        return bytes(sink.getvalue().to_pybytes())
+        return _content(_table(outcomes, all_scores=all_scores))
+
+    def replace(self, part: Path, rows: Mapping[int, Outcome], *, all_scores: bool) -> bytes:
+        """The same rows, but for these."""
+        table = pq.read_table(part, partitioning=None)
+        pieces, at = [], 0
+        for row in sorted(rows):
+            pieces += [table.slice(at, row - at), _table([rows[row]], all_scores=all_scores)]
+            at = row + 1
+        return _content(pa.concat_tables([*pieces, table.slice(at)]).combine_chunks())
 
     def merge(self, parts: Sequence[Path], target: Path) -> None:
         """The rows of all parts, in row groups of a useful size."""
         with pq.ParquetWriter(target, pq.read_schema(parts[0]), compression="zstd") as writer:
             for group in _groups(parts):
                 writer.write_table(pa.concat_tables(group), row_group_size=_ROWS_OF_GROUP)
+
+
+def _table(outcomes: Sequence[Outcome], *, all_scores: bool) -> Any:
+    columns = [*_COLUMNS, ("scores", pa.list_(pa.float16()))] if all_scores else _COLUMNS
+    rows = [_row(outcome.prediction, all_scores=all_scores) for outcome in outcomes]
+    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+
+
+def _content(table: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _groups(parts: Sequence[Path]) -> Iterator[list[Any]]:

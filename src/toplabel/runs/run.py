@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from toplabel._internal.notices import Notice, collect_warnings, warn
@@ -21,6 +22,7 @@ from toplabel.runs.labelling import Outcome, label_shards
 from toplabel.runs.manifest import Shard
 from toplabel.runs.options import RunOptions
 from toplabel.runs.readers.inputs import list_entries
+from toplabel.runs.retrying import PASSING, WAITS, label_again, passing_rows, worth_trying
 from toplabel.runs.shard_result import (
     FinishedShard,
     ShardResult,
@@ -38,6 +40,8 @@ from toplabel.runs.worker_pool import open_labeller
 
 Source = str | os.PathLike[str]
 
+
+logger = logging.getLogger(__name__)
 
 _HTML_SUFFIXES = (".html", ".htm")
 
@@ -208,11 +212,13 @@ class _Work:
         )
         self._tally = Tally(predictor.labels)
         self._pending: list[int] = []
+        self._passing: list[int] = []  # finished shards with failures whose cause may pass
+        self._recovered = 0
         for number, result in read_results(state, check_inputs=options.check_inputs):
             if result is None:
                 self._pending.append(number)
             else:
-                self._tally.add(result)
+                self._add(number, result)
         self._before = self._done = self._tally.rows
         self._failed = self._tally.failed
         self._began = time.monotonic()
@@ -225,15 +231,46 @@ class _Work:
             OSError: A part cannot be written.
         """
         self._sort_done()
-        if not self._pending:
-            return
-        if self._state.merged is not None:  # from parts that are no longer all
+        if self._pending and self._state.merged is not None:  # from parts that are no longer all
             self._state.remember_merged(None)
-        self._count(0, 0)
-        finish = self._finish_on_ray if self._options.on == "ray" else self._finish_here
-        for finished in in_background(self._commit, finish()):
-            self._tally.add(finished.result)
-        self._remember_noticed()
+        again = list(self._passing)
+        if self._pending:
+            self._count(0, 0)
+            finish = self._finish_on_ray if self._options.on == "ray" else self._finish_here
+            for finished in in_background(self._commit, finish()):
+                self._add(finished.shard.number, finished.result)
+            self._remember_noticed()
+        self._retry(worth_trying(self._state, again, far_only=False))
+        for wait in WAITS:
+            far = worth_trying(self._state, self._passing, far_only=True)
+            if not far:
+                break
+            logger.info("waiting %g s for what could not be fetched", wait)
+            time.sleep(wait)
+            self._retry(far)
+
+    def _add(self, number: int, result: ShardResult) -> None:
+        self._tally.add(result)
+        if passing_rows(result):
+            self._passing.append(number)
+
+    def _retry(self, rows: Mapping[int, list[int]]) -> None:
+        """Label these rows of shards again: they failed for a cause that may pass."""
+        if not rows:
+            return
+        with open_labeller(self._predictor, self._settings) as labeller:
+            for before, finished in label_again(
+                self._state, rows, labeller, self._format, all_scores=self._settings.all_scores
+            ):
+                self._state.remember_merged(None)
+                self._commit(finished)
+                self._tally.remove(before)
+                self._tally.add(finished.result)
+                recovered = len(before.failures) - len(finished.result.failures)
+                self._recovered += recovered
+                self._failed -= recovered
+                if not passing_rows(finished.result):
+                    self._passing.remove(finished.shard.number)
 
     def merge(self) -> None:
         """Write the single file that was asked for, unless it is there already.
@@ -274,6 +311,8 @@ class _Work:
             failed=tally.failed,
             unsure=tally.unsure,
             new=tally.rows - self._before,
+            recovered=self._recovered,
+            passing=sum(number for code, number in tally.errors.items() if code in PASSING),
             missing=missing,
             seconds=seconds,
             labels=tally.labels,

@@ -10,7 +10,7 @@ import os
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,6 +96,17 @@ class ShardResult:
             mtimes=np.array([outcome.mtime_ns for outcome in outcomes], np.int64),
             failures={i: p.error for i, p in enumerate(predictions) if p.error is not None},
         )
+
+    def replaced(self, rows: Mapping[int, Outcome], *, part_bytes: int) -> ShardResult:
+        """The same with other outcomes in these rows."""
+        new = ShardResult.of(list(rows.values()), part_bytes=part_bytes)
+        at = list(rows)
+        arrays = {name: getattr(self, name).copy() for name in _COLUMNS}
+        for name, values in arrays.items():
+            values[at] = getattr(new, name)
+        kept = {row: failure for row, failure in self.failures.items() if row not in rows}
+        failures = kept | {at[place]: failure for place, failure in new.failures.items()}
+        return ShardResult(part_bytes=part_bytes, failures=failures, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -267,11 +278,20 @@ class Tally:
 
     def add(self, result: ShardResult) -> None:
         """Count one shard's outcomes."""
+        self._count(result, 1)
+
+    def remove(self, result: ShardResult) -> None:
+        """Count them no longer: some have changed."""
+        self._count(result, -1)
+
+    def _count(self, result: ShardResult, sign: int) -> None:
         best = result.indices[:, 0]
-        self._counts += np.bincount(best[best >= 0], minlength=len(self._counts))
-        self._errors.update(failure.code for failure in result.failures.values())
-        self.rows += len(result)
-        self.unsure += int(result.unsure.sum())
+        self._counts += sign * np.bincount(best[best >= 0], minlength=len(self._counts))
+        for failure in result.failures.values():
+            self._errors[failure.code] += sign
+        self._errors = +self._errors  # without those that have none left
+        self.rows += sign * len(result)
+        self.unsure += sign * int(result.unsure.sum())
 
 
 def merge_parts(state: State, encoding: Format) -> None:

@@ -57,6 +57,9 @@ class RunSummary:
         failed: Inputs with an error.
         unsure: Inputs whose score is below the threshold.
         new: Inputs that this call worked on; the others were done before.
+        recovered: Inputs that failed before and have a label now: their cause has passed.
+        passing: Inputs among the failed whose cause may pass (not found, no permission, time-outs,
+            a store that is away); the same call tries them again, and no others.
         missing: Inputs of earlier calls that are no longer listed; their records stay.
         seconds: Of this call.
         labels: Inputs by label, the most frequent first.
@@ -76,6 +79,8 @@ class RunSummary:
     labels: tuple[LabelCount, ...]
     errors: dict[str, int]
     warnings: tuple[str, ...] = ()
+    recovered: int = 0
+    passing: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""

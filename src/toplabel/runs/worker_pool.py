@@ -29,7 +29,7 @@ STALL_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
 
-_COMMAND = "import sys; sys.path[:] = {!r}; from toplabel.runs.worker import main; main({})"
+_COMMAND = "from toplabel.runs.worker import main; main({})"
 
 
 @contextmanager
@@ -270,10 +270,11 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _COMMAND.format(_safe_path(), theirs.fileno())],
+                [sys.executable, "-P", "-c", _COMMAND.format(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the run, which ends its workers
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_safe_path())},
             )
         self.connection = Connection(ours.detach())
         try:
