@@ -139,12 +139,15 @@ def by_run(suffix: str, read: Callable[[Path], Any]) -> Callable[..., str]:
     return face
 
 
-def by_server(photos: Path, model: dict[str, Any], folder: Path) -> str:
-    texts = []
-    with serving(*as_arguments(model)) as server:
-        for path in sorted(photos.iterdir()):
-            texts.append(server.classify(path.read_bytes()).body.decode())
-    return str(texts)
+def by_server(path: str) -> Callable[..., str]:
+    def face(photos: Path, model: dict[str, Any], folder: Path) -> str:
+        replies = []
+        with serving(*as_arguments(model)) as server:
+            for photo in sorted(photos.iterdir()):
+                replies.append(server.post(path, photo.read_bytes()))
+        return str([(reply.headers.get("x-warnings"), reply.body) for reply in replies])
+
+    return face
 
 
 def by_evaluation(photos: Path, model: dict[str, Any], folder: Path) -> str:
@@ -169,7 +172,8 @@ FACES: dict[str, Callable[[Path, dict[str, Any], Path], str]] = {
     "logging": by_log,
     "run CSV": by_run(".csv", read_csv),
     "run JSONL": by_run(".jsonl", read_jsonl),
-    "server": by_server,
+    "server": by_server("/v1/classify"),
+    "server, Hugging Face's way": by_server("/"),
     "evaluate": by_evaluation,
 }
 

@@ -1,6 +1,7 @@
 """Padding: amounts that a program computes from sizes are written down; all else stays."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from toplabel.models.compile.export import fix_padding
+from toplabel.models.compile.export import Exporter, export, fix_padding
 
 
 class SamePadding(nn.Module):
@@ -46,6 +47,16 @@ def exported(module: nn.Module, folder: Path, *, example_batch: int = 2) -> Path
         dynamo=False,
     )
     return path
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch about itself
+@pytest.mark.parametrize("name", ["torchscript", "dynamo"])
+def test_a_program_names_no_file_of_this_machine(name: Any, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)).eval()
+    exporter = Exporter(name=name, fixed_batch=False)
+    program = export(module, torch.zeros(2, 3, 3, 3), tmp_path, exporter=exporter).read_bytes()
+    assert b".py" not in program
+    assert str(Path.home()).encode() not in program
 
 
 def run(path: Path, inputs: np.ndarray) -> np.ndarray:

@@ -88,6 +88,9 @@ def test_a_class_in_a_file_with_arguments(tmp_path, image):
     assert model(image).label == "abcde"[eager_index(module, model, image)]
     assert any("recompile=True" in line for line in said)
     assert model.name.startswith("checkpoint/best.pth@")
+    model.compile()
+    assert model.classifier.bundle.provenance["architecture"] == f"{NETS.name}:GreyNet"
+    assert str(NETS.parent) not in str(model.classifier.bundle.to_manifest())
 
 
 def test_the_second_start_needs_no_torch_and_does_not_import_the_class(tmp_path, image):

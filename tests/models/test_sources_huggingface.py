@@ -78,7 +78,7 @@ def to_pickle(folder: Path) -> None:
 def test_loads_a_folder_with_its_names_and_preprocessing(tmp_path: Path) -> None:
     network = write_folder(tmp_path)
     model = load_model(tmp_path, offline=True)
-    assert model.name == str(tmp_path)
+    assert model.name == f"folder/{tmp_path.name}"
     assert model.architecture == "transformers/vit"
     assert tuple(model.labels) == ("cat", "dog", "owl")
     assert model.preprocess.input_size == (32, 32)

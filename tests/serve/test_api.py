@@ -153,6 +153,19 @@ def test_a_bad_request_is_a_4xx_in_the_one_form(server: Server, name: str):
     assert "Traceback" not in reply.body.decode()
 
 
+def test_a_parameter_is_refused_in_our_own_words(server: Server):
+    def said(query: str) -> str:
+        return server.classify(CAT, query).json["error"]["message"]
+
+    assert said("?topk=2") == "unknown parameter 'topk'; did you mean 'top_k'?"
+    assert said("?x=2") == "unknown parameter 'x'; accepted are model, top_k, threshold"
+    assert said("?top_k=many") == "invalid parameter 'top_k'; expected a valid integer"
+    wanted = "expected a number less than or equal to 1"
+    assert said("?threshold=2") == f"invalid parameter 'threshold'; {wanted}"
+    reply = server.post("/v1/explain?lable=2", CAT)
+    assert reply.json["error"]["message"] == "unknown parameter 'lable'; did you mean 'label'?"
+
+
 def test_a_compressed_body_is_refused(server: Server):
     headers = {"Content-Type": "image/jpeg", "Content-Encoding": "gzip"}
     assert server.ask("POST", "/v1/classify", CAT, headers).status == 415

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -19,6 +20,7 @@ from toplabel.serve.inference_protocol import (
     protocol_error,
 )
 from toplabel.serve.middleware import CLIENT_GONE
+from toplabel.serve.openapi import QUERIES, ClassifyQuery
 from toplabel.serve.page import page_routes
 from toplabel.serve.routes import api_routes, health_routes
 from toplabel.serve.service import Service
@@ -71,7 +73,9 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return await refused(request, ApiError(422, "invalid_parameter", _first_problem(error)))
+        return await refused(
+            request, ApiError(422, "invalid_parameter", _first_problem(request, error))
+        )
 
     @app.exception_handler(ClientDisconnect)
     @app.exception_handler(ClientGone)
@@ -88,8 +92,16 @@ def _allowed(error: HTTPException) -> str:
     return f"this path does not support this method; it supports {allow}"
 
 
-def _first_problem(error: RequestValidationError) -> str:
-    """The first problem in words; what was sent stays out of it."""
+def _first_problem(request: Request, error: RequestValidationError) -> str:
+    """The first problem in words; what was sent stays out of it, but for a parameter's name."""
     first = error.errors()[0]
-    *_, name = first["loc"]
-    return f"invalid parameter {str(name)[:40]!r}: {first['msg']}"
+    *_, last = first["loc"]
+    name = str(last)[:40]
+    if first["type"] == "extra_forbidden":
+        known = [*QUERIES.get(request.url.path, ClassifyQuery).model_fields]
+        close = get_close_matches(name.lower(), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"accepted are {', '.join(known)}"
+        return f"unknown parameter {name!r}; {hint}"
+    wanted = first["msg"].partition(",")[0].removeprefix("Input should be ")
+    number = "a number " if wanted.startswith(("greater", "less")) else ""
+    return f"invalid parameter {name!r}; expected {number}{wanted}"

@@ -15,7 +15,15 @@ from toplabel.inference.scoring import probabilities
 from toplabel.serve.api_error import ApiError
 from toplabel.serve.openapi import HUGGINGFACE_BODY, ScoreBody, errors
 from toplabel.serve.request_body import decode_base64, parse, parse_json
-from toplabel.serve.service import EMPTY, Service, as_json, failures, media_type, note
+from toplabel.serve.service import (
+    EMPTY,
+    Service,
+    as_json,
+    failures,
+    media_type,
+    note,
+    warning_headers,
+)
 from toplabel.serve.work import RequestOptions, refuse_failed
 
 if TYPE_CHECKING:
@@ -54,7 +62,8 @@ def huggingface_routes(service: Service) -> APIRouter:
             )
         note(request, model=model.name, images=1, **failures(answers))
         refuse_failed(answers[0])
-        return as_json(_scores(answers[0], model, parameters))
+        scores = _scores(answers[0], model, parameters)
+        return as_json(scores, headers=warning_headers(answers[0].prediction.warnings))
 
     return router
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,7 +28,7 @@ from toplabel.serve.openapi import (
     errors,
 )
 from toplabel.serve.request_body import decode_base64, parse, parse_json
-from toplabel.serve.service import Service, as_json, failures, note
+from toplabel.serve.service import Service, as_json, failures, note, warning_headers
 from toplabel.serve.work import RequestOptions
 
 if TYPE_CHECKING:
@@ -97,12 +98,12 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         header_length = request.headers.get(HEADER_LENGTH)
         async with service.bodies.read(request) as body:
             asked, given = await parse(body, lambda: read_request(body, header_length))
-            logits = await infer_logits(request, model, given)
+            logits, warnings = await infer_logits(request, model, given)
         response = {"model_name": model.name, "model_version": VERSION}
         if isinstance(asked.id, str):
             response["id"] = asked.id[:200]
         content, headers = encode_response(response, _outputs(asked, model, logits))
-        return Response(content, headers=headers)
+        return Response(content, headers={**headers, **warning_headers(warnings)})
 
     @router.get(
         "/v2/models/{name:path}",
@@ -119,7 +120,10 @@ def inference_protocol_routes(service: Service) -> APIRouter:
             raise ApiError(404, "model_not_found", f"this model has the version {VERSION} only")
         return service.models.find(name)
 
-    async def infer_logits(request: Request, model: ServedModel, given: Tensor) -> Logits:
+    async def infer_logits(
+        request: Request, model: ServedModel, given: Tensor
+    ) -> tuple[Logits, Sequence[str]]:
+        """The logits of each image, and what was assumed or noticed of the model and of them."""
         count = given.values.size if given.name == IMAGE else len(given.values)
         if count > service.options.max_images:
             text = f"got {count} images; expected at most {service.options.max_images} per request"
@@ -128,7 +132,7 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         if given.name == TENSOR:
             batch = _checked(given, model)
             _, (logits,) = await service.labeller.run(request, [lambda: model.engine(batch)])
-            return _finite(list(logits))
+            return _finite(list(logits)), model.predictor.warnings
         if given.datatype != "BYTES":
             raise bad(f"the input {IMAGE!r} is {given.datatype}; expected BYTES")
         contents = list(given.values.reshape(-1))
@@ -139,7 +143,8 @@ def inference_protocol_routes(service: Service) -> APIRouter:
                 refusal = ApiError.of_image(error)
                 raise ApiError(refusal.status, error.code, f"image {place}: {message_of(error)}")
         every = [answer.prediction.logits for answer in answers]
-        return [logits for logits in every if logits is not None]
+        warnings = [text for answer in answers for text in answer.prediction.warnings]
+        return [logits for logits in every if logits is not None], warnings
 
     return router
 

@@ -50,6 +50,12 @@ class ExplainQuery(BaseModel):
     ] = "png"
 
 
+QUERIES: dict[str, type[BaseModel]] = {
+    "/v1/classify": ClassifyQuery,
+    "/v1/explain": ExplainQuery,
+}
+"""The parameters of each route that has some."""
+
 Classify = Annotated[ClassifyQuery, Query()]
 Explain = Annotated[ExplainQuery, Query()]
 
@@ -135,6 +141,7 @@ class ServedModelBody(BaseModel):
     classes: int
     input_size: list[int]
     default: bool
+    warnings: list[str]
     engine: str
     labels_url: str
 

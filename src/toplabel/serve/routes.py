@@ -164,6 +164,7 @@ def _described(model: ServedModel, default: bool) -> dict[str, Any]:
         "classes": len(model.predictor.labels),
         "input_size": list(model.predictor.preprocess.input_size),
         "default": default,
+        "warnings": list(model.predictor.warnings),
         "engine": f"{model.engine.name} on {model.engine.device}",
         "labels_url": f"/v1/models/{quote(model.name, safe='/')}/labels",
     }

@@ -89,9 +89,14 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def as_json(value: Any) -> Response:
+def as_json(value: Any, headers: dict[str, str] | None = None) -> Response:
     """A JSON response; FastAPI's own way through its models would cost a millisecond."""
-    return Response(json.dumps(value), media_type="application/json")
+    return Response(json.dumps(value), media_type="application/json", headers=headers)
+
+
+def warning_headers(texts: Sequence[str]) -> dict[str, str]:
+    """What was assumed or noticed, as JSON in a header, for answers that have no place for it."""
+    return {"X-Warnings": json.dumps([*dict.fromkeys(texts)])} if texts else {}
 
 
 def note(request: Request, **facts: Any) -> None:

@@ -147,6 +147,10 @@ def _export_by_dynamo(
         verbose=False,
     )
     assert program is not None, "without a file's name the dynamo exporter returns its program"
+    graphs: Any = (program.model.graph, *program.model.functions.values())
+    for graph in graphs:
+        for node in graph.all_nodes():
+            node.metadata_props.clear()  # the source files that it comes from, with their folders
     program.save(str(path), external_data=_weights_bytes(module) > _LARGEST_FILE_BYTES)
 
 

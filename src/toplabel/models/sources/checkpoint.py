@@ -323,6 +323,7 @@ def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, pat
     module, share = _built_network(arch, found, options, path=path)
     name = arch if isinstance(arch, str) else type(module).__name__
     if file is not None:
+        name = f"{file.name}:{name.rpartition(':')[2]}"  # a bundle tells of no folder
         logger.info(
             "changes to %s are noticed, changes to files that it imports are not: pass"
             " recompile=True after those",

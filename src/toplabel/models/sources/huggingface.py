@@ -77,7 +77,7 @@ def load_folder(path: str, *, offline: bool, preprocess: Preprocess | None = Non
     """
     return _load(
         Path(path),
-        name=path,
+        name=f"folder/{Path(path).name}",  # where it lies is no business of who gets an answer
         provenance={"source": "folder"},
         registered=False,
         preprocess=preprocess,
