@@ -3,11 +3,17 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from toplabel.errors import UsageError
-from toplabel.models.fit.class_spec import locate_class_file, parse_arguments, parse_class
+from toplabel.models.fit.class_spec import (
+    loaded_below,
+    locate_class_file,
+    parse_arguments,
+    parse_class,
+)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +126,14 @@ def test_locating_needs_no_torch():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()) == Path(__file__).resolve()
+
+
+def test_files_of_this_process_below_a_folder_are_those_of_the_user(tmp_path, monkeypatch):
+    for name in ("blocks", "site-packages"):
+        (tmp_path / "parts" / name).mkdir(parents=True)
+    for at, file in enumerate(("parts/blocks/a.py", "parts/site-packages/b.py", "parts/c.so")):
+        module = ModuleType(f"m{at}")
+        module.__file__ = str(tmp_path / file)
+        monkeypatch.setitem(sys.modules, f"m{at}", module)
+    assert loaded_below(tmp_path) == [tmp_path / "parts" / "blocks" / "a.py"]
+    assert loaded_below(tmp_path / "par") == []

@@ -16,6 +16,7 @@ from torch import nn
 import toplabel
 from notes import told
 from own_networks import GreyNet, ResNet20
+from toplabel._internal.notices import collect_warnings
 from toplabel.bundle.cache import list_entries
 from toplabel.errors import (
     CheckpointError,
@@ -25,6 +26,8 @@ from toplabel.errors import (
     ToplabelWarning,
     UsageError,
 )
+from toplabel.models.options import ModelOptions
+from toplabel.models.sources.checkpoint import load
 from toplabel.models.zoo_import import import_timm, import_torchvision
 
 NETS = Path(__file__).parents[1] / "own_networks.py"
@@ -650,3 +653,22 @@ def test_an_image_file_is_no_checkpoint(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "cat.png")
     with pytest.raises(CheckpointError, match="it is an image"):
         toplabel.load(tmp_path / "cat.png")
+
+
+def test_the_files_beside_that_of_a_class_are_remembered_with_it(tmp_path):
+    (tmp_path / "parts_of_mine.py").write_text(
+        "from torch import nn\ndef head():\n    return nn.Linear(3, 2)\n"
+    )
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nfrom parts_of_mine import head\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.head = head()\n"
+        "    def forward(self, x):\n        return self.head(x.mean((2, 3)))\n"
+    )
+    torch.manual_seed(0)
+    torch.save({"head.weight": torch.rand(2, 3), "head.bias": torch.rand(2)}, tmp_path / "best.pth")
+    options = ModelOptions(arch=f"{tmp_path / 'mine.py'}:Net", preprocess="half-squash-32")
+    with collect_warnings():
+        model = load(tmp_path / "best.pth", options=options)
+    names = {Path(file.path).name for file in model.weights_files}
+    assert names == {"best.pth", "mine.py", "parts_of_mine.py"}

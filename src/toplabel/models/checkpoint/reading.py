@@ -35,6 +35,7 @@ from toplabel.models.checkpoint.info import (
     naming_file,
 )
 from toplabel.models.fit.class_spec import forget_strangers
+from toplabel.models.fit.global_state import global_state_kept
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ def _findable(folders: list[Path]) -> Iterator[None]:
 def _unpickle(info: CheckpointInfo) -> Any:
     """Whatever the pickle makes; the class of a network may stand beside it."""
     folders = list(dict.fromkeys((Path.cwd(), info.path.resolve().parent)))
-    with info.path.open("rb") as file, _findable(folders):
+    with info.path.open("rb") as file, _findable(folders), global_state_kept():
         if info.format == "pickle":
             return pickle.load(file)
         # open: torch takes a path's suffix for its format, and the file may change

@@ -28,6 +28,7 @@ from toplabel.models.fit.class_spec import (
     forget_strangers,
     parse_class,
 )
+from toplabel.models.fit.global_state import global_state_kept
 
 Fitted = TypeVar("Fitted")
 Architecture = str | nn.Module | Callable[..., nn.Module]
@@ -88,7 +89,7 @@ def build_fitting(
 @contextmanager
 def _target(spec: Architecture) -> Iterator[tuple[object, str]]:
     """What is called to make the network, and its name; what it prints goes to standard error."""
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), global_state_kept():
         if not isinstance(spec, str):
             yield spec, getattr(spec, "__qualname__", None) or type(spec).__name__
             return
@@ -126,7 +127,7 @@ def import_object(spec: str) -> object:
         UsageError: There is no such file, module or name.
         ModelError: Its file fails.
     """
-    with redirect_stdout(sys.stderr), _imported(spec) as (found, _):
+    with redirect_stdout(sys.stderr), global_state_kept(), _imported(spec) as (found, _):
         return found
 
 

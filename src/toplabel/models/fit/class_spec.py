@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from toplabel.errors import UsageError
 
+_TOPLABEL = Path(__file__).parents[2]
 _ACCEPTED = "package.module:Class, or nets.py:Class for a class in a file"
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _SPEC = re.compile(rf"(?:(?P<file>.+\.py)|(?P<module>{_DOTTED})):(?P<attribute>{_DOTTED})")
@@ -127,9 +129,22 @@ def is_fresh(spec: str) -> bool:
     name = parse_class(spec)
     if name.file is None:
         return not _is_own(sys.modules.get(name.module.split(".")[0]))
-    folder = name.file.expanduser().resolve().parent
-    loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return not any(file and Path(file).parent == folder for file in loaded)
+    return not loaded_below(name.file.expanduser().resolve().parent)
+
+
+def loaded_below(folder: Path) -> list[Path]:
+    """The files below a folder that modules of this process come from, but installed ones."""
+    start = f"{folder}{os.sep}"
+    installed = tuple(f"{place}{os.sep}" for place in (sys.base_prefix, sys.prefix, _TOPLABEL))
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    return sorted(
+        Path(file)
+        for file in files
+        if file.startswith(start)
+        and file.endswith(".py")
+        and not file.startswith(installed)
+        and not any(part in file for part in ("site-packages", "dist-packages"))
+    )
 
 
 def _is_own(module: ModuleType | None) -> bool:

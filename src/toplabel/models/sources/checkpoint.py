@@ -36,7 +36,7 @@ from toplabel.models.checkpoint.state_dict_search import (
     find_state_dict,
 )
 from toplabel.models.fit.build_module import build_fitting, build_module
-from toplabel.models.fit.class_spec import locate_class_file
+from toplabel.models.fit.class_spec import loaded_below, locate_class_file
 from toplabel.models.fit.file_arguments import likely_arguments
 from toplabel.models.fit.load_state_dict import fits, load_state_dict
 from toplabel.models.fit.parts import check_left_out, choose_part
@@ -55,6 +55,8 @@ from toplabel.preprocess.preprocess import Preprocess
 from toplabel.preprocess.presets import preset_name
 
 logger = logging.getLogger(__name__)
+
+_MOST_FILES = 200  # of a network's code that are looked at when it is opened again
 
 
 def load(path: Path, *, options: ModelOptions) -> Model:
@@ -319,14 +321,16 @@ def find_network(
 def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, path: Path) -> Network:
     """The user's own class, function or network."""
     file = locate_class_file(arch) if isinstance(arch, str) else None
-    code = () if file is None else (FileSignature.of(file),)
+    code: tuple[FileSignature, ...] = () if file is None else (FileSignature.of(file),)
     module, share = _built_network(arch, found, options, path=path)
     name = arch if isinstance(arch, str) else type(module).__name__
     if file is not None:
         name = f"{file.name}:{name.rpartition(':')[2]}"  # a bundle tells of no folder
+        beside = [one for one in loaded_below(file.parent) if one != file][:_MOST_FILES]
+        code += tuple(map(FileSignature.of, beside))
         logger.info(
-            "changes to %s are noticed, changes to files that it imports are not: pass"
-            " recompile=True after those",
+            "changes to %s and the files beside it are noticed, changes to others that it imports"
+            " are not: pass recompile=True after those",
             file.name,
         )
     return Network(module=module, name=name, code=code, share=share)
