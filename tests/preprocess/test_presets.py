@@ -70,6 +70,7 @@ def transforms() -> dict[str, object]:
         "half-none-32": steps(v1.CenterCrop(32), **half),
         "half-squash-32": steps(*squash(32), **half),
         "half-squash-224": steps(*squash(224), **half),
+        "half-squash-224-nearest": steps(*squash(224, mode=Mode.NEAREST), **half),
         "half-squash-28-grey": steps(v1.Grayscale(), *squash(28), mean=[0.5], std=[0.5]),
         "half-squash-28-grey-invert": steps(
             v1.Grayscale(), v1.Lambda(ImageOps.invert), *squash(28), mean=[0.5], std=[0.5]
@@ -77,10 +78,14 @@ def transforms() -> dict[str, object]:
         "half-squash-48-grey": steps(v1.Grayscale(), *squash(48), mean=[0.5], std=[0.5]),
         "clip-crop-224-224": steps(*crop(224, 224, Mode.BICUBIC), mean=CLIP[0], std=CLIP[1]),
         "raw-1-224": v1.Compose([*squash(224), v1.ToTensor()]),
+        "raw-1-squash-224-nearest": v1.Compose(
+            [*squash(224, mode=Mode.NEAREST), v1.ToTensor()]
+        ),
         "raw-1-squash-28-grey": v1.Compose([v1.Grayscale(), *squash(28), v1.ToTensor()]),
         "raw-1-squash-48-grey": v1.Compose([v1.Grayscale(), *squash(48), v1.ToTensor()]),
         "raw-1-crop-256-224": v1.Compose([*crop(256, 224), v1.ToTensor()]),
         "raw-255-224": values(*squash(224)),
+        "raw-255-squash-224-nearest": values(*squash(224, mode=Mode.NEAREST)),
         "raw-255-crop-256-224": values(*crop(256, 224)),
         "caffe-103-squash-224-nearest": caffe(*squash(224, mode=Mode.NEAREST), mean=vgg),
         "caffe-103-crop-256-224": caffe(*crop(256, 224), mean=vgg),
