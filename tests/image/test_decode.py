@@ -1,11 +1,12 @@
 """Decoding: each format, truncated and damaged files, first frames."""
 
+import io
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pictures import FORMATS, code_of, encoded, mean_colour, noisy, scene
 from toplabel.image.options import ReadOptions
@@ -145,3 +146,56 @@ def test_the_canvas_around_the_first_frame_of_a_gif_is_white() -> None:
     expected = np.full((50, 64, 3), 255, np.uint8)
     expected[12:42, 16:56] = np.asarray(small.convert("RGB"))
     assert np.array_equal(read_image(bytes(content)).pixels, expected)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"])
+def test_what_other_code_tolerates_is_truncated_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    half = encoded(noisy(), name)[:-3000]
+    assert code_of(half) == "truncated"
+    if name != "TIFF":
+        assert code_of(Image.open(io.BytesIO(half))) == "truncated"
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def masked_bmp(masks: tuple[int, ...], bits: int, *, upside_down: bool = False) -> bytes:
+    """`scene` with as many bits for each colour, and alpha, as the masks have."""
+    colours = np.dstack([np.asarray(scene(21, 10)), np.full((10, 21), 255)])
+    words = np.zeros((10, 21), np.uint64)
+    for at, mask in enumerate(masks):
+        shift = (mask & -mask).bit_length() - 1
+        levels = np.rint(colours[:, :, at] / 255 * (mask >> shift)).astype(np.uint64)
+        words |= levels << np.uint64(shift)
+    rows = words.astype(f"<u{bits // 8}")
+    rows = np.pad(rows, [(0, 0), (0, 21 * bits // 8 % 4 // (bits // 8))])
+    body = (rows if upside_down else rows[::-1]).tobytes()
+    size = 56 if len(masks) == 4 else 40
+    height = -10 if upside_down else 10
+    info = struct.pack("<IiiHHIIiiII", size, 21, height, 1, bits, 3, len(body), 0, 0, 0, 0)
+    info += struct.pack(f"<{len(masks)}I", *masks)
+    start = 14 + len(info)
+    return struct.pack("<2sIHHI", b"BM", start + len(body), 0, 0, start) + info + body
+
+
+@pytest.mark.parametrize(
+    ("masks", "bits", "within"),
+    [
+        ((0xF00, 0xF0, 0xF), 16, 9),
+        ((0xF00, 0xF0, 0xF, 0xF000), 16, 9),
+        ((0x1F, 0x7E0, 0xF800), 16, 5),
+        ((0x3FF00000, 0xFFC00, 0x3FF), 32, 1),
+        ((0x3FF, 0xFFC00, 0x3FF00000, 0xC0000000), 32, 1),
+    ],
+)
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_bmp_masks_of_any_bits(
+    masks: tuple[int, ...], bits: int, within: int, upside_down: bool
+) -> None:
+    content = masked_bmp(masks, bits, upside_down=upside_down)
+    found = read_image(content)
+    assert np.abs(found.pixels.astype(int) - np.asarray(scene(21, 10))).max() <= within
+    assert found.warnings == ()
+    assert code_of(content[:-9]) == "truncated"
+    assert code_of(content, max_pixels=200) == "too_large"

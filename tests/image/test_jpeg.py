@@ -130,3 +130,13 @@ def test_a_side_of_no_pixels_is_corrupt(offset: int, size: str) -> None:
     with pytest.raises(ImageError, match=size) as caught:
         read_image(bytes(content))
     assert caught.value.code == "corrupt"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_only_its_end_mark_is_whole(progressive: bool) -> None:
+    content = encoded(scene(), "JPEG", progressive=progressive)
+    for lacking in (1, 2):
+        found = read_image(content[:-lacking])
+        assert np.array_equal(found.pixels, read_image(content).pixels)
+        assert found.warnings == ("the JPEG has no end mark",)
+    assert code_of(content[:-3]) == "truncated"

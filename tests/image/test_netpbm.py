@@ -54,8 +54,9 @@ def test_bits() -> None:
 def test_pam(channels: int, top: int) -> None:
     colours = COLOURS if channels > 2 else GREY[:, :, None]
     samples = np.dstack([colours, RAMP])[:, :, :channels].astype(int) * (top // 255)
-    fields = b"WIDTH 37\nHEIGHT 23\nDEPTH %d\nMAXVAL %d\nTUPLTYPE X\nENDHDR\n"
-    content = b"P7\n# a comment\n" + fields % (channels, top)
+    kind = ["GRAYSCALE", "GRAYSCALE_ALPHA", "RGB", "RGB_ALPHA"][channels - 1].encode()
+    fields = b"WIDTH 37\nHEIGHT 23\nDEPTH %d\nMAXVAL %d\nTUPLTYPE %b\nENDHDR\n"
+    content = b"P7\n# a comment\n" + fields % (channels, top, kind)
     content += samples.astype("u1" if top == 255 else ">u2").tobytes()
     cover = RAMP[:, :, None] / 255 if channels in (2, 4) else 1
     expected = np.rint(colours * cover + 255 * (1 - cover))
@@ -105,6 +106,10 @@ def test_ending_early(text: bool) -> None:
         (b"P1 2 2\n0 1 2 0\n", "corrupt"),
         (b"P3 90000 90000 255\n1 2 3\n", "too_large"),
         (b"P7\nWIDTH 9\nHEIGHT 9\nDEPTH 7\nMAXVAL 255\nENDHDR\n", "unsupported_format"),
+        (
+            b"P7\nWIDTH 9\nHEIGHT 9\nDEPTH 4\nMAXVAL 255\nTUPLTYPE CMYK\nENDHDR\n",
+            "unsupported_format",
+        ),
     ],
 )
 def test_what_cannot_be_read_has_its_code(content: bytes, code: str) -> None:

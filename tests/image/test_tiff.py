@@ -138,6 +138,17 @@ def test_lab_of_16_bits() -> None:
     )
 
 
+@pytest.mark.parametrize("planar", [False, True])
+def test_lab_and_ycbcr_of_8_bits(planar: bool) -> None:
+    light = np.asarray(scene(50, 40).convert("YCbCr"))
+    tags = {530: [1, 1]}
+    assert looks(tiff(light, photometric=6, planar=planar, tags=tags), COLOURS, within=3)
+    red = np.full((40, 50, 3), [138, 81, 70], np.uint8)
+    assert looks(tiff(red, photometric=8, planar=planar), np.full_like(red, [255, 0, 0]), within=6)
+    red[:, :, 1:] ^= 128  # as ICC has it, with zero in the middle
+    assert looks(tiff(red, photometric=9, planar=planar), np.full_like(red, [255, 0, 0]), within=6)
+
+
 def test_subsampled_colours() -> None:
     image = scene(48, 40).resize((24, 20)).resize((48, 40), Image.Resampling.NEAREST)
     light, blue, red = np.moveaxis(np.asarray(image.convert("YCbCr")), 2, 0)
@@ -358,3 +369,13 @@ def test_jpeg_within_a_tiff_is_left_to_pillow(mode: str) -> None:
     if mode == "LA":
         difference = read_image(content).pixels[:, :, 0] - np.asarray(scene().convert("L")) * 1.0
     assert np.abs(difference).mean() < 6
+
+
+def test_alpha_is_of_the_range_of_the_colours() -> None:
+    stored = np.dstack([COLOURS, RAMP])
+    options = {"photometric": 2, "extra": (2,)}
+    twelve = np.rint(stored / 255 * 4095).astype(np.uint16)
+    assert looks(tiff(twelve, tags={281: [4095]}, **options), on_white(COLOURS, RAMP), within=2)
+    found = read_image(tiff(stored.astype(np.float32), **options))
+    assert np.abs(found.pixels - on_white(COLOURS, RAMP)).max() <= 2
+    assert "read as 0 to 255" in found.warnings[0]

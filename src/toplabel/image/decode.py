@@ -8,15 +8,13 @@ global, and try formats that run other programs.
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Callable, Iterator
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, _imaging
+from PIL import Image
 
 from toplabel._internal.optional import require
 from toplabel.errors import ImageError, MissingDependency
@@ -29,8 +27,10 @@ from toplabel.image.decoded_image import (
     turn,
     upright,
 )
+from toplabel.image.ends_early import ends_early
 from toplabel.image.failures import cut_short, from_decoder
 from toplabel.image.options import ReadOptions
+from toplabel.image.pillow_globals import nothing_missing, silence_libtiff, silence_log
 from toplabel.image.ranges import full_scale, invisible, nearly_black, unfilled
 
 _PLUGINS = {
@@ -100,7 +100,7 @@ def decode_image(image: Image.Image, *, options: ReadOptions) -> DecodedImage:
         if image.format in ("TIFF", "PNG", "GIF", "BMP") and _is_as_opened(image):
             pixels, orientation, warnings = _read_behind(image, options)
         else:
-            with turn(image.height * image.width):
+            with turn(image.height * image.width), nothing_missing():
                 image.load()
                 pixels, warnings = rgb_pixels(image, srgb=options.srgb, white=_white(image))
             orientation = stored_orientation(image)
@@ -122,9 +122,10 @@ def _read_behind(image: Image.Image, options: ReadOptions) -> tuple[Pixels, int,
     file: BinaryIO = image.fp  # type: ignore[attr-defined]
     position = file.tell()
     try:
-        if image.format == "TIFF":
-            return _read_tiff(file, options, first=True)
-        return _read(file, str(image.format), options)
+        with nothing_missing():
+            if image.format == "TIFF":
+                return _read_tiff(file, options, first=True)
+            return _read(file, str(image.format), options)
     finally:
         file.seek(position)
 
@@ -156,7 +157,8 @@ def _decode(
     """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
-        pixels, orientation, warnings = _read(file, format_name, options)
+        with nothing_missing():
+            pixels, orientation, warnings = _read(file, format_name, options)
         return pixels, orientation, warnings or nearly_black(pixels)
     except Exception as error:
         # No local holds it: from its own traceback that would be a cycle, which keeps the pixels.
@@ -173,6 +175,8 @@ def _read(
         return _read_png(file, options)
     if format_name == "PPM":
         return _read_netpbm(file, options)
+    if format_name == "BMP":
+        return _read_bmp(file, options)
     return _read_by_pillow(file, format_name, options)
 
 
@@ -236,6 +240,18 @@ def _on_white(pixels: Pixels, frame: tuple[int, int, int, int]) -> Pixels:
     return pixels
 
 
+def _read_bmp(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
+    try:
+        return _read_by_pillow(file, "BMP", options)
+    except OSError as error:
+        if "bitfields layout" not in str(error):
+            raise
+    from toplabel.image.bmp import read_masked
+
+    pixels, warnings = read_masked(file, options)
+    return pixels, 1, warnings
+
+
 def _read_netpbm(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[str, ...]]:
     from toplabel.image.netpbm import decode_netpbm
 
@@ -252,8 +268,8 @@ def _read_tiff(
     from toplabel.image.tiff.pages import main_image
     from toplabel.image.tiff.pixels import read_pixels
 
-    _silence_log()
-    _silence_libtiff()
+    silence_log()
+    silence_libtiff()
     tags, told = main_image(file)
     if first and not tags.is_first:
         told = ("the first image of the TIFF is a thumbnail or a mask; pass the path of its file",)
@@ -338,7 +354,7 @@ def _is_dark(image: Image.Image) -> bool:
 def _failure(error: Exception, file: BinaryIO, format_name: str) -> ImageError:
     """What a decoder's error means: a file that ends early is `truncated`, whatever it raised."""
     failure = from_decoder(error, format_name=format_name)
-    if failure.code == "corrupt" and _ends_early(file, format_name):
+    if failure.code == "corrupt" and ends_early(file, format_name):
         return cut_short(format_name)
     return failure
 
@@ -351,9 +367,9 @@ def _open(file: BinaryIO, format_name: str) -> Image.Image:
             require("pi_heif", extra="heif", purpose="reading HEIC photos")
         except MissingDependency as error:
             raise ImageError("unsupported_format", f"it is HEIC, and {error}") from error
-    _silence_log()
+    silence_log()
     if format_name == "TIFF":
-        _silence_libtiff()
+        silence_libtiff()
     module, name = _PLUGINS[format_name]
     image: Image.Image = getattr(import_module(module), name)(file, "")
     if format_name == "PNG":
@@ -539,93 +555,3 @@ def _white_of(image: Image.Image) -> tuple[int, tuple[str, ...]]:
     if image.mode in ("I", "F"):
         return full_scale(float(low), float(high), floats=image.mode == "F")
     return 65_535, unfilled(float(high), 65_535)
-
-
-def _ends_early(file: BinaryIO, format_name: str) -> bool:
-    """Whether the file is cut short, by the lengths that its own structure states.
-
-    Only asked once decoding has failed: many good files have careless structures.
-    """
-    check = {
-        "PNG": _png_ends_early,
-        "WEBP": _riff_ends_early,
-        "AVIF": _boxes_end_early,
-        "HEIF": _boxes_end_early,
-        "GIF": _gif_ends_early,
-        "TIFF": _tiff_ends_early,
-    }.get(format_name)
-    try:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        return check is not None and check(file, size)
-    except (OSError, ValueError, SyntaxError, KeyError):  # damaged; or the file was closed
-        return False
-
-
-def _png_ends_early(file: BinaryIO, size: int) -> bool:
-    position = 8
-    while position + 8 <= size:
-        file.seek(position)
-        head = file.read(8)
-        if head[4:] == b"IEND":
-            return False
-        position += 12 + int.from_bytes(head[:4], "big")
-    return True
-
-
-def _riff_ends_early(file: BinaryIO, size: int) -> bool:
-    return size < 12 or int.from_bytes(file.read(8)[4:], "little") + 8 > size
-
-
-def _gif_ends_early(file: BinaryIO, size: int) -> bool:
-    file.seek(max(0, size - 1))
-    return file.read(1) != b";"
-
-
-def _boxes_end_early(file: BinaryIO, size: int) -> bool:
-    """AVIF and HEIF: a sequence of boxes, each with its length."""
-    position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 0:  # to the end
-            return False
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        position += max(8, length)
-    return position != size
-
-
-def _tiff_ends_early(file: BinaryIO, size: int) -> bool:
-    from toplabel.image.tiff.pages import ends_early
-
-    return ends_early(file)
-
-
-@cache
-def _silence_log() -> None:
-    """Keep Python from printing Pillow's log where the program has not set up logging.
-
-    What goes wrong arrives as an exception; programs that do set up logging still get the log.
-    """
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
-@cache
-def _silence_libtiff() -> None:
-    """Keep libtiff from writing its complaints straight to file descriptor 2.
-
-    Its errors arrive as exceptions all the same. Where its functions cannot be found (a Pillow
-    that was linked in another way) it goes on writing.
-    """
-    import ctypes  # 5 ms, needed only for TIFF
-
-    try:
-        library = ctypes.CDLL(_imaging.__file__)
-        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-            function = getattr(library, name)
-            function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
-            function(None)
-    except (AttributeError, OSError):
-        return

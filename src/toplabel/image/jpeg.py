@@ -24,6 +24,7 @@ from toplabel.image.options import ReadOptions
 
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_END = b"\xff\xd9"
 _LS_BYTES = 1 << 16  # within which a JPEG-LS has its frame, which others do not have
 _MAX_SCAN_PIXELS = 2_000_000_000  # at 1.2 ns, twice where Pillow tries again
 
@@ -131,8 +132,11 @@ def decode_jpeg(
     except MemoryError as error:
         raise from_decoder(error, format_name="JPEG") from error
     except Exception as error:
-        if options.allow_truncated and "Premature end" in str(error):
-            return _part(data, header)
+        if "Premature end" in str(error):
+            if (whole := _without_end_mark(data, header, scale)) is not None:
+                return whole
+            if options.allow_truncated:
+                return _part(data, header)
         # Pillow decides whether the complaint is a failure or a warning.
         return _by_pillow(data, header, options=options, complaint=str(error))
     return _image(pixels, header, scale=scale)
@@ -196,6 +200,17 @@ def _image(
     if header.orientation != 1:
         pixels = upright(pixels, header.orientation)
     return DecodedImage(pixels, *header.upright_size, scale, warnings)
+
+
+def _without_end_mark(data: bytes, header: JpegHeader, scale: int) -> DecodedImage | None:
+    """The image of a file that lacks its last two bytes and no others, as some cameras write it."""
+    if data.endswith(_END):
+        return None
+    try:
+        pixels = _by_simplejpeg(data + _END, header, scale=scale, strict=True)
+    except Exception:
+        return None
+    return _image(pixels, header, scale=scale, warnings=("the JPEG has no end mark",))
 
 
 def _part(data: bytes, header: JpegHeader) -> DecodedImage:

@@ -22,6 +22,12 @@ _BITS = re.compile(rb"P([14])%b(?=\s)" % _SIZE)
 _LEVELS = re.compile(rb"P([2356])%b%b(\d{1,9})(?=\s)" % (_SIZE, _GAP))
 _FLOATS = re.compile(rb"P([Ff])\s+(\d{1,9})\s+(\d{1,9})\s+([-+]?[0-9.eE+-]{1,40})(?=\s)")
 _PAM = re.compile(rb"P7\s.*?^ENDHDR\n", re.S | re.M)
+_PAM_KINDS = {  # names of the channels, which may be missing
+    1: ("", "BLACKANDWHITE", "GRAYSCALE"),
+    2: ("", "BLACKANDWHITE_ALPHA", "GRAYSCALE_ALPHA"),
+    3: ("", "RGB"),
+    4: ("", "RGB_ALPHA"),
+}
 _TEXT_BYTES = 12  # of a sample and what is between it and the next
 _COMMENT = re.compile(rb"#[^\r\n]*")
 
@@ -125,9 +131,12 @@ def _read_pam_header(head: bytes) -> Header:
     width, height, depth, white = (int(fields.get(name, b"0")) for name in names)
     if not 1 <= white <= 65_535 or depth < 1:
         raise ValueError(f"its depth is {depth} and its largest sample {white}")
-    if depth > 4:
+    kind = fields.get(b"TUPLTYPE", b"").strip().decode("latin-1")
+    if depth > 4 or kind not in _PAM_KINDS[depth]:
         raise ImageError(
-            "unsupported_format", f"it is a PAM of {depth} channels; convert it to PNG or JPEG"
+            "unsupported_format",
+            f"it is a PAM of {depth} channels{f' called {kind[:40]!r}' if kind else ''};"
+            " convert it to PNG or JPEG",
         )
     return Header("7", width, height, depth, white, found.end())
 

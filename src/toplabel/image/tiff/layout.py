@@ -227,6 +227,8 @@ def reads_with_pillow(tags: Directory, layout: Layout) -> bool:
     if max(layout.bits) < 8:
         stated = 262 in tags.entries or layout.compression in _FAX
         return layout.samples == 1 and layout.photometric <= PALETTE and stated
+    if layout.planar and layout.photometric in (LAB, YCBCR):
+        return False
     return _has_usual_samples(layout) and not (
         layout.is_subsampled and layout.compression != OLD_JPEG
     )

@@ -60,14 +60,15 @@ def read_pixels(
     """
     check_readable(layout)
     _check_size(layout, options)
-    alpha, warnings = _alpha(layout)
+    alpha = _alpha(layout)
+    warnings: tuple[str, ...] = ()
     wanted = list(range(layout.colours)) + ([] if alpha is None else [alpha])
     truncated = options.allow_truncated
     if layout.is_subsampled:
         samples, missing = _full_resolution(tags, layout, allow_truncated=truncated)
     else:
         samples, missing = read_samples(tags, layout, wanted, allow_truncated=truncated)
-    if layout.samples > layout.colours and layout.extra is None and alpha is not None:
+    if alpha is not None and layout.extra is None:
         samples, warnings = _without_unnamed(samples, layout)
         alpha = None
     pixels, doubts = _convert(samples, tags, layout, alpha)
@@ -85,7 +86,7 @@ def _check_size(layout: Layout, options: ReadOptions) -> None:
     )
 
 
-def _alpha(layout: Layout) -> tuple[int | None, tuple[str, ...]]:
+def _alpha(layout: Layout) -> int | None:
     """Which sample is alpha, or may be.
 
     Raises:
@@ -93,18 +94,18 @@ def _alpha(layout: Layout) -> tuple[int | None, tuple[str, ...]]:
     """
     beyond = layout.samples - layout.colours
     if not beyond:
-        return None, ()
+        return None
     extra = (layout.extra or ())[:beyond]
     for at, kind in enumerate(extra):
         if kind in (_PREMULTIPLIED, _ALPHA):
-            return layout.colours + at, ()
+            return layout.colours + at
     if layout.colours == 1 and beyond > 1:
         raise ImageError(
             "unsupported_format",
             f"it is a TIFF of {layout.samples} bands, and does not say which are colours; save"
             " three of them as an RGB image",
         )
-    return (layout.colours if layout.extra is None else None), ()
+    return layout.colours if layout.extra is None else None
 
 
 def _without_unnamed(samples: Samples, layout: Layout) -> tuple[Samples, tuple[str, ...]]:
@@ -150,9 +151,11 @@ def _convert(
     """RGB by bands of rows, so that floats of a whole image are never held."""
     white, warnings = _white(samples[:, :, : layout.colours], tags, layout)
     colours = _colours(tags, layout, white)
-    opaque = _full(layout, -1) if layout.formats[0] != FLOAT else 1
-    premultiplied = alpha is not None and (layout.extra or ())[alpha - layout.colours] == 1
+    opaque, premultiplied = float(white[0]), False
     if alpha is not None:
+        if layout.bits[alpha] != layout.bits[0]:
+            opaque = _full(layout, alpha)
+        premultiplied = (layout.extra or ())[alpha - layout.colours] == _PREMULTIPLIED
         warnings += invisible(float(samples[:, :, -1].max()) / opaque * 255)
     pixels = np.empty((layout.height, layout.width, 3), np.uint8)
     table = _table(colours, layout, white) if alpha is None else None
