@@ -34,7 +34,7 @@ def make(folder, key=KEY, size_bytes=400):
     program = Program(
         path=folder / "program.onnx", reference_path=folder / "goldens.npz", key=key,
         input_name="input", output_name="logits", input_shape=(3, 8, 9), outputs=4,
-        fixed_batch=False, exporter="none", agreement={{}}, probabilities=False)
+        fixed_batch=False, exporter="none", agreement={{}})
     program.write(folder)
     return program
 def wait_for(path):

@@ -73,7 +73,6 @@ def make_bundle(folder: Path, *, seed: int = 0, weights_beside: str | None = Non
         fixed_batch=False,
         exporter="by hand",
         agreement={"max_difference": 0.0, "checked_with": "onnxruntime"},
-        probabilities=False,
     )
     import onnxruntime as ort
 

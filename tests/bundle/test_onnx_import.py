@@ -272,16 +272,17 @@ def test_other_kinds_of_input_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_outputs_that_are_no_single_row_of_scores_are_refused_by_name(tmp_path: Path) -> None:
     twice = [
-        helper.make_node("Identity", ["product"], ["logits"]),
+        helper.make_node("Identity", ["product"], ["one"]),
         helper.make_node("Neg", ["product"], ["other"]),
     ]
-    both = {"logits": ["N", 4], "other": ["N", 4]}
-    refused(Net(last=twice, outputs=both), tmp_path, "'logits' .*'other' .*found more than one")
+    both = {"one": ["N", 4], "other": ["N", 4]}
+    refused(Net(last=twice, outputs=both), tmp_path, "'one' .*'other' .*found 2; pass output=")
     best = [
         helper.make_node("ArgMax", ["product"], ["best"], axis=1, keepdims=0),
         helper.make_node("Cast", ["best"], ["logits"], to=TensorProto.FLOAT),
     ]
-    refused(Net(last=best, outputs={"logits": ["N"]}), tmp_path, r"'logits' float32 \(1,\).*none")
+    index = Net(last=best, outputs={"logits": ["N"]})
+    refused(index, tmp_path, "whole number, as the index", labels=None)
 
 
 def test_of_several_outputs_the_one_with_scores_is_taken(tmp_path: Path) -> None:
@@ -295,12 +296,119 @@ def test_of_several_outputs_the_one_with_scores_is_taken(tmp_path: Path) -> None
     assert len(logits(read(path), 3)) == 3
 
 
-def test_one_score_needs_multi_label(tmp_path: Path) -> None:
-    net = Net(classes=1, outputs={"logits": ["N", 1]})
-    one = Labels(("cat",))
-    refused(net, tmp_path, "has one output.*multi_label=True", labels=one)
-    bundle = read(tmp_path / "net.onnx", labels=one, multi_label=True)
-    assert bundle.activation == "sigmoid"
+def test_the_output_that_is_named_is_taken_by_name_or_place(tmp_path: Path) -> None:
+    twice = [
+        helper.make_node("Identity", ["product"], ["first"]),
+        helper.make_node("Neg", ["product"], ["second"]),
+    ]
+    net = Net(last=twice, outputs={"first": ["N", 4], "second": ["N", 4]})
+    path = net.save(tmp_path / "net.onnx")
+    (first,) = logits(read(path, output="first"))
+    (second,) = logits(read(path, output=1))
+    assert list(first) == list(reversed(second))
+    assert logits(read(path, output="1")) == [second]
+    refused(net, tmp_path, "got output='third' .*'first' .*'second'", output="third")
+
+
+@pytest.mark.parametrize("shape", [[-1, 4, 1, 1], [-1, 1, 4], [-1, 4, 1], [-1, 1, 1, 4]])
+def test_axes_of_one_are_taken_away(tmp_path: Path, shape: list[int]) -> None:
+    wanted = onnx.numpy_helper.from_array(np.array(shape), "shape")
+    last = [
+        helper.make_node("Constant", [], ["shape"], value=wanted),
+        helper.make_node("Reshape", ["product", "shape"], ["logits"]),
+    ]
+    shown = ["N", *shape[1:]]
+    path = Net(last=last, outputs={"logits": shown}).save(tmp_path / "shaped.onnx")
+    assert logits(read(path), 3) == logits(read(Net().save(tmp_path / "net.onnx")), 3)
+
+
+def test_one_output_says_yes_or_no(tmp_path: Path) -> None:
+    path = Net(classes=1, outputs={"logits": ["N", 1]}).save(tmp_path / "net.onnx")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    ((logit,),) = session.run(None, {"image": PREPROCESS(IMAGE)[None]})[0]
+    yes = 1 / (1 + np.exp(-logit))
+    one = read(path, labels=Labels(("dog",)), multi_label=True)
+    assert (one.activation, one.multi_label, tuple(one.labels)) == ("sigmoid", True, ("dog",))
+    for labels, names in ((("cat", "dog"), ("cat", "dog")), (("dog",), ("not dog", "dog"))):
+        (scores,) = logits(read(path, labels=Labels(labels)))
+        assert scores == pytest.approx(dict(zip(names, (1 - yes, yes), strict=True)), abs=1e-6)
+    with pytest.warns(ToplabelWarning, match="one output and no class names"):
+        bundle = read(path, labels=None)
+    assert logits(bundle)[0]["yes"] == pytest.approx(yes, abs=1e-6)
+    with pytest.warns(ToplabelWarning, match="one output and no class names"):  # from the cache
+        read(path, labels=None)
+    with pytest.raises(LabelsError, match="one output means yes or no"):
+        read(path)
+
+
+def test_what_is_done_to_the_outputs_is_packed_with_them(tmp_path: Path) -> None:
+    net = Net(
+        classes=1,
+        outputs={"logits": ["N", 1]},
+        last=[helper.make_node("Sigmoid", ["product"], ["logits"])],
+    )
+    bundle = read(net.save(tmp_path / "net.onnx"), labels=Labels(("cat", "dog")))
+    assert bundle.conversion.pair == "scores"
+    pack(bundle, tmp_path / "net.toplabel")
+    opened = open_packed(tmp_path / "net.toplabel")
+    assert opened.conversion == bundle.conversion
+    assert logits(opened) == logits(bundle)
+    manifest = opened.to_manifest()
+    assert manifest["schema"] == 2  # an older toplabel must not read it
+    assert read(Net().save(tmp_path / "four.onnx")).to_manifest()["schema"] == 1
+
+
+def _of(*kinds: Any) -> list[onnx.NodeProto]:
+    """Operators one behind the other, from the product to the logits."""
+    names = ["product", *(f"step{place}" for place in range(len(kinds) - 1)), "logits"]
+    nodes = []
+    for (kind, inputs, attributes), given, made in zip(kinds, names, names[1:], strict=False):
+        for place, value in enumerate(inputs):
+            constant = onnx.numpy_helper.from_array(np.asarray(value), f"{made}{place}")
+            nodes.append(helper.make_node("Constant", [], [f"{made}{place}"], value=constant))
+        held = [f"{made}{place}" for place in range(len(inputs))]
+        nodes.append(helper.make_node(kind, [given, *held], [made], **attributes))
+    return nodes
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        _of(("Sigmoid", [], {}), ("Clip", [np.float32(1e-6), np.float32(1)], {})),
+        _of(("Sigmoid", [], {}), ("Cast", [], {"to": 10}), ("Cast", [], {"to": 1})),
+        _of(("Sigmoid", [], {}), ("Reshape", [np.array([-1, 4])], {})),
+        _of(("HardSigmoid", [], {})),
+        _of(("Neg", [], {}), ("Exp", [], {}), ("Add", [np.float32(1)], {}), ("Reciprocal", [], {})),
+        _of(("Tanh", [], {}), ("Add", [np.float32(1)], {}), ("Div", [np.float32(2)], {})),
+        _of(
+            ("Sigmoid", [], {}),
+            ("Mul", [np.float32(100)], {}),
+            ("Round", [], {}),
+            ("Div", [np.float32(100)], {}),
+        ),
+    ],
+    ids=["clip", "cast", "reshape", "hard", "exp", "tanh", "rounded"],
+)
+def test_an_own_sigmoid_is_known_by_the_graph(tmp_path: Path, last: list[onnx.NodeProto]) -> None:
+    path = Net(last=last).save(tmp_path / "net.onnx")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"image": PREPROCESS(IMAGE)[None]})[0]
+    bundle = read(path, multi_label=True)
+    expected = {n: float(s) for n, s in zip(LABELS, scores, strict=True) if s >= 0.5}
+    assert logits(bundle) == [pytest.approx(expected, abs=1e-6)]
+
+
+def test_logits_that_happen_to_lie_between_0_and_1_are_logits(tmp_path: Path) -> None:
+    last = _of(("Mul", [np.float32(1e-2)], {}), ("Add", [np.float32(0.5)], {}))
+    bundle = read(Net(last=last).save(tmp_path / "net.onnx"), multi_label=True)
+    assert (bundle.activation, bundle.conversion.to_dict()["scale"]) == ("sigmoid", 1.0)
+
+
+def test_a_class_that_is_masked_with_minus_infinity_is_none(tmp_path: Path) -> None:
+    last = _of(("Add", [np.array([0, -np.inf, 0, 0], np.float32)], {}))
+    (scores,) = logits(read(Net(last=last).save(tmp_path / "net.onnx")))
+    assert scores["dog"] == 0
+    assert sum(scores.values()) == pytest.approx(1)
 
 
 def test_scores_that_are_probabilities_already_stay_as_they_are(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ def make_program(folder: Path, key: str = "ab" * 32) -> Program:
         fixed_batch=False,
         exporter="torch 2.13.0, torchscript, opset 18",
         agreement={"max_difference": 1e-6, "checked_with": "onnxruntime 1.32.0"},
-        probabilities=False,
     )
     program.write(folder)
     return program

@@ -12,7 +12,6 @@ from PIL import Image
 from toplabel.bundle import reference
 from toplabel.bundle.reference import (
     ReferenceOutputs,
-    are_probabilities,
     compare,
     draw_inputs,
     replay,
@@ -262,15 +261,6 @@ def test_replay_notices_what_goes_wrong_only_in_a_larger_batch() -> None:
 def test_replay_notices_outputs_of_the_wrong_shape() -> None:
     some = make_reference()
     assert "shape (1, 3)" in replay(some, lambda batch: some.logits[: len(batch), :3]).reason
-
-
-def test_knows_probabilities_from_logits() -> None:
-    logits = make_reference().logits
-    exponents = np.exp(logits)
-    assert are_probabilities((exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32))
-    assert not are_probabilities(logits)
-    assert not are_probabilities(exponents)
-    assert not are_probabilities(np.ones((8, 1), np.float32))
 
 
 def test_arrays_that_do_not_fit_the_program_are_not_unpacked(tmp_path: Path) -> None:

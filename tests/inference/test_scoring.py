@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
+from toplabel.bundle.model import Activation
 from toplabel.errors import ImageError
 from toplabel.inference.scoring import MARGIN, is_close, probabilities, rank
 from toplabel.labels.labels import Labels
@@ -65,23 +66,50 @@ def test_a_score_below_the_threshold_is_unsure_and_keeps_its_label() -> None:
 
 
 def test_multi_label_gives_all_at_or_above_the_threshold() -> None:
-    ranking = rank(row(3, -3, 0), ABC, activation="sigmoid", top_k=1)
+    ranking = rank(row(3, -3, 0), ABC, activation="sigmoid", multi_label=True, top_k=1)
     assert [candidate.label for candidate in ranking.top] == ["a", "c"]
     assert not ranking.unsure
 
 
 def test_multi_label_with_nothing_above_the_threshold_is_unsure() -> None:
-    ranking = rank(row(-3, -1, -2), ABC, activation="sigmoid", top_k=5)
+    ranking = rank(row(-3, -1, -2), ABC, activation="sigmoid", multi_label=True, top_k=5)
     assert ranking.unsure
     assert ranking.top == ()
     assert ranking.best.label == "b"
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_logit_that_is_no_number_is_an_error_never_a_label(bad: float) -> None:
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_a_logit_that_is_no_number_is_an_error_never_a_label(
+    bad: float, activation: Activation
+) -> None:
     with pytest.raises(ImageError, match="NaN or infinity") as caught:
-        rank(row(1, bad, 2), ABC, activation="softmax", top_k=1)
+        rank(row(1, bad, 2), ABC, activation=activation, top_k=1)
     assert caught.value.code == "non_finite"
+
+
+def test_a_class_that_is_masked_with_minus_infinity_is_never_the_label() -> None:
+    ranking = rank(row(-np.inf, 1, 2), ABC, activation="softmax", top_k=3)
+    assert [one.label for one in ranking.top] == ["c", "b", "a"]
+    assert [one.score for one in ranking.top] == pytest.approx([0.7310586, 0.2689414, 0])
+    applies = rank(row(-np.inf, 1, -2), ABC, activation="sigmoid", multi_label=True, top_k=1)
+    assert [one.label for one in applies.top] == ["b"]
+    assert not is_close(row(-np.inf, 1, 3), activation="softmax")
+    assert not is_close(row(-np.inf, 1, -3), activation="sigmoid", multi_label=True)
+
+
+def test_where_all_classes_are_masked_there_is_no_label() -> None:
+    with pytest.raises(ImageError, match="NaN or infinity"):
+        rank(row(-np.inf, -np.inf, -np.inf), ABC, activation="softmax", top_k=1)
+
+
+def test_own_scores_of_independent_classes_count_from_the_threshold_on() -> None:
+    ranking = rank(row(0.4, 0.9, 0.5), ABC, activation="none", multi_label=True, top_k=1)
+    assert [one.label for one in ranking.top] == ["b", "c"]
+    assert [one.score for one in ranking.top] == pytest.approx([0.9, 0.5])
+    assert rank(row(0.4, 0.3, 0.1), ABC, activation="none", multi_label=True, top_k=1).top == ()
+    assert is_close(row(0.55, 0.99, 0.01), activation="none", multi_label=True)
+    assert not is_close(row(0.8, 0.99, 0.01), activation="none", multi_label=True)
 
 
 # Close answers, which a scaled decode is not trusted for
@@ -102,8 +130,8 @@ def test_a_score_near_the_threshold_is_close() -> None:
 
 
 def test_a_multi_label_score_near_the_threshold_is_close() -> None:
-    assert not is_close(row(-6, 5, 2), activation="sigmoid")
-    assert is_close(row(-6, 5, 0.1), activation="sigmoid")
+    assert not is_close(row(-6, 5, 2), activation="sigmoid", multi_label=True)
+    assert is_close(row(-6, 5, 0.1), activation="sigmoid", multi_label=True)
 
 
 def test_probabilities_are_compared_as_log_odds() -> None:

@@ -66,7 +66,6 @@ def test_a_count_that_differs_from_the_outputs_is_refused() -> None:
         (1001, 1000, "background class.*TensorFlow's 1001"),
         (11, 10, "background class: if the model has one"),
         (9, 10, "remove it from the list"),
-        (1, 2, "multi_label=True"),
         (10, 12, "training$"),
         (1000, 10, "training$"),
     ],

@@ -66,7 +66,6 @@ def test_a_custom_network_compiles_and_gives_the_logits_of_eager(tmp_path: Path)
     assert program.input_shape == (3, 33, 33)
     assert program.outputs == 7
     assert not program.fixed_batch
-    assert not program.probabilities
     assert "torchscript" in program.exporter
     assert program.agreement["max_difference"] <= program.agreement["tolerance"]
     for batch_size in (1, 2, 3, 17):
@@ -102,17 +101,6 @@ def test_reference_inputs_are_scaled_as_the_recipe_says() -> None:
 
 def test_a_network_for_grey_pictures_compiles(tmp_path: Path) -> None:
     assert compiled(small(channels=1), tmp_path, channels=1).input_shape == (1, 33, 33)
-
-
-@pytest.mark.parametrize("activation", [lambda x: x.softmax(1), torch.sigmoid])
-def test_outputs_that_are_scores_already_are_noticed(tmp_path: Path, activation) -> None:
-    module = small(lambda self, x: activation(self.head(self.features(x)) * 5))
-    assert compiled(module, tmp_path).probabilities
-
-
-def test_logits_that_lie_between_0_and_1_are_no_probabilities(tmp_path: Path) -> None:
-    module = small(lambda self, x: self.head(self.features(x)).clamp(0, 1))
-    assert not compiled(module, tmp_path).probabilities
 
 
 def test_an_encoder_of_transformers_compiles(tmp_path: Path) -> None:

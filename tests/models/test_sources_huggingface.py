@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -191,6 +192,30 @@ def test_refuses_names_with_a_gap(tmp_path: Path) -> None:
 def test_knows_multi_label_models(tmp_path: Path) -> None:
     write_folder(tmp_path, problem_type="multi_label_classification")
     assert load_model(tmp_path, offline=True).multi_label
+
+
+def test_refuses_a_regression(tmp_path: Path) -> None:
+    write_folder(tmp_path, problem_type="regression")
+    with pytest.raises(ModelError, match="is a regression"):
+        load_model(tmp_path, offline=True)
+
+
+@pytest.mark.parametrize("names", [None, ["cat", "dog"]])
+def test_one_output_is_a_sigmoid_as_in_the_librarys_pipeline(
+    tmp_path: Path, names: list[str] | None
+) -> None:
+    network = write_folder(tmp_path, id2label={0: "dog"}, num_labels=1)
+    model = toplabel.load(f"{tmp_path}", engine="torch", labels=names)
+    prediction = model(np.full((32, 32, 3), 90, np.uint8))
+    with torch.no_grad():
+        pixels = torch.full((1, 3, 32, 32), (90 / 255 - 0.5) / 0.25)
+        (yes,) = network(pixels).logits.sigmoid()[0].tolist()
+    if names:
+        scores = {one.label: one.score for one in prediction.top}
+        assert scores == pytest.approx({"cat": 1 - yes, "dog": yes}, abs=1e-5)
+    else:
+        assert prediction.score == pytest.approx(yes, abs=1e-5)
+        assert prediction.label == ("dog" if yes >= 0.5 else None)
 
 
 @pytest.mark.parametrize("kind", ["ViTModel", "ViTForMaskedImageModeling"])

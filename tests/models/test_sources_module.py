@@ -115,18 +115,30 @@ def test_finds_the_scores_in_many_forms(finish: Callable[[torch.Tensor], Any]) -
 @pytest.mark.parametrize(
     ("finish", "described"),
     [
-        (lambda scores: (scores, scores), "a tuple of 2"),
-        (lambda scores: {"boxes": scores}, "a dict with boxes"),
-        (lambda scores: scores[:, :, None], r"shape \(1, 3, 1\)"),
-        (lambda scores: scores.argmax(1), r"torch.int64 tensor of shape \(1,\)"),
+        (lambda scores: (scores, scores), r"'0' float32 \(1, 3\), '1' .*pass output="),
+        (lambda scores: scores[:, None] + scores[:, :, None], r"'output' float32 \(1, 3, 3\)"),
+        (lambda scores: scores.argmax(1), r"'output' int64 \(1,\)"),
         (lambda scores: "cat", "a str"),
     ],
 )
 def test_says_what_came_back_instead_of_scores(
     finish: Callable[[torch.Tensor], Any], described: str
 ) -> None:
-    with pytest.raises(ModelError, match=f"the network gave .*{described}"):
+    with pytest.raises(ModelError, match=f"TinyNet gives .*{described}"):
         from_module(TinyNet(finish), preprocess=PREPROCESS)
+
+
+def test_the_output_that_is_named_is_used_and_exported() -> None:
+    network = TinyNet(lambda scores: {"colour": -scores, "kind": scores})
+    model = from_module(network, preprocess=PREPROCESS, output="kind")
+    batch = torch.rand(2, 3, 16, 16)
+    assert torch.equal(model.module(batch), network(batch)["kind"])
+
+
+def test_a_class_that_is_masked_is_no_error() -> None:
+    mask = torch.tensor([0.0, float("-inf"), 0.0])
+    model = from_module(TinyNet(lambda scores: scores + mask), preprocess=PREPROCESS)
+    assert model.activation == "softmax"
 
 
 def test_refuses_dropout_that_is_left_on() -> None:
@@ -172,14 +184,17 @@ def test_refuses_scores_that_are_not_finite() -> None:
         from_module(network, preprocess=PREPROCESS)
 
 
-def test_a_single_output_is_for_multi_label_models() -> None:
+def test_a_single_output_says_yes_or_no() -> None:
     def first(scores: torch.Tensor) -> torch.Tensor:
-        return scores[:, :1]
+        return scores[:, 0]
 
-    with pytest.raises(ModelError, match="multi_label=True"):
-        from_module(TinyNet(first), preprocess=PREPROCESS)
-    model = from_module(TinyNet(first), preprocess=PREPROCESS, labels=["cat"], multi_label=True)
-    assert model.multi_label
+    network = TinyNet(first)
+    model = from_module(network, preprocess=PREPROCESS, labels=["cat", "dog"])
+    batch = torch.rand(2, 3, 16, 16)
+    yes = model.module(batch).softmax(1)[:, 1]
+    torch.testing.assert_close(yes, network(batch).sigmoid())
+    alone = from_module(network, preprocess=PREPROCESS, labels=["dog"], multi_label=True)
+    assert (alone.activation, alone.multi_label) == ("sigmoid", True)
 
 
 def test_refuses_labels_that_do_not_fit() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, TypeVar, cast
 
@@ -35,6 +35,7 @@ def option(
     maximum: float | None = None,
     shell: bool = True,
     collects: bool = False,
+    elsewhere: str = "",
 ) -> Any:
     """A dataclass field that is an option of functions and commands.
 
@@ -50,6 +51,8 @@ def option(
         maximum: The same.
         shell: Whether the command line has it.
         collects: It is a mapping in which a name that nobody knows may belong.
+        elsewhere: What it is called by functions and commands that have another argument of its
+            name.
     """
     metadata = {
         "help": help,
@@ -61,6 +64,7 @@ def option(
         "maximum": maximum,
         "shell": shell,
         "collects": collects,
+        "elsewhere": elsewhere,
     }
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
@@ -81,8 +85,9 @@ def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable
     def decorate(function: Callable[..., Returned]) -> Callable[..., Returned]:
         own = inspect.signature(function)
         kept = [p for p in own.parameters.values() if p.name not in parameters]
-        names = {field.name: group for group in groups for field in fields(group)}
-        accepted = [p.name for p in kept] + list(names)
+        taken = {p.name for p in kept}
+        names = {_name(one, taken): (group, one) for group in groups for one in fields(group)}
+        accepted = [*taken, *names]
         collector = next(
             (one.name for group in groups for one in fields(group) if one.metadata["collects"]), ""
         )
@@ -95,12 +100,12 @@ def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable
                 shown.bind(*args, **given)
             except TypeError as error:
                 raise TypeError(f"{function.__name__}() {error}") from None
-            taken = {name: given.pop(name) for name in names if name in given}
+            values: dict[type, dict[str, Any]] = {group: {} for group in groups}
+            for name, (group, one) in names.items():
+                if name in given:
+                    values[group][one.name] = given.pop(name)
             with forwarded_to(notify):
-                instances = {
-                    parameter: group(**{n: v for n, v in taken.items() if names[n] is group})
-                    for parameter, group in parameters.items()
-                }
+                instances = {name: group(**values[group]) for name, group in parameters.items()}
                 made = function(*args, **given, **instances)
             if notify is not None and hasattr(made, _NOTIFY):  # a predictor compiles later
                 setattr(made, _NOTIFY, notify)
@@ -109,14 +114,16 @@ def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable
         shown = own.replace(
             parameters=[
                 *(p.replace(annotation=_Shown(p.annotation)) for p in kept),
-                *(_keyword(field) for group in groups for field in fields(group)),
+                *(_keyword(name, one) for name, (_, one) in names.items()),
             ],
             return_annotation=_Shown(own.return_annotation),
         )
         call.__signature__ = shown  # type: ignore[attr-defined]
         call.__annotations__ = {}  # of the signature, where names of this file mean nothing
         del call.__wrapped__
-        call.__doc__ = _document(function.__doc__ or "", groups)
+        call.__doc__ = _document(
+            function.__doc__ or "", {name: one for name, (_, one) in names.items()}
+        )
         return call
 
     return decorate
@@ -170,10 +177,15 @@ def _parameter(group: type) -> str:
     return "".join(letters).removeprefix("_")
 
 
-def _keyword(one: Field[Any]) -> inspect.Parameter:
+def _name(one: Field[Any], taken: Collection[str]) -> str:
+    """What a field is called beside a function's own parameters."""
+    return str(one.metadata["elsewhere"]) if one.name in taken else one.name
+
+
+def _keyword(name: str, one: Field[Any]) -> inspect.Parameter:
     default = one.default if one.default_factory is MISSING else one.default_factory()
     return inspect.Parameter(
-        one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_Shown(one.type)
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_Shown(one.type)
     )
 
 
@@ -204,23 +216,22 @@ def _check_names(
             raise TypeError(f"{function}() got an unexpected argument {name!r}{hint}")
 
 
-def _document(text: str, groups: tuple[type, ...]) -> str:
+def _document(text: str, options: Mapping[str, Field[Any]]) -> str:
     """The docstring with the options at the end of its Args."""
     head, args, rest = text.partition("    Args:\n")
     if not args:
         return text
     own, gap, rest = rest.partition("\n\n")
-    return head + args + own + "\n" + "\n".join(_lines(groups)) + gap + rest
+    return head + args + own + "\n" + "\n".join(_lines(options)) + gap + rest
 
 
-def _lines(groups: tuple[type, ...]) -> Iterator[str]:
+def _lines(options: Mapping[str, Field[Any]]) -> Iterator[str]:
     """An entry for each field, wrapped; `textwrap` would cost the start more than all the rest."""
-    for group in groups:
-        for one in fields(group):
-            line = f"        {one.name}:"
-            for word in f"{one.metadata['help']} {one.metadata['python']}".split():
-                if len(line) + len(word) >= _WIDTH:
-                    yield line
-                    line = " " * 11
-                line += f" {word}"
-            yield line
+    for name, one in options.items():
+        line = f"        {name}:"
+        for word in f"{one.metadata['help']} {one.metadata['python']}".split():
+            if len(line) + len(word) >= _WIDTH:
+                yield line
+                line = " " * 11
+            line += f" {word}"
+        yield line

@@ -142,8 +142,7 @@ def _bundle_of(predictor: Predictor) -> Bundle:
     predictor.compile()
     classifier = predictor.classifier
     if classifier.activation != "softmax":
-        multi_label = classifier.activation == "sigmoid"
-        kind = "is a multi-label model" if multi_label else "outputs probabilities"
+        kind = "is a multi-label model" if classifier.multi_label else "outputs probabilities"
         raise ModelError(
             f"{predictor.name} {kind}; temperature scaling needs logits of exclusive classes"
         )

@@ -14,6 +14,7 @@ from toplabel._internal import platform
 from toplabel._internal.notices import About, Notice
 from toplabel.bundle import cache
 from toplabel.bundle.calibration import Calibration
+from toplabel.bundle.conversion import NO_CONVERSION, Conversion
 from toplabel.bundle.model import Activation
 from toplabel.bundle.program import (
     DESCRIPTION_NAME,
@@ -27,7 +28,8 @@ from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
 from toplabel.preprocess.preprocess import Preprocess
 
-MANIFEST_SCHEMA = 1
+_SCHEMAS = (1, 2)
+"""Of manifests. The second says more of a program's outputs; most have the first."""
 MANIFEST_NAME = "manifest.json"
 BUILT_IN_NAME = "embedded/efficientnet_lite0"
 ZIP_START = b"PK\x03\x04"
@@ -47,8 +49,11 @@ class Bundle:
             `torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c`.
         program: Maps a float32 (N, C, H, W) batch to float32 (N, K) outputs.
         preprocess: From pixels to that batch.
-        labels: K of them.
+        labels: One for each output, once converted.
         activation: How outputs become scores.
+        multi_label: Classes are independent, each applies or not.
+        conversion: What is done to the program's outputs before; nothing to those of a program
+            that was compiled here.
         provenance: Source, revision, licence, versions, as text.
         calibration: How its scores are calibrated, where they are.
     """
@@ -58,6 +63,8 @@ class Bundle:
     preprocess: Preprocess
     labels: Labels
     activation: Activation = "softmax"
+    multi_label: bool = False
+    conversion: Conversion = NO_CONVERSION
     provenance: Mapping[str, str] = field(default_factory=dict)
     calibration: Calibration | None = None
 
@@ -68,7 +75,7 @@ class Bundle:
             )
         if self.calibration is not None and self.activation != "softmax":
             raise BundleError("only a model of exclusive classes (softmax) can have a calibration")
-        self.labels.check_count(self.program.outputs)
+        self.labels.check_count(2 if self.conversion.pair else self.program.outputs)
         expected = (self.preprocess.num_channels, *self.preprocess.input_size)
         if self.program.input_shape != expected:
             raise BundleError(
@@ -92,7 +99,7 @@ class Bundle:
     def to_manifest(self) -> dict[str, Any]:
         """Everything but the program, as plain data for JSON."""
         manifest: dict[str, Any] = {
-            "schema": MANIFEST_SCHEMA,
+            "schema": _SCHEMAS[bool(self._says_more)],
             "name": self.name,
             "program": self.program.key,
             "preprocess": self.preprocess.to_dict(),
@@ -106,7 +113,17 @@ class Bundle:
         }
         if self.calibration is not None:
             manifest["calibration"] = self.calibration.to_dict()
-        return manifest
+        return manifest | self._says_more
+
+    @property
+    def _says_more(self) -> dict[str, Any]:
+        """What an older toplabel would pass over, and label wrongly: it does not read this."""
+        more: dict[str, Any] = {}
+        if self.multi_label != (self.activation == "sigmoid"):
+            more["multi_label"] = self.multi_label
+        if self.conversion:
+            more["conversion"] = self.conversion.to_dict()
+        return more
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any], program: Program) -> Self:
@@ -115,7 +132,8 @@ class Bundle:
         Raises:
             BundleError: The manifest is damaged, belongs to a newer toplabel or another program.
         """
-        check_schema(manifest.get("schema"), MANIFEST_SCHEMA, "bundle")
+        schema = manifest.get("schema")
+        check_schema(schema, schema if schema in _SCHEMAS else _SCHEMAS[-1], "bundle")
         if manifest.get("program") != program.key:
             raise BundleError(
                 f"the manifest is for a program other than {program.key}; pack the model again"
@@ -133,6 +151,8 @@ class Bundle:
                     bool(labels["named"]),
                 ),
                 activation=manifest["activation"],
+                multi_label=bool(manifest.get("multi_label", manifest["activation"] == "sigmoid")),
+                conversion=Conversion.from_dict(manifest.get("conversion", {})),
                 provenance={_text(k): _text(v) for k, v in manifest["provenance"].items()},
                 calibration=None if found is None else Calibration.from_dict(found),
             )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from toplabel.preprocess.custom import AnyPreprocess
 
 Activation = Literal["softmax", "sigmoid", "none"]
-"""How a model's outputs become scores; "none" where they are probabilities already."""
+"""How a model's outputs become scores; "none" where they are scores already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +24,13 @@ class Model:
     Args:
         name: What it is, in full and reproducible: `torchvision/resnet50:IMAGENET1K_V2`.
         module: In eval mode, on the CPU, float32; its forward maps a float32 (N, C, H, W) tensor
-            to a float32 (N, K) tensor.
+            to a float32 (N, K) tensor: logits, or scores in [0, 1].
         architecture: Identity of the code that computes it (`torchvision/resnet50`; a user's
             class adds the hash of its file). Together with the weights it is the program's key.
         preprocess: The one that came with the weights.
         labels: One for each of the K outputs.
-        multi_label: Outputs are independent (sigmoid), not exclusive (softmax).
-        probabilities: Outputs are scores in [0, 1] already: no softmax or sigmoid on top.
+        activation: How its outputs become scores.
+        multi_label: Classes are independent, each applies or not; else they are exclusive.
         weights_files: Those that it was read from, as they were before, to notice when they
             change; empty for a live module.
         provenance: What else is known, as plain text: source, revision, licence, library version.
@@ -41,7 +41,7 @@ class Model:
     architecture: str
     preprocess: AnyPreprocess
     labels: Labels
+    activation: Activation = "softmax"
     multi_label: bool = False
-    probabilities: bool = False
     weights_files: tuple[FileSignature, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)

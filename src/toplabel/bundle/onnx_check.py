@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from toplabel._internal.onnxruntime import open_session, ort
 from toplabel._internal.text import first_line
 from toplabel.bundle import cache
+from toplabel.bundle.outputs import Leaf, choose_leaf, to_rows
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
 from toplabel.bundle.reference import ReferenceOutputs, checked_program, compare, replay
 from toplabel.bundle.trust import check_repeatability
@@ -24,20 +26,33 @@ from toplabel.preprocess.preprocess import Preprocess
 if TYPE_CHECKING:
     from toplabel.bundle.onnx_import import OnnxSource
 
-_KEY_SCHEME = "onnx file 1"
+_KEY_SCHEME = "onnx file 2"
 
 logger = logging.getLogger(__name__)
 
 
-def import_program(source: OnnxSource, preprocess: Preprocess) -> Program:
+def import_program(
+    source: OnnxSource,
+    preprocess: Preprocess,
+    *,
+    output: str | int | None = None,
+    names: int | None = None,
+) -> Program:
     """The program of an ONNX file, from the cache, or copied into it and checked.
+
+    Args:
+        source: The file.
+        preprocess: What makes its input.
+        output: Which of several outputs holds the scores: its name, or its place from 0.
+        names: How many class names there are, where they are known.
 
     Raises:
         ModelError: It cannot be run, is no classifier, or its answers cannot be trusted.
         BundleError: It changes meanwhile, or there is no room for it.
     """
     shape = (preprocess.num_channels, *preprocess.input_size)
-    text = json.dumps([_KEY_SCHEME, shape, dict(source.hashes)], sort_keys=True)
+    choice = [output, names] if len(source.header.outputs) > 1 else None
+    text = json.dumps([_KEY_SCHEME, shape, dict(source.hashes), choice], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
 
     def build(folder: Path) -> Program:
@@ -47,7 +62,9 @@ def import_program(source: OnnxSource, preprocess: Preprocess) -> Program:
         now = tuple(cache.FileSignature.of(known.path) for known in source.signatures)
         if now != source.signatures:
             raise BundleError(f"{source.name} changed while it was read; try again")
-        program = _check(source, preprocess, key, folder)
+        plain = _Session(folder / PROGRAM_NAME, source.name, optimised=False)
+        plain.choose_output(source.header.outputs, output=output, names=names, shape=shape)
+        program = _check(source, preprocess, plain, key, folder)
         program.write(folder)
         return program
 
@@ -57,14 +74,15 @@ def import_program(source: OnnxSource, preprocess: Preprocess) -> Program:
     return program
 
 
-def _check(source: OnnxSource, preprocess: Preprocess, key: str, folder: Path) -> Program:
+def _check(
+    source: OnnxSource, preprocess: Preprocess, plain: _Session, key: str, folder: Path
+) -> Program:
     """The program in the folder, run on the reference inputs: alone, in batches, optimised or not.
 
     Raises:
         ModelError: It cannot be run, is no classifier, or its answers cannot be trusted.
     """
     path, name = folder / PROGRAM_NAME, source.name
-    plain = _Session(path, name, optimised=False)
     reference = ReferenceOutputs.draw(preprocess, plain)
     usable = compare(reference.logits, reference.logits)
     if not usable.agrees:
@@ -118,29 +136,43 @@ class _Session:
             ) from error
         self._input_name = self._session.get_inputs()[0].name
 
-    def _choose_output(self, one: NDArray[np.float32]) -> None:
-        """Find the one output that has a row of scores for each image."""
-        names = [output.name for output in self._session.get_outputs()]
-        outputs = dict(zip(names, self._try(None, one), strict=True))
-        rows = [name for name, value in outputs.items() if _is_row(value)]
-        if len(rows) != 1:
-            found = ", ".join(f"{name!r} {_described(value)}" for name, value in outputs.items())
-            how_many = "none" if not rows else "more than one"
-            raise ModelError(
-                f"{self.name} gives {found} for one image; expected one output of shape (N, K), a"
-                f" score for each class, and found {how_many}; export the model with that one alone"
-            )
-        (self.output_name,) = rows
+    def choose_output(
+        self,
+        outputs: Iterable[str],
+        *,
+        output: str | int | None,
+        names: int | None,
+        shape: tuple[int, int, int],
+    ) -> None:
+        """Find the one output that has a row of scores for each image.
+
+        Args:
+            outputs: The names of all.
+            output: Which one it is, where that is stated.
+            names: How many class names there are, where they are known.
+            shape: (C, H, W).
+
+        Raises:
+            ModelError: It fails, or none of its outputs may be it, or several.
+        """
+        given = zip(outputs, self._try(None, np.zeros((1, *shape), np.float32)), strict=True)
+        leaves = [
+            Leaf(name, value.shape, str(value.dtype), value.dtype.kind == "f")
+            if isinstance(value, np.ndarray)
+            else Leaf(name, (), f"a {type(value).__name__}", floating=False)
+            for name, value in given
+        ]
+        self.output_name = choose_leaf(leaves, output=output, names=names, model=self.name).name
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The outputs (N, K), float32, for a batch (N, C, H, W), float32.
 
         Raises:
-            ModelError: It fails, or has not just one output that has a row for each image.
+            ModelError: It fails.
         """
-        if not self.output_name:
-            self._choose_output(batch[:1])
-        return np.asarray(self._try([self.output_name], batch)[0], np.float32)
+        (values,) = self._try([self.output_name], batch)
+        rows: NDArray[np.float32] = to_rows(np.asarray(values, np.float32), len(batch))
+        return rows
 
     def _try(
         self, names: list[str] | None, batch: NDArray[np.float32]
@@ -153,16 +185,3 @@ class _Session:
                 " pass the preprocessing that it was exported for"
             ) from error
         return outputs
-
-
-def _is_row(value: object) -> bool:
-    """Whether an output for one image is float (1, K)."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-        return False
-    return value.ndim == 2 and value.shape[0] == 1 and value.shape[1] > 0
-
-
-def _described(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape}"
-    return f"a {type(value).__name__}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from toplabel._internal import platform
+from toplabel.bundle.bounds import FREE, Bounds
+from toplabel.bundle.onnx_bounds import Node, bounds_of
 from toplabel.errors import BundleError
 
 MAX_FIELDS = 1_000_000
@@ -36,6 +40,9 @@ _TENSOR_TYPES = {
     8: "string", 9: "bool", 10: "float16", 11: "float64", 16: "bfloat16",
 }  # fmt: skip
 
+_FLOATS = {1: "<f", 10: "<e", 11: "<d"}
+_SMALL_BYTES = 4096  # of a constant whose values are looked at: numbers, and vectors of classes
+
 Value = int | memoryview
 """Of a field: a number, or the bytes of a text or a message."""
 
@@ -60,14 +67,14 @@ class OnnxHeader:
         producer: What wrote it, with its version; "" where that is not stated.
         metadata: Its `metadata_props`.
         inputs: Without those that have their value in the file.
-        makers: For each output of the graph, the operator that makes it.
+        outputs: Between which numbers each output of the graph lies; None where that is unknown.
         weights: The files beside it that hold weights, by the names it uses, sorted.
     """
 
     producer: str
     metadata: Mapping[str, str]
     inputs: tuple[OnnxInput, ...]
-    makers: Mapping[str, str]
+    outputs: Mapping[str, Bounds | None]
     weights: tuple[str, ...]
 
 
@@ -151,18 +158,16 @@ class _Reader:
         if len(found[7]) != 1:
             raise ValueError(f"it holds {len(found[7])} graphs")
         graph = self._collect(found[7][0], 1, 5, 11, 12)
-        made: dict[str, str] = {}
-        for node in graph[1]:
-            parts = self._collect(node, 2, 4)
-            made.update(dict.fromkeys(map(_text, parts[2]), _last(parts[4])))
-        constants = {_last(self._collect(tensor, 8)[8]) for tensor in graph[5]}
+        constants = dict(map(self._constant, graph[5]))
+        nodes = [self._node(node, constants) for node in graph[1]]
+        bounds = bounds_of(nodes, constants)
         inputs = [self._input(info) for info in graph[11]]
         outputs = [_last(self._collect(info, 1)[1]) for info in graph[12]]
         return OnnxHeader(
             producer=" ".join(filter(None, (_last(found[2]), _last(found[3])))),
             metadata=dict(map(self._pair, found[14])),
             inputs=tuple(one for one in inputs if one.name not in constants),
-            makers={name: made.get(name, "") for name in outputs},
+            outputs={name: bounds.get(name) for name in outputs},
             weights=tuple(sorted(set(self._locations("model", model)))),
         )
 
@@ -173,6 +178,35 @@ class _Reader:
             if number in found:
                 found[number].append(value)
         return found
+
+    def _node(self, message: Value, constants: dict[str, Bounds]) -> Node:
+        """A node; what a `Constant` holds is added to the constants."""
+        parts = self._collect(message, 1, 2, 4, 5, 7)
+        operator, outputs = _last(parts[4]), tuple(map(_text, parts[2]))
+        numbers: dict[str, float] = {}
+        for attribute in parts[5]:
+            found = self._collect(attribute, 1, 2, 3, 5)
+            for number in (*map(_float, found[2]), *map(float, map(_number, found[3]))):
+                numbers[_last(found[1])] = number
+            if operator == "Constant":
+                held = [self._constant(tensor)[1] for tensor in found[5]]
+                held += [Bounds(number, number) for number in numbers.values()]
+                constants.update((name, one) for name in outputs for one in held)
+        own = _last(parts[7]) not in ("", "ai.onnx")
+        return Node("" if own else operator, tuple(map(_text, parts[1])), outputs, numbers)
+
+    def _constant(self, tensor: Value) -> tuple[str, Bounds]:
+        """The name of a constant tensor, and its least and largest value where it is small."""
+        parts = self._collect(tensor, 2, 4, 8, 9, 10)
+        kind = next(map(_number, parts[2]), 0)
+        content = {1: parts[4], 11: parts[10]}.get(kind, []) or parts[9]
+        values: list[float] = []
+        if kind in _FLOATS and sum(len(_bytes(part)) for part in content) <= _SMALL_BYTES:
+            packed = b"".join(map(_bytes, content))
+            if len(packed) % struct.calcsize(_FLOATS[kind]) == 0:
+                values = [value for (value,) in struct.iter_unpack(_FLOATS[kind], packed)]
+        ordered = bool(values) and not any(map(math.isnan, values))
+        return _last(parts[8]), Bounds(min(values), max(values)) if ordered else FREE
 
     def _locations(self, kind: str, message: Value, depth: int = 0) -> Iterator[str]:
         """The files that hold values of tensors anywhere in a message."""
@@ -220,6 +254,11 @@ def _number(value: Value) -> int:
     if not isinstance(value, int):
         raise ValueError("a field holds text or a message where a number belongs")
     return value
+
+
+def _float(value: Value) -> float:
+    content = bytes(_bytes(value))
+    return float(struct.unpack("<f", content)[0]) if len(content) == 4 else math.nan
 
 
 def _text(value: Value) -> str:

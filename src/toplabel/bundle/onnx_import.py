@@ -7,19 +7,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toplabel._internal.mistaken import mistaken_for
-from toplabel._internal.notices import warn
+from toplabel._internal.notices import collect_warnings, warn
 from toplabel.bundle import cache
 from toplabel.bundle.bundle import Bundle, cached_bundle
-from toplabel.bundle.model import Activation
 from toplabel.bundle.onnx_header import OnnxHeader, OnnxInput, read_onnx_header
-from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program
+from toplabel.bundle.outputs import Evidence, interpret
+from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME
 from toplabel.errors import BundleError, LabelsError, ModelError, PreprocessError
-from toplabel.labels.given import LabelsLike, labels_for
+from toplabel.labels.given import LabelsLike, labels_digest, labels_for, list_given
 from toplabel.labels.labels import Labels
 from toplabel.labels.values import listed_of_value
 from toplabel.preprocess.preprocess import Preprocess
@@ -43,6 +43,7 @@ def open_onnx(
     labels: LabelsLike | None = None,
     preprocess: Preprocess | None = None,
     multi_label: bool = False,
+    output: str | int | None = None,
 ) -> Bundle:
     """The bundle of an ONNX file that somebody exported.
 
@@ -56,6 +57,7 @@ def open_onnx(
             indices.
         preprocess: The preprocessing; by default that in its metadata.
         multi_label: Its outputs are independent of one another.
+        output: Which of several outputs holds the scores: its name, or its place from 0.
 
     Raises:
         BundleError: It is no ONNX file, is damaged, or names weights elsewhere.
@@ -63,17 +65,19 @@ def open_onnx(
         PreprocessError: No preprocessing is given, or it does not fit.
         LabelsError: The labels do not fit its outputs.
     """
-    entry = _entry_name(path, labels is not None, preprocess, multi_label)
+    entry = _entry_name(path, labels, preprocess, multi_label, output)
     bundle = cached_bundle(entry)
     if bundle is None:
         source = read_source(path)
-        bundle = _import(source, labels is not None, preprocess, multi_label)
+        with collect_warnings() as doubts:
+            bundle = _import(source, labels, preprocess, multi_label, output)
+        bundle = bundle.with_warnings(doubts)
         manifest, files = bundle.to_manifest(), source.signatures
         cache.store_entry(entry, manifest, weights_files=files, weights_may_vanish=False)
-    if labels is not None:
-        found = labels_for(labels, len(bundle.labels), own=bundle.labels)
-        bundle = replace(bundle, labels=found)
-    if not bundle.labels.named:
+    else:
+        for text in bundle.warnings:
+            warn(text)
+    if bundle.labels == Labels.indices(len(bundle.labels)):
         warn(
             f"{bundle.name} comes without class names, so labels are class indices; pass"
             ' labels="classes.txt"',
@@ -83,7 +87,11 @@ def open_onnx(
 
 
 def _import(
-    source: OnnxSource, labels_given: bool, preprocess: Preprocess | None, multi_label: bool
+    source: OnnxSource,
+    given: LabelsLike | None,
+    preprocess: Preprocess | None,
+    multi_label: bool,
+    output: str | int | None,
 ) -> Bundle:
     metadata = source.header.metadata
     preprocess = preprocess or find_preprocess(metadata)
@@ -98,12 +106,28 @@ def _import(
     try:
         labels = find_labels(metadata)
     except LabelsError:
-        if not labels_given:
+        if given is None:
             raise
         labels = None
     from toplabel.bundle.onnx_check import import_program  # onnxruntime: 100 ms
+    from toplabel.bundle.reference import ReferenceOutputs  # Pillow
 
-    program = import_program(source, preprocess)
+    listed = labels if given is None else list_given(given)
+    names = None if listed is None else len(listed.names)
+    program = import_program(source, preprocess, output=output, names=names)
+    if given is not None:
+        labels = labels_for(given, program.outputs, own=labels)
+    reference = ReferenceOutputs.load(program.reference_path)
+    found = interpret(
+        Evidence(
+            count=program.outputs,
+            bounds=source.header.outputs.get(program.output_name),
+            values=reference.logits,
+        ),
+        labels=labels,
+        multi_label=multi_label,
+        name=source.name,
+    )
     provenance = {
         "source": "onnx file",
         "file": source.name,
@@ -115,21 +139,12 @@ def _import(
         name=f"{source.name}@{source.hashes[PROGRAM_NAME][:8]}",
         program=program,
         preprocess=preprocess,
-        labels=labels or Labels.indices(program.outputs),
-        activation=_activation(program, multi_label, source.name),
+        labels=found.labels,
+        activation=found.activation,
+        multi_label=found.multi_label,
+        conversion=found.conversion,
         provenance={name: text for name, text in provenance.items() if text},
     )
-
-
-def _activation(program: Program, multi_label: bool, name: str) -> Activation:
-    if program.outputs == 1 and not multi_label:
-        raise ModelError(
-            f"{name} has one output; expected at least two, one for each class; if it is the score"
-            " of a single class, pass multi_label=True"
-        )
-    if program.probabilities:
-        return "none"
-    return "sigmoid" if multi_label else "softmax"
 
 
 def _licence(metadata: Mapping[str, str]) -> str:
@@ -138,15 +153,17 @@ def _licence(metadata: Mapping[str, str]) -> str:
 
 def _entry_name(
     path: str | os.PathLike[str],
-    labels_given: bool,
+    labels: LabelsLike | None,
     preprocess: Preprocess | None,
     multi_label: bool,
+    output: str | int | None,
 ) -> str:
     """The cache's name for the file together with the options it was opened with."""
     options = [
-        labels_given,
+        None if labels is None else labels_digest(labels),
         None if preprocess is None else preprocess.to_dict(),
         multi_label,
+        output,
     ]
     digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()
     return f"{os.path.abspath(path)} (onnx, {digest[:16]})"
@@ -183,7 +200,7 @@ def describe_onnx(path: str | os.PathLike[str]) -> dict[str, Any]:
         "size_bytes": sum(signature.size for signature in source.signatures),
         "producer": source.header.producer or "not stated",
         "input": f"{source.input.name} {source.input.dtype} {_shape_text(source.input)}",
-        "outputs": list(source.header.makers),
+        "outputs": list(source.header.outputs),
         "weights_files": list(source.header.weights),
         "classes": len(labels) if isinstance(labels, Labels) else None,
         "labels": list(labels.names[:_SHOWN_LABELS]) if isinstance(labels, Labels) else labels,

@@ -28,7 +28,6 @@ _FACTS: dict[str, type] = {  # fields of a program in its description, with thei
     "fixed_batch": bool,
     "exporter": str,
     "agreement": dict,
-    "probabilities": bool,
 }
 
 
@@ -61,8 +60,6 @@ class Program:
         fixed_batch: It takes one input at a time: N is 1.
         exporter: What made it, for people.
         agreement: How well it agreed with eager PyTorch when it was made, and who checked.
-        probabilities: Its outputs are scores already and must not be softmaxed again: on every
-            reference input they are at least 0 and sum to 1, or it ends in a sigmoid.
     """
 
     path: Path
@@ -75,7 +72,6 @@ class Program:
     fixed_batch: bool
     exporter: str
     agreement: Mapping[str, float | str]
-    probabilities: bool
 
     @classmethod
     def read(cls, folder: Path) -> Self:

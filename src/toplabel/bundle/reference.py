@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toplabel.bundle.onnx_header import read_onnx_header
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, Program
-from toplabel.bundle.trust import Run
+from toplabel.bundle.trust import Run, have_scores, spread_of
 from toplabel.errors import BundleError
 
 if TYPE_CHECKING:
@@ -152,21 +151,25 @@ class Agreement:
 def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreement:
     """Whether `got` (G, K) may stand for `expected` (G, K).
 
-    Rows that are not finite in `expected` must not be finite in `got` either; most must be finite.
+    Rows that are no answers in `expected` (`have_scores`) must be none in `got` either; most must
+    be answers. A class that is masked with minus infinity must be so in both.
     """
     if got.shape != expected.shape:
         return _no_agreement(f"its outputs have shape {got.shape} instead of {expected.shape}")
-    finite = np.isfinite(expected).all(axis=1)
-    if 2 * finite.sum() < len(expected):
+    usable = have_scores(expected)
+    if 2 * usable.sum() < len(expected):
         return _no_agreement(
             "its outputs are not finite (NaN or infinite) on most reference inputs"
         )
-    if not np.array_equal(finite, np.isfinite(got).all(axis=1)):
+    expected64, got64 = expected[usable].astype(np.float64), got[usable].astype(np.float64)
+    finite = np.isfinite(expected64)
+    if not (
+        np.array_equal(usable, have_scores(got)) and np.array_equal(finite, np.isfinite(got64))
+    ):
         return _no_agreement("its outputs are NaN or infinite on different inputs than expected")
-    expected64, got64 = expected[finite].astype(np.float64), got[finite].astype(np.float64)
-    spread = float(np.ptp(expected64, axis=0).max(initial=0.0))
+    spread = spread_of(expected64)
     tolerance = RELATIVE_TOLERANCE * max(1.0, spread)
-    difference = float(np.abs(expected64 - got64).max())
+    difference = float(np.abs(expected64[finite] - got64[finite]).max())
     same_top1 = bool((expected64.argmax(axis=1) == got64.argmax(axis=1)).all())
     reason = ""
     if spread <= LEAST_SPREAD:
@@ -251,10 +254,6 @@ def checked_program(
         facts: The further fields of `Program`.
     """
     logits, (_, channels, height, width) = reference.logits, reference.pixels.shape
-    are_scores = are_probabilities(logits) or (
-        bool(((logits >= 0) & (logits <= 1)).all())
-        and read_onnx_header(folder / PROGRAM_NAME).makers.get(output_name) == "Sigmoid"
-    )
     return Program(
         path=folder / PROGRAM_NAME,
         reference_path=folder / REFERENCE_NAME,
@@ -267,17 +266,7 @@ def checked_program(
             "checked_with": checked_with,
         },
         output_name=output_name,
-        probabilities=are_scores,
         **facts,
-    )
-
-
-def are_probabilities(logits: NDArray[np.float32]) -> bool:
-    """Whether rows (G, K) are probabilities already: none below 0, each summing to 1."""
-    return bool(
-        logits.shape[1] > 1
-        and (logits >= 0).all()
-        and np.allclose(logits.sum(axis=1, dtype=np.float64), 1.0, rtol=0, atol=1e-4)
     )
 
 

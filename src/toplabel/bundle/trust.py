@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,13 +120,29 @@ def check_repeatability(
     return found.one_at_a_time
 
 
+def have_scores(outputs: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows (..., K) can be answers: no NaN, no plus infinity, and not minus infinity alone.
+
+    Minus infinity is how a network leaves out a class.
+    """
+    return np.asarray(np.isfinite(outputs.max(axis=-1)))
+
+
+def spread_of(outputs: NDArray[Any]) -> float:
+    """How far outputs (N, K) vary with the input: the widest range of one; of finite values."""
+    finite = np.isfinite(outputs)
+    lowest = np.min(outputs, axis=0, where=finite, initial=np.inf)
+    highest = np.max(outputs, axis=0, where=finite, initial=-np.inf)
+    return float((highest - lowest).max(initial=0.0))
+
+
 def tolerance_of(outputs: NDArray[np.float32]) -> float:
     """How much rounding may change outputs (N, K) such as these."""
-    finite = outputs[np.isfinite(outputs).all(axis=1)]
-    if not len(finite):
+    rows = outputs[have_scores(outputs)]
+    if not len(rows):
         return 0.0
-    spread = float(np.ptp(finite, axis=0).max(initial=0.0))
-    return max(OF_SPREAD * spread, OF_LARGEST * float(np.abs(finite).max(initial=0.0)))
+    largest = float(np.abs(rows[np.isfinite(rows)]).max(initial=0.0))
+    return max(OF_SPREAD * spread_of(rows), OF_LARGEST * largest)
 
 
 def largest_difference(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:

@@ -62,7 +62,8 @@ def flags_of(group: type, *, section: str = _FIRST) -> Callable[[Function], Func
 def _flag(one: Field[Any]) -> Callable[[Function], Function]:
     """A field as an option of click's; what is not given is None, (), or False."""
     about, kind = one.metadata, str(one.type)
-    names = (*(about["flags"] or (f"--{one.name.replace('_', '-')}",)), one.name)
+    name = about["elsewhere"] or one.name
+    names = (*(about["flags"] or (f"--{one.name.replace('_', '-')}",)), name)
     shared: dict[str, Any] = {"help": about["help"], "metavar": about["metavar"]}
     if kind == "bool":
         return click.option(*names, is_flag=True, help=about["help"])
@@ -140,8 +141,8 @@ def scoring_flags(command: Function) -> Function:
 
 def take(group: type, options: dict[str, Any]) -> dict[str, Any]:
     """What was given of a group's flags, by name; all of them are taken out of `options`."""
-    names = [one.name for one in fields(group) if one.metadata["shell"]]
-    values = {name: options.pop(name, None) for name in names}
+    shown = [one for one in fields(group) if one.metadata["shell"]]
+    values = {one.name: options.pop(one.metadata["elsewhere"] or one.name, None) for one in shown}
     return {
         name: value
         for name, value in values.items()
@@ -161,10 +162,10 @@ def check_one_model(given: dict[str, Any], models: int) -> None:
     Raises:
         click.UsageError: There are several models, or none.
     """
-    names = [one.name for one in fields(ModelOptions) if one.name in given]
-    if names and models != 1:
+    flags = [_first_flag(one) for one in fields(ModelOptions) if one.name in given]
+    if flags and models != 1:
         raise click.UsageError(
-            f"got --{names[0].replace('_', '-')} with {models} models; it applies to one model:"
+            f"got {flags[0]} with {models} models; it applies to one model:"
             " pack the others first (toplabel pack)"
         )
 
@@ -182,16 +183,18 @@ def as_flags(text: str) -> str:
 
     groups = (*_LOADING, RunOptions, ServeOptions)
     shown = [one for group in groups for one in fields(group) if one.metadata["shell"]]
-    flags = {
-        one.name: (one.metadata["flags"] or (f"--{one.name.replace('_', '-')}",))[0]
-        for one in shown
-    } | {name: f"--{name}" for name in _OF_DOCTOR}
+    flags = {one.name: _first_flag(one) for one in shown}
+    flags |= {name: f"--{name}" for name in _OF_DOCTOR}
 
     def spell(match: re.Match[str]) -> str:
         flag = flags.get(match["name"])
         return (flag and _with_value(flag, match["value"])) or match[0]
 
     return re.sub(_ARGUMENT, spell, text)
+
+
+def _first_flag(one: Field[Any]) -> str:
+    return str((one.metadata["flags"] or (f"--{one.name.replace('_', '-')}",))[0])
 
 
 def _with_value(flag: str, text: str) -> str | None:

@@ -86,6 +86,8 @@ def run_inputs(
 
     top_k = options.pop("top_k")
     options |= take_load_options(options)
+    if "output" in options:  # of the network: a run has one of its own
+        options["model_output"] = options.pop("output")
     progress = RunProgress(shown=not quiet)
     try:
         summary = toplabel.run(
@@ -141,7 +143,7 @@ def tell_summary(summary: RunSummary) -> None:
     say(
         f"{summary.inputs:,} inputs{took if worked else ', all already done'}:"
         f" {summary.labelled:,} labelled, {summary.failed:,} failed"
-        f"{f', {summary.unsure:,} unsure' if summary.unsure else ''}"
+        f"{_doubtful(summary)}"
     )
     if summary.labels:
         say(f"labels: {_counts([(c.label, c.count) for c in summary.labels])}")
@@ -154,6 +156,13 @@ def tell_summary(summary: RunSummary) -> None:
     if summary.missing:
         say(f"{summary.missing:,} inputs of earlier runs are gone; their records are kept")
     say(f"saved to {summary.output}")
+
+
+def _doubtful(summary: RunSummary) -> str:
+    """Unsure ones; of a multi-label model those are the ones that no class applies to."""
+    if summary.unlabelled:
+        return f", {summary.unlabelled:,} of them with no class"
+    return f", {summary.unsure:,} unsure" if summary.unsure else ""
 
 
 def duration(seconds: float) -> str:

@@ -130,13 +130,14 @@ def to_rows(prediction: Prediction, layout: Layout) -> str:
     """The rows of one prediction, each with its line end; for one failed image alone, none."""
     if prediction.top is None or prediction.error is not None:
         return _failed_row(prediction, layout)
-    shown = prediction.top[: layout.rows] or _best(prediction)
+    shown = prediction.top[: None if prediction.multi_label else layout.rows]
+    shown = shown or _no_class(prediction)
     label_width, bar_width = _widths([printable(c.label) for c in shown], layout)
     lines = []
     for place, candidate in enumerate(shown):
         label = fit(printable(candidate.label), label_width)
         bar = _bar(candidate.score, bar_width, blocks=layout.blocks)
-        unsure = "  unsure" if place == 0 and prediction.unsure else ""
+        unsure = "  unsure" if place == 0 and prediction.unsure and prediction.top else ""
         source = prediction.source if place == 0 else ""
         bold = "1" if place == 0 else ""
         lines.append(
@@ -160,13 +161,11 @@ def _widths(labels: Sequence[str], layout: Layout) -> tuple[int, int]:
     return label, bar
 
 
-def _best(prediction: Prediction) -> tuple[Candidate, ...]:
-    """The best class where none reaches a multi-label model's threshold."""
-    from toplabel.inference.prediction import Candidate
+def _no_class(prediction: Prediction) -> tuple[Candidate, ...]:
+    """A row that says that no class of a multi-label model applies, with the highest score."""
+    from toplabel.inference.prediction import NO_CLASS, Candidate
 
-    if prediction.label is None or prediction.index is None or prediction.score is None:
-        return ()
-    return (Candidate(prediction.label, prediction.index, prediction.score),)
+    return (Candidate(NO_CLASS, -1, prediction.score or 0.0),)
 
 
 def _failed_row(prediction: Prediction, layout: Layout) -> str:

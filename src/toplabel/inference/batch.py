@@ -229,6 +229,7 @@ def _is_close(item: _Item, classifier: Classifier, options: PredictOptions) -> b
         return is_close(
             item.logits,
             activation=classifier.activation,
+            multi_label=classifier.multi_label,
             threshold=_threshold(classifier, options),
             temperature=classifier.temperature,
         )
@@ -263,6 +264,7 @@ def _rank(
         item.logits,
         classifier.labels,
         activation=classifier.activation,
+        multi_label=classifier.multi_label,
         top_k=options.top_k,
         threshold=_threshold(classifier, options),
         temperature=classifier.temperature,
@@ -270,8 +272,8 @@ def _rank(
     height, width = item.size or (None, None)
     return Prediction(
         source=item.name,
-        label=ranking.best.label,
-        index=ranking.best.index,
+        label=ranking.best.label if ranking.top else None,
+        index=ranking.best.index if ranking.top else None,
         score=ranking.best.score,
         top=ranking.top,
         unsure=ranking.unsure,
@@ -279,6 +281,7 @@ def _rank(
         model=classifier.name,
         width=width,
         height=height,
+        multi_label=classifier.multi_label,
         scores=classifier.scores(item.logits).astype(np.float16) if options.all_scores else None,
         logits=item.logits.copy() if options.keep_logits else None,  # not the whole batch's
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.bundle import Bundle
     from toplabel.bundle.calibration import Calibration
+    from toplabel.bundle.conversion import Conversion
     from toplabel.bundle.model import Activation
     from toplabel.inference.engines import Engine
     from toplabel.labels.labels import Labels
@@ -56,6 +57,7 @@ class Classifier:
     `open_engine` takes the number of threads that one call of the engine computes with.
     `parallel`: many images go fastest through an engine of one thread that several threads call
     at once; else through one that computes with all threads, or on a device, a call at a time.
+    `multi_label`: Classes are independent: those apply whose score reaches the threshold.
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
     `calibration`: How its scores are calibrated, where they are. From it follow `temperature`,
     which logits are divided by before they become scores, and `threshold`, the score below which a
@@ -70,6 +72,7 @@ class Classifier:
     activation: Activation
     open_engine: Callable[[int], Engine]
     parallel: bool
+    multi_label: bool = False
     bundle: Bundle | None = None
     unsaved: str = ""
     lazy_module: Lazy[nn.Module] | None = None
@@ -122,19 +125,38 @@ class Classifier:
                 OnnxRuntimeEngine,  # 100 ms; only when it runs
             )
 
-            return OnnxRuntimeEngine(bundle.program, threads=threads)
+            engine = OnnxRuntimeEngine(bundle.program, threads=threads)
+            return ConvertingEngine(engine, bundle.conversion) if bundle.conversion else engine
 
         return cls(
             name=bundle.name,
             preprocess=bundle.preprocess,
             labels=bundle.labels,
             activation=bundle.activation,
+            multi_label=bundle.multi_label,
             open_engine=open_engine,
             parallel=True,
             bundle=bundle,
             calibration=bundle.calibration,
             warnings=bundle.warnings,
         )
+
+
+class ConvertingEngine:
+    """An engine whose outputs are converted: those of a foreign program that are no plain logits.
+
+    Args:
+        engine: What gives them, (N, K).
+        conversion: What makes logits, or scores in [0, 1], of them.
+    """
+
+    def __init__(self, engine: Engine, conversion: Conversion) -> None:
+        self.name, self.device = engine.name, engine.device
+        self._engine, self._conversion = engine, conversion
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the engine gives for the batch, converted: float32 (N, K), or (N, 2) of a pair."""
+        return np.asarray(self._conversion(self._engine(batch), np), np.float32)
 
 
 class PendingClassifier:

@@ -17,6 +17,9 @@ SCORE_DIGITS = 6
 
 THUMBNAIL_PIXELS = 192
 
+NO_CLASS = "(none)"
+"""What people read where no class of a multi-label model applies; programs get null, or nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -39,9 +42,14 @@ class Failure:
 class Prediction:
     """The label of one input, according to one model; or why there is none.
 
-    `score` is the softmax (multi-label: sigmoid) of the model's output, in [0, 1]. It is not the
-    chance of being right. `top` holds the best classes, best first. Where `error` is set,
-    `label`, `index`, `score`, `top` and `unsure` are None.
+    `score` is the softmax (multi-label: sigmoid) of the model's output, in [0, 1], or the output
+    itself where that is a score already. It is not the chance of being right. `top` holds the best
+    classes, best first. Where `error` is set, `label`, `index`, `score`, `top` and `unsure` are
+    None.
+
+    Of a multi-label model `top` holds the classes that apply: those whose score reaches the
+    threshold. Where none does it is empty, `label` and `index` are None, `unsure` is True, and
+    `score` is the highest there was.
 
     `width` and `height` are those of the upright image in pixels, None where it was not read.
     `scores`, shape (K,), float16, are those of all classes, where they were asked for; `logits`,
@@ -59,6 +67,7 @@ class Prediction:
     error: Failure | None = None
     width: int | None = None
     height: int | None = None
+    multi_label: bool = False
     scores: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
     logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
@@ -70,10 +79,17 @@ class Prediction:
         failure = Failure(error.code, error.message)
         return cls(source, None, None, None, None, None, warnings, model, failure)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The answer: the label; of a multi-label model all that apply, best first, or none."""
+        if self.multi_label:
+            return tuple(one.label for one in self.top or ())
+        return () if self.label is None else (self.label,)
+
     def __str__(self) -> str:
         if self.error is not None:
             return f"error: {self.error.code}"
-        return self.label or ""
+        return ", ".join(self.labels)
 
     def _repr_html_(self) -> str:
         """HTML for a notebook, self-contained and escaped: the image beside its labels."""
@@ -83,6 +99,7 @@ class Prediction:
             body = f"<div><b>{html.escape(f'{self.error.code}: {self.error.message}')}</b></div>"
         else:
             body = "".join(_bar(html.escape(c.label), c.score) for c in self.top or ())
+            body = body or f"<div>{NO_CLASS}</div>"
         return (
             f'<div style="display:flex;gap:1em">{_thumbnail(self)}'
             f"<div><div>{html.escape(self.source)}</div>{body}</div></div>"

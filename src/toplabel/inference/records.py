@@ -14,7 +14,7 @@ from toplabel._internal.text import written_out
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from toplabel.inference.prediction import Prediction
+    from toplabel.inference.prediction import Candidate, Prediction
 
 CSV_COLUMNS = (
     "source",
@@ -51,13 +51,14 @@ def to_json(prediction: Prediction, more: Mapping[str, object] = _NOTHING) -> by
 def to_tsv(prediction: Prediction, top_k: int = 1) -> bytes:
     r"""One line `source<TAB>label<TAB>score`; label and score are empty where the input failed.
 
-    With `top_k` the further best classes follow, `label<TAB>score` each. A last field says `unsure`
-    where that is so. In source and labels, backslash, tab, newline and carriage return are written
+    With `top_k` the further best classes follow, `label<TAB>score` each; of a multi-label model all
+    that apply, or an empty label and the highest score. A last field says `unsure` where that is
+    so. In source and labels, backslash, tab, newline and carriage return are written
     `\\`, `\t`, `\n` and `\r`. Scores have four decimals.
     """
     found = [(prediction.label or "", prediction.score)]
-    if top_k > 1 and prediction.top:
-        found = [(one.label, one.score) for one in prediction.top[:top_k]]
+    if prediction.top:
+        found = [(one.label, one.score) for one in _shown(prediction, top_k)]
     cells = [as_line(prediction.source)]
     for label, score in found:
         cells += [as_line(label), "" if score is None else f"{score:.4f}"]
@@ -67,12 +68,16 @@ def to_tsv(prediction: Prediction, top_k: int = 1) -> bytes:
 def to_quiet(prediction: Prediction, top_k: int = 1) -> bytes:
     """One line with the label alone, escaped as in `to_tsv`; empty where the input failed.
 
-    With `top_k` the further best ones follow, and `unsure` where that is so, with tabs between.
+    With `top_k` the further best ones follow, of a multi-label model all that apply, and `unsure`
+    where that is so, with tabs between.
     """
-    labels = [prediction.label or ""]
-    if top_k > 1 and prediction.top:
-        labels = [one.label for one in prediction.top[:top_k]]
+    labels = [one.label for one in _shown(prediction, top_k)]
     return encode_text("\t".join([*map(as_line, labels), *_unsure(prediction)]) + "\n")
+
+
+def _shown(prediction: Prediction, top_k: int) -> tuple[Candidate, ...]:
+    """The classes of a line: as many as are asked for; of a multi-label model all that apply."""
+    return (prediction.top or ())[: None if prediction.multi_label else top_k]
 
 
 def _unsure(prediction: Prediction) -> tuple[str, ...]:

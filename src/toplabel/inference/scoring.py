@@ -43,6 +43,7 @@ def rank(
     labels: Labels,
     *,
     activation: Activation,
+    multi_label: bool = False,
     top_k: int,
     threshold: float | None = None,
     temperature: float = 1.0,
@@ -52,30 +53,28 @@ def rank(
     Args:
         logits: Shape (K,), float32.
         labels: K names.
-        activation: "softmax" for exclusive classes, "sigmoid" for independent ones (multi-label),
-            "none" for outputs that are probabilities already.
-        top_k: How many classes to return; more than K means K. Multi-label models return all at
-            or above the threshold instead.
+        activation: How logits become scores; "none" where they are scores already.
+        multi_label: Classes are independent: those at or above the threshold apply, and are `top`.
+        top_k: How many classes to return where they are exclusive; more than K means K.
         threshold: In [0, 1]. A best score below it is `unsure`.
         temperature: The logits are divided by it before they become scores.
 
     Raises:
-        ImageError: `non_finite`, where a logit is NaN or infinite.
+        ImageError: `non_finite`, where a logit is NaN or plus infinity.
     """
-    if not np.isfinite(logits).all():
+    if not np.isfinite(logits.max()):  # minus infinity is a class that is left out
         raise ImageError(
             "non_finite",
             "the model answered NaN or infinity for this image; its weights or input are broken",
         )
     scores = probabilities(logits / np.float32(temperature), activation)
-    if activation == "sigmoid":
+    if multi_label:
         threshold = MULTI_LABEL_THRESHOLD if threshold is None else threshold
         top_k = max(1, int((scores >= threshold).sum()))
     order = _best_indices(logits, min(top_k, len(logits)))
     candidates = tuple(Candidate(labels.names[i], i, float(scores[i])) for i in order)
     unsure = threshold is not None and candidates[0].score < threshold
-    top = () if activation == "sigmoid" and unsure else candidates
-    return Ranking(candidates[0], top, unsure)
+    return Ranking(candidates[0], () if multi_label and unsure else candidates, unsure)
 
 
 def probabilities(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float64]:
@@ -104,6 +103,7 @@ def is_close(
     logits: NDArray[np.float32],
     *,
     activation: Activation,
+    multi_label: bool = False,
     threshold: float | None = None,
     temperature: float = 1.0,
 ) -> bool:
@@ -112,18 +112,20 @@ def is_close(
     Args:
         logits: Shape (K,), float32, of an image decoded at a reduced scale.
         activation: How they become scores.
+        multi_label: Classes are independent.
         threshold: The score below which an answer is `unsure`, if there is one.
         temperature: What the logits are divided by before they become scores.
     """
-    if not np.isfinite(logits).all():
+    if not np.isfinite(logits.max()):
         return True
     values = logits.astype(np.float64)
     if activation == "none":
-        values = np.log(np.clip(values, 1e-12, None))
+        values = np.clip(values, 1e-12, 1 - 1e-12 if multi_label else None)
+        values = np.log(values) - (np.log1p(-values) if multi_label else 0.0)
     first, second = np.partition(values, -2)[[-1, -2]] if len(values) > 1 else (values[0], -np.inf)
     if first - second < MARGIN:
         return True
-    if activation == "sigmoid":
+    if multi_label:
         boundary = _log_odds(MULTI_LABEL_THRESHOLD if threshold is None else threshold)
         return bool((np.abs(values - boundary) < MARGIN).any())
     if threshold is None:

@@ -25,8 +25,14 @@ def list_given(given: LabelsLike) -> Labels | ListedNames:
     return given if isinstance(given, Labels) else ListedNames.of(given)
 
 
+def labels_digest(given: LabelsLike) -> list[object]:
+    """What stands in their file or object, as plain data that differs where it does."""
+    listed = list_given(given)
+    return [listed.names, listed.ids, getattr(listed, "keys", None)]
+
+
 def labels_for(given: LabelsLike, outputs: int, *, own: Labels | None = None) -> Labels:
-    """The labels that are given, one for each output.
+    """The labels that are given, one for each output; for one output also those of no and yes.
 
     What `own` says of their order is used: class folders that the keys of `given` name, and
     synsets. A difference is warned of.
@@ -41,7 +47,8 @@ def labels_for(given: LabelsLike, outputs: int, *, own: Labels | None = None) ->
     """
     called = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     labels = in_order(list_given(given), own=own, called=called)
-    labels.check_count(outputs)
+    if not labels.fit(outputs):
+        labels.check_count(outputs)
     if own is not None and own.named and (ordered := _by_synset(labels, own)) is not None:
         return ordered
     if labels.ids is not None and _are_unsorted_synsets(labels.ids):

@@ -65,6 +65,10 @@ class Labels:
 
         return ListedNames.of(names).in_order()
 
+    def fit(self, outputs: int) -> bool:
+        """Whether there is a name for each output; for one output also those of no and yes."""
+        return outputs == len(self) or (outputs, len(self)) == (1, 2)
+
     def check_count(self, outputs: int) -> None:
         """Refuse a model that does not have one output per name.
 
@@ -87,8 +91,8 @@ def _count_hint(outputs: int, labels: int) -> str:
             f"one extra output is often a background class{example}: if the model has one, put its"
             " name where it was in training, usually first"
         )
-    if (outputs, labels) == (1, 2):
-        return "one output for two classes means yes or no: name the yes, and pass multi_label=True"
+    if outputs == 1:
+        return "one output means yes or no: pass two names, that of no first, or that of yes"
     if outputs == labels - 1:
         return (
             "one extra name is often a header, a background class, or a folder that is not a class:"

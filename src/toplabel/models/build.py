@@ -24,7 +24,7 @@ from toplabel.models.compile.fingerprint import model_sha256, program_key
 from toplabel.preprocess.custom import CustomPreprocess
 
 if TYPE_CHECKING:
-    from toplabel.bundle.model import Activation, Model
+    from toplabel.bundle.model import Model
     from toplabel.bundle.program import Program
     from toplabel.inference.engines import Engine
     from toplabel.models.options import InferenceOptions
@@ -73,7 +73,8 @@ def _eager(model: Model, inference: InferenceOptions) -> Classifier:
         name=model.name,
         preprocess=model.preprocess,
         labels=model.labels,
-        activation=_activation(model),
+        activation=model.activation,
+        multi_label=model.multi_label,
         open_engine=open_engine,
         parallel=False,
         lazy_module=Lazy(lambda: model.module),
@@ -102,7 +103,8 @@ def _bundle(model: Model, inference: InferenceOptions) -> Bundle | NotCompiled:
             else model.preprocess
         ),
         labels=model.labels,
-        activation=_activation(model),
+        activation=model.activation,
+        multi_label=model.multi_label,
         provenance=model.provenance,
     )
 
@@ -138,9 +140,3 @@ def _still_agrees(program: Program, model: Model) -> bool:
     except BundleError:  # another process cleared the cache a moment ago
         return False
     return replay(reference, TorchEngine(model, device="cpu"), batch_sizes=(1,)).agrees
-
-
-def _activation(model: Model) -> Activation:
-    if model.probabilities:
-        return "none"
-    return "sigmoid" if model.multi_label else "softmax"

@@ -152,6 +152,7 @@ def wrap(
     preprocess: object,
     labels: LabelsLike | None = None,
     multi_label: bool = False,
+    output: str | int | None = None,
     name: str | None = None,
     inference_options: InferenceOptions,
 ) -> Predictor:
@@ -164,8 +165,11 @@ def wrap(
             `Preprocess`.
         labels: The class names in output order (`dataset.classes`), a `class_to_idx`, an
             `id2label`, a file of them, or the name of a known list ("imagenet", "cifar10", ...).
-            Without them, those that a network of transformers or timm brings; else indices.
-        multi_label: Its outputs are independent of one another: sigmoid, not softmax.
+            Without them, those that a network of transformers or timm brings; else indices. Of a
+            network of one output: two names, that of no first, or the name of yes.
+        multi_label: Classes are independent: those apply whose score reaches the threshold (0.5).
+        output: Which output of a network that gives several holds the scores of the classes: its
+            name (a key, an attribute), or its place from 0.
         name: What to call it in records; by default the name of its class.
 
     Raises:
@@ -180,7 +184,12 @@ def wrap(
 
     with collect_warnings() as notices:
         model = from_module(
-            module, labels=labels, preprocess=preprocess, multi_label=multi_label, name=name
+            module,
+            labels=labels,
+            preprocess=preprocess,
+            multi_label=multi_label,
+            output=output,
+            name=name,
         )
         offer_known_labels(module, model.labels, model.name)
         pending = build(model, inference_options, entry=None)

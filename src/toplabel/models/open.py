@@ -126,7 +126,7 @@ def _open_bundle(
 def _open_onnx(
     ref: ModelRef, inference: InferenceOptions, options: ModelOptions
 ) -> PendingClassifier:
-    options.check_no_checkpoint_options(ref.given)
+    replace(options, output=None).check_no_checkpoint_options(ref.given)
     _check_onnxruntime_suffices(ref.given, inference, "the checkpoint that it was exported from")
     from toplabel.bundle.onnx_import import open_onnx
 
@@ -136,6 +136,7 @@ def _open_onnx(
         labels=options.labels,
         preprocess=given.stand_in if isinstance(given, CustomPreprocess) else given,
         multi_label=options.multi_label,
+        output=options.output,
     )
     return _of_bundle(bundle, options)
 
@@ -259,13 +260,15 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
     still = [notice for notice in bundle.warnings if not given.get(notice.about or "")]
     if len(still) < len(bundle.warnings):
         bundle = bundle.with_warnings(still)
-    sigmoid = options.multi_label and bundle.activation != "none"
+    multi_label = bundle.multi_label or options.multi_label
+    sigmoid = multi_label and bundle.activation != "none"
     return replace(
         bundle,
         calibration=calibration,
         labels=labels or bundle.labels,
         preprocess=preprocess if isinstance(preprocess, Preprocess) else bundle.preprocess,
         activation="sigmoid" if sigmoid else bundle.activation,
+        multi_label=multi_label,
     )
 
 

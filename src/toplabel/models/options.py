@@ -73,7 +73,16 @@ class ModelOptions:
         " float tensor (C, h, w).",
     )
     multi_label: bool = option(
-        False, help="Outputs are independent of one another: sigmoid, not softmax."
+        False,
+        help="Classes are independent: those apply whose score reaches the threshold (0.5).",
+    )
+    output: str | int | None = option(
+        None,
+        flags=("--model-output",),
+        metavar="NAME|INDEX",
+        elsewhere="model_output",
+        help="Which output of a network that gives several holds the scores of the classes: its"
+        " name, or its place from 0.",
     )
     ema: bool = option(False, help="Use a checkpoint's averaged (EMA) weights.")
     state_dict: str | None = option(
@@ -109,15 +118,15 @@ class ModelOptions:
         Raises:
             LabelsError: The file, or what was given, holds no labels, or none that fit.
         """
-        if self.labels is None:
+        given = self.labels_as_given()
+        if given is None:
             return None
         from toplabel.labels.given import labels_for  # reads files; most models bring their names
 
-        return labels_for(self._read_labels_of_script(), outputs, own=own)
+        return labels_for(given, outputs, own=own)
 
-    def _read_labels_of_script(self) -> LabelsLike:
+    def labels_as_given(self) -> LabelsLike | None:
         """The labels as they were given; of `train.py:classes` the list of that name."""
-        assert self.labels is not None
         if not isinstance(self.labels, str) or not _IN_SCRIPT.fullmatch(self.labels):
             return self.labels
         from toplabel.models.script.names import read_names
@@ -147,11 +156,29 @@ class ModelOptions:
         Raises:
             LabelsError: The labels do not fit its outputs.
         """
+        from toplabel.bundle.outputs import Evidence, interpret  # only where a model is made
+
         labels = self.labels_for(len(model.labels), own=model.labels)
+        multi_label = self.multi_label or model.multi_label
+        if labels is None and multi_label == model.multi_label and len(model.labels) > 1:
+            return model
+        found = interpret(
+            Evidence(count=len(model.labels)),
+            labels=labels or model.labels,
+            multi_label=multi_label,
+            name=model.name,
+        )
+        module = model.module
+        if found.conversion:
+            from toplabel.models.outputs import Scores
+
+            module = Scores(module, "output", found.conversion).eval()
         return replace(
             model,
-            labels=labels or model.labels,
-            multi_label=self.multi_label or model.multi_label,
+            module=module,
+            labels=found.labels,
+            activation=found.activation,
+            multi_label=found.multi_label,
         )
 
     def check_no_checkpoint_options(self, name: str) -> None:
@@ -195,6 +222,7 @@ class ModelOptions:
             self._labels_as_given(),
             plain,
             [self.multi_label, self.ema, self.state_dict, self.allow_partial, self.trust],
+            self.output,
             __version__,  # labels and preprocessing are found by its rules
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -209,12 +237,12 @@ class ModelOptions:
 
     def _labels_as_given(self) -> list[object] | None:
         """What stands in their file or object, for a digest."""
-        if self.labels is None:
+        given = self.labels_as_given()
+        if given is None:
             return None
-        from toplabel.labels.given import list_given
+        from toplabel.labels.given import labels_digest
 
-        listed = list_given(self._read_labels_of_script())
-        return [listed.names, listed.ids, getattr(listed, "keys", None)]
+        return labels_digest(given)
 
 
 def _is_plain(value: object) -> bool:

@@ -40,6 +40,7 @@ def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, A
         "preprocess": classifier.preprocess.to_dict(),
         "labels": hashlib.sha256(names.encode()).hexdigest()[:16],
         "activation": classifier.activation,
+        **({"multi_label": True} if classifier.multi_label else {}),
         "calibration": classifier.calibration and classifier.calibration.to_dict(),
         **options,
     }

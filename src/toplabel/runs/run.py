@@ -310,6 +310,7 @@ class _Work:
             labelled=tally.rows - tally.failed,
             failed=tally.failed,
             unsure=tally.unsure,
+            unlabelled=tally.unlabelled,
             new=tally.rows - self._before,
             recovered=self._recovered,
             passing=sum(number for code, number in tally.errors.items() if code in PASSING),
@@ -364,12 +365,12 @@ class _Work:
         for shard in self._state.manifest.read_shards(done):
             result = ShardResult.read(self._state.result(shard.number))
             if result is not None:
-                self._sorting.sort(shard.entries, result.indices[:, 0])
+                self._sorting.sort(shard.entries, result.classes())
         self._state.remember_sorted(self._sorting.target)
 
     def _commit(self, finished: FinishedShard) -> FinishedShard:
         if self._sorting is not None:
-            self._sorting.sort(finished.shard.entries, finished.result.indices[:, 0])
+            self._sorting.sort(finished.shard.entries, finished.result.classes())
         self._remember_noticed()
         commit(self._state, finished)
         return finished

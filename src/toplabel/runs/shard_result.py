@@ -13,7 +13,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,12 +57,16 @@ class ShardResult:
 
     Args:
         part_bytes: The size of the part, by which a torn one is known.
-        indices: (n, 3), int32: the best classes, best first; -1 where there are none.
-        scores: (n, 3), float32, in [0, 1].
+        indices: (n, 3), int32: the best classes, best first; of a multi-label model, those that
+            apply; -1 where there are none.
+        scores: (n, 3), float32, in [0, 1]. Where no class applies, the first is the highest.
         unsure: (n,), bool.
         sizes: (n,), int64: bytes of each input when it was read; -1 where that is unknown.
         mtimes: (n,), int64: the same for the time of its last change, in ns.
         failures: Why inputs failed, by their number in the shard.
+        applying: All classes that apply to an image of a multi-label model, by its number in the
+            shard, where they are more than three.
+        multi_label: It is one.
     """
 
     part_bytes: int
@@ -71,6 +76,8 @@ class ShardResult:
     sizes: NDArray[np.int64]
     mtimes: NDArray[np.int64]
     failures: dict[int, Failure]
+    applying: dict[int, list[int]] = field(default_factory=dict)
+    multi_label: bool = False
 
     def __len__(self) -> int:
         return len(self.unsure)
@@ -83,8 +90,8 @@ class ShardResult:
         scores = np.zeros((len(outcomes), KEPT), np.float32)
         for row, prediction in enumerate(predictions):
             best = [(c.index, c.score) for c in (prediction.top or ())[:KEPT]]
-            if not best and prediction.index is not None and prediction.score is not None:
-                best = [(prediction.index, prediction.score)]  # multi-label, none reaches it
+            if not best and prediction.score is not None:
+                best = [(-1, prediction.score)]  # multi-label, and none applies
             for rank, (index, score) in enumerate(best):
                 indices[row, rank], scores[row, rank] = index, score
         return cls(
@@ -95,7 +102,21 @@ class ShardResult:
             sizes=np.array([outcome.size for outcome in outcomes], np.int64),
             mtimes=np.array([outcome.mtime_ns for outcome in outcomes], np.int64),
             failures={i: p.error for i, p in enumerate(predictions) if p.error is not None},
+            applying={
+                row: [one.index for one in prediction.top]
+                for row, prediction in enumerate(predictions)
+                if prediction.multi_label and prediction.top and len(prediction.top) > KEPT
+            },
+            multi_label=any(prediction.multi_label for prediction in predictions),
         )
+
+    def classes(self) -> list[list[int]]:
+        """For each entry the classes that it is of: one; of a multi-label model any number."""
+        kept = self.indices if self.multi_label else self.indices[:, :1]
+        return [
+            self.applying.get(row) or [index for index in indices if index >= 0]
+            for row, indices in enumerate(kept.tolist())
+        ]
 
     def replaced(self, rows: Mapping[int, Outcome], *, part_bytes: int) -> ShardResult:
         """The same with other outcomes in these rows."""
@@ -106,7 +127,15 @@ class ShardResult:
             values[at] = getattr(new, name)
         kept = {row: failure for row, failure in self.failures.items() if row not in rows}
         failures = kept | {at[place]: failure for place, failure in new.failures.items()}
-        return ShardResult(part_bytes=part_bytes, failures=failures, **arrays)
+        applying = {row: classes for row, classes in self.applying.items() if row not in rows}
+        applying |= {at[place]: classes for place, classes in new.applying.items()}
+        return ShardResult(
+            part_bytes=part_bytes,
+            failures=failures,
+            applying=applying,
+            multi_label=self.multi_label or new.multi_label,
+            **arrays,
+        )
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -130,17 +159,25 @@ class ShardResult:
                 arrays[name] = values.reshape(rows, width) if width > 1 else values
                 at += size
             failures = {row: Failure(code, text) for row, code, text in known["failures"]}
-            return cls(part_bytes=known["part_bytes"], failures=failures, **arrays)
+            return cls(
+                part_bytes=known["part_bytes"],
+                failures=failures,
+                applying=dict(known.get("applying", [])),
+                multi_label=known.get("multi_label", False),
+                **arrays,
+            )
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             return None
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the arrays one after the other, compressed."""
-        header = {
+        header: dict[str, Any] = {
             "part_bytes": self.part_bytes,
             "rows": len(self),
             "failures": [[i, f.code, f.message] for i, f in self.failures.items()],
         }
+        if self.multi_label:
+            header |= {"multi_label": True, "applying": list(self.applying.items())}
         raw = b"".join(
             np.ascontiguousarray(getattr(self, name), dtype).tobytes()
             for name, (dtype, _) in _COLUMNS.items()
@@ -256,6 +293,7 @@ class Tally:
         self._errors: Counter[str] = Counter()
         self.rows = 0
         self.unsure = 0
+        self.unlabelled = 0  # images to which no class of a multi-label model applies
 
     @property
     def failed(self) -> int:
@@ -285,13 +323,21 @@ class Tally:
         self._count(result, -1)
 
     def _count(self, result: ShardResult, sign: int) -> None:
-        best = result.indices[:, 0]
-        self._counts += sign * np.bincount(best[best >= 0], minlength=len(self._counts))
+        classes = result.classes()
+        every = np.array([*chain.from_iterable(classes)], np.int64)
+        self._counts += sign * np.bincount(every, minlength=len(self._counts))
+        self.unlabelled += sign * (sum(not one for one in classes) - len(result.failures))
         for failure in result.failures.values():
             self._errors[failure.code] += sign
         self._errors = +self._errors  # without those that have none left
         self.rows += sign * len(result)
         self.unsure += sign * int(result.unsure.sum())
+
+
+def _top(best: Iterable[tuple[int, float]], *, failed: bool) -> tuple[tuple[int, float], ...]:
+    """What a report shows of an image; where no class applies, the class -1 and the best score."""
+    given = tuple(best)
+    return tuple(one for one in given if one[0] >= 0) or (() if failed else given[:1])
 
 
 def merge_parts(state: State, encoding: Format) -> None:
@@ -339,7 +385,7 @@ def report_rows(state: State) -> Iterator[ReportRow]:
             yield ReportRow(
                 name=entry.name,
                 source=open_source(entry),
-                top=tuple((index, score) for index, score in best if index >= 0),
+                top=_top(best, failed=row in result.failures),
                 unsure=bool(result.unsure[row]),
                 error=result.failures.get(row),
             )

@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from toplabel.errors import ImageError, UsageError
 from toplabel.image.files import is_url
 from toplabel.labels.labels import Labels
@@ -96,27 +93,26 @@ class Sorting:
                     " instead of link_to=..."
                 )
 
-    def sort(self, entries: Sequence[Entry], classes: NDArray[np.int32]) -> None:
+    def sort(self, entries: Sequence[Entry], classes: Sequence[Sequence[int]]) -> None:
         """Copy or link the images of a shard; what is there already stays as it is.
 
         Args:
             entries: n of them.
-            classes: (n,): the index of each one's best class; -1 where it has none.
+            classes: For each, the classes that it is of; an image goes into each one's folder.
 
         Raises:
             UsageError: An input cannot be linked to.
             OSError: The folder cannot be written to.
         """
         self.check(entries)
-        for entry, index in zip(entries, classes.tolist(), strict=True):
-            if index < 0:
-                continue
-            folder = self.folder / self.names[index]
-            folder.mkdir(parents=True, exist_ok=True)
-            if self.how == "link":
-                _link(os.path.abspath(entry.name), folder)
-            else:
-                _copy(entry, folder)
+        for entry, indices in zip(entries, classes, strict=True):
+            for index in indices:
+                folder = self.folder / self.names[index]
+                folder.mkdir(parents=True, exist_ok=True)
+                if self.how == "link":
+                    _link(os.path.abspath(entry.name), folder)
+                else:
+                    _copy(entry, folder)
 
 
 def _safe(name: str) -> str:

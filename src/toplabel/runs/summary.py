@@ -38,7 +38,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class LabelCount:
-    """How many inputs have a class as their best; names need not be unique, the index is."""
+    """How many inputs have a class as their best, or have it at all where classes are independent.
+
+    Names need not be unique, the index is.
+    """
 
     label: str
     index: int
@@ -53,7 +56,7 @@ class RunSummary:
         output: The file or folder with the records.
         model: The full name of the model.
         inputs: All inputs; `labelled` + `failed`.
-        labelled: Inputs with a label.
+        labelled: Inputs that the model answered.
         failed: Inputs with an error.
         unsure: Inputs whose score is below the threshold.
         new: Inputs that this call worked on; the others were done before.
@@ -65,6 +68,7 @@ class RunSummary:
         labels: Inputs by label, the most frequent first.
         errors: Inputs by error code, the most frequent first.
         warnings: What was assumed or noticed in this call that may make labels wrong.
+        unlabelled: Of those labelled, the ones that no class of a multi-label model applies to.
     """
 
     output: Path
@@ -81,6 +85,7 @@ class RunSummary:
     warnings: tuple[str, ...] = ()
     recovered: int = 0
     passing: int = 0
+    unlabelled: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""

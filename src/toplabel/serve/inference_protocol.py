@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toplabel._version import __version__
+from toplabel.inference.scoring import MULTI_LABEL_THRESHOLD
 from toplabel.serve.api_error import ApiError, message_of
 from toplabel.serve.openapi import (
     INFER_BODY,
@@ -40,7 +41,10 @@ VERSION = "1"
 IMAGE, TENSOR = "image", "tensor"
 DEFAULT_OUTPUTS: tuple[Literal["label", "index", "score"], ...] = ("label", "index", "score")
 OUTPUTS = {"label": "BYTES", "index": "INT64", "score": "FP32", "scores": "FP32", "logits": "FP32"}
-"""Of each image: its label, class index and score; the scores and logits of all classes."""
+"""Of each image: its label, class index and score; the scores and logits of all classes.
+
+Where no class of a multi-label model applies the label is empty, and the index -1.
+"""
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _TYPES = {"FP32": np.float32, "INT64": np.int64}
@@ -155,12 +159,17 @@ def _outputs(asked: InferRequest, model: ServedModel, logits: Logits) -> list[tu
     stacked = np.stack(logits)  # (N, K)
     scores = classifier.scores(stacked).astype(np.float32)
     best = stacked.argmax(axis=1)
+    applies = np.full(len(best), True)
+    if classifier.multi_label:  # "" and -1 where no class does
+        applies = scores.max(axis=1) >= MULTI_LABEL_THRESHOLD
     values: dict[str, Any] = {
-        "label": _texts([classifier.labels[int(index)] for index in best]),
-        "index": best.astype(np.int64),
+        "label": _texts(
+            [classifier.labels[i] if a else "" for i, a in zip(best, applies, strict=True)]
+        ),
+        "index": np.where(applies, best, -1).astype(np.int64),
         "score": scores[np.arange(len(best)), best],
         "scores": scores,
-        "logits": stacked,
+        "logits": np.maximum(stacked, np.finfo(np.float32).min),  # JSON has no infinity
     }
     found = []
     for one in asked.outputs or [_Output(name=name) for name in DEFAULT_OUTPUTS]:
@@ -205,7 +214,7 @@ def _checked(tensor: Tensor, model: ServedModel) -> NDArray[np.float32]:
 
 
 def _finite(logits: Logits) -> Logits:
-    if not all(np.isfinite(row).all() for row in logits):
+    if not all(np.isfinite(row.max()) for row in logits):
         raise ApiError(422, "non_finite", "the model answered NaN or infinity for this tensor")
     return logits
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from toplabel.analysis.doctor.messages import Finding
-from toplabel.bundle.reference import are_probabilities
+from toplabel.bundle.outputs import are_shares
 from toplabel.bundle.trust import measure_repeatability
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _check_logits(logits: NDArray[np.float32]) -> Finding:
     if not np.isfinite(logits).all():
         text = "its outputs for ordinary photos are not all finite"
         return Finding("outputs", "wrong", text, line="use an earlier checkpoint, or another dtype")
-    if are_probabilities(logits):
+    if are_shares(logits):
         return Finding(
             "outputs",
             "wrong",

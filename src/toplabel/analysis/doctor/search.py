@@ -18,7 +18,7 @@ from toplabel.analysis.calibrate import fit_temperature
 from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.doctor.candidates import Candidate, Colour, usual
 from toplabel.analysis.doctor.sanity_checks import outputs_of
-from toplabel.bundle.reference import are_probabilities
+from toplabel.bundle.outputs import are_shares
 from toplabel.errors import UsageError
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
@@ -116,7 +116,7 @@ class Trial:
     def losses(self) -> NDArray[np.float64]:
         """-log of the true class's score of each, (N,)."""
         values = (self.logits / np.float32(self.temperature)).astype(np.float64)
-        if are_probabilities(self.logits):
+        if are_shares(self.logits):
             likely = np.log(np.maximum(values, _LEAST))
         else:
             likely = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
@@ -288,7 +288,7 @@ def _at_one_temperature(trials: Sequence[Trial]) -> list[Trial]:
     ResNet-20 this raises a channel order's paired difference from 2.0 to 2.7 standard errors.
     """
     best = min(trials, key=lambda one: one.loss)
-    if are_probabilities(best.logits):
+    if are_shares(best.logits):
         return list(trials)
     temperature = float(np.clip(fit_temperature(best.logits, best.truth), *_TEMPERATURES))
     return [replace(one, temperature=temperature) for one in trials]

@@ -152,7 +152,7 @@ def evaluate(
     require("sklearn", extra="evaluate", purpose="evaluating a model")
     predictor = model if isinstance(model, Predictor) else shared_predictor(model)
     dataset = data if isinstance(data, Dataset) else read_dataset(data)
-    if predictor.classifier.activation == "sigmoid":
+    if predictor.classifier.multi_label:
         raise ModelError(
             f"{predictor.name} is a multi-label model; expected a model of exclusive classes, as"
             " each image of the dataset has one class"

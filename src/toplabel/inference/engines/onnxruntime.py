@@ -58,7 +58,8 @@ class OnnxRuntimeEngine:
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from error
             raise EngineError(f"onnxruntime failed: {error}") from error
-        return np.asarray(logits, dtype=np.float32)
+        rows = np.asarray(logits, dtype=np.float32)
+        return rows if rows.ndim == 2 else rows.reshape(len(batch), -1)
 
     def _open_and_check(self, threads: int) -> ort.InferenceSession:
         """Open the program itself, compare its reference outputs, and keep the optimised copy."""

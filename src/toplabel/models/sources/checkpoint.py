@@ -90,16 +90,16 @@ def load(path: Path, *, options: ModelOptions) -> Model:
     model = from_module(
         network.module,
         preprocess=preprocess,
-        labels=None,
+        labels=options.labels_as_given() or found.labels,
+        find_labels=lambda outputs: _labels(found, network, options, outputs=outputs, path=path),
         multi_label=options.multi_label,
+        output=options.output,
         name=f"checkpoint/{path.name}",
     )
-    labels = _labels(found, network, options, outputs=len(model.labels), path=path)
     if [*map(FileSignature.of, info.files)] != stamps:  # tensors are read when used
         raise CheckpointError(f"{path} changed while it was read; try again")
     return replace(
         model,
-        labels=labels,
         weights_files=(*stamps, *network.code),
         provenance=_provenance(info, found, network),
     )
@@ -241,25 +241,24 @@ def _input_channels(module: nn.Module) -> int | None:
 
 def _labels(
     found: FoundStateDict, network: Network, options: ModelOptions, *, outputs: int, path: Path
-) -> Labels:
-    """The labels that are given or in the file, one for each output; else indices."""
+) -> Labels | None:
+    """The labels that are given or in the file, one for each output; else None."""
     given = options.labels_for(outputs, own=found.labels)
     if given is not None:
         return given
     labels = found.labels
     where = found.labels_where
     problem = f"names classes in {where}" if where else "has no class names"
-    if labels is not None and len(labels) != outputs:
+    if labels is not None and not labels.fit(outputs):
         problem = f"names {len(labels)} classes in {where}, and the network has {outputs} outputs"
         labels = None
-    if labels is None:
+    if labels is None and outputs > 1:  # one output means yes or no
         known = outputs == 1000 and network.zoo is not None
         hint = (
             'labels="imagenet" if it was trained on ImageNet' if known else "labels=... for names"
         )
         warn(f"{path.name} {problem}: labels are indices; pass {hint}", about="labels")
-        return Labels.indices(outputs)
-    if warning := order_warning(labels):
+    elif labels is not None and (warning := order_warning(labels)):
         warn(warning, about="labels")
     return labels
 

@@ -116,13 +116,16 @@ def _load(
     demand_safe_pickles(files)
     module, id2label = _load_module(folder, name=name)
     check_unchanged(folder, stamps)
+    # One output is a sigmoid's in transformers' own pipeline, too.
+    multi_label = _says_multi_label(config) or len(id2label) == 1
     return Model(
         name=name,
         module=module,
         architecture=f"transformers/{config['model_type']}",
         preprocess=preprocess,
         labels=read_labels(id2label, config.get("label2id")),
-        multi_label=config.get("problem_type") == "multi_label_classification",
+        activation="sigmoid" if multi_label else "softmax",
+        multi_label=multi_label,
         weights_files=stamps,
         provenance=provenance | {"library": f"transformers {_import().__version__}"},
     )
@@ -224,10 +227,19 @@ def _check_config(config: Mapping[str, Any], *, name: str) -> None:
             f"{name} holds {what}, which is not an image classifier; expected ...{_CLASSIFIER},"
             " with a trained classifier head"
         )
+    if config.get("problem_type") == "regression":
+        raise ModelError(
+            f"{name} is a regression (problem_type in its config.json): its outputs are quantities,"
+            " not classes, so it has no label for an image"
+        )
     if kind not in _classifier_kinds():
         own_code = "auto_map" in config
         reason = "its own code, which is never run" if own_code else "a newer transformers"
         raise ModelError(f"{name} is a {kind!r} model, which needs {reason}")
+
+
+def _says_multi_label(config: Mapping[str, Any]) -> bool:
+    return config.get("problem_type") == "multi_label_classification"
 
 
 def _load_module(folder: Path, *, name: str) -> tuple[nn.Module, Mapping[int, str]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +18,24 @@ from torch import nn
 
 from toplabel._internal.notices import warn
 from toplabel._internal.text import first_line
+from toplabel.bundle.bounds import Bounds
 from toplabel.bundle.model import Model
-from toplabel.bundle.reference import are_probabilities
-from toplabel.bundle.trust import check_repeatability
+from toplabel.bundle.outputs import Evidence, interpret
+from toplabel.bundle.trust import check_repeatability, have_scores
 from toplabel.errors import ModelError
 from toplabel.labels.files import order_warning
-from toplabel.labels.given import LabelsLike, labels_for
+from toplabel.labels.given import LabelsLike, labels_for, list_given
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
+from toplabel.models.outputs import Scores, choose_output, watch
 from toplabel.models.sources.as_written import as_written, set_eval_mode
 from toplabel.models.sources.own_labels import labels_of_network
 from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
 _SEED = 20
-_ENOUGH_OUTPUTS = 6  # two classes and three images
+
+logger = logging.getLogger(__name__)
 
 
 def from_module(
@@ -39,7 +44,9 @@ def from_module(
     preprocess: object,
     labels: LabelsLike | None = None,
     multi_label: bool = False,
+    output: str | int | None = None,
     name: str | None = None,
+    find_labels: Callable[[int], Labels | None] | None = None,
 ) -> Model:
     """The Model of a live network.
 
@@ -47,13 +54,16 @@ def from_module(
     another device than the CPU, or is not float32, a copy is made.
 
     Args:
-        module: Weights loaded. Its output may be a tensor (N, K) or (N, K, 1, 1), a tuple of one,
-            an object with `logits`, or a dict with "logits" or "out".
+        module: Weights loaded. It gives a tensor (N, K), or with further axes of one, or several
+            tensors in a tuple, list, dict or object. They may be logits, or scores already.
         preprocess: A `Preprocess`, or what `transforms.read_preprocess` takes.
         labels: As `labels_for` takes them; None: the names that the network itself brings, as
-            those of transformers and timm may, else indices.
+            those of transformers and timm may, else indices. Of one output: two names, that of no
+            first, or one.
         multi_label: Outputs are independent of each other.
+        output: Which of several tensors holds the scores: its name, or its place from 0.
         name: What to call it; by default the name of its class.
+        find_labels: Gives the labels of so many outputs instead; None: there are none.
 
     Raises:
         ModelError: It cannot be used as a classifier; says why.
@@ -70,27 +80,50 @@ def from_module(
         preprocess = transforms.read_preprocess(preprocess)
     inner = module.module if isinstance(module, nn.DataParallel) else module
     name = name or type(inner).__name__
-    example = torch.from_numpy(_draw_images(preprocess)[:1])
     network = _on_cpu(inner)
     set_eval_mode(network)
     with undisturbed(network):
-        adapted = logits_module(as_written(network, example)).eval()
-    outputs = _checked_outputs(adapted, preprocess, name)
-    if outputs.shape[1] < 2 and not multi_label:
-        raise ModelError(
-            f"{name} has a single output, so there is only one possible label; for a binary model"
-            " pass multi_label=True"
-        )
+        network = as_written(network, torch.from_numpy(_draw_images(preprocess)[:1]))
+    names = None if labels is None else len(list_given(labels).names)
+    output, bounds = _find_output(network, preprocess, output=output, names=names, name=name)
+    values = _checked_outputs(Scores(network, output).eval(), preprocess, name)
+    outputs = values.shape[1]
+    found = interpret(
+        Evidence(count=outputs, bounds=bounds, values=values),
+        labels=find_labels(outputs) if find_labels else _labels(labels, inner, outputs),
+        multi_label=multi_label,
+        name=name,
+    )
     return Model(
         name=name,
-        module=adapted,
+        module=Scores(network, output, found.conversion).eval(),
         architecture=_architecture(type(inner)),
         preprocess=preprocess,
-        labels=_labels(labels, inner, outputs.shape[1]),
-        multi_label=multi_label,
-        probabilities=_are_scores(outputs, multi_label=multi_label),
+        labels=found.labels,
+        activation=found.activation,
+        multi_label=found.multi_label,
         provenance={"source": "module", "class": _class_name(type(inner))},
     )
+
+
+def _find_output(
+    network: nn.Module,
+    preprocess: AnyPreprocess,
+    *,
+    output: str | int | None,
+    names: int | None,
+    name: str,
+) -> tuple[str, Bounds | None]:
+    """The name of the tensor with the scores, and between which numbers they must lie."""
+    image = torch.from_numpy(_draw_images(preprocess)[:1])
+    with undisturbed(network):
+        try:
+            given, bounds = watch(network, image.clone())
+        except Exception as error:  # not everything can be watched; asked plainly, it may answer
+            logger.debug("cannot watch %s", name, exc_info=error)
+            given, bounds = _ask(network, image.numpy(), name), {}
+    chosen = choose_output(given, output=output, names=names, model=name)
+    return chosen, bounds.get(chosen)
 
 
 def logits_module(module: nn.Module) -> nn.Module:
@@ -98,30 +131,15 @@ def logits_module(module: nn.Module) -> nn.Module:
 
     Its forward raises ModelError where they have no form that is known.
     """
-    return module if isinstance(module, LogitsOnly) else LogitsOnly(module)
-
-
-class LogitsOnly(nn.Module):
-    """A network whose output is brought into the form (N, K)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def train(self, mode: bool = True) -> LogitsOnly:
-        """Leave the network as it is: its mode was set as its own code wants it."""
-        self.training = mode
-        return self
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Logits (N, K) for a float32 (N, C, H, W) batch."""
-        return _to_logits(self.network(batch))
+    return module if isinstance(module, Scores) else Scores(module)
 
 
 def _checked_outputs(
     module: nn.Module, preprocess: AnyPreprocess, name: str
 ) -> NDArray[np.float32]:
-    """What the module gives for three images, one at a time: float32 (3, K), finite.
+    """What the module gives for three images, one at a time: float32 (3, K).
+
+    No value is NaN or plus infinity; minus infinity masks a class.
 
     Raises:
         ModelError: It fails, gives no row of finite scores for an image, answers differently when
@@ -140,7 +158,7 @@ def _checked_outputs(
     images = _draw_images(preprocess)
     with undisturbed(module):
         outputs = np.concatenate([run(images[i : i + 1]) for i in range(len(images))])
-        if not np.isfinite(outputs).all():
+        if not have_scores(outputs).all():
             raise ModelError(
                 f"{name} gave scores that are NaN or infinite for an ordinary image; its weights"
                 " are damaged, or mean and std are not those of its training"
@@ -159,8 +177,20 @@ def _checked_outputs(
 
 
 def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    outputs: NDArray[np.float32] = _ask(module, batch, name).numpy()
+    if len(outputs) != len(batch):
+        raise ModelError(f"{name} gave {len(outputs)} rows of scores for {len(batch)} images")
+    return outputs
+
+
+def _ask(module: nn.Module, batch: NDArray[np.float32], name: str) -> Any:
+    """Whatever the module gives.
+
+    Raises:
+        ModelError: It fails.
+    """
     try:
-        outputs: NDArray[np.float32] = module(torch.from_numpy(batch)).numpy()
+        return module(torch.from_numpy(batch))
     except (ModelError, MemoryError):
         raise
     except Exception as error:
@@ -168,60 +198,15 @@ def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArra
             f"{name} fails on a batch of shape {batch.shape}: {first_line(error)}; is the"
             " preprocessing that of its training?"
         ) from error
-    if len(outputs) != len(batch):
-        raise ModelError(f"{name} gave {len(outputs)} rows of scores for {len(batch)} images")
-    return outputs
 
 
-def _labels(given: LabelsLike | None, network: nn.Module, outputs: int) -> Labels:
+def _labels(given: LabelsLike | None, network: nn.Module, outputs: int) -> Labels | None:
     own = labels_of_network(network, outputs)
     if given is not None:
         return labels_for(given, outputs, own=own)
-    if own is None:
-        return Labels.indices(outputs)
-    if text := order_warning(own):
+    if own is not None and (text := order_warning(own)):
         warn(text)
     return own
-
-
-def _are_scores(outputs: NDArray[np.float32], *, multi_label: bool) -> bool:
-    """Whether outputs (N, K) are in [0, 1] already, so that no softmax or sigmoid belongs on top.
-
-    Exclusive classes: each row sums to 1. Independent ones: every value lies in [0, 1], which
-    logits of several images and classes do not do by chance.
-    """
-    if not multi_label:
-        return are_probabilities(outputs)
-    within = bool(((outputs >= 0) & (outputs <= 1)).all())
-    return within and outputs.size >= _ENOUGH_OUTPUTS
-
-
-def _to_logits(outputs: object) -> torch.Tensor:
-    """The scores in whatever a network gave, as float32 (N, K)."""
-    if isinstance(outputs, (tuple, list)) and len(outputs) == 1:
-        outputs = outputs[0]
-    if isinstance(outputs, Mapping) and not hasattr(outputs, "logits"):
-        outputs = outputs.get("logits", outputs.get("out", outputs))
-    outputs = getattr(outputs, "logits", outputs)
-    if isinstance(outputs, torch.Tensor):
-        if outputs.ndim == 4 and outputs.shape[2:] == (1, 1):
-            outputs = outputs.flatten(1)
-        if outputs.ndim == 2 and outputs.is_floating_point():
-            return outputs.float()
-    raise ModelError(
-        f"the network gave {_describe(outputs)}; expected scores as a tensor of shape (N, K), or"
-        " an object with such logits"
-    )
-
-
-def _describe(outputs: object) -> str:
-    if isinstance(outputs, torch.Tensor):
-        return f"a {outputs.dtype} tensor of shape {tuple(outputs.shape)}"
-    if isinstance(outputs, (tuple, list)):
-        return f"a {type(outputs).__name__} of {len(outputs)}"
-    if isinstance(outputs, Mapping):
-        return f"a dict with {', '.join(map(str, outputs)) or 'nothing in it'}"
-    return f"a {type(outputs).__name__}"
 
 
 def _draw_images(preprocess: AnyPreprocess) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from toplabel._internal.platform import written_aside
 from toplabel._internal.text import visible
 from toplabel._version import __version__
 from toplabel.errors import RunError
+from toplabel.inference.prediction import NO_CLASS
 from toplabel.labels.labels import Labels
 from toplabel.runs.report.selection import Counts, ReportRow, Selection
 from toplabel.runs.report.thumbnails import GROUP, size_for, thumbnails
@@ -96,7 +97,9 @@ def _content(
             "errors": counts.errors.most_common(),
             "scores": counts.scores,
         },
-        "labels": {index: visible(labels[index]) for index in sorted(used)},
+        "labels": {
+            index: visible(labels[index]) if index >= 0 else NO_CLASS for index in sorted(used)
+        },
         "folders": list(folders),
         "images": rows,
     }

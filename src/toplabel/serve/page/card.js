@@ -7,6 +7,7 @@ const template = document.getElementById("card");
 const rowTemplate = document.getElementById("row");
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const TOP = 5;
+const NO_CLASS = "(none)";
 const HINT = "Choose a class to see the evidence for it.";
 
 export class Card {
@@ -50,7 +51,7 @@ export class Card {
       if (stop.signal.aborted) return;
       this.record = { ...answer.predictions[0], source: this.file.name };
       this.showRecord();
-      this.page.say(`${this.file.name}: ${this.record.label}, ${percent.format(this.record.score)}`);
+      this.page.say(`${this.file.name}: ${this.record.label ?? NO_CLASS}, ${percent.format(this.record.score)}`);
     } catch (trouble) {
       if (stop.signal.aborted) return;
       this.fail(trouble);
@@ -84,7 +85,7 @@ export class Card {
 
   showRecord() {
     const { label, unsure, warnings, top } = this.record;
-    this.find(".label").textContent = label;
+    this.find(".label").textContent = label ?? NO_CLASS;
     this.find(".unsure").hidden = !unsure;
     this.find(".warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     const names = top.map((one) => one.label);
