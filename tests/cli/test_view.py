@@ -1,6 +1,7 @@
 """The table for people."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -64,8 +65,16 @@ def test_unsure_is_shown():
     assert not rows[1].endswith("unsure")
 
 
-def test_a_multi_label_image_without_any_class_shows_the_best():
-    assert to_rows(prediction(top=(), unsure=True), layout("cat.jpg")).startswith("tabby  ")
+def test_a_multi_label_image_without_any_class_says_so():
+    none = replace(prediction(top=(), unsure=True, multi_label=True), label=None, index=None)
+    assert to_rows(none, layout("cat.jpg")).startswith("(none)  ")
+    assert "unsure" not in to_rows(none, layout("cat.jpg"))
+
+
+def test_all_classes_of_a_multi_label_image_are_shown_among_several_images():
+    both = tuple(Candidate(name, place, 0.9) for place, name in enumerate(("cat", "dog")))
+    rows = to_rows(prediction(top=both, multi_label=True), layout("cat.jpg", "dog.jpg"))
+    assert [line.split()[0] for line in rows.splitlines()] == ["cat.jpg", "dog"]
 
 
 def test_bars_without_block_characters():

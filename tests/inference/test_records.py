@@ -171,3 +171,37 @@ def test_a_terminal_is_not_controlled_by_labels(
     assert b"\x1b" not in shown
     assert b"\\x1b[2Jcat" in shown
     assert shown.count(b"\n") == 1
+
+
+def several(*names: str) -> Prediction:
+    """What a multi-label model says of an image."""
+    top = tuple(Candidate(name, place, 0.9 - place / 10) for place, name in enumerate(names))
+    best = top[0] if top else Candidate("", -1, 0.3)
+    return Prediction(
+        "a.jpg",
+        best.label or None,
+        None if best.index < 0 else best.index,
+        best.score,
+        top,
+        not top,
+        (),
+        "m",
+        multi_label=True,
+    )
+
+
+def test_classes_that_apply_are_all_said_in_lines() -> None:
+    assert to_tsv(several("cat", "a\tb")) == b"a.jpg\tcat\t0.9000\ta\\tb\t0.8000\n"
+    assert to_quiet(several("cat", "a\tb")) == b"cat\ta\\tb\n"
+    assert str(several("cat", "dog")) == "cat, dog"
+    assert several("cat", "dog").labels == ("cat", "dog")
+
+
+def test_where_no_class_applies_lines_say_none() -> None:
+    none = several()
+    assert to_tsv(none) == b"a.jpg\t\t0.3000\n"
+    assert to_quiet(none) == b"\n"
+    assert (str(none), none.labels) == ("", ())
+    record = none.to_dict()
+    assert (record["label"], record["index"], record["top"]) == (None, None, [])
+    assert (record["unsure"], record["error"], record["score"]) == (True, None, 0.3)
