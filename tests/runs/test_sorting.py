@@ -88,7 +88,7 @@ def two_of_a_name(tmp_path: Path) -> list[Entry]:
 
 def sort_into(tmp_path: Path, *entries: Entry, how: str = "copy") -> None:
     sorting = Sorting(folder=tmp_path / "sorted", how=how, names=("red",))  # type: ignore[arg-type]
-    sorting.sort(entries, np.zeros(len(entries), np.int32))
+    sorting.sort(entries, [[0]] * len(entries))
 
 
 def contents(tmp_path: Path) -> list[bytes]:
