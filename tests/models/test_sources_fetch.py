@@ -91,6 +91,7 @@ def test_says_what_is_missing_where_and_why(
         fetch_url(f"{address}/{name}", offline=False)
     assert str(torch_home / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_offline_never_asks_the_network(torch_home: Path) -> None:

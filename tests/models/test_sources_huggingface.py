@@ -23,6 +23,7 @@ from toplabel.errors import (  # noqa: E402
     ModelError,
     PreprocessError,
 )
+from toplabel.models.inspect import describe  # noqa: E402
 from toplabel.models.sources import huggingface  # noqa: E402
 from toplabel.models.zoo_import import import_torchvision  # noqa: E402
 
@@ -94,6 +95,25 @@ def test_loads_a_folder_with_its_names_and_preprocessing(tmp_path: Path) -> None
     batch = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(model.module(batch), network(batch).logits)
+
+
+def test_the_weights_of_a_folder_are_opened_and_described_with_its_config(tmp_path: Path) -> None:
+    write_folder(tmp_path / "vit")
+    model = toplabel.load(tmp_path / "vit" / "model.safetensors", engine="torch")
+    assert model.name.startswith("folder/vit@")
+    assert tuple(model.labels) == ("cat", "dog", "owl")
+    for path in (tmp_path / "vit", tmp_path / "vit" / "model.safetensors"):
+        found = describe(path)
+        assert (found.facts["classes"], found.facts["architecture"]) == (3, ["transformers/vit"])
+        assert found.facts["labels"] == ["cat", "dog", "owl"]
+        assert found.missing == ()
+
+
+def test_weights_beside_a_config_of_another_program_are_a_checkpoint(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mine", "lr": 0.1}')
+    with pytest.raises(CheckpointError, match="no architecture of torchvision or timm fits"):
+        toplabel.load(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "model.safetensors"])

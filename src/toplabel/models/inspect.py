@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toplabel._internal.json_file import read_json
 from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
@@ -22,7 +23,7 @@ from toplabel.models.checkpoint.state_dict_search import (
     find_state_dict,
 )
 from toplabel.models.image_evidence import image_evidence
-from toplabel.models.ref import ModelRef
+from toplabel.models.ref import ModelRef, folder_of_weights, weights_of
 
 _SHOWN_CANDIDATES = 5
 _SHOWN_LABELS = 5
@@ -63,7 +64,37 @@ def describe(path: Path, *, ema: bool = False) -> Description:
             f"got {str(path)!r}, the name of a model; inspect looks into files: a checkpoint, a"
             " bundle or an ONNX file"
         )
+    folder = str(path) if ref.kind == "folder" else folder_of_weights(str(path))
+    if folder is not None and (weights := weights_of(folder)):
+        return _describe_folder(Path(folder), describe_checkpoint(Path(weights), ema=ema))
     return describe_checkpoint(path, ema=ema)
+
+
+def _describe_folder(folder: Path, weights: Description) -> Description:
+    """A Hugging Face folder: what its config.json says of its weights."""
+    config = read_json(folder / "config.json") or {}
+    labels = config.get("id2label") or config.get("label_names") or ()
+    names = [*labels.values()] if isinstance(labels, dict) else [*labels]
+    library = "transformers" if "model_type" in config else "timm"
+    settings = (folder / "preprocessor_config.json").is_file() or "pretrained_cfg" in config
+    classes = len(names) or config.get("num_labels") or config.get("num_classes")
+    known = {
+        "config": str(folder / "config.json"),
+        "architecture": [f"{library}/{config.get('model_type') or config.get('architecture')}"],
+        "classes": classes or (2 if library == "transformers" else 1000),  # their defaults
+        "labels": names[:_SHOWN_LABELS],
+        "labels_from": "config.json",
+        "preprocess": "stated in the folder" if settings else "not stated",
+    }
+    if not names:
+        del known["labels"], known["labels_from"]
+    facts = {name: v for name, v in weights.facts.items() if name not in _GUESSED}
+    missing = () if settings else ("--preprocess PRESET|FILE (as in its validation)",)
+    return Description(facts=facts | known, missing=missing, problem=weights.problem)
+
+
+_GUESSED = ("classes_from", "input_channels", "input_channels_from")
+"""What is guessed from tensors alone."""
 
 
 def _describe_built_in() -> Description:

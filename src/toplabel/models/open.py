@@ -19,6 +19,7 @@ from toplabel._internal.platform import fork_safe
 from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
+from toplabel.models.ref import ModelRef, folder_of_weights
 from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.model import Model
     from toplabel.models.options import InferenceOptions, ModelOptions
-    from toplabel.models.ref import Kind, ModelRef
+    from toplabel.models.ref import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,21 @@ def open_classifier(
     Raises:
         ToplabelError: As `load` raises it.
     """
+    ref = _whole(ref, options)
     with collect_warnings() as notices:
         pending = _OPENERS[ref.kind](ref, inference, options)
     return pending.with_warnings(notices)
+
+
+def _whole(ref: ModelRef, options: ModelOptions) -> ModelRef:
+    """A Hugging Face folder instead of its weights alone, unless it is said how to open these."""
+    if ref.kind != "checkpoint" or options.of_checkpoint:
+        return ref
+    folder = folder_of_weights(ref.given)
+    if folder is None:
+        return ref
+    logger.info("%s is opened with the config.json beside it", ref.given)
+    return ModelRef(folder, "folder")
 
 
 def load_model(

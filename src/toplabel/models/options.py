@@ -181,15 +181,18 @@ class ModelOptions:
             multi_label=found.multi_label,
         )
 
+    @property
+    def of_checkpoint(self) -> tuple[str, ...]:
+        """What is given that only a checkpoint needs."""
+        return tuple(name for name in given_options(self) if name not in _OF_ANY_MODEL)
+
     def check_no_checkpoint_options(self, name: str) -> None:
         """Stop where something is given that only a checkpoint needs.
 
         Raises:
             UsageError: It names the first such thing.
         """
-        for given in given_options(self):
-            if given in _OF_ANY_MODEL:
-                continue
+        for given in self.of_checkpoint:
             hint = f"; for the file of that name write ./{name}" if os.path.exists(name) else ""
             raise UsageError(
                 f"got {given} for {name}, which is not a checkpoint; expected it with a .pth,"

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from toplabel._internal.json_file import read_json
 from toplabel.bundle.bundle import BUILT_IN_NAME, is_bundle
 from toplabel.errors import MissingDependency, ModelNotFound
 
@@ -97,6 +99,33 @@ class ModelRef:
             if self.given.startswith(prefix):
                 return _name_on_hub(self.given.removeprefix(prefix), given=self.given)
         return _bare_name(self.given)
+
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""What weights are called in a Hugging Face folder, the better first; or an index of several."""
+
+
+def weights_of(folder: str) -> str | None:
+    """The path of a Hugging Face folder's weights, or of their index; None where it has none."""
+    names = (f"{name}{index}" for name in _WEIGHTS for index in ("", ".index.json"))
+    paths = (os.path.join(folder, name) for name in names)
+    return next((path for path in paths if os.path.lexists(path)), None)
+
+
+def folder_of_weights(path: str) -> str | None:
+    """The Hugging Face folder that has this file as its weights; None where it is no such file.
+
+    Its config.json says what the weights are of, so that they are better opened as the folder.
+    """
+    if not os.path.basename(path).startswith(_WEIGHTS):
+        return None
+    folder = os.path.dirname(path) or os.curdir
+    if weights_of(folder) != os.path.join(folder, os.path.basename(path)):
+        return None
+    config = read_json(Path(folder, "config.json")) or {}
+    is_transformers = "model_type" in config and "architectures" in config
+    is_timm = "architecture" in config and "pretrained_cfg" in config
+    return folder if is_transformers or is_timm else None
 
 
 def _looks_like_path(text: str) -> bool:

@@ -58,9 +58,10 @@ def fetch_url(url: str, *, offline: bool) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         _download(url, path, digest[1] if digest else "")
     except (OSError, HttpError) as error:
+        logger.debug("the download failed", exc_info=error)
         raise DownloadError(
             f"{missing} and could not be fetched from {url}: {first_line(error)}"
-        ) from error
+        ) from None  # one error, not the stack of an HTTP library
     return path
 
 
@@ -134,7 +135,8 @@ def fetch_from_hub(
     except ToplabelError:  # of `choose`
         raise
     except Exception as error:  # the errors of the Hub's HTTP library share no narrower base
-        raise _hub_error(name, missing, error) from error
+        logger.debug("the download failed", exc_info=error)
+        raise _hub_error(name, missing, error) from None
     return _parent(paths[-1], files[-1])
 
 
