@@ -307,7 +307,7 @@ def _read_png(file: BinaryIO, options: ReadOptions) -> tuple[Pixels, int, tuple[
         return _read_by_pillow(file, "PNG", options)
     if not header.is_apple:
         return _read_deep_png(file, header, options)
-    check_pixels(header.height, header.width, max_pixels=options.max_pixels, bytes_per_pixel=16)
+    check_pixels(header.height, header.width, max_pixels=options.max_pixels, bytes_per_pixel=20)
     with turn(header.height * header.width):
         image = _open(io.BytesIO(standard_form(file, header)), "PNG")
         image.load()

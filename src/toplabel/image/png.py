@@ -145,7 +145,7 @@ def exact_pixels(
         ImageError: `too_large`, `truncated`.
         ValueError, zlib.error: The data is damaged.
     """
-    held = 8 * header.channels  # bytes: packed and inflated, both halves, and the samples
+    held = 10 * header.channels  # bytes: packed and inflated, both halves, and the samples
     check_pixels(header.height, header.width, max_pixels=options.max_pixels, bytes_per_pixel=held)
     samples = exact_samples(file, header)
     colours = header.channels - (header.channels in (2, 4))

@@ -78,7 +78,7 @@ def read_pixels(
 def _check_size(layout: Layout, options: ReadOptions) -> None:
     """By the header, before anything is decoded: samples, pixels, and a band in three forms."""
     of_sample = 1 << (max(layout.bits) - 1).bit_length() >> 3 or 2
-    held = max(2, of_sample) * min(layout.samples, layout.colours + 1) + 3
+    held = max(2, of_sample) * min(layout.samples, layout.colours + 1) + 4
     once = replace(layout, bits=layout.bits[:1]) if layout.planar else layout
     band = 3 * band_bytes(in_slices(once)) / (layout.height * layout.width)
     check_pixels(
