@@ -658,3 +658,82 @@ def test_what_macos_adds_to_archives_is_no_input(tmp_path: Path, kind: str) -> N
             for name in ["photos/a.png", *extra]:
                 archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     assert names(path) == [f"{path}#photos/a.png"]
+
+
+def test_a_page_that_swells_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """300 kB on disk, 300 MB in memory, in its own page, in a dictionary, or many times a value."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    zeros = [bytes(150 << 20)]
+    for number, more in enumerate(({"use_dictionary": False}, {"use_dictionary": True})):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"image": zeros}), path, compression="zstd", **more)
+        assert path.stat().st_size < 1 << 20
+        (entry,) = list_entries([str(path)])
+        assert read_or_code(ArchiveMember(entry)) == "too_large"
+
+
+def test_a_large_page_of_images_is_read(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [np.random.default_rng(n).bytes(30 << 20) for n in range(4)]  # what writers do
+    pq.write_table(pa.table({"image": images}), tmp_path / "a.parquet")
+    assert contents(tmp_path / "a.parquet") == images
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view", "dictionary"])
+def test_every_column_of_bytes_holds_images(tmp_path: Path, kind: str) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    column = pa.array(list(IMAGES.values()), pa.binary())
+    column = (
+        column.dictionary_encode() if kind == "dictionary" else column.cast(getattr(pa, kind)())
+    )
+    pq.write_table(pa.table({"image": column}), tmp_path / "a.parquet")
+    assert contents(tmp_path / "a.parquet") == list(IMAGES.values())
+
+
+def test_the_checksums_of_pages_are_used(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    values = [bytes([number]) * 5000 for number in range(10)]
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pq.write_table(pa.table({"image": values}), tmp_path / "a.parquet", **options)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[content.index(bytes([5]) * 3000) + 7] ^= 1
+    (tmp_path / "a.parquet").write_bytes(content)
+    messages = set()
+    for entry in list_entries([str(tmp_path / "a.parquet")]):
+        with pytest.raises(ImageError, match="CRC") as caught:
+            ArchiveMember(entry).read()
+        messages.add((caught.value.code, caught.value.message))
+    assert {code for code, _ in messages} == {"corrupt"}
+
+
+def test_the_footer_of_a_table_of_many_row_groups_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from toplabel.runs.readers import parquet
+
+    table, opened = pa.table({"image": [b"x"] * 300}), []
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+    really = parquet._open
+    monkeypatch.setattr(parquet, "_open", lambda file: opened.append(file) or really(file))
+    assert contents(tmp_path / "a.parquet") == [b"x"] * 300
+    assert len(opened) == 2  # to list it, and to read it
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+def test_page_headers_of_any_bytes_end_in_sizes_or_an_error(content: bytes) -> None:
+    from toplabel.runs.readers.parquet_pages import PageError, largest_page
+
+    try:
+        page = largest_page(lambda at, size: content[at : at + size], 0, len(content))
+    except PageError:
+        return
+    assert page.unpacked >= 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+def test_lists_are_read_in_the_encodings_that_programs_write(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_text("é.png\n图.png\n", encoding=encoding)
+    (tmp_path / "a.csv").write_text("path,n\né.png,1\n图.png,2\n", encoding=encoding)
+    assert names(tmp_path / "a.txt") == names(tmp_path / "a.csv") == ["é.png", "图.png"]

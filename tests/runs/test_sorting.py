@@ -1,5 +1,6 @@
 """Sorting: a folder for each label, whatever the labels are called."""
 
+import errno
 import filecmp
 import os
 import threading
@@ -11,7 +12,7 @@ from hypothesis import given, strategies as st
 
 import toplabel
 from run_material import colour_bytes, draw_colours, local_predictor
-from toplabel.errors import UsageError
+from toplabel.errors import RunError, UsageError
 from toplabel.labels.labels import Labels
 from toplabel.runs import sorting
 from toplabel.runs.entry import Entry
@@ -206,3 +207,20 @@ def test_images_of_a_finished_run_are_sorted_when_that_is_asked_for_later(tmp_pa
         copy_to=tmp_path / "sorted",
     )
     assert len(os.listdir(tmp_path / "sorted" / "red")) == 2
+
+
+def test_a_full_disk_is_named_by_the_folder_of_sorted_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    draw_colours(tmp_path / "photos", 3)
+    monkeypatch.setattr("toplabel.runs.sorting.shutil.copyfile", fill)
+    with pytest.raises(RunError, match=r"cannot write '.*sorted/red': No space left"):
+        toplabel.run(
+            tmp_path / "photos",
+            tmp_path / "a.csv",
+            model=local_predictor(),
+            copy_to=tmp_path / "sorted",
+        )

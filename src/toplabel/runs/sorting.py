@@ -185,6 +185,20 @@ def _takes_name(aside: Path, target: Path) -> bool:
 
 
 def _write(entry: Entry, path: Path) -> None:
+    """Write an image there.
+
+    Raises:
+        OSError: It says where, also of a full disk, of which the system names no file.
+    """
+    try:
+        _write_content(entry, path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path.parent)
+        raise
+
+
+def _write_content(entry: Entry, path: Path) -> None:
     source = open_source(entry)
     if isinstance(source, str) and is_url(source):
         from toplabel.image.files import fetch

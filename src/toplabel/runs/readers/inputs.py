@@ -5,6 +5,7 @@ Lists of sources are lines of text, a column of CSV, or a field of JSON lines.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -156,12 +157,13 @@ def _read_list(name: str, *, column: str | None = None) -> Iterator[str | Entry]
     """
     try:
         content = open_random_access(name)
+        is_utf16 = content.read_at(0, 2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     except ImageError as error:
         raise RunError(f"cannot read the list {name!r}: {error.message}") from error
     file = io.TextIOWrapper(
         io.BufferedReader(FileObject(content), _BUFFER_BYTES),
-        encoding="utf-8-sig",
-        errors="surrogateescape",
+        encoding="utf-16" if is_utf16 else "utf-8-sig",  # as PowerShell and Excel write
+        errors="surrogatepass" if is_utf16 else "surrogateescape",
         newline="",
     )
     empty = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from toplabel._internal.text import first_line
 from toplabel.errors import ImageError, UsageError
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.kinds import is_remote
+from toplabel.runs.readers.parquet_pages import PageSize, largest_page
 from toplabel.runs.readers.random_access import (
     FileObject,
     RandomAccessFile,
@@ -27,6 +29,12 @@ _USUAL = "image"
 _ROWS_AT_ONCE = 32
 _KEPT_BATCHES = 8
 _OPEN_AT_ONCE = 4
+_BUFFER_BYTES = 1 << 20
+_MOST_PAGE_BYTES = 96 << 20
+"""A page is decompressed at once, and its values are copied out of it."""
+
+_MOST_RATIO = 20
+"""How much smaller than in memory a large page of images may be on disk: they are compressed."""
 
 
 def list_members(name: str, *, column: str | None = None) -> Iterator[Entry]:
@@ -79,32 +87,59 @@ def read_member(entry: Entry, size: int) -> bytes:
     return bytes(content if size < 0 else content[:size])
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table that is open, and the lock for the thread that reads it."""
+
+    source: RandomAccessFile
+    file: Any
+    turn: threading.Lock
+
+
 class _Window:
     """A row group's images, a few rows at a time, mostly forward; for several threads."""
 
-    def __init__(self, file: Any, column: str, group: int) -> None:
-        self._file, self._column, self._group = file, column, group
-        self._turn = threading.Lock()
+    def __init__(self, table: _Table, column: str, group: int) -> None:
+        self._file, self._column, self._group = table.file, column, group
+        self._turn = table.turn
+        with self._turn:
+            largest = _largest_page(table, column, group)
+        if largest.unpacked > _MOST_PAGE_BYTES and largest.unpacked > _MOST_RATIO * largest.packed:
+            raise ImageError(
+                "too_large",
+                f"its page of the table takes {largest.unpacked / 2**20:,.0f} MiB of memory and"
+                f" {largest.packed / 2**10:,.0f} KiB on disk, which no images do; at most"
+                f" {_MOST_PAGE_BYTES >> 20} MiB are read then",
+            )
+        # a value may stand in a dictionary once and in every row: rows times the page is the most
+        self._rows = max(1, min(_ROWS_AT_ONCE, _MOST_PAGE_BYTES // max(1, largest.unpacked)))
         self._batches: Iterator[Any] = iter(())
         self._kept: dict[int, Any] = {}
         self._next = -1
+        self._damage: tuple[int, Exception] | None = None  # and from where on
 
     def take(self, row: int) -> Any:
         """The value of a row of the group."""
         with self._turn:
-            number = row // _ROWS_AT_ONCE
+            number = row // self._rows
             if number not in self._kept and not 0 <= self._next <= number:
                 self._restart()
+            if self._damage is not None and number >= self._damage[0]:
+                raise self._damage[1]
             while number not in self._kept:
-                self._kept[self._next] = next(self._batches).column(0)
+                try:
+                    self._kept[self._next] = next(self._batches).column(0)
+                except _DAMAGES as error:
+                    self._damage = self._next, error
+                    raise
                 self._next += 1
-                if len(self._kept) > _KEPT_BATCHES:
+                if len(self._kept) > (_KEPT_BATCHES if self._rows == _ROWS_AT_ONCE else 1):
                     del self._kept[min(self._kept)]
-            return self._kept[number][row % _ROWS_AT_ONCE].as_py()
+            return self._kept[number][row % self._rows].as_py()
 
     def _restart(self) -> None:
         self._batches = self._file.iter_batches(
-            batch_size=_ROWS_AT_ONCE, row_groups=[self._group], columns=[self._column]
+            batch_size=self._rows, row_groups=[self._group], columns=[self._column]
         )
         self._kept.clear()
         self._next = 0
@@ -112,12 +147,38 @@ class _Window:
 
 @lru_cache(maxsize=_OPEN_AT_ONCE)
 def _window(name: str, size: int, mtime_ns: int, column: int, group: int) -> _Window:
-    file = _open(open_listed(name, size, mtime_ns))
-    return _Window(file, file.schema_arrow.names[column], group)
+    table = _table(name, size, mtime_ns)
+    return _Window(table, table.file.schema_arrow.names[column], group)
+
+
+@lru_cache(maxsize=_OPEN_AT_ONCE)
+def _table(name: str, size: int, mtime_ns: int) -> _Table:
+    """The table, whose footer is read once for all of its row groups."""
+    source = open_listed(name, size, mtime_ns)
+    return _Table(source, _open(source), threading.Lock())
 
 
 def _open(file: RandomAccessFile) -> Any:
-    return pq.ParquetFile(pa.PythonFile(FileObject(file), mode="r"))
+    """Page by page, not a row group at once, and with the checksums of pages that have them."""
+    return pq.ParquetFile(
+        pa.PythonFile(FileObject(file), mode="r"),
+        pre_buffer=False,
+        buffer_size=_BUFFER_BYTES,
+        page_checksum_verification=True,
+    )
+
+
+def _largest_page(table: _Table, column: str, group: int) -> PageSize:
+    """The largest page of a column's chunks in a row group."""
+    pages, metadata = [PageSize(0, 0)], table.file.metadata.row_group(group)
+    for number in range(metadata.num_columns):
+        chunk = metadata.column(number)
+        if chunk.path_in_schema.partition(".")[0] == column:
+            offsets = (chunk.data_page_offset, chunk.dictionary_page_offset or 0)
+            start = min(offset for offset in offsets if offset > 0)
+            size = chunk.total_compressed_size
+            pages.append(largest_page(table.source.read_at, start, size))
+    return max(pages, key=lambda page: page.unpacked)
 
 
 def _find_column(schema: Any, name: str, wanted: str | None) -> int:
@@ -150,10 +211,13 @@ def _find_column(schema: Any, name: str, wanted: str | None) -> int:
 
 
 def _holds_images(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if pa.types.is_struct(kind):
         names = {kind.field(i).name for i in range(kind.num_fields)}
         return {"bytes", "path"} >= names and "bytes" in names
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _read_file(path: str, size: int) -> bytes:
