@@ -63,10 +63,11 @@ def test_one_bad_image_of_several_fails_alone(server: Server):
 @pytest.mark.parametrize("field", ["image", "images"])
 def test_base64_in_json_gets_the_same_record(server: Server, field: str):
     text = base64.b64encode(CAT).decode()
-    value = text if field == "image" else [text, f"data:image/jpeg;base64,{text}"]
+    uris = f"data:image/jpeg;base64,{text}", f"DATA:;base64,{text.replace('+', '-')}"
+    value = text if field == "image" else [text, *uris]
     reply = server.classify(json.dumps({field: value}).encode(), kind="application/json")
     labels = [p["label"] for p in reply.json["predictions"]]
-    assert labels == ["tiger cat"] * (1 if field == "image" else 2)
+    assert labels == ["tiger cat"] * (1 if field == "image" else 3)
 
 
 def test_a_threshold_marks_what_is_below_it(server: Server):

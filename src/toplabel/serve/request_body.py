@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import json
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from toplabel._internal.text import printable
+from toplabel.errors import ImageError
+from toplabel.image.files import is_data_uri, read_data_uri
 from toplabel.serve.api_error import ApiError, busy, too_large
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _PARSED_AT_ONCE = 1 << 18
 """Bodies up to this size are parsed on the event loop: the way to a thread costs more."""
 
 _MAX_NAME = 255
-_DATA_URL = re.compile(r"data:[\w.+/-]*(;[\w=.+-]*)*;base64,", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +120,18 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def decode_base64(value: object, where: str) -> bytes:
-    """The bytes that base64 text stands for; a data: URL of base64 is taken, too.
+    """The bytes that base64 text stands for, or a data URI.
 
     Raises:
         ApiError: 422, it is not base64.
     """
     if not isinstance(value, str):
         raise ApiError(422, "bad_base64", f"{where} is {_kind(value)}; expected base64 as text")
-    text = value
-    if text.startswith("data:") and (prefix := _DATA_URL.match(text[:200])) is not None:
-        text = text[prefix.end() :]
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        if is_data_uri(value):
+            return read_data_uri(value, max_bytes=len(value))
+        return base64.b64decode(value, validate=True)
+    except (ImageError, binascii.Error, ValueError) as error:
         raise ApiError(
             422,
             "bad_base64",
