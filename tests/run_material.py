@@ -45,14 +45,21 @@ def local_predictor(**options: Any) -> Predictor:
     return Predictor(classifier, **options)
 
 
-def save_model(folder: Path, *, scale: float = 20) -> dict[str, Any]:
-    """The same as an ONNX file with its recipe; what `load` and `run` take to open it."""
+def save_model(folder: Path, *, scale: float = 20, last: str = "") -> dict[str, Any]:
+    """The same as an ONNX file with its recipe; what `load` and `run` take to open it.
+
+    Args:
+        folder: Where to put it.
+        scale: Of the logits.
+        last: An operation that the network ends in, such as a sigmoid.
+    """
     import onnx
     from onnx import TensorProto, helper
 
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0),
-        helper.make_node("MatMul", ["mean", "matrix"], ["logits"]),
+        helper.make_node("MatMul", ["mean", "matrix"], ["product"]),
+        helper.make_node(last or "Identity", ["product"], ["logits"]),
     ]
     matrix = onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32) * np.float32(scale), "matrix")
     graph = helper.make_graph(
@@ -75,7 +82,8 @@ def save_model(folder: Path, *, scale: float = 20) -> dict[str, Any]:
 
 def as_arguments(model: dict[str, Any]) -> list[str]:
     """What the command line takes for `save_model`'s model."""
-    return [part for name, value in model.items() for part in (f"--{name}", value)]
+    flags = {f"--{name.replace('_', '-')}": value for name, value in model.items()}
+    return [part for flag, value in flags.items() for part in [flag, value][: 2 - (value is True)]]
 
 
 def colour_bytes(index: int, size: int = 16) -> bytes:

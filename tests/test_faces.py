@@ -30,12 +30,14 @@ class Case:
         make: Prepares the folder of images.
         model: Changes the model of three colours.
         scale: Of its logits.
+        last: What its network ends in.
     """
 
     said: str
     make: Callable[[Path], object] = lambda folder: None
     model: Callable[[dict[str, Any]], dict[str, Any]] = field(default=lambda model: model)
     scale: float = 20
+    last: str = ""
 
 
 def unnamed(model: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +62,7 @@ CASES = {
     "no names": Case("class names", model=unnamed),
     "names sorted as text": Case("sorted as text", model=sorted_as_text),
     "outputs of an untrained head": Case("nearly uniform", scale=0.3),
+    "scores of several classes": Case("a score of its own", last="Sigmoid"),
     "an image of floats": Case("32-bit float", make=add_float_image),
     "a damaged image": Case("truncated", make=add_damaged_image),
 }
@@ -188,7 +191,7 @@ def test_every_face_tells_what_is_doubtful(
     photos = tmp_path / "photos"
     draw_colours(photos, 9)
     wanted.make(photos)
-    model = wanted.model(save_model(tmp_path, scale=wanted.scale))
+    model = wanted.model(save_model(tmp_path, scale=wanted.scale, last=wanted.last))
     assert wanted.said in FACES[face](photos, model, tmp_path)
 
 
@@ -204,3 +207,26 @@ def test_every_face_has_the_classes_that_are_asked_for_and_marks_what_is_unsure(
     assert unsure != three
     if "--json" not in flags and "--csv" not in flags:
         assert unsure == three.replace("\n", "\tunsure\n")
+
+
+def test_no_face_gives_a_label_where_no_class_applies(tmp_path: Path) -> None:
+    (photo,) = draw_colours(tmp_path / "photos", 1)
+    model = {**save_model(tmp_path), "multi_label": True}
+    recipe = json.loads(Path(model["preprocess"]).read_text()) | {"mean": [2, 2, 2]}
+    Path(model["preprocess"]).write_text(json.dumps(recipe))  # all logits far below 0
+    arguments = [photo, *as_arguments(model)]
+    lines = [command(*arguments, *flags)[0] for flags in ((), ("-q",), ("--csv",), ("--json",))]
+    piped, quiet, as_csv, as_json = lines
+    assert piped == f"{photo}\t\t0.0000\n"
+    assert quiet == "\n"
+    assert as_csv.splitlines()[1].startswith(f"{photo},,,")
+    prediction = toplabel.load(**model)(photo)
+    assert (prediction.label, str(prediction), prediction.top) == (None, "", ())
+    assert json.loads(as_json) == prediction.to_dict()
+    for suffix, read in {".csv": read_csv, ".jsonl": read_jsonl}.items():
+        toplabel.run(photo, tmp_path / f"out{suffix}", **model)
+        assert not read(tmp_path / f"out{suffix}")[0]["label"]
+    with serving(*as_arguments(model)) as server:
+        (answer,) = server.classify(Path(photo).read_bytes()).json["predictions"]
+        assert (answer["label"], answer["top"]) == (None, [])
+        assert server.post("/", Path(photo).read_bytes()).status == 200

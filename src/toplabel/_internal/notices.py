@@ -19,8 +19,8 @@ from toplabel.errors import ToplabelWarning
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OWN = (_PACKAGE, os.path.dirname(os.path.abspath(os.__file__)) + os.sep + "contextlib.py")
 
-About = Literal["labels", "preprocess", "outputs"]
-"""What a notice is about: what was assumed where `labels` or `preprocess` was not given, or what
+About = Literal["labels", "preprocess", "multi_label", "outputs"]
+"""What a notice is about: what was assumed where an argument of that name was not given, or what
 the outputs of the first images look like."""
 
 LOGGER = "toplabel.notices"

@@ -112,7 +112,8 @@ def _names_of_one(labels: Labels | None, multi_label: bool, name: str) -> Labels
         warn(
             f"{name} has one output and no class names: it is read as yes or no, and labels are"
             " 'yes' and 'no'; pass labels=[...] with two names, that of no first (a regression has"
-            " no label)"
+            " no label)",
+            about="labels",
         )
         return Labels(("yes",) if multi_label else ("no", "yes"), named=False)
     if len(labels) == 1 and not multi_label:
@@ -250,7 +251,8 @@ def _doubt_scores(evidence: Evidence, multi_label: bool, name: str) -> None:
     elif not multi_label:
         warn(
             f"{name} gives each class a score of its own (a sigmoid), and the best class is the"
-            " label; pass multi_label=True if several classes, or none, can apply to an image"
+            " label; pass multi_label=True if several classes, or none, can apply to an image",
+            about="multi_label",
         )
 
 

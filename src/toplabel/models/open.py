@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toplabel._internal.notices import collect_warnings, warn
+from toplabel._internal.notices import About, collect_warnings, warn
 from toplabel._internal.optional import require
 from toplabel._internal.platform import fork_safe
 from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
@@ -269,8 +269,12 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
     if calibration is not None and (preprocess is not None or options.multi_label):
         warn(f"{bundle.name} is used without its calibration, which was fitted with other options")
         calibration = None
-    given = {"labels": labels is not None, "preprocess": preprocess is not None}
-    still = [notice for notice in bundle.warnings if not given.get(notice.about or "")]
+    given: dict[About | None, bool] = {
+        "labels": labels is not None,
+        "preprocess": preprocess is not None,
+        "multi_label": options.multi_label,
+    }
+    still = [notice for notice in bundle.warnings if not given.get(notice.about)]
     if len(still) < len(bundle.warnings):
         bundle = bundle.with_warnings(still)
     multi_label = bundle.multi_label or options.multi_label

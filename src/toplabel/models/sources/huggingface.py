@@ -149,7 +149,8 @@ def read_labels(id2label: Mapping[int, str], label2id: object = None) -> Labels:
         if wrong and len({*labels}) == len(labels):
             warn(
                 f"id2label and label2id of the configuration differ, in {wrong[0]!r} first: taking"
-                " id2label, as transformers does; one of them was edited"
+                " id2label, as transformers does; one of them was edited",
+                about="labels",
             )
     return labels
 

@@ -68,7 +68,8 @@ def offer_known_labels(network: nn.Module, labels: Labels, name: str) -> None:
     if of_zoo and not labels.named and len(labels) == _IMAGENET_OUTPUTS:
         warn(
             f'{name} has no class names: labels are indices; pass labels="imagenet" if it was'
-            " trained on ImageNet"
+            " trained on ImageNet",
+            about="labels",
         )
 
 
