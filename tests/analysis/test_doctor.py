@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import toplabel
@@ -119,6 +120,32 @@ def test_the_reason_names_the_distortion():
     verdict = find_normalisation(planted(lambda pixels: tensor(255 - pixels)), photos()).family
     assert "inverted images" in verdict.reason
     assert "none of the candidates" in verdict.reason
+
+
+class OneSize(nn.Module):
+    """Its fully connected layer takes 40x40 to 43x43 pixels, which no list of usual sizes has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.MaxPool2d(4), nn.Flatten()
+        )
+        self.head = nn.Linear(4 * 10 * 10, 3)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(batch))
+
+
+def test_a_size_that_fits_is_found_and_one_that_does_not_is_an_error_with_those_that_do(tmp_path):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for place, pixels in enumerate(photos(16)):
+        (folder / f"{place}.png").write_bytes(encoded(Image.fromarray(pixels), "PNG"))
+    diagnosis = toplabel.diagnose(OneSize(), images=folder)
+    sizes = [one.text for one in diagnosis.findings if one.topic == "geometry"]
+    assert "40x40 pixels (it takes 40x40 to 43x43 pixels of 3 channels)" in sizes[-1]
+    with pytest.raises(ModelError, match="fails on images of 224x224 .* takes 40x40 to 43x43"):
+        toplabel.diagnose(OneSize(), images=folder, size=224)
 
 
 def test_grey_images_have_no_channels_to_reverse():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from own_networks import GreyNet
+from own_networks import GreyNet, OneSize
 from toplabel.models.zoo_import import import_torchvision
 
 NETS = Path(__file__).parents[1] / "own_networks.py"
@@ -62,6 +62,54 @@ def test_inspect_of_an_unknown_network_gives_what_its_tensors_tell(tmp_path):
         "features.0.weight",
     )
     assert "--arch nets.py:MyClass" in found["missing"][0]
+
+
+def test_inspect_with_a_class_says_which_sizes_and_presets_fit(tmp_path):
+    torch.save(OneSize(9).state_dict(), tmp_path / "net.pth")
+    found = facts(tmp_path / "net.pth", "--arch", f"{NETS}:OneSize", "--arch-arg", "num_classes=9")
+    assert found["takes"] == "28x28 to 29x29 pixels of 1 channel"
+    assert found["loaded"] == "100.0% of the parameters"
+    assert "--preprocess mnist-28 (Normalize(0.1307, 0.3081))" in found["missing"]
+    assert not any("--arch" in line for line in found["missing"])
+    done = run("inspect", tmp_path / "net.pth", "--arch", f"{NETS}:ResNet20")
+    assert done.returncode == 2
+    assert "conv1.weight" in done.stderr
+
+
+SCRIPT = """
+import torch
+from torch import nn
+from torchvision import transforms
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 5)
+        self.fc = nn.Linear(4 * 14 * 14, 3)
+
+    def forward(self, x):
+        return self.fc(torch.max_pool2d(self.conv(x), 2).flatten(1))
+
+transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
+classes = ("ant", "bee", "cat")
+net = Net()
+torch.save(net.state_dict(), "net.pth")
+"""
+
+
+def test_inspect_says_what_a_script_says_and_the_one_command(tmp_path):
+    script, saved = tmp_path / "train.py", tmp_path / "net.pth"
+    script.write_text(SCRIPT)
+    torch.manual_seed(0)
+    state = {"conv": torch.nn.Conv2d(3, 4, 5), "fc": torch.nn.Linear(784, 3)}
+    torch.save(torch.nn.ModuleDict(state).state_dict(), saved)
+    before = saved.read_bytes()
+    assert f"--script {script}" in facts(saved)["missing"][-1]
+    found = facts(saved, "--script", str(script))
+    assert (found["labels"], found["missing"], found["problem"]) == (["ant", "bee", "cat"], [], "")
+    assert found["preprocess"]["input_size"] == [32, 32]
+    assert found["command"] == f"toplabel IMAGE -m {saved} --script {script}"
+    assert saved.read_bytes() == before
 
 
 def test_inspect_of_a_whole_network_names_its_class_and_runs_nothing(tmp_path):

@@ -83,7 +83,7 @@ def test_fully_connected_layers_fix_the_size(view, channels):
     real = accepted_by(network, channels, range(10, 70))
     assert (found.low, found.high, found.channels) == (real[0], real[-1], channels)
     assert found.side == 32
-    assert found.reason == "the usual size of those that the network takes, 32x32 to 35x35"
+    assert found.reason == "the usual size of those that the network takes, 32x32 to 35x35 pixels"
     assert found.takes(35, 33)
     assert not found.takes(36, 33)
 
@@ -108,6 +108,12 @@ def test_a_perceptron_takes_the_square_of_its_inputs():
 def test_rows_of_numbers_are_told_from_images():
     found = find_input_size(Perceptron(flattens=False))
     assert (found.channels, found.side, found.flat) == (1, 28, True)
+
+
+def test_numbers_that_are_no_pixels_are_said_to_be_none():
+    found = find_input_size(Perceptron(42, flattens=False))
+    assert (found.low, found.side) == (None, None)
+    assert str(found) == "rows of 42 numbers, which are no pixels of a square image"
 
 
 def test_a_forward_that_looks_at_values_is_run_with_some():
@@ -157,7 +163,7 @@ def test_a_network_that_always_fails_is_said_to_take_nothing():
     found = find_input_size(Broken())
     assert (found.low, found.side) == (None, None)
     assert not found.takes(32, 32)
-    assert "no square image" in found.reason
+    assert str(found) == "no square image of up to 640 pixels"
 
 
 def test_nothing_of_the_network_changes_and_nothing_is_printed(capsys):

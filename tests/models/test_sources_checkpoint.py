@@ -15,7 +15,7 @@ from torch import nn
 
 import toplabel
 from notes import told
-from own_networks import GreyNet, ResNet20
+from own_networks import GreyNet, OneSize, ResNet20
 from toplabel._internal.notices import collect_warnings
 from toplabel.bundle.cache import list_entries
 from toplabel.errors import (
@@ -335,6 +335,35 @@ def test_nothing_is_guessed(tmp_path):
         toplabel.load(
             path, arch=GreyNet, arch_args={"num_classes": 4}, preprocess=grey_preprocess_28()
         )
+
+
+def test_all_that_is_lacking_is_said_at_once(tmp_path):
+    torch.save(seeded(GreyNet(3)).state_dict(), tmp_path / "best.pth")
+    lacking = "has no preprocessing and no class names either; pass"
+    with pytest.raises(CheckpointError, match=lacking) as caught:
+        toplabel.load(tmp_path / "best.pth")
+    assert 'arch="nets.py:MyCNN" preprocess="PRESET" labels="classes.txt"' in str(caught.value)
+    with pytest.raises(CheckpointError, match=r"has no preprocessing either; pass") as caught:
+        toplabel.load(tmp_path / "best.pth", labels=["a", "b", "c"])
+    assert "labels=" not in str(caught.value)
+
+
+def test_presets_are_proposed_that_the_network_takes(tmp_path):
+    torch.save(seeded(OneSize()).state_dict(), tmp_path / "best.pth")
+    with pytest.raises(PreprocessError, match="takes 28x28 to 29x29 pixels of 1 channel") as caught:
+        toplabel.load(tmp_path / "best.pth", arch=OneSize)
+    proposed = re.findall(r'preprocess="(.*?)"', str(caught.value))
+    assert proposed == ["raw-1-squash-28-grey", "half-squash-28-grey", "mnist-28"]
+    for name in proposed:
+        model = toplabel.load(tmp_path / "best.pth", arch=OneSize, preprocess=name, engine="torch")
+        assert model.preprocess.input_size == (28, 28)
+
+
+def test_numbers_that_are_no_pixels_get_no_preset(tmp_path):
+    landmarks = torch.nn.Linear(42, 5)
+    torch.save(landmarks.state_dict(), tmp_path / "best.pth")
+    with pytest.raises(PreprocessError, match="takes rows of 42 numbers, which are no pixels"):
+        toplabel.load(tmp_path / "best.pth", arch=lambda: torch.nn.Linear(42, 5))
 
 
 def test_weights_that_are_not_finite_are_an_error(tmp_path):

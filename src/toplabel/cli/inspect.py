@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from toplabel.cli.options import Command, as_flags, debug_flag, json_flag
+from toplabel.cli.options import (
+    Command,
+    as_flags,
+    debug_flag,
+    json_flag,
+    model_file_flags,
+    take,
+)
 from toplabel.cli.records import print_columns, print_json
 from toplabel.cli.terminal import say
 from toplabel.errors import CheckpointError
@@ -16,24 +23,27 @@ HELP = """Describe a model file without running any of its code.
 
 \b
 toplabel inspect best.pth         format, keys, classes, channels, architecture, what is missing
+toplabel inspect best.pth --script train.py        what the script says of it, and what it takes
+toplabel inspect best.pth --arch nets.py:MyCNN     the sizes of images that the network takes
 toplabel inspect cats.toplabel    labels, preprocessing, provenance, agreement with PyTorch
 toplabel inspect best.pth --json  the same as one JSON object
 
-FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX file.
+With --arch or --script the network is built, by the code that is named. FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX file.
 """
 
 
 @click.command(cls=Command, help=HELP, short_help="Describe a model file.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--ema", is_flag=True, help="Describe the averaged (EMA) weights.")
 @click.option("--sha256", metavar="DIGEST", help="Stop if the file has another SHA-256 digest.")
 @json_flag
+@model_file_flags
 @debug_flag
-def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
+def inspect(file: Path, *, sha256: str | None, as_json: bool, **options: Any) -> int:
     """Describe a model file."""
     from toplabel.models.inspect import describe, sha256_of
+    from toplabel.models.options import ModelOptions
 
-    description = describe(file, ema=ema)
+    description = describe(file, ModelOptions(**take(ModelOptions, options)))
     if sha256 is not None and (found := sha256_of(file)) != sha256.lower():
         raise CheckpointError(f"got sha256 {found} of {str(file)!r}; expected {sha256}")
     if as_json:
@@ -47,7 +57,7 @@ def inspect(file: Path, *, ema: bool, sha256: str | None, as_json: bool) -> int:
     for line in description.missing:
         say(f"missing: {line}")
     if description.problem:
-        say(description.problem)
+        say(as_flags(description.problem))
     return 2 if description.problem else 0
 
 

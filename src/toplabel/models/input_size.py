@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -47,7 +47,7 @@ _RARER = (
 )
 _LARGEST = 640  # a network that takes it takes any
 _LARGEST_WITH_VALUES = 256
-_SECONDS = 5.0  # for all tries; a single forward is not cut off
+_SECONDS = 5.0  # of this thread, for all tries; a single forward is not cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,11 @@ class InputSize:
 
     Args:
         channels: Of its first layer.
-        low: The smallest side of a square image that runs through it; None: none of those tried.
+        low: The smallest side of a square image that runs through it; None: there is none.
         high: The largest; None: there is no limit, as far as was tried.
         side: The one to use; None where several would do equally well, or none.
         reason: Why that one, or why none, for people.
-        flat: It takes rows of `channels` x side x side numbers, not images.
+        flat: It takes rows of numbers: `channels` x side x side where they are an image's.
     """
 
     channels: int
@@ -69,6 +69,13 @@ class InputSize:
     side: int | None
     reason: str
     flat: bool = False
+
+    def __str__(self) -> str:
+        """The images that it takes, for people: `32x32 to 35x35 pixels of 3 channels`."""
+        if self.flat or self.low is None:
+            return self.reason
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        return f"{_span(self.low, self.high)} of {channels}"
 
     def takes(self, height: int, width: int) -> bool:
         """Whether an image of this size runs through it, as far as square ones tell."""
@@ -89,8 +96,9 @@ def find_input_size(
     """
     count = channels or input_channels(network) or 3
     native = named_data_set(data_set)
-    for runs in _ways_to_run(network, count):
-        found = next(filter(runs, _sides_to_try(network, count, native)), None)
+    likely = _likely_sides(network, count, native)
+    for runs, sides in _ways_to_run(network, count, likely):
+        found = next(filter(runs, sides), None)
         if found is not None:
             low, high = _end(runs, found, 1), _end(runs, found, runs.largest)
             limit = None if high == runs.largest else high
@@ -126,17 +134,21 @@ def _square_side(features: int, channels: int) -> int | None:
     return side if side > 1 and side * side * channels == features else None
 
 
-def _ways_to_run(network: nn.Module, channels: int) -> Iterator[_Runs]:
-    """How to try a size, the cheapest way first: without values, then with; two images, then one.
+def _ways_to_run(
+    network: nn.Module, channels: int, likely: Sequence[int]
+) -> Iterator[tuple[_Runs, Iterable[int]]]:
+    """How to try sizes, and which, until one runs: without values, then with; two images, then one.
 
     Two, because a forward that flattens by `view(-1, 400)` gives more rows, not an error.
     """
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.thread_time() + _SECONDS
     hollow = _without_values(network)
     for batch in (2, 1):
         if hollow is not None:
-            yield _Runs(hollow, (batch, channels), "meta", _LARGEST, deadline)
-        yield _Runs(network, (batch, channels), "cpu", _LARGEST_WITH_VALUES, deadline)
+            yield _Runs(hollow, (batch, channels), "meta", _LARGEST, deadline), likely
+        yield _Runs(network, (batch, channels), "cpu", _LARGEST_WITH_VALUES, deadline), likely
+    if hollow is not None:
+        yield _Runs(hollow, (2, channels), "meta", _LARGEST, deadline), range(1, _LARGEST + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +162,7 @@ class _Runs:
     deadline: float
 
     def __call__(self, side: int) -> bool:
-        if side > self.largest or time.monotonic() > self.deadline:
+        if side > self.largest or time.thread_time() > self.deadline:
             return False
         return gives_rows(self.network, (*self.shape, side, side), self.device)
 
@@ -201,17 +213,17 @@ def _without_values(network: nn.Module) -> nn.Module | None:
         return None
 
 
-def _sides_to_try(
+def _likely_sides(
     network: nn.Module, channels: int, native: tuple[str, int] | None
-) -> Iterator[int]:
-    """Sides, the likeliest first, each once: the data set's, a flat layer's, usual ones, all."""
+) -> list[int]:
+    """Sides, the likeliest first, each once: the data set's, a flat layer's, usual ones."""
     first = [native[1]] if native else []
     first += [
         side
         for part in network.modules()
         if isinstance(part, nn.Linear) and (side := _square_side(part.in_features, channels))
     ][:1]
-    yield from dict.fromkeys([*first, *_USUAL, *_RARER, *range(1, _LARGEST + 1)])
+    return [*dict.fromkeys([*first, *_USUAL, *_RARER])]
 
 
 def _end(runs: _Runs, inside: int, outside: int) -> int:
@@ -241,22 +253,19 @@ def _choose(low: int, high: int | None, native: tuple[str, int] | None) -> tuple
 
 def _span(low: int, high: int | None) -> str:
     if high is None:
-        return f"any size from {low}x{low}" if low > 1 else "any size"
-    return f"{low}x{low}" if low == high else f"{low}x{low} to {high}x{high}"
+        return f"any size from {low}x{low} pixels" if low > 1 else "any size"
+    return f"{low}x{low} pixels" if low == high else f"{low}x{low} to {high}x{high} pixels"
 
 
 def _flat_size(network: nn.Module, channels: int) -> InputSize:
     """Of a network that takes rows of numbers; else nothing is known."""
-    for part in network.modules():
-        if isinstance(part, nn.Linear):
-            side = _square_side(part.in_features, channels)
-            if side and gives_rows(network, (2, part.in_features), "cpu"):
-                reason = f"its first layer takes rows of {part.in_features:,} numbers"
-                return InputSize(
-                    channels=channels, low=side, high=side, side=side, reason=reason, flat=True
-                )
-            break
-    return InputSize(
-        channels=channels, low=None, high=None, side=None,
-        reason=f"the network takes no square image of up to {_LARGEST} pixels",
-    )  # fmt: skip
+    first = next((part for part in network.modules() if isinstance(part, nn.Linear)), None)
+    convolves = any(isinstance(part, nn.Conv2d) for part in network.modules())
+    if first is None or convolves or not gives_rows(network, (2, first.in_features), "cpu"):
+        reason = f"no square image of up to {_LARGEST} pixels"
+        return InputSize(channels=channels, low=None, high=None, side=None, reason=reason)
+    side = _square_side(first.in_features, channels)
+    reason = f"rows of {first.in_features:,} numbers"
+    if side is None:
+        reason += ", which are no pixels of a square image"
+    return InputSize(channels=channels, low=side, high=side, side=side, reason=reason, flat=True)

@@ -209,8 +209,10 @@ def _first_findings(target: Target, photos: SizedImages) -> list[Finding]:
         findings.append(Finding("geometry", "fine", f"{text}: {counted(photos.failed)}"))
     if target.size_assumed:
         side = target.geometry.input_size[0]
-        text, line = f"its input size is assumed: {side}x{side} pixels", "size=... if it is not"
-        findings.append(Finding("geometry", "cannot tell", text, line=f"{line} {side}"))
+        text = f"its input size is assumed: {side}x{side} pixels ({target.size_assumed})"
+        findings.append(
+            Finding("geometry", "cannot tell", text, line=f"size=... if it is not {side}")
+        )
     return findings
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from toplabel.preprocess.preprocess import Preprocess
 
 Topic = Literal[
-    "architecture", "weights", "outputs", "repeats", "labels", "order", "family", "colour",
+    "architecture", "script", "weights", "outputs", "repeats", "labels", "order", "family", "colour",
     "geometry",
 ]  # fmt: skip
 State = Literal["fine", "wrong", "told", "cannot tell"]

@@ -18,23 +18,18 @@ from toplabel.errors import ModelError, UsageError
 from toplabel.labels.files import in_order
 from toplabel.labels.given import list_given
 from toplabel.labels.labels import Labels
-from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.reading import non_finite_names
+from toplabel.models.input_size import find_input_size, input_channels
 from toplabel.models.open import LOADING, load_model
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef
+from toplabel.models.script.resolve import Resolved
 from toplabel.models.sources.as_written import set_eval_mode
-from toplabel.models.sources.checkpoint import (
-    find_network,
-    find_weights_in,
-    read_content,
-    zoo_preprocess,
-)
+from toplabel.models.sources.checkpoint import open_network, zoo_preprocess
 from toplabel.models.sources.module import logits_module
 from toplabel.models.zoo_import import declare_missing_operators
 from toplabel.preprocess.preprocess import Preprocess
 
-_SIZES = (224, 32, 28, 64, 128, 256, 96, 299, 112, 160, 192, 384, 48, 512)
 _FULL = 0.5
 """A first normalisation of at least this share of the input's side is one for small images."""
 
@@ -48,8 +43,9 @@ class Target:
         network: In eval mode, on the CPU, float32; its forward gives (N, K).
         channels: 1 or 3.
         geometry: How images are brought to its size while their values are looked at.
-        size_assumed: The size is a guess: neither a library nor the user gives it.
-        library: The preprocessing of the architecture's own library, where it is from one.
+        size_assumed: Why this size, where it is a guess: neither a library nor the user gives it,
+            and the network takes others, too; else empty.
+        library: The preprocessing of the architecture's own library, or what a script says.
         labels: Those of the user, or of the file.
         outputs: K.
         findings: Of the file and its loading.
@@ -59,7 +55,7 @@ class Target:
     network: nn.Module
     channels: int
     geometry: Preprocess
-    size_assumed: bool
+    size_assumed: str
     library: Preprocess | None
     labels: Labels | None
     outputs: int
@@ -104,12 +100,9 @@ def open_target(
 
 
 def _open_checkpoint(path: Path, options: ModelOptions, size: int | None) -> Target:
-    info = read_checkpoint_info(path)
-    content = read_content(info, options)
-    contents = find_weights_in(content, info, options)
-    weights = check_weights(non_finite_names(contents.state))
     with collect_warnings() as notes:
-        network = find_network(content, contents, options, path=path)
+        contents, network = open_network(path, options)
+    weights = check_weights(non_finite_names(contents.state))
     where = f"in {contents.where!r}" if contents.where else "as the file itself"
     architecture = Finding(
         "architecture",
@@ -118,11 +111,20 @@ def _open_checkpoint(path: Path, options: ModelOptions, size: int | None) -> Tar
         "; ".join([f"{network.share:.1%} of the parameters are in the file", *notes]),
         f'arch="{network.zoo or network.name}"',
     )
-    library = network.zoo and zoo_preprocess(network.zoo)
+    library = zoo_preprocess(network.zoo) if network.zoo else None
     findings = [architecture, weights]
-    return _target(
-        path.name, network.module, options, size, library or None, contents.labels, findings
-    )
+    if network.said is not None:
+        findings.append(_script_finding(network.said))
+        options = network.said.options
+        if isinstance(options.preprocess, Preprocess):
+            library = options.preprocess
+    return _target(path.name, network.module, options, size, library, contents.labels, findings)
+
+
+def _script_finding(said: Resolved) -> Finding:
+    """What the script says, which the images are to confirm."""
+    doubts = [*said.doubts, *([str(said.problem)] if said.problem else [])]
+    return Finding("script", "cannot tell" if doubts else "told", said.sentence, "; ".join(doubts), "")
 
 
 def _target(
@@ -137,12 +139,15 @@ def _target(
     set_eval_mode(module)
     network = logits_module(module).eval()
     channels = _channels(network)
-    known = size or (library.input_size[0] if library is not None else 0)
-    side = known or _find_side(network, channels)
+    side, assumed = size or (library.input_size[0] if library is not None else 0), ""
+    if not side:
+        side, assumed = _find_side(network, channels, name)
     outputs = _run(network, channels, (side, side))
     if outputs is None:
+        accepted = find_input_size(network, channels=channels, data_set=name)
         raise ModelError(
-            f"{name} fails on images of {side}x{side} pixels; pass its input size: size=..."
+            f"{name} fails on images of {side}x{side} pixels; the network takes {accepted}: leave"
+            " size=... out, or pass one that it takes"
         )
     given = options.labels
     fits = library is not None and library.input_size == (side, side)
@@ -151,7 +156,7 @@ def _target(
         network=network,
         channels=channels,
         geometry=_geometry(side, channels),
-        size_assumed=not known,
+        size_assumed=assumed,
         library=library if fits else None,
         labels=labels if given is None else in_order(list_given(given), own=labels),
         outputs=outputs.shape[1],
@@ -160,31 +165,30 @@ def _target(
 
 
 def _channels(network: nn.Module) -> int:
-    """What its first convolution takes.
+    """What its first layer takes.
 
     Raises:
         ModelError: It is neither one channel nor three.
     """
-    for part in network.modules():
-        if isinstance(part, nn.Conv2d):
-            if part.in_channels in (1, 3):
-                return part.in_channels
-            raise ModelError(
-                f"its first convolution takes {part.in_channels} channels; doctor supports 1 and 3"
-            )
-    return 3
+    count = input_channels(network) or 3
+    if count not in (1, 3):
+        raise ModelError(f"its first layer takes {count} channels; doctor supports 1 and 3")
+    return count
 
 
-def _find_side(network: nn.Module, channels: int) -> int:
-    """A size that it takes: 32 where its first normalisation sees full resolution, else 224."""
-    if _run(network, channels, (32, 32)) is not None and _sees_all(network, channels):
-        return 32
-    for side in _SIZES:
-        if _run(network, channels, (side, side)) is not None:
-            return side
-    raise ModelError(
-        "the network takes images of none of the usual sizes; pass its input size: size=..."
-    )
+def _find_side(network: nn.Module, channels: int, name: str) -> tuple[int, str]:
+    """A size that it takes, and why this one where it takes others.
+
+    Of a network that takes any: 32 where its first normalisation sees full resolution, else 224.
+    """
+    found = find_input_size(network, channels=channels, data_set=name)
+    if found.low is None:
+        raise ModelError(f"{name} is no classifier of images: it takes {found}")
+    if found.side is not None:
+        return found.side, "" if found.low == found.high else found.reason
+    if found.takes(32, 32) and _sees_all(network, channels):
+        return 32, f"its first layers keep every pixel; it takes {found}"
+    return 224 if found.takes(224, 224) else found.low, f"it takes {found}"
 
 
 def _sees_all(network: nn.Module, channels: int) -> bool:

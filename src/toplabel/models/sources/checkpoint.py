@@ -22,6 +22,7 @@ from toplabel.errors import CheckpointError, ModelError, ModelNotFound, Preproce
 from toplabel.labels.files import order_warning
 from toplabel.labels.labels import Labels
 from toplabel.models import transforms
+from toplabel.models.advice import network_advice, preprocess_advice
 from toplabel.models.architectures.build import build
 from toplabel.models.architectures.choose import choose
 from toplabel.models.architectures.identify import Candidate, identify
@@ -41,6 +42,7 @@ from toplabel.models.fit.file_arguments import likely_arguments
 from toplabel.models.fit.load_state_dict import fits, load_state_dict
 from toplabel.models.fit.parts import check_left_out, choose_part
 from toplabel.models.image_evidence import image_evidence
+from toplabel.models.input_size import find_input_size, input_channels
 from toplabel.models.options import ModelOptions
 from toplabel.models.ref import ModelRef, without_weights
 from toplabel.models.script.resolve import Resolved, resolve
@@ -103,6 +105,19 @@ def load(path: Path, *, options: ModelOptions) -> Model:
         weights_files=(*stamps, *network.code),
         provenance=_provenance(info, found, network),
     )
+
+
+def open_network(path: Path, options: ModelOptions) -> tuple[FoundStateDict, Network]:
+    """What a checkpoint holds, and its network, before anything is known of its images.
+
+    Raises:
+        CheckpointError, ModelError, UsageError, MissingDependency: As `load`.
+    """
+    declare_missing_operators()
+    info = read_checkpoint_info(path)
+    content = read_content(info, options)
+    found = find_weights_in(content, info, options)
+    return found, find_network(content, found, options, path=path)
 
 
 def read_content(info: CheckpointInfo, options: ModelOptions) -> Any:
@@ -177,13 +192,13 @@ def _preprocess(
         return transforms.translate(found.preprocess)
     known = zoo_preprocess(network.zoo) if network.zoo else None
     if known is None or network.zoo is None:
-        raise _unstated(found, network, path)
+        raise _unstated(found, network, options, path)
     evidence = image_evidence(found.state, found.hyper_parameters)
-    fits = known.num_channels == _input_channels(network.module)
+    fits = known.num_channels == input_channels(network.module)
     if not (fits and evidence.allows(known.num_channels, known.input_size)) or (
         zoo_classes(network.zoo) != _outputs(network.module)
     ):
-        raise _unstated(found, network, path, of_library=known)
+        raise _unstated(found, network, options, path, of_library=known)
     height, width = known.input_size
     warn(
         f"assuming that {path.name} was validated with the preprocessing of {network.zoo}'s"
@@ -194,11 +209,19 @@ def _preprocess(
 
 
 def _unstated(
-    found: FoundStateDict, network: Network, path: Path, *, of_library: Preprocess | None = None
+    found: FoundStateDict,
+    network: Network,
+    options: ModelOptions,
+    path: Path,
+    *,
+    of_library: Preprocess | None = None,
 ) -> PreprocessError:
     """What to do where nothing says how images were preprocessed, and what is known of them."""
     evidence = image_evidence(found.state, found.hyper_parameters)
     words = list(evidence.words)
+    if of_library is None:
+        size = find_input_size(network.module.eval(), data_set=path.name)
+        words.insert(0, preprocess_advice(path, size, found, options))
     if of_library and evidence.allows(of_library.num_channels, of_library.input_size):
         name = preset_name(of_library)
         outputs = _outputs(network.module)
@@ -229,14 +252,6 @@ def _outputs(module: nn.Module) -> int | None:
         return None
     last = layers[-1]
     return last.out_features if isinstance(last, nn.Linear) else last.out_channels
-
-
-def _input_channels(module: nn.Module) -> int | None:
-    """What the first convolution takes."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            return part.in_channels
-    return None
 
 
 def _labels(
@@ -314,7 +329,7 @@ def find_network(
         return _own_network(options.arch, found, options, path=path)
     if isinstance(content, nn.Module):
         return Network(module=content, name=type(content).__name__)
-    return _identified_network(found, path=path)
+    return _identified_network(found, options, path=path)
 
 
 def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, path: Path) -> Network:
@@ -442,7 +457,7 @@ def _shapes(state: State) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _identified_network(found: FoundStateDict, *, path: Path) -> Network:
+def _identified_network(found: FoundStateDict, options: ModelOptions, *, path: Path) -> Network:
     """The architecture that fits every tensor; of several, only where they compute the same."""
     _check_clear(found, path)
     candidates = identify(_shapes(found.state))
@@ -450,7 +465,7 @@ def _identified_network(found: FoundStateDict, *, path: Path) -> Network:
     candidates = tuple(c for c in candidates if c.name == named) or candidates
     groups = choose(candidates, found.state)
     if not groups:
-        raise CheckpointError(_no_architecture(found, path))
+        raise CheckpointError(_no_architecture(found, options, path))
     tried = [candidate for group in groups for candidate, _ in group]
     untried = [candidate for candidate in candidates if candidate not in tried]
     if len(groups) > 1 or untried:
@@ -472,7 +487,7 @@ def _identified_network(found: FoundStateDict, *, path: Path) -> Network:
     return Network(module=module, name=name, zoo=name)
 
 
-def _no_architecture(found: FoundStateDict, path: Path) -> str:
+def _no_architecture(found: FoundStateDict, options: ModelOptions, path: Path) -> str:
     if found.module:
         name = found.module.rpartition(".")[2]
         where = found.where and f", under {found.where!r},"
@@ -483,8 +498,8 @@ def _no_architecture(found: FoundStateDict, path: Path) -> str:
             " trust=True, which imports the class and can run any code"
         )
     return (
-        f"no architecture of torchvision or timm fits every tensor of {path}; pass the"
-        ' network: arch="nets.py:MyCNN", or arch="NAME" with arch_args={...}'
+        f"no architecture of torchvision or timm fits every tensor of"
+        f" {path}{network_advice(path, found, options)}"
     )
 
 

@@ -1,0 +1,112 @@
+"""Advice: what a checkpoint lacks in, what to pass for all of it in one sentence out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toplabel.models.checkpoint.state_dict_search import FoundStateDict
+from toplabel.models.options import ModelOptions
+
+if TYPE_CHECKING:
+    from toplabel.models.input_size import InputSize
+
+_MOST_BESIDE = 50
+_MOST_READ = 1_000_000  # bytes; notebooks carry pictures
+_LIST = "`toplabel models --preprocess` lists the presets"
+
+
+def network_advice(path: Path, found: FoundStateDict, options: ModelOptions) -> str:
+    """What to pass where no library's network fits the tensors, with all else that is lacking."""
+    lacks, arguments = _lacking(found, options)
+    also = f"; the file has no {' and no '.join(lacks)} either" if lacks else ""
+    arguments.insert(0, 'arch="nets.py:MyCNN"')
+    hint = f" ({_LIST})" if "preprocessing" in lacks else ""
+    script = script_beside(path)
+    beside = f'script="{script}", where all this may be read, or ' if script else ""
+    return f"{also}; pass {beside}{' '.join(arguments)}{hint}"
+
+
+def preprocess_advice(
+    path: Path, size: InputSize, found: FoundStateDict, options: ModelOptions
+) -> str:
+    """What to pass where it is not known how images were preprocessed, and names if they lack.
+
+    Args:
+        path: Of the checkpoint.
+        size: What the network takes.
+        found: What the file holds.
+        options: What the user states.
+    """
+    if size.low is None:
+        return f"the network takes {size}; what makes them of an image is to be your own code"
+    ways = ", ".join(
+        f'preprocess="{preset}" if that was {values}' for preset, values in presets_for(size).items()
+    )
+    lacks, _ = _lacking(found, options)
+    names = '; labels="classes.txt" gives its classes names' if "class names" in lacks else ""
+    script = None if options.script else script_beside(path)
+    first = f'script="{script}", where all may be read, or ' if script else ""
+    return (
+        f"the network takes {size}, as by {first}{ways}{names}"
+    )
+
+
+def presets_for(size: InputSize) -> dict[str, str]:
+    """Presets that make what a network takes -> whose values they are; the usual ones."""
+    side = size.side or (224 if size.high is None else size.low)
+    if size.channels == 1:
+        presets = {
+            f"raw-1-squash-{side}-grey": "ToTensor() alone",
+            f"half-squash-{side}-grey": "Normalize(0.5, 0.5)",
+        }
+        if side == 28:
+            presets["mnist-28"] = "Normalize(0.1307, 0.3081)"
+        return presets
+    if size.channels != 3:
+        return {f"raw-1-squash-{side}-{size.channels}ch": "a division by 255"}
+    return {
+        f"raw-1-squash-{side}": "ToTensor() alone",
+        f"half-squash-{side}": "Normalize(0.5, 0.5)",
+        f"imagenet-squash-{side}": "ImageNet's mean and std",
+    }
+
+
+def script_advice(path: Path) -> tuple[str, ...]:
+    """`--script train.py`, where code that may have made a checkpoint lies beside it."""
+    name = script_beside(path)
+    return () if name is None else (f"--script {name} (it lies beside; all the rest is read there)",)
+
+
+def script_beside(path: Path) -> str | None:
+    """The Python file or notebook beside a checkpoint that names it, else one with a network."""
+    try:
+        beside = [p for p in sorted(path.parent.iterdir()) if p.suffix in (".py", ".ipynb")]
+    except OSError:
+        return None
+    texts = {file: _start_of(file) for file in beside[:_MOST_BESIDE]}
+    named = [file for file, text in texts.items() if path.name in text]
+    networks = [file for file, text in texts.items() if "nn.Module" in text or "nn.Seq" in text]
+    both = [file for file in named if file in networks]
+    found = next(iter([*both, *networks, *named]), None)
+    return None if found is None else str(found)
+
+
+def _start_of(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_MOST_READ).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _lacking(found: FoundStateDict, options: ModelOptions) -> tuple[list[str], list[str]]:
+    """What neither the file nor the user says, beside the network, and the arguments for it."""
+    lacks, arguments = [], []
+    if found.preprocess is None and options.preprocess is None:
+        lacks.append("preprocessing")
+        arguments.append('preprocess="PRESET"')
+    if found.labels is None and options.labels is None:
+        lacks.append("class names")
+        arguments.append('labels="classes.txt"')
+    return lacks, arguments
