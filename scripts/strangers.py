@@ -23,9 +23,9 @@ FOLDER holds clones of repositories, each with a `note.json`, made by hand:
                     such by folder
 
 For each, the author's class and transform answer a few images in eager PyTorch
-(scripts/strangers_reference.py: their code runs there, in a temporary copy, limited in time, without
-a network), then `toplabel IMAGE ... -m CHECKPOINT --script SCRIPT` does at the first try, and, where
-that ends in an error, with the options that the error proposes. Verdicts:
+(scripts/strangers_reference.py: their code runs there, in a temporary copy, limited in time,
+without a network), then `toplabel IMAGE ... -m CHECKPOINT --script SCRIPT` does at the first try,
+and, where that ends in an error, with the options that the error proposes. Verdicts:
 
     right           every index, and every name where the author has names, is the author's
     right after     the same with one of the options that the error itself proposes
@@ -119,7 +119,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--references", type=Path)
     parser.add_argument("--details", action="store_true", help="a line for each repository")
     parser.add_argument("--json", type=Path, help="where to save the outcomes")
-    parser.add_argument("--extra-path", type=Path, action="append", default=[], help="packages for the authors' code")
+    parser.add_argument(
+        "--extra-path",
+        type=Path,
+        action="append",
+        default=[],
+        help="packages for the authors' code",
+    )
     parser.add_argument("flags", nargs="*", help="for toplabel, after --")
     return parser.parse_args()
 
@@ -227,7 +233,10 @@ def ask_author(
     for name, content in files.items():
         (place / f"{name}.json").write_text(json.dumps(content))
     answers = place / "answers.json"
-    paths = [*sys.path[1:], *map(str, options.extra_path)]  # the environment's own packages come first
+    paths = [
+        *sys.path[1:],
+        *map(str, options.extra_path),
+    ]  # the environment's own packages come first
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(place),
@@ -304,7 +313,9 @@ def ask_toplabel(
 ) -> Outcome:
     """The verdict of the first try, and of what its error proposes."""
     counted = not note.get("not_counted")
-    outcome = Outcome(name=copy.name, counted=counted, verdict="", detail=answers.get("problem", ""))
+    outcome = Outcome(
+        name=copy.name, counted=counted, verdict="", detail=answers.get("problem", "")
+    )
     arguments = [*map(str, images), "-m", note["checkpoint"], "--script", note["script"]]
     records, error, outcome.said = run_toplabel([*arguments, *options.flags], copy, place)
     if error == "crash":
@@ -361,7 +372,9 @@ def run_toplabel(
 def proposals(said: Sequence[str]) -> list[list[str]]:
     """The options that a message proposes, each alone; those with placeholders are left out."""
     found = [match.split(" ") for line in said for match in PROPOSED.findall(line)]
-    kept = [[f[0], f[1]] for f in found if not re.match(r"PRESET|classes\.txt|nets\.py|\.\.\.", f[1])]
+    kept = [
+        [f[0], f[1]] for f in found if not re.match(r"PRESET|classes\.txt|nets\.py|\.\.\.", f[1])
+    ]
     return [list(one) for one in dict.fromkeys(map(tuple, kept))][:6]
 
 
@@ -376,7 +389,10 @@ def differences(
             if not row:  # the author's own code fails on this image
                 continue
             index = max(range(len(row)), key=row.__getitem__)
-            label, expected = record["label"], names[index] if names and index < len(names) else None
+            label, expected = (
+                record["label"],
+                names[index] if names and index < len(names) else None,
+            )
             if record["index"] != index:
                 close = sorted(row)[-1] - sorted(row)[-2]
                 wrong.append(f"{way}: {record['index']} for {index} (lead {close:.3f})")

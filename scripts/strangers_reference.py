@@ -142,7 +142,7 @@ class Lightning(nn.Module):
 
 
 class Beside:
-    """Finds modules among the files of the repository, and makes dummies of what is not installed."""
+    """Finds modules among the repository's files; of what is not installed it makes dummies."""
 
     def __init__(self, folders: list[Path]) -> None:
         self.folders = folders
@@ -199,7 +199,9 @@ def author_namespace(folder: Path, note: Mapping[str, Any]) -> tuple[dict[str, A
     """What the file of the class defines, and the class's name."""
     reference = note.get("reference", {})
     at = reference.get("at") or note["class"]["at"]
-    match = re.match(r"(?P<file>.+?\.(?:py|ipynb|md))(?: cell (?P<cell>\d+) line |:)(?P<line>\d+)", at)
+    match = re.match(
+        r"(?P<file>.+?\.(?:py|ipynb|md))(?: cell (?P<cell>\d+) line |:)(?P<line>\d+)", at
+    )
     if match is None:
         raise NoReference(f"cannot tell where the class is: {at!r}")
     file = folder / match["file"]
@@ -332,7 +334,9 @@ def pipelines(note: Mapping[str, Any]) -> dict[str, Steps]:
 def _parts(line: str) -> list[str]:
     """The operations of a line, cut at commas that stand outside brackets and between words."""
     line = re.sub(r"\([^()\d]*\)", "", line) if "(" in line and "Grayscale(" not in line else line
-    return [part.strip() for part in re.split(r",\s+(?![\d.\s]*\))(?=[A-Za-z/])", line) if part.strip()]
+    return [
+        part.strip() for part in re.split(r",\s+(?![\d.\s]*\))(?=[A-Za-z/])", line) if part.strip()
+    ]
 
 
 def _numbers(text: str) -> list[float]:
@@ -450,7 +454,7 @@ GRAMMAR: list[tuple[str, Callable[[str], Callable[[Any], Any]]]] = [
     (r"^/ ?255", _over_255),
     (r"CenterCrop", lambda text: T.CenterCrop(int(_numbers(text)[0]))),
     (r"Gr[ae]yscale|convert(\(|\s)*'?L\b|to L\b", lambda _: T.Grayscale(1)),
-    (r"convert(\(|\s)*'?RGB|ImageFolder|PIL RGB|RGB$", lambda _: lambda image: image.convert("RGB")),
+    (r"convert(\(|\s)*'?RGB|ImageFolder|RGB$", lambda _: lambda image: image.convert("RGB")),
     (r"^resize", lambda text: _pil_resize(text) if text[0] == "r" else _resize(text)),
     (r"Normali[sz]e", _normalize),
     (r"ToTensor|to_tensor", lambda _: _to_tensor),

@@ -28,7 +28,8 @@ toplabel inspect best.pth --arch nets.py:MyCNN     the sizes of images that the 
 toplabel inspect cats.toplabel    labels, preprocessing, provenance, agreement with PyTorch
 toplabel inspect best.pth --json  the same as one JSON object
 
-With --arch or --script the network is built, by the code that is named. FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX file.
+FILE is a checkpoint (torch or safetensors, under any name), a bundle or an ONNX file. With --arch
+or --script the network is built, by the code that is named.
 """
 
 

@@ -41,15 +41,14 @@ def preprocess_advice(
     if size.low is None:
         return f"the network takes {size}; what makes them of an image is to be your own code"
     ways = ", ".join(
-        f'preprocess="{preset}" if that was {values}' for preset, values in presets_for(size).items()
+        f'preprocess="{preset}" if that was {values}'
+        for preset, values in presets_for(size).items()
     )
     lacks, _ = _lacking(found, options)
     names = '; labels="classes.txt" gives its classes names' if "class names" in lacks else ""
     script = None if options.script else script_beside(path)
     first = f'script="{script}", where all may be read, or ' if script else ""
-    return (
-        f"the network takes {size}, as by {first}{ways}{names}"
-    )
+    return f"the network takes {size}, as by {first}{ways}{names}"
 
 
 def presets_for(size: InputSize) -> dict[str, str]:
@@ -75,7 +74,9 @@ def presets_for(size: InputSize) -> dict[str, str]:
 def script_advice(path: Path) -> tuple[str, ...]:
     """`--script train.py`, where code that may have made a checkpoint lies beside it."""
     name = script_beside(path)
-    return () if name is None else (f"--script {name} (it lies beside; all the rest is read there)",)
+    return (
+        () if name is None else (f"--script {name} (it lies beside; all the rest is read there)",)
+    )
 
 
 def script_beside(path: Path) -> str | None:

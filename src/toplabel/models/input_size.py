@@ -213,9 +213,7 @@ def _without_values(network: nn.Module) -> nn.Module | None:
         return None
 
 
-def _likely_sides(
-    network: nn.Module, channels: int, native: tuple[str, int] | None
-) -> list[int]:
+def _likely_sides(network: nn.Module, channels: int, native: tuple[str, int] | None) -> list[int]:
     """Sides, the likeliest first, each once: the data set's, a flat layer's, usual ones."""
     first = [native[1]] if native else []
     first += [

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from toplabel.preprocess.preprocess import Preprocess
 
 Topic = Literal[
-    "architecture", "script", "weights", "outputs", "repeats", "labels", "order", "family", "colour",
-    "geometry",
+    "architecture", "script", "weights", "outputs", "repeats", "labels", "order", "family",
+    "colour", "geometry",
 ]  # fmt: skip
 State = Literal["fine", "wrong", "told", "cannot tell"]
 """fine: nothing is the matter; wrong: something is; told: it has been determined; cannot tell."""

@@ -124,7 +124,9 @@ def _open_checkpoint(path: Path, options: ModelOptions, size: int | None) -> Tar
 def _script_finding(said: Resolved) -> Finding:
     """What the script says, which the images are to confirm."""
     doubts = [*said.doubts, *([str(said.problem)] if said.problem else [])]
-    return Finding("script", "cannot tell" if doubts else "told", said.sentence, "; ".join(doubts), "")
+    return Finding(
+        "script", "cannot tell" if doubts else "told", said.sentence, "; ".join(doubts), ""
+    )
 
 
 def _target(
