@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,10 @@ from toplabel.cli.options import (
 from toplabel.cli.records import print_columns, print_json
 from toplabel.cli.terminal import say
 from toplabel.errors import CheckpointError
+from toplabel.models.options import ModelOptions
+
+if TYPE_CHECKING:
+    from toplabel.models.inspect import Description
 
 HELP = """Describe a model file without running any of its code.
 
@@ -41,10 +45,9 @@ or --script the network is built, by the code that is named.
 @debug_flag
 def inspect(file: Path, *, sha256: str | None, as_json: bool, **options: Any) -> int:
     """Describe a model file."""
-    from toplabel.models.inspect import describe, sha256_of
-    from toplabel.models.options import ModelOptions
+    from toplabel.models.inspect import sha256_of
 
-    description = describe(file, ModelOptions(**take(ModelOptions, options)))
+    description = _describe(file, ModelOptions(**take(ModelOptions, options)))
     if sha256 is not None and (found := sha256_of(file)) != sha256.lower():
         raise CheckpointError(f"got sha256 {found} of {str(file)!r}; expected {sha256}")
     if as_json:
@@ -60,6 +63,16 @@ def inspect(file: Path, *, sha256: str | None, as_json: bool, **options: Any) ->
     if description.problem:
         say(as_flags(description.problem))
     return 2 if description.problem else 0
+
+
+def _describe(file: Path, options: ModelOptions) -> Description:
+    if options.arch is not None or options.script is not None:
+        from toplabel.models.network_facts import describe_network  # imports torch
+
+        return describe_network(file, options)
+    from toplabel.models.inspect import describe
+
+    return describe(file, ema=options.ema, state_dict=options.state_dict)
 
 
 def _shown(name: str, value: Any) -> str:

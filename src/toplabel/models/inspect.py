@@ -1,13 +1,10 @@
-"""Describing: a model file in, what it is out. Nothing in it is run, and torch is not imported.
-
-With a class or a script the network is built, as `load` does it, to say what images it takes.
-"""
+"""Describing: a model file in, what it is out. Nothing in it is run, and torch is not imported."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError, ModelNotFound
-from toplabel.models.advice import script_advice
 from toplabel.models.architectures.identify import IMAGENET_CLASSES, Candidate, identify
 from toplabel.models.checkpoint.allowed_globals import check_harmless, check_no_program
 from toplabel.models.checkpoint.header import read_checkpoint_info
@@ -27,7 +23,7 @@ from toplabel.models.checkpoint.state_dict_search import (
     find_state_dict,
 )
 from toplabel.models.image_evidence import image_evidence
-from toplabel.models.options import ModelOptions
+from toplabel.models.beside import script_advice
 from toplabel.models.ref import ModelRef, folder_of_weights, weights_of
 
 _SHOWN_CANDIDATES = 5
@@ -49,12 +45,13 @@ class Description:
     problem: str = ""
 
 
-def describe(path: Path, options: ModelOptions | None = None) -> Description:
+def describe(path: Path, *, ema: bool = False, state_dict: str | None = None) -> Description:
     """What a model file is: a checkpoint, a packed bundle or an ONNX file.
 
     Args:
         path: The file.
-        options: What it does not say; of its network, where `arch` or `script` is given.
+        ema: Look at a checkpoint's averaged weights.
+        state_dict: The key of those that are meant, where it holds several.
 
     Raises:
         CheckpointError, BundleError, ModelError: It is none of these, or is damaged.
@@ -73,11 +70,12 @@ def describe(path: Path, options: ModelOptions | None = None) -> Description:
             f"got {str(path)!r}, the name of a model; inspect looks into files: a checkpoint, a"
             " bundle or an ONNX file"
         )
-    options = options or ModelOptions()
     folder = str(path) if ref.kind == "folder" else folder_of_weights(str(path))
     if folder is not None and (weights := weights_of(folder)):
-        return _describe_folder(Path(folder), describe_checkpoint(Path(weights), options))
-    return describe_checkpoint(path, options)
+        return _describe_folder(
+            Path(folder), describe_checkpoint(Path(weights), ema=ema, state_dict=state_dict)
+        )
+    return describe_checkpoint(path, ema=ema, state_dict=state_dict)
 
 
 def _describe_folder(folder: Path, weights: Description) -> Description:
@@ -133,7 +131,9 @@ def _describe_onnx(path: Path) -> Description:
     return Description(facts=facts, missing=tuple(o for o, found in missing.items() if not found))
 
 
-def describe_checkpoint(path: Path, options: ModelOptions) -> Description:
+def describe_checkpoint(
+    path: Path, *, ema: bool = False, state_dict: str | None = None
+) -> Description:
     """What a checkpoint holds: format, keys, classes, channels, architecture, what is missing.
 
     Raises:
@@ -152,17 +152,12 @@ def describe_checkpoint(path: Path, options: ModelOptions) -> Description:
     if info.whole_module:
         facts["whole_module"] = info.whole_module
     try:
-        contents = find_state_dict(info.content, metadata=info.metadata, ema=options.ema)
+        contents = find_state_dict(info.content, metadata=info.metadata, ema=ema, key=state_dict)
     except CheckpointError as error:
         return Description(facts=facts, problem=_problem(info, None) or str(error))
     shapes = {name: tuple(tensor.shape) for name, tensor in contents.state.items()}
     candidates = identify(shapes)
     facts |= dict(_content_facts(contents)) | dict(_architecture_facts(contents, candidates))
-    if options.arch is not None or options.script is not None:
-        from toplabel.models.network_facts import describe_network  # imports torch
-
-        network = describe_network(path, options)
-        return replace(network, facts=facts | dict(network.facts))
     missing = (*_missing(contents, candidates), *script_advice(path))
     return Description(facts=facts, missing=missing, problem=_problem(info, contents))
 

@@ -10,7 +10,7 @@ from toplabel._internal.notices import collect_warnings
 from toplabel.errors import ToplabelError
 from toplabel.models.advice import presets_for
 from toplabel.models.input_size import InputSize, find_input_size
-from toplabel.models.inspect import Description
+from toplabel.models.inspect import Description, describe_checkpoint
 from toplabel.models.options import ModelOptions
 from toplabel.models.script.resolve import Resolved
 from toplabel.models.sources.checkpoint import Network, open_network
@@ -18,15 +18,16 @@ from toplabel.preprocess.preprocess import Preprocess
 
 
 def describe_network(path: Path, options: ModelOptions) -> Description:
-    """The network, what it takes, what a script says, and what is still to be stated."""
+    """What the file is, its network, what that takes, what a script says, and what is lacking."""
+    known = dict(describe_checkpoint(path, ema=options.ema, state_dict=options.state_dict).facts)
     with collect_warnings() as noticed:
         try:
             found, network = open_network(path, options)
         except ToplabelError as error:
-            return Description(facts={}, problem=str(error))
+            return Description(facts=known, problem=str(error))
         size = find_input_size(network.module.eval(), data_set=path.name)
         said = network.said
-        facts = dict(_facts(network, size))
+        facts = known | dict(_facts(network, size))
         doubts = [*noticed, *(said.doubts if said else ())]
     if doubts:
         facts["warnings"] = [str(doubt) for doubt in doubts]
