@@ -14,6 +14,7 @@ from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError, ModelNotFound
 from toplabel.models.architectures.identify import IMAGENET_CLASSES, Candidate, identify
+from toplabel.models.beside import script_advice
 from toplabel.models.checkpoint.allowed_globals import check_harmless, check_no_program
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, TensorInfo
@@ -23,7 +24,6 @@ from toplabel.models.checkpoint.state_dict_search import (
     find_state_dict,
 )
 from toplabel.models.image_evidence import image_evidence
-from toplabel.models.beside import script_advice
 from toplabel.models.ref import ModelRef, folder_of_weights, weights_of
 
 _SHOWN_CANDIDATES = 5
