@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
+from tiff_files import page, tiff, tiff_of_pages
 from toplabel.errors import ERROR_CODES, ImageError
 from toplabel.image.decoded_image import DecodedImage
 from toplabel.image.options import ReadOptions
@@ -124,7 +125,29 @@ def seeds() -> dict[str, bytes]:
         file = io.BytesIO()
         picture.save(file, format_name, **options)
         files[name] = file.getvalue()
-    return files
+    return files | own_seeds(values[:6, :5])
+
+
+def own_seeds(pixels: np.ndarray) -> dict[str, bytes]:
+    """Small files of the kinds that are read here and not by Pillow, and so small for it."""
+    wide = pixels.astype(np.uint16) * 257
+    floats = (pixels / 255).astype(np.float32)
+    small = page(pixels[:2, :2], photometric=2, tags={254: [1]})
+    deep = io.BytesIO()
+    Image.fromarray(wide[:, :, 0]).save(deep, "PNG", transparency=int(wide[0, 0, 0]))
+    pam = b"P7\nWIDTH 5\nHEIGHT 6\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n"
+    return {
+        "planes": tiff(wide, photometric=2, planar=True, deflate=True),
+        "tiles": tiff(wide, photometric=2, tile=(16, 16)),
+        "predicted": tiff(floats, photometric=2, deflate=True, predictor=3),
+        "bits": tiff(wide[:, :, 0] >> 4, bits=12),
+        "small-first": tiff_of_pages([small, page(wide, photometric=2)]),
+        "bigtiff": tiff_of_pages([page(wide, photometric=2, order=">")], order=">", big=True),
+        "key16": deep.getvalue(),
+        "pam": pam + pixels.tobytes(),
+        "pfm": b"PF\n5 6\n-1\n" + floats.tobytes(),
+        "text": b"P3 2 2 15\n 1 2 3 4 5 6 7 8 9 10 11 12\n",
+    }
 
 
 SEEDS = seeds()

@@ -23,7 +23,7 @@ def ends_early(file: BinaryIO, format_name: str) -> bool:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         return check is not None and check(file, size)
-    except (OSError, ValueError, SyntaxError, KeyError):  # damaged; or the file was closed
+    except Exception:  # damaged, in whatever way; or the file was closed
         return False
 
 

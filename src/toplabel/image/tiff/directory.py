@@ -136,8 +136,15 @@ def _read_directory(file: BinaryIO, offset: int, *, size: int, order: str, big: 
 
 
 def _read(file: BinaryIO, position: int, length: int) -> bytes:
-    file.seek(position)
-    content = file.read(length)
+    content = read_at(file, position, length)
     if len(content) < length:
         raise cut_short("TIFF")
     return content
+
+
+def read_at(file: BinaryIO, position: int, length: int) -> bytes:
+    """The bytes at a place of a file; fewer, or none, where it lies beyond the end."""
+    if position >= 1 << 62:  # more than a file can have, and seek can take
+        return b""
+    file.seek(position)
+    return file.read(length)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from toplabel.image.failures import cut_short
-from toplabel.image.tiff.directory import Directory
+from toplabel.image.tiff.directory import Directory, read_at
 from toplabel.image.tiff.layout import FLOAT, INT, RAW, Layout
 
 _BAND_BYTES = 1 << 24
@@ -137,8 +137,7 @@ def _raw_rows(
     for offset, _ in places:
         height = layout.chunk_height if layout.tiled else min(layout.chunk_height, left)
         left -= height
-        tags.file.seek(offset)
-        content = tags.file.read(height * width)
+        content = read_at(tags.file, offset, height * width)
         if len(content) < height * width:
             if not allow_truncated:
                 raise cut_short("TIFF")
