@@ -230,3 +230,17 @@ def test_no_face_gives_a_label_where_no_class_applies(tmp_path: Path) -> None:
         (answer,) = server.classify(Path(photo).read_bytes()).json["predictions"]
         assert (answer["label"], answer["top"]) == (None, [])
         assert server.post("/", Path(photo).read_bytes()).status == 200
+
+
+def test_a_script_prints_each_warning_once(tmp_path: Path) -> None:
+    (photo,) = draw_colours(tmp_path, 1)
+    code = (
+        "import json, sys, toplabel\n"
+        "model = toplabel.load(**json.loads(sys.argv[1]))\n"
+        "model(sys.argv[2]); model([sys.argv[2]] * 2)\n"
+    )
+    model = json.dumps(unnamed(save_model(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-c", code, model, photo], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("comes without class names") == 1

@@ -56,7 +56,10 @@ def warn(text: str, *, about: About | None = None) -> None:
     for notices in _collectors.get():
         if notice not in notices:
             notices.append(notice)
-    logging.getLogger(LOGGER).warning("%s", notice)
+    logger = logging.getLogger(LOGGER)
+    if not logger.handlers:  # where nobody listens, logging itself would print it, too
+        logger.addHandler(logging.NullHandler())
+    logger.warning("%s", notice)
     warnings.warn(str(notice), ToplabelWarning, stacklevel=_first_frame_outside())
 
 
