@@ -72,6 +72,11 @@ def write(path: Path, rows: Any, **options: Any) -> Path:
     return path
 
 
+def test_what_is_doubtful_stands_on_the_page(tmp_path: Path) -> None:
+    page = write(tmp_path / "a.html", some(), warnings=("names of <b>indices</b>",)).read_text()
+    assert '<p class="note">names of &lt;b&gt;indices&lt;/b&gt;</p>' in page
+
+
 # Counting and choosing
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel.cli.options import Command, json_flag, loading_flags, model_flag, take_load_options
+from toplabel.cli.options import (
+    Command,
+    as_flags,
+    json_flag,
+    loading_flags,
+    model_flag,
+    take_load_options,
+)
 from toplabel.cli.records import print_json, print_lines
 from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
@@ -87,4 +94,4 @@ def _lines(found: Calibrated, output: Path) -> list[str]:
             f" are at or above it, with a precision of {calibration.precision:.1%}"
             f" ({100 * (calibration.low or 0):.1f} to {100 * (calibration.high or 0):.1f} %)"
         )
-    return [*lines, *(f"note: {note}" for note in found.notes), f"saved to {output}"]
+    return [*lines, *(f"note: {as_flags(note)}" for note in found.notes), f"saved to {output}"]

@@ -10,6 +10,7 @@ import click
 
 from toplabel.cli.options import (
     Command,
+    as_flags,
     check_one_model,
     json_flag,
     loading_flags,
@@ -124,7 +125,7 @@ def _lines(one: Evaluation) -> list[str]:
     for actual, predicted, count in metrics.confusions[:_WORST]:
         names = f"predicted {one.labels[predicted]}, actual {one.labels[actual]}"
         lines.append(f"  {count:>5,} x {names}")
-    return lines + [f"note: {note}" for note in one.notes]
+    return lines + [f"note: {as_flags(note)}" for note in one.notes]
 
 
 def _percent(estimate: Estimate) -> str:

@@ -298,6 +298,7 @@ class _Work:
             model=self._predictor.name,
             title=str(self._state.output.path),
             threads=self._predictor.threads,
+            warnings=self._warnings(),
         )
 
     def summary(self, *, missing: int, seconds: float) -> RunSummary:
@@ -318,8 +319,12 @@ class _Work:
             seconds=seconds,
             labels=tally.labels,
             errors=tally.errors,
-            warnings=tuple(dict.fromkeys((*self._predictor.warnings, *self._notices))),
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> tuple[str, ...]:
+        """What was assumed or noticed, of the model and of this call."""
+        return tuple(dict.fromkeys((*self._predictor.warnings, *self._notices)))
 
     def _finish_here(self) -> Iterator[FinishedShard]:
         shards = self._checked(self._state.manifest.read_shards(self._pending))

@@ -45,6 +45,7 @@ def write_report(
     title: str,
     threads: int,
     max_images: int = 10_000,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write one HTML file that shows how inputs were labelled; it needs no other file, no network.
 
@@ -59,6 +60,7 @@ def write_report(
         title: Of the page.
         threads: That read images.
         max_images: How many images the page shows at most.
+        warnings: What was assumed or noticed that may make labels wrong.
 
     Raises:
         RunError: The file cannot be written.
@@ -69,7 +71,8 @@ def write_report(
         selection.add(row)
     images = selection.images()
     data = script_json(_content(counts, images, labels=labels, model=model))
-    page = _page(data, _thumbnail_json(images, len(data), threads=threads), title=title)
+    groups = _thumbnail_json(images, len(data), threads=threads)
+    page = _page(data, groups, title=title, warnings=warnings)
     write_page(Path(path), page)
 
 
@@ -139,7 +142,9 @@ def thumbnail_source(row: ReportRow) -> object:
     return row.source if row.error is None or row.error.code in _WORTH_READING else None
 
 
-def _page(data: str, groups: Iterable[str], *, title: str) -> Iterator[str]:
+def _page(
+    data: str, groups: Iterable[str], *, title: str, warnings: Sequence[str]
+) -> Iterator[str]:
     """The page in pieces: its template, in which each {{name}} stands for one thing."""
     style, script = palette() + _template("page.css"), _template("page.js")
     elements = iter(
@@ -149,6 +154,7 @@ def _page(data: str, groups: Iterable[str], *, title: str) -> Iterator[str]:
     fills: dict[str, Iterable[str]] = {
         "policy": [_policy(style, script)],
         "title": [html.escape(visible(title))],
+        "warnings": [f'  <p class="note">{html.escape(visible(one))}</p>\n' for one in warnings],
         "style": [style],
         "data": [data],
         "first_thumbnails": itertools.islice(elements, FIRST_GROUPS),
