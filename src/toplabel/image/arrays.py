@@ -135,9 +135,9 @@ def _float_bytes(array: NDArray[Any]) -> tuple[Pixels, tuple[str, ...]]:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("non_finite", "some values are NaN or infinite; expected 0 to 1")
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
-        hint = (
-            "divide them by 255" if low >= 0 and high <= 255 else "pass them before normalization"
-        )
+        hint = "pass them before normalization"
+        if low >= 0 and high <= 255:
+            hint = "divide them by 255" if high > 2 else "scale them to that range"
         raise ImageError(
             "unsupported_format",
             f"got floats from {low:g} to {high:g}; expected 0 to 1; {hint}",

@@ -85,7 +85,7 @@ def source_name(source: object, index: int) -> str:
 def _short(name: str) -> str:
     """A path or URL as it is; of a data URI, or what is too long for a path, the beginning."""
     is_content = len(name) > _LONGEST_PART and (is_data_uri(name) or is_bare_base64(name))
-    if len(name) <= _LONGEST_NAME and not is_content:
+    if not is_content and (len(name) <= _LONGEST_NAME or is_url(name)):
         return name
     return f"{name[:_SHOWN]}... ({len(name):,} characters)"
 
