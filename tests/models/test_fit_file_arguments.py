@@ -58,7 +58,16 @@ def load(path: Path, arch: Any, **options: Any) -> Any:
         "classes",
         "n_class",
     ]
-    + ["num_labels", "n_outputs", "output_dim", "out_features", "class_num", "numClasses", "n_out"],
+    + [
+        "num_labels",
+        "n_outputs",
+        "output_dim",
+        "out_features",
+        "class_num",
+        "numClasses",
+        "n_out",
+        "nc",
+    ],
 )
 def test_the_number_of_classes_is_read_from_the_file_whatever_it_is_called(
     path: Path, name: str

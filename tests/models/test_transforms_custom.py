@@ -34,7 +34,7 @@ from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 from toplabel.preprocess.presets import preset  # noqa: E402
 
 import_torchvision()
-from torchvision import transforms as v1  # noqa: E402
+from torchvision import models as torchvision_models, transforms as v1  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 HALF = ([0.5] * 3, [0.5] * 3)
@@ -256,7 +256,7 @@ def test_the_network_is_compiled_and_cannot_be_saved_since_code_is_no_data(tmp_p
     assert [p.index for p in model(PHOTOS)] == expected
     with pytest.raises(ModelError, match=r"cannot be saved: its preprocessing half is code"):
         model.save(tmp_path / "m.toplabel")
-    with pytest.raises(ModelError, match=r"cannot explain .* its preprocessing half is code"):
+    with pytest.raises(UsageError, match=r"cannot explain .* its preprocessing half is code"):
         toplabel.explain(model, PHOTOS[0])
 
 
@@ -335,6 +335,26 @@ def test_a_name_that_is_no_transform_is_refused(
 ) -> None:
     with pytest.raises(error, match=said):
         read_preprocess(f"{file}:{name}")
+
+
+def test_a_class_or_what_makes_a_transform_is_called_for_it() -> None:
+    weights = torchvision_models.ResNet18_Weights.DEFAULT
+    expected = read_preprocess(weights.transforms())
+    assert read_preprocess(weights.transforms) == expected  # without its parentheses
+    assert read_preprocess(lambda: weights.transforms()) == expected
+    assert isinstance(read_preprocess(Caller), CustomPreprocess)
+
+
+def test_a_method_and_a_function_with_more_arguments_are_called_with_the_image() -> None:
+    def code(image: Image.Image, size: int = 33) -> torch.Tensor:
+        return half(image.resize((size, size)))
+
+    def optional(image: Image.Image | None = None) -> torch.Tensor:
+        assert image is not None
+        return half(image)
+
+    for given in (code, optional, Caller().__call__):
+        assert read_preprocess(given).input_size == (33, 33)
 
 
 def test_a_name_is_a_preset_a_path_or_json_everywhere(tmp_path: Path) -> None:

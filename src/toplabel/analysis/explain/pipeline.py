@@ -117,7 +117,8 @@ def explain_with(
 
     Raises:
         ImageError: The image cannot be read, or the model's output for it is not finite.
-        UsageError: There is no such method or label, or several classes share the name.
+        UsageError: There is no such method or label, several classes share the name, or the
+            preprocessing is code, of which nobody knows where in the image the input lies.
         ModelError: Grad-CAM was requested, and this model does not support it.
         MissingDependency: Grad-CAM was requested, and torch or captum is missing.
     """
@@ -126,7 +127,7 @@ def explain_with(
         raise UsageError(f"unknown method {method!r}; expected one of {accepted}")
     preprocess = classifier.preprocess
     if not isinstance(preprocess, Preprocess):
-        raise ModelError(
+        raise UsageError(
             f"cannot explain {classifier.name}: its preprocessing {preprocess.name} is code, so"
             " where in the image its input lies is not known; pass a preset, a JSON file or a"
             " transform that can be translated"

@@ -19,6 +19,7 @@ _CLASS = r"class|classes|label|labels|cls|categories|category|species|outputs?|t
 _IS_CLASSES = re.compile(
     rf"(?:{_NUMBER})_?(?:of_)?(?:{_CLASS})|(?:{_CLASS})_?(?:{_NUMBER}|size)?"
     r"|out(?:put)?_(?:features|dims?|size|units|nodes|channels|classes|num)|(?:n|num)_out"
+    r"|nc|ncls|out|n_?way"
 )
 _IS_CHANNELS = re.compile(
     r"in(?:put)?_?(?:chans?|channels?|ch|planes|c)|(?:n|nb|num)_?(?:in_?)?(?:chans?|channels?)"

@@ -64,15 +64,18 @@ def read_preprocess(given: object) -> AnyPreprocess:
 def _import(text: str) -> object:
     require("torch", extra="torch", purpose=f"the preprocessing {text!r}")
     from toplabel.models.fit.build_module import import_object
-    from toplabel.models.transforms.custom import resolve
     from toplabel.models.zoo_import import declare_missing_operators
 
     declare_missing_operators()  # for code that imports torchvision
-    return resolve(import_object(text), name=text)
+    return import_object(text)
 
 
 def _of_object(transform: object, *, name: str | None = None) -> AnyPreprocess:
     """Translated where that is possible; else run as it is, where it can be called."""
+    if callable(transform):
+        from toplabel.models.transforms.custom import name_of, resolve
+
+        transform = resolve(transform, name=name or name_of(transform))
     try:
         return translate(transform)
     except RangeMismatch:  # code with such a mean would be run, and be wrong

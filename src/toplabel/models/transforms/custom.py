@@ -6,6 +6,7 @@ whether it can be relied on.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ _FLAT, _STEEP = 0.05, 300.0  # largest minus smallest value, of a photo with bla
 _COLOURS = (1, 3)
 _OUTPUTS = ("pixel_values", "image")
 _EXPECTED = "expected a float tensor or array of shape (C, h, w), the same for every image"
-_SEEN = "what its code does cannot be read from it"
+_SEEN = "what it does cannot be read from its code"
 
 
 def custom_preprocess(
@@ -95,19 +96,23 @@ def name_of(transform: object) -> str:
 
 
 def resolve(found: object, *, name: str) -> object:
-    """The transform that an imported name stands for; what makes one is called without arguments.
+    """The transform that an object stands for: what makes one is called without arguments.
+
+    Such are a class, `weights.transforms` without its parentheses, and a function that takes
+    nothing, or only what has a default.
 
     Raises:
-        PreprocessError: It needs arguments to be made.
+        PreprocessError: It is a class that needs arguments, or fails.
     """
-    if not (isinstance(found, type) or inspect.isfunction(found)):
+    maker = found.func if isinstance(found, functools.partial) else found
+    if not (isinstance(maker, type) or inspect.isfunction(found)):
         return found
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(found).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):  # not written in Python
         return found
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in _VARIABLE]
-    if isinstance(found, type) and needed:
+    if isinstance(maker, type) and needed:
         raise PreprocessError(
             f"{name} is a class that needs {', '.join(needed)}; name an object of it, or a function"
             " without arguments that makes one"
@@ -115,8 +120,10 @@ def resolve(found: object, *, name: str) -> object:
     if needed or any(p.kind in _VARIABLE for p in parameters):
         return found
     try:
-        return found()
+        return found()  # type: ignore[operator]
     except Exception as error:
+        if parameters and not isinstance(maker, type):  # the image has a default, too
+            return found
         raise PreprocessError(
             f"calling {name}() failed: {first_line(error, named=True)}"
         ) from error
