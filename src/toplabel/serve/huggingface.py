@@ -91,7 +91,8 @@ def _read(body: bytes, request: Request) -> tuple[bytes, dict[str, Any]]:
 
 def _scores(answer: Answer, model: ServedModel, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """The best classes by the function that was asked for; by default the model's own."""
-    top_k = parameters.get("top_k") or DEFAULT_TOP_K
+    top_k = parameters.get("top_k")
+    top_k = DEFAULT_TOP_K if top_k is None else top_k
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ApiError(422, "invalid_parameter", "top_k must be an integer of at least 1")
     classifier = model.predictor.classifier

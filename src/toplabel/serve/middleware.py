@@ -7,7 +7,6 @@ nobody has caught into a 500 that says nothing, counts, and writes the access lo
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from contextlib import suppress
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from toplabel.serve.connection import Connection
+    from toplabel.serve.gate import Gate
     from toplabel.serve.metrics import Metrics
     from toplabel.serve.options import ServeOptions
     from toplabel.serve.work import Workers
@@ -47,8 +47,7 @@ class Middleware:
 
     Args:
         options: What clients may do.
-        token: The secret that requests must carry; None: none.
-        open_paths: What is answered without it: health, and the pages with their files.
+        gate: Who may ask.
         workers: Full ones refuse requests before their body is read.
         metrics: Counts requests.
     """
@@ -57,8 +56,7 @@ class Middleware:
         self,
         options: ServeOptions,
         *,
-        token: str | None,
-        open_paths: frozenset[str],
+        gate: Gate,
         workers: Workers,
         metrics: Metrics,
     ) -> None:
@@ -66,8 +64,7 @@ class Middleware:
         """The application behind, once it is ready."""
         self.state: State = "starting"
         self.options = options
-        self._token = token
-        self._open_paths = open_paths
+        self.gate = gate
         self._workers = workers
         self._metrics = metrics
 
@@ -81,7 +78,9 @@ class Middleware:
         self._metrics.in_flight.inc()
         try:
             self._check(scope, exchange.headers)
-            if self.app is None:
+            if exchange.is_preflight:
+                await exchange.send_whole(204, b"", {})
+            elif self.app is None:
                 await _answer_early(scope, exchange)
             else:
                 await self.app(scope, exchange.receive, exchange.send)
@@ -102,10 +101,9 @@ class Middleware:
         """Refuse what need not be read.
 
         Raises:
-            ApiError: 401, 413 or 503.
+            ApiError: 401, 403, 413 or 503.
         """
-        if self._token is not None and scope["path"] not in self._open_paths:
-            check_token(headers.get(b"authorization", b"").decode("latin-1"), token=self._token)
+        self.gate.check(scope, headers)
         if int(headers.get(b"content-length", b"0")) > self.options.max_body:
             raise too_large(self.options.max_body)
         if scope["method"] == "POST" and self._workers.is_full:
@@ -134,23 +132,6 @@ class Middleware:
             ACCESS.info("request", extra={"facts": facts})
 
 
-def check_token(authorization: str, *, token: str) -> None:
-    """Let a request pass whose `Authorization: Bearer ...` is the token.
-
-    Raises:
-        ApiError: 401.
-    """
-    scheme, _, given = authorization.partition(" ")
-    same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
-    if scheme.lower() != "bearer" or not same:
-        raise ApiError(
-            401,
-            "unauthorized",
-            "this server requires a token; send Authorization: Bearer TOKEN",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-
-
 async def _answer_early(scope: Scope, exchange: _Exchange) -> None:
     """What there is to answer while models are being loaded.
 
@@ -172,6 +153,7 @@ class _Exchange:
         self.started = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = request_id(self.headers.get(b"x-request-id"))
+        self.is_preflight = middleware.gate.is_preflight(scope, self.headers)
         self.status: int | None = None
         self.is_late = False
         self.connection: Connection = scope["state"]["connection"]
@@ -225,6 +207,7 @@ class _Exchange:
             headers = list(message.get("headers", ()))
             names = {name.lower() for name, _ in headers}
             headers += _HEADERS
+            headers += self._middleware.gate.cors_headers(self.headers, preflight=self.is_preflight)
             headers.append((b"x-request-id", self.request_id.encode()))
             if b"cache-control" not in names:
                 headers.append((b"cache-control", b"no-store"))

@@ -44,6 +44,19 @@ class ServeOptions:
         metavar="FILE",
         help="Require the bearer token in this file; without it the one in TOPLABEL_TOKEN, if set.",
     )
+    allowed_hosts: Sequence[str] = option(
+        (),
+        flags=("--allowed-host",),
+        metavar="NAME",
+        help="Answer to this host name. By default a server on 127.0.0.1 answers to"
+        " localhost and to addresses only, others to any name.",
+    )
+    cors_origins: Sequence[str] = option(
+        (),
+        flags=("--cors-origin",),
+        metavar="ORIGIN",
+        help="Let pages of this origin (https://example.com) use the server.",
+    )
     url_hosts: Sequence[str] = option(
         (),
         flags=("--allow-url-host",),
@@ -90,8 +103,11 @@ class ServeOptions:
     write_timeout: float = option(
         30.0, shell=False, help="How long a client may leave a response unread."
     )
-    idle_timeout: float = option(
-        15.0, shell=False, help="How long a connection without a request is kept."
+    keep_alive: float = option(
+        75.0,
+        metavar="SECONDS",
+        help="How long a connection without a request is kept; longer than a load balancer in front"
+        " keeps it.  [default: 75]",
     )
 
     def __post_init__(self) -> None:

@@ -34,6 +34,8 @@ Parsed = TypeVar("Parsed")
 MAX_FIELDS = 64
 """Parts of a form that are not files; browsers and libraries send a few."""
 
+_FIELDS_OF_BROWSERS = ("_charset_",)
+
 _PARSED_AT_ONCE = 1 << 18
 """Bodies up to this size are parsed on the event loop: the way to a thread costs more."""
 
@@ -195,7 +197,7 @@ def _kind(value: object) -> str:
 
 
 def parse_multipart(body: bytes, content_type: str, *, max_files: int) -> list[Upload]:
-    """The files of a multipart form, in order. Other parts are left out.
+    """The files of a multipart form, in order. Other fields are refused: nothing would read them.
 
     Starlette's own reader of forms is not used: it writes larger files to the disk, works on the
     event loop, and takes a form that ends early for a whole one.
@@ -206,7 +208,7 @@ def parse_multipart(body: bytes, content_type: str, *, max_files: int) -> list[U
         max_files: Of one request.
 
     Raises:
-        ApiError: 400 for what is not such a form; 413 for too many parts.
+        ApiError: 400 for what is not such a form; 413 for too many parts; 422 for other fields.
     """
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -226,6 +228,14 @@ def parse_multipart(body: bytes, content_type: str, *, max_files: int) -> list[U
         fields += 1
         if fields > MAX_FIELDS:
             raise ApiError(413, "too_many_parts", f"the form has more than {MAX_FIELDS} fields")
+        name = printable((field.field_name or b"").decode("utf-8", "replace"))[:40]
+        if name not in _FIELDS_OF_BROWSERS:
+            raise ApiError(
+                422,
+                "unknown_field",
+                f"the form has the field {name!r}; expected files only: parameters stand in the"
+                f" URL, as ?{name or 'top_k'}=...",
+            )
 
     def end() -> None:
         nonlocal ended

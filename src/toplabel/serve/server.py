@@ -24,6 +24,7 @@ from toplabel._internal.notices import warn
 from toplabel._internal.platform import available_cpus
 from toplabel.errors import ToplabelError, UsageError
 from toplabel.serve.connection import MAX_HEAD_BYTES, Connections
+from toplabel.serve.gate import Gate
 from toplabel.serve.metrics import Metrics
 from toplabel.serve.middleware import Middleware
 from toplabel.serve.page import PATHS
@@ -127,8 +128,7 @@ class _Running:
         self._workers = Workers(threads, capacity=options.capacity)
         self._middleware = Middleware(
             options,
-            token=token,
-            open_paths=OPEN_PATHS,
+            gate=Gate(options, token=token, open_paths=OPEN_PATHS),
             workers=self._workers,
             metrics=self._metrics,
         )
@@ -170,7 +170,7 @@ class _Running:
             proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=self._options.idle_timeout,  # type: ignore[arg-type]
+            timeout_keep_alive=self._options.keep_alive,  # type: ignore[arg-type]
             timeout_graceful_shutdown=self._options.drain_timeout,  # type: ignore[arg-type]
         )
 
