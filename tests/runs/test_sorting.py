@@ -6,7 +6,6 @@ import os
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
@@ -76,10 +75,11 @@ def test_images_go_to_their_labels_folder(tmp_path: Path, how: str) -> None:
 def test_sorting_twice_changes_nothing(tmp_path: Path, how: str) -> None:
     paths = draw_colours(tmp_path / "photos", 3)
     sorting = Sorting(folder=tmp_path / "sorted", how=how, names=("red", "green", "blue"))  # type: ignore[arg-type]
-    entries, classes = [Entry(path) for path in paths], np.array([0, 0, -1], np.int32)
+    entries, classes = [Entry(path) for path in paths], [[0], [0, 2], []]
     for _ in range(2):
         sorting.sort(entries, classes)
         assert sorted(os.listdir(tmp_path / "sorted" / "red")) == ["00000.png", "00001.png"]
+        assert os.listdir(tmp_path / "sorted" / "blue") == ["00001.png"]
 
 
 def two_of_a_name(tmp_path: Path) -> list[Entry]:
