@@ -69,6 +69,7 @@ def test_ordinary_outputs_are_known_without_a_word(
     [
         pytest.param(100 * SIGMOIDS, Bounds(0, 100), SIGMOIDS, id="percent"),
         pytest.param(np.log(SIGMOIDS), Bounds(high=0), SIGMOIDS, id="log-sigmoid"),
+        pytest.param(np.log(SIGMOIDS + 1e-8), Bounds(high=1e-8), SIGMOIDS, id="with an epsilon"),
         pytest.param(
             np.tanh(LOGITS), Bounds(-1, 1), 1 / (1 + np.exp(-2 * LOGITS)), id="from -1 to 1"
         ),
@@ -96,6 +97,10 @@ def test_percent_of_exclusive_classes_is_known_by_its_sum() -> None:
             SIGMOIDS, None, {"multi_label": True}, "could not be seen", id="by values alone"
         ),
         pytest.param(
+            SIGMOIDS, Bounds(low=0), {"multi_label": True}, "could not be seen", id="a mixture"
+        ),
+        pytest.param(SOFTMAX[:1].repeat(3, 0), UNIT, {}, "does not depend", id="a constant"),
+        pytest.param(
             np.eye(4, dtype=np.float32)[[0, 2, 1, 3, 0]], None, {}, "only 0 and 1", id="one-hot"
         ),
         pytest.param(
@@ -121,6 +126,13 @@ def test_what_is_doubtful_is_said(
         ),
         pytest.param(
             LOGITS[:, :1] + np.array([1, 0, -1], np.float32), FREE, {}, "CORAL", id="levels"
+        ),
+        pytest.param(
+            1 / (1 + np.exp(-LOGITS[:, :1] - np.array([1, 0, -1], np.float32))),
+            UNIT,
+            {},
+            "CORAL",
+            id="levels behind a sigmoid",
         ),
         pytest.param(
             np.maximum(LOGITS, 0), Bounds(low=0), {"multi_label": True}, "yes to every", id="ReLU"

@@ -78,10 +78,20 @@ def test_outputs_of_half_precision_are_told_too() -> None:
     assert "lie between 0 and 1 and sum to 1" in text
 
 
-def test_outputs_that_are_scores_already_are_told_of_multi_label_models() -> None:
-    scores = 1 / (1 + np.exp(-logits(100)))
-    (text,) = warnings_of(scores, activation="sigmoid")
-    assert "as scores do, and a second sigmoid flattens them" in text
+def test_small_logits_of_a_multi_label_model_say_nothing() -> None:
+    assert warnings_of(1 / (1 + np.exp(-logits(100))), activation="sigmoid") == ()
+
+
+def test_a_single_class_that_applies_or_not_is_not_called_the_same_for_all() -> None:
+    assert warnings_of(logits(100, 1), activation="sigmoid") == ()
+
+
+def test_a_class_that_is_left_out_does_not_end_the_checks() -> None:
+    answers = softmax(logits(100)) * 0
+    answers[:, 1] = -np.inf
+    assert any(
+        "nearly uniform" in text or "predicted as class" in text for text in warnings_of(answers)
+    )
 
 
 def test_a_single_sum_of_one_says_nothing() -> None:

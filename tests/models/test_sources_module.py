@@ -14,7 +14,8 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from toplabel.errors import LabelsError, ModelError, PreprocessError  # noqa: E402
-from toplabel.models.sources.module import from_module, logits_module  # noqa: E402
+from toplabel.models.outputs import Scores  # noqa: E402
+from toplabel.models.sources.module import from_module  # noqa: E402
 from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 
 PREPROCESS = Preprocess(input_size=(16, 16), resize_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -107,7 +108,7 @@ def test_refuses_a_transform_that_nobody_knows() -> None:
 )
 def test_finds_the_scores_in_many_forms(finish: Callable[[torch.Tensor], Any]) -> None:
     network = TinyNet(finish).eval()
-    scores = logits_module(network)(torch.rand(2, 3, 16, 16))
+    scores = Scores(network)(torch.rand(2, 3, 16, 16))
     assert scores.shape == (2, 3)
     assert scores.dtype == torch.float32
 

@@ -24,6 +24,7 @@ from toplabel.labels.labels import Labels
 _SUM_ROUNDING = 1e-4
 _HALF_ROUNDING = 5e-3  # of a softmax in half precision, which its graph shows
 _CONSTANT = 1e-4  # of a difference of two outputs, against how far one varies
+_LOG_OF_ONE = 1e-3  # with what people add to a probability, lest it be 0
 _SURE = 12.0  # log odds of 160,000 to 1
 
 
@@ -111,7 +112,7 @@ def _names_of_one(labels: Labels | None, multi_label: bool, name: str) -> Labels
     if labels is None or not labels.named:
         warn(
             f"{name} has one output and no class names: it is read as yes or no, and labels are"
-            " 'yes' and 'no'; pass labels=[...] with two names, that of no first (a regression has"
+            " 'yes' and 'no'; pass labels=... with two names, that of no first (a regression has"
             " no label)",
             about="labels",
         )
@@ -138,21 +139,23 @@ def _conversion_to_scores(evidence: Evidence, independent: bool, name: str) -> C
     for whole in (1.0, 100.0):
         if _sums_to(evidence, whole):
             return Conversion(scale=1 / whole)
-    if bounds is None:
-        if evidence.values is None or not _within(evidence.values, 0, 1):
-            return None
+    if bounds is not None and bounds.within(0, 1):
+        return NO_CONVERSION
+    never_negative = bounds is not None and independent and bounds.within(0, np.inf)
+    looks_so = evidence.values is not None and _within(evidence.values, 0, 1)
+    if looks_so and (bounds is None or never_negative):
         warn(
             f"the outputs of {name} lie between 0 and 1 for the images it was tried with, and are"
-            " taken for scores as they are; how the network computes them could not be seen"
+            " taken for scores as they are; that they always do so could not be seen"
         )
         return NO_CONVERSION
-    if bounds.within(0, 1):
-        return NO_CONVERSION
+    if bounds is None:
+        return None
     if bounds.within(0, 100) and bounds.high > 99:
         return Conversion(scale=0.01)
     if independent and bounds.low < 0 and bounds.within(-1, 1):
         return Conversion(scale=0.5, offset=0.5)
-    if independent and bounds.high <= 0:
+    if independent and bounds.high < _LOG_OF_ONE:
         return Conversion(exponential=True)
     return None
 
@@ -167,6 +170,11 @@ def _refuse_what_is_no_score(evidence: Evidence, independent: bool, name: str) -
         )
     if values is None:
         return
+    if len(values) > 1 and (values == values[0]).all():
+        warn(
+            f"{name} gave the same outputs for every image it was tried with: its label does not"
+            " depend on the image"
+        )
     if evidence.count == 1:
         if (values == 1).all():
             raise ModelError(
@@ -184,7 +192,11 @@ def _refuse_what_is_no_score(evidence: Evidence, independent: bool, name: str) -
             f"{name} gives negative log-probabilities: the least one is of the best class; change"
             " their sign in its forward"
         )
-    if not independent and _differ_by_constants(values):
+    levels = values
+    if bounds is not None and bounds.within(0, 1):
+        with np.errstate(divide="ignore"):
+            levels = np.log(values) - np.log1p(-values)
+    if not independent and _differ_by_constants(levels):
         raise ModelError(
             f"the outputs of {name} differ from one another by the same amounts for every image, so"
             " that one class is always the best: are they the levels of an ordinal scale (CORAL),"

@@ -74,9 +74,9 @@ class SanityChecks:
         self._arrays: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque()
         self._seen: dict[bytes, NDArray[np.float32]] = {}
         self._given = 0
-        self._sums_to_one = len(classifier.labels) > 1 and self._activation != "none"
+        self._sums_to_one = len(classifier.labels) > 1 and self._activation == "softmax"
         self._flat = len(classifier.labels) > 2
-        self._alike = True  # all images so far got one class
+        self._alike = len(classifier.labels) > 1  # all images so far got one class
         self._index = -1
         self._total: NDArray[np.float64] | float = 0.0
         self._squares: NDArray[np.float64] | float = 0.0
@@ -121,7 +121,9 @@ class SanityChecks:
     def _look_at_outputs(self, tensor: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
         """Take note of an output; returns whether it is of an image that was not there before."""
         self._given += 1
-        new = bool(np.isfinite(logits).all()) and not self._is_known(tensor)
+        new = bool(np.isfinite(logits.max())) and not self._is_known(tensor)
+        if new and not np.isfinite(logits.min()):  # a class that is left out
+            logits = np.maximum(logits, logits[np.isfinite(logits)].min())
         count = len(self._seen)
         if new and self._sums_to_one:
             self._look_at_sum(logits, count)
@@ -161,19 +163,15 @@ class SanityChecks:
         return self._seen.setdefault(sample.tobytes(), sample) is not sample
 
     def _look_at_sum(self, logits: NDArray[np.float32], count: int) -> None:
+        total = float(logits.sum(dtype=np.float64))
         within = bool(logits.min() >= 0 and logits.max() <= 1)
-        if self._activation == "sigmoid":
-            self._sums_to_one, enough = within, _ENOUGH_FLAT
-        else:
-            total = float(logits.sum(dtype=np.float64))
-            self._sums_to_one, enough = within and abs(total - 1) <= _SUM_ROUNDING, _ENOUGH_SUMS
-        if self._sums_to_one and count >= enough:
+        self._sums_to_one = within and abs(total - 1) <= _SUM_ROUNDING
+        if self._sums_to_one and count >= _ENOUGH_SUMS:
             self._sums_to_one = False
-            what = "and sum to 1" if self._activation == "softmax" else "as scores do"
             self._notice(
-                f"the model's outputs already lie between 0 and 1 {what}, and a second"
-                f" {self._activation} flattens them: labels are right, scores are not; remove the"
-                f" {self._activation} at the end of the network"
+                "the model's outputs already lie between 0 and 1 and sum to 1, and a second softmax"
+                " flattens them: labels are right, scores are not; remove the softmax at the end of"
+                " the network"
             )
 
     def _look_at_evenness(self, logits: NDArray[np.float32], count: int) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,6 +30,8 @@ _DEEPEST = 4  # a tuple in a dict in a tuple
 
 def leaves_of(given: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors in whatever a network gave, each with its name: "logits", "0", "0.logits"."""
+    if isinstance(given, np.ndarray):
+        given = torch.from_numpy(given)
     if isinstance(given, torch.Tensor):
         yield name or "output", given
     elif depth < _DEEPEST:
@@ -100,14 +103,15 @@ class Scores(nn.Module):
 
     Args:
         network: The network.
-        output: The name of the tensor to take of those that it gives; None: it is to be found.
+        output: Which tensor to take of those that it gives, by its name or its place from 0; None:
+            the only one that can be meant.
         conversion: What is done to it.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        output: str | None = None,
+        output: str | int | None = None,
         conversion: Conversion = NO_CONVERSION,
     ) -> None:
         super().__init__()
@@ -123,10 +127,11 @@ class Scores(nn.Module):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Float32 (N, K) for a float32 (N, C, H, W) batch."""
         given = self.network(batch)
-        name = self.output or choose_output(
-            given, batch=len(batch), model=type(self.network).__name__
-        )
-        rows = to_rows(dict(leaves_of(given))[name], len(batch))
+        leaves, name = dict(leaves_of(given)), self.output
+        if name not in leaves:
+            model = type(self.network).__name__
+            name = choose_output(given, batch=len(batch), output=name, model=model)
+        rows = to_rows(leaves[name], len(batch))
         if rows.ndim != 2 or len(rows) != len(batch):
             raise ModelError(
                 f"{type(self.network).__name__} gives {name!r} of shape {tuple(rows.shape)} for"

@@ -14,6 +14,7 @@ from toplabel._internal.notices import collect_warnings
 from toplabel.analysis.doctor.batchnorm_stats import batch_normalisations, pre_hooked
 from toplabel.analysis.doctor.messages import Finding
 from toplabel.analysis.doctor.sanity_checks import check_weights
+from toplabel.bundle.outputs import Evidence, interpret
 from toplabel.errors import ModelError, UsageError
 from toplabel.labels.files import in_order
 from toplabel.labels.given import list_given
@@ -22,11 +23,11 @@ from toplabel.models.checkpoint.reading import non_finite_names
 from toplabel.models.input_size import find_input_size, input_channels
 from toplabel.models.open import LOADING, load_model
 from toplabel.models.options import ModelOptions
+from toplabel.models.outputs import Scores, watch
 from toplabel.models.ref import ModelRef
 from toplabel.models.script.resolve import Resolved
 from toplabel.models.sources.as_written import set_eval_mode
 from toplabel.models.sources.checkpoint import open_network, zoo_preprocess
-from toplabel.models.sources.module import logits_module
 from toplabel.models.zoo_import import declare_missing_operators
 from toplabel.preprocess.preprocess import Preprocess
 
@@ -139,7 +140,7 @@ def _target(
     findings: list[Finding],
 ) -> Target:
     set_eval_mode(module)
-    network = logits_module(module).eval()
+    network: nn.Module = Scores(module, options.output).eval()
     channels = _channels(network)
     side, assumed = size or (library.input_size[0] if library is not None else 0), ""
     if not side:
@@ -151,6 +152,8 @@ def _target(
             f"{name} fails on images of {side}x{side} pixels; the network takes {accepted}: leave"
             " size=... out, or pass one that it takes"
         )
+    if outputs.shape[1] == 1:
+        network = _yes_or_no(network, torch.full((1, channels, side, side), 0.1), name)
     given = options.labels
     fits = library is not None and library.input_size == (side, side)
     return Target(
@@ -161,9 +164,22 @@ def _target(
         size_assumed=assumed,
         library=library if fits else None,
         labels=labels if given is None else in_order(list_given(given), own=labels),
-        outputs=outputs.shape[1],
+        outputs=max(2, outputs.shape[1]),
         findings=tuple(findings),
     )
+
+
+def _yes_or_no(network: nn.Module, image: torch.Tensor, name: str) -> nn.Module:
+    """A network of one output as one of two classes, no and yes.
+
+    Raises:
+        ModelError: Its output can be no score.
+    """
+    with torch.no_grad():
+        _, bounds = watch(network, image)
+    evidence = Evidence(count=1, bounds=bounds["output"])
+    found = interpret(evidence, labels=Labels(("no", "yes")), multi_label=False, name=name)
+    return Scores(network, "output", found.conversion).eval()
 
 
 def _channels(network: nn.Module) -> int:

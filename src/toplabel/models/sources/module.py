@@ -126,14 +126,6 @@ def _find_output(
     return chosen, bounds.get(chosen)
 
 
-def logits_module(module: nn.Module) -> nn.Module:
-    """A module that gives float32 (N, K) whatever form `module` gives its scores in.
-
-    Its forward raises ModelError where they have no form that is known.
-    """
-    return module if isinstance(module, Scores) else Scores(module)
-
-
 def _checked_outputs(
     module: nn.Module, preprocess: AnyPreprocess, name: str
 ) -> NDArray[np.float32]:
