@@ -82,6 +82,11 @@ def test_small_logits_of_a_multi_label_model_say_nothing() -> None:
     assert warnings_of(1 / (1 + np.exp(-logits(100))), activation="sigmoid") == ()
 
 
+def test_own_sigmoids_that_lie_close_together_are_trained() -> None:
+    answers = 0.7 + 0.1 / (1 + np.exp(-logits(100)))
+    assert warnings_of(answers, activation="none") == ()
+
+
 def test_a_single_class_that_applies_or_not_is_not_called_the_same_for_all() -> None:
     assert warnings_of(logits(100, 1), activation="sigmoid") == ()
 

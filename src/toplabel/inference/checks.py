@@ -32,7 +32,8 @@ _ENOUGH_ALIKE = 16
 _ENOUGH_AT_LAST = 48
 _SUM_ROUNDING = 1e-3  # a softmax in half precision; logits do not sum to 1 by chance so closely
 _FLAT = 0.05  # share of log K that the entropy falls short of it; trained networks: 0.15 and more
-_FLAT_LOGIT = 0.25  # of a multi-label model: every score from 0.44 to 0.56
+_FLAT_SCORE = 0.0622  # of a multi-label model: every logit from -0.25 to 0.25
+_SUM_OF_SHARES = 0.01
 # Spread of outputs among images against that among classes. Photos of one class give trained
 # networks 0.44 and more; untrained ones mostly lie from 0.2 to 0.3. Of few classes it says less.
 _ALIKE = 0.3
@@ -222,9 +223,9 @@ class SanityChecks:
 
 
 def _is_even(logits: NDArray[np.float32], activation: Activation) -> bool:
-    if activation == "sigmoid":
-        return bool(np.abs(logits).max() < _FLAT_LOGIT)
     scores = probabilities(logits, activation)
+    if activation == "sigmoid" or abs(float(scores.sum()) - 1) > _SUM_OF_SHARES:
+        return bool(np.abs(scores - 0.5).max() < _FLAT_SCORE)  # each class has its own
     entropy = -float((scores * np.log(np.maximum(scores, 1e-300))).sum())
     return entropy > (1 - _FLAT) * float(np.log(len(scores)))
 
