@@ -20,7 +20,6 @@ from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.models.ref import ModelRef, folder_of_weights
-from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.model import Model
     from toplabel.models.options import InferenceOptions, ModelOptions
     from toplabel.models.ref import Kind
+    from toplabel.preprocess.custom import AnyPreprocess
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _open_onnx(
     bundle = open_onnx(
         Path(ref.given),
         labels=options.labels,
-        preprocess=given.stand_in if isinstance(given, CustomPreprocess) else given,
+        preprocess=given if given is None or isinstance(given, Preprocess) else given.stand_in,
         multi_label=options.multi_label,
         output=options.output,
     )
@@ -157,7 +157,7 @@ def _open_onnx(
 def _of_bundle(bundle: Bundle, options: ModelOptions) -> PendingClassifier:
     """What runs a bundle, after the preprocessing that the user gives as code, if so."""
     classifier, given = Classifier.of_bundle(bundle), options.read_preprocess()
-    if isinstance(given, CustomPreprocess):
+    if given is not None and not isinstance(given, Preprocess):
         classifier = classifier.with_custom_preprocess(given)
     return PendingClassifier(classifier)
 
