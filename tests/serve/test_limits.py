@@ -13,6 +13,9 @@ from contextlib import suppress
 import pytest
 
 from serving import CAT, Server, chunked, form, head, read_all, read_one, serving, wait_until
+from toplabel.serve.api_error import ApiError
+from toplabel.serve.inference_protocol import read_request
+from toplabel.serve.request_body import json_of_images, parse_json, uploads_of_json
 
 LIMIT = 200_000
 HEAD_SECONDS = BODY_SECONDS = 2.0
@@ -359,3 +362,30 @@ def test_thin_images_are_answered_within_time_and_memory(server: Server, shape: 
     assert reply.status in (200, 413, 422)
     assert server.cpu_seconds() - started < 10
     assert server.resident_mb() - before < 100
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"images":[' + b"[]," * 3_000_000 + b"[]]}",
+        b'{"images":' + b"[" * 3_000_000,
+        b'{"images":[{' + b",".join(b'"%d":0' % n for n in range(500_000)) + b"}]}",
+        b'{"inputs":[' + b"1," * 3_000_000 + b"1]}",
+    ],
+    ids=["lists", "depth", "fields", "numbers"],
+)
+def test_json_of_many_values_is_refused_before_it_is_parsed(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    def parsed(*_: object) -> None:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr(json, "loads", parsed)
+    for read in (
+        lambda: uploads_of_json(body, max_images=32),
+        lambda: read_request(body, None),
+        lambda: parse_json(body, json_of_images(1)),
+    ):
+        with pytest.raises(ApiError) as caught:
+            read()
+        assert (caught.value.status, caught.value.code) == (413, "too_many_values")

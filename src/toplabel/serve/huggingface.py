@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from toplabel.inference.scoring import probabilities
 from toplabel.serve.api_error import ApiError
 from toplabel.serve.openapi import HUGGINGFACE_BODY, ScoreBody, errors
-from toplabel.serve.request_body import decode_base64, parse, parse_json
+from toplabel.serve.request_body import decode_base64, json_of_images, parse, parse_json
 from toplabel.serve.service import (
     EMPTY,
     Service,
@@ -74,7 +74,7 @@ def _read(body: bytes, request: Request) -> tuple[bytes, dict[str, Any]]:
         raise ApiError(400, "empty", EMPTY)
     if media_type(request.headers.get("content-type", "")) != "application/json":
         return body, {}
-    value = parse_json(body)
+    value = parse_json(body, json_of_images(1))
     if "inputs" not in value:
         raise ApiError(422, "no_image", "the body has no field inputs; expected base64 in it")
     parameters = value.get("parameters") or {}

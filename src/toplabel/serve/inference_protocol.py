@@ -28,7 +28,7 @@ from toplabel.serve.openapi import (
     ServerMetadataBody,
     errors,
 )
-from toplabel.serve.request_body import decode_base64, parse, parse_json
+from toplabel.serve.request_body import JsonLimits, decode_base64, parse, parse_json
 from toplabel.serve.service import Service, as_json, failures, note, warning_headers
 from toplabel.serve.work import RequestOptions
 
@@ -295,6 +295,10 @@ def bad(message: str) -> ApiError:
     return ApiError(400, "bad_inference_request", message)
 
 
+_JSON = JsonLimits(names=10_000, values=1_000_000, lists=200_000)
+"""Tensors may stand in it as numbers: some images of 224 x 224 x 3 at once."""
+
+
 def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, Tensor]:
     """What a request asks for, and its input.
 
@@ -309,7 +313,7 @@ def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, 
         if length > len(body):
             raise bad(f"{HEADER_LENGTH} is {length}; the body has {len(body)} bytes")
     try:
-        asked = InferRequest.model_validate(parse_json(body[:length]))
+        asked = InferRequest.model_validate(parse_json(body[:length], _JSON))
         return asked, _read_tensor(asked.inputs[0], body[length:])
     except ValidationError as error:
         first = error.errors()[0]
