@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,47 @@ def test_what_the_file_says_of_its_images_is_named_and_nothing_that_contradicts_
     assert "its file says image_size=32; its file says mean=[0.49, 0.48, 0.45]" in said
     assert "imagenet-crop" not in said
     assert "lr" not in said.replace("already", "").split("Known is:")[1]
+
+
+def test_sizes_far_from_the_librarys_are_cautioned(tmp_path):
+    module = seeded(import_torchvision().models.shufflenet_v2_x0_5(num_classes=3))
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    for side, cautioned in ((32, True), (96, True), (128, False), (224, False)):
+        _, said = notes(
+            tmp_path / "best.pth", arch="shufflenet_v2_x0_5", preprocess=f"imagenet-squash-{side}"
+        )
+        assert any("made for images of 224x224" in line for line in said) == cautioned
+
+
+def test_a_rebuilt_head_of_several_layers_is_told(tmp_path, image):
+    module = import_torchvision().models.shufflenet_v2_x0_5()
+    module.fc = nn.Sequential(nn.Dropout(), nn.Linear(1024, 9), nn.ReLU(), nn.Linear(9, 3))
+    seeded(module)
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    for arch in (None, "shufflenet_v2_x0_5"):
+        model, said = notes(tmp_path / "best.pth", arch=arch, preprocess="imagenet-squash-128")
+        assert any("'fc' of best.pth is rebuilt as Linear(1024, 9), ReLU" in line for line in said)
+        assert model(image).index == eager_index(module, model, image)
+
+
+def test_a_normalisation_in_the_state_dict_contradicts_another(tmp_path):
+    state = dict(seeded(GreyNet(3)).state_dict())
+    for mean, told_of in ((127.5, False), (100.0, True)):
+        state["data_preprocessor.mean"] = torch.full((1, 1, 1), mean)
+        state["data_preprocessor.std"] = torch.full((1, 1, 1), 127.5)
+        torch.save({"state_dict": state}, tmp_path / "best.pth")
+        half = replace(grey_preprocess_28(), mean=(0.5,), std=(0.5,))
+        _, said = notes(tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=half)
+        assert any("records mean [100.0] and std [127.5]" in line for line in said) == told_of
+
+
+def test_recorded_preprocessing_that_cannot_be_is_told_of_the_file(tmp_path):
+    config = {"input_size": [3, 32, 32], "interpolation": "bilinear", "crop_pct": 1.0}
+    config |= {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    content = {"state_dict": GreyNet(3).state_dict(), "config": config}
+    torch.save(content, tmp_path / "best.pth")
+    with pytest.raises(PreprocessError, match=r"best\.pth records its preprocessing, but got mean"):
+        toplabel.load(tmp_path / "best.pth", arch=lambda: GreyNet(3))
 
 
 def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, image):

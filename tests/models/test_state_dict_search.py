@@ -492,6 +492,22 @@ def test_preprocessing_that_is_recorded_in_full_is_found(beside, input_size, net
     assert transforms.translate(stated).input_size == input_size
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"input_size": [3, 32, 40]}, {"input_size": [32, 40, 3]}, {"img_size": (1, 3, 32, 40)},
+        {"image_size": [32, 40]}, {"input_size": [3.0, 32.0, 40.0]}, {"input_size": "3x32x40"},
+        {"img_size": "(32, 40)"},
+    ],
+)  # fmt: skip
+def test_a_size_is_read_in_any_order(size, net):
+    config = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "crop_pct": 1.0}
+    found = find_state_dict({"state_dict": net.state_dict(), "config": {**config, **size}})
+    assert found.preprocess["input_size"] == [3, 32, 40]
+    half = {**config, "input_size": [3, 32.5, 40]}
+    assert find_state_dict({"state_dict": net.state_dict(), "config": half}).preprocess is None
+
+
 @pytest.mark.parametrize("left_out", ["input_size", "interpolation", "mean", "std", "crop_pct"])
 def test_half_a_statement_of_the_preprocessing_is_none(left_out, net):
     half = {key: value for key, value in TIMM.items() if key != left_out}

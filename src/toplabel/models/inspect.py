@@ -192,6 +192,8 @@ def _architecture_facts(
         yield "architecture_stated", contents.architecture
     if candidates:
         yield "architecture", [f"{c.library}/{c.name}" for c in candidates[:_SHOWN_CANDIDATES]]
+        if (head := candidates[0].head) is not None:
+            yield "other_head", f"{head.place}: {head}"
         yield "classes", candidates[0].classes
         yield "input_channels", candidates[0].in_channels
         return

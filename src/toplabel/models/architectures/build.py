@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -11,6 +12,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from toplabel._internal.notices import quiet_libraries
 from toplabel.errors import ModelNotFound
+from toplabel.models.architectures.heads import Head, Layer
 from toplabel.models.architectures.identify import COLOURS, Candidate
 from toplabel.models.architectures.index import load_index
 from toplabel.models.zoo_import import import_timm, import_torchvision
@@ -27,7 +29,42 @@ def build(candidate: Candidate) -> nn.Module:
     """
     maker = _build_torchvision if candidate.library == "torchvision" else _build_timm
     with quiet_libraries():
-        return maker(candidate)
+        module = maker(candidate)
+    if candidate.head is not None:
+        parent, _, own = candidate.head.place.rpartition(".")
+        setattr(module.get_submodule(parent), own, build_head(candidate.head))
+    return module
+
+
+def build_head(head: Head) -> nn.Module:
+    """The head with random weights, and a ReLU between its linear layers where there is room.
+
+    Layers that are numbered leave room for those without tensors: the first between two linear
+    layers is the activation, the others do nothing in eval mode, as dropout.
+    """
+    if not head.layers[0].name:
+        return _layer(head.layers[0])
+    parts: dict[str, nn.Module] = {}
+    numbered = all(layer.name.isdecimal() for layer in head.layers)
+    activated = True  # before the first linear layer, and behind the last, there is none
+    at = 0
+    for layer in head.layers:
+        room = range(at, int(layer.name)) if numbered else ["activation"] * (not activated)
+        if not numbered and layer.kind == "batch norm":
+            room = []
+        for place in room:
+            name = str(place) if numbered else f"{layer.name}_{place}"
+            parts[name] = nn.Identity() if activated else nn.ReLU()
+            activated = True
+        parts[layer.name] = _layer(layer)
+        activated = activated and layer.kind != "linear"
+        at = int(layer.name) + 1 if numbered else 0
+    return nn.Sequential(OrderedDict(parts))
+
+
+def _layer(layer: Layer) -> nn.Module:
+    out, into = layer.size
+    return nn.Linear(into, out, layer.bias) if layer.kind == "linear" else nn.BatchNorm1d(out)
 
 
 def build_unset(candidate: Candidate) -> nn.Module:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from toplabel.models.architectures.heads import Head, with_usual_head
 from toplabel.models.architectures.index import (
     Library,
     Shapes,
@@ -33,6 +34,7 @@ _MOST = 0.6  # of the names stand behind a prefix that is worth a try
 _DEEPEST = 12  # wrappers around one another
 _INNER_WRAPPERS = WRAPPERS - {"module"}  # timm's iformer has layers of that name
 _TABLES = TABLES | {"attn_mask"}
+_AUXILIARIES = ("aux1.", "aux2.", "AuxLogits.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Candidate:
     prefix: str = ""  # stripped from every name, beside the marks of inner wrappers
     unused: tuple[str, ...] = ()  # names in the file of what training keeps beside a network
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)  # to build it
+    head: Head | None = None  # in place of its own
 
 
 def identify(shapes: Shapes) -> tuple[Candidate, ...]:
@@ -60,15 +63,17 @@ def identify(shapes: Shapes) -> tuple[Candidate, ...]:
 
     Returns:
         Candidates, torchvision's first, then by the shortest name; none where a tensor is
-        missing, is too many, or has another shape.
+        missing, is too many, or has another shape. Where none has all of them, those that have all
+        but the auxiliary classifiers of training, or have another head, which is rebuilt.
     """
-    for stripping in _strippings(shapes):
-        found = list(_fitting(stripping, shapes))
-        # A named architecture for this image size is preferred to one built for another.
-        exact = [candidate for candidate, own_size in found if own_size]
-        if found:
-            candidates = exact or [candidate for candidate, _ in found]
-            return tuple(sorted(candidates, key=_order))
+    for reading in (_as_it_is, _without_auxiliaries, _with_usual_heads):
+        for stripping in _strippings(shapes):
+            found = list(reading(stripping, shapes))
+            # A named architecture for this image size is preferred to one built for another.
+            exact = [candidate for candidate, own_size in found if own_size]
+            if found:
+                candidates = exact or [candidate for candidate, _ in found]
+                return tuple(sorted(candidates, key=_order))
     return ()
 
 
@@ -136,10 +141,38 @@ def _shared_first_part(names: Mapping[str, str], shapes: Shapes) -> str | None:
     return f"{first}." if beside else None
 
 
-def _fitting(stripping: _Stripping, shapes: Shapes) -> Iterator[tuple[Candidate, bool]]:
-    """Candidates, each with whether its image size is the architecture's own."""
-    names = sorted_names(stripping.names)
-    sizes = [tuple(shapes[stripping.names[name]]) for name in names]
+Fitting = Iterator[tuple[Candidate, bool]]
+"""Candidates, each with whether its image size is the architecture's own."""
+
+
+def _as_it_is(stripping: _Stripping, shapes: Shapes) -> Fitting:
+    own = {name: shapes[full] for name, full in stripping.names.items()}
+    return _fitting(own, stripping.prefix, stripping.unused)
+
+
+def _without_auxiliaries(stripping: _Stripping, shapes: Shapes) -> Fitting:
+    """GoogLeNet's and Inception's, which answer in training only, and may have other classes."""
+    unused = [full for name, full in stripping.names.items() if name.startswith(_AUXILIARIES)]
+    if unused:
+        own = {n: shapes[full] for n, full in stripping.names.items() if full not in set(unused)}
+        yield from _fitting(own, stripping.prefix, (*stripping.unused, *unused))
+        for head, usual in with_usual_head(dict(zip(own, own, strict=True)), own):
+            for candidate, own_size in _fitting(
+                usual, stripping.prefix, (*stripping.unused, *unused)
+            ):
+                yield replace(candidate, head=head), own_size
+
+
+def _with_usual_heads(stripping: _Stripping, shapes: Shapes) -> Fitting:
+    for head, usual in with_usual_head(stripping.names, shapes):
+        for candidate, own_size in _fitting(usual, stripping.prefix, stripping.unused):
+            yield replace(candidate, head=head), own_size
+
+
+def _fitting(shapes: Shapes, prefix: str, unused: tuple[str, ...]) -> Fitting:
+    """Those with exactly these names and shapes."""
+    names = sorted_names(shapes)
+    sizes = [tuple(shapes[name]) for name in names]
     for group in load_index().find(names_key(names)):
         values = read_free(sizes, group.free)
         if values is None or shapes_key(sizes, group.free) != group.shapes_key:
@@ -154,8 +187,8 @@ def _fitting(stripping: _Stripping, shapes: Shapes) -> Iterator[tuple[Candidate,
                 name=member.name,
                 classes=values.get("classes", IMAGENET_CLASSES),
                 in_channels=values.get("in_channels", COLOURS),
-                prefix=stripping.prefix,
-                unused=stripping.unused,
+                prefix=prefix,
+                unused=unused,
                 arguments=arguments,
             )
             yield candidate, image_size == member.image_size

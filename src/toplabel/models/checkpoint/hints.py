@@ -39,6 +39,8 @@ _TIMM = ("pretrained_cfg", "default_cfg", "data_config", "data_cfg")
 _HF = ("preprocessor_config", "image_processor", "processor", "feature_extractor")
 _HF_CLASS = ("image_processor_type", "feature_extractor_type")
 _SIZES = ("input_size", "img_size", "image_size")
+_SIZE_TEXT = re.compile(r"[(\[]?\d{1,5}(?:\s*[x,*]\s*\d{1,5}){0,3}[)\]]?")
+_DIGITS = re.compile(r"\d+")
 _FILTERS = frozenset({"bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"})
 
 
@@ -266,17 +268,31 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _size(config: Mapping[str, Any], channels: int) -> list[int]:
-    """(channels, height, width), `channels` where they are not given; empty: no size is given."""
+    """(channels, height, width), `channels` where they are not given; empty: no size is given.
+
+    Also of (height, width, channels), and with a batch of one in front.
+    """
     for key in _SIZES:
-        size = config.get(key)
-        if isinstance(size, int) and not isinstance(size, bool):
-            size = (size, size)
-        if isinstance(size, list | tuple) and all(type(side) is int for side in size):
-            if len(size) == 2:
-                return [config.get("in_chans") or channels, *size]
-            if len(size) == 3:
-                return list(size)
+        sides = _whole_numbers(config.get(key))
+        if len(sides) == 4 and sides[0] == 1:
+            sides = sides[1:]
+        if len(sides) in (1, 2):
+            return [config.get("in_chans") or channels, sides[0], sides[-1]]
+        if len(sides) == 3 and sides[0] != channels and sides[2] == channels:
+            return [channels, *sides[:2]]
+        if len(sides) == 3:
+            return sides
     return []
+
+
+def _whole_numbers(value: object) -> list[int]:
+    """The numbers of a size: 32, [3, 32, 32], [32.0, 32.0] or "32x32"; empty for anything else."""
+    if isinstance(value, str) and _SIZE_TEXT.fullmatch(value.strip()):
+        return [int(number) for number in _DIGITS.findall(value)]
+    listed = value if isinstance(value, list | tuple) else [value]
+    numbers = _numbers(listed)
+    whole = [int(number) for number in numbers if number == int(number)]
+    return whole if len(whole) == len(listed) else []
 
 
 def _numbers(value: object) -> list[float]:

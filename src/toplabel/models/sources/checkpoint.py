@@ -25,7 +25,7 @@ from toplabel.models import transforms
 from toplabel.models.advice import network_advice, preprocess_advice
 from toplabel.models.architectures.build import build
 from toplabel.models.architectures.choose import choose
-from toplabel.models.architectures.identify import Candidate, identify
+from toplabel.models.architectures.identify import Candidate, identify, matching_state
 from toplabel.models.checkpoint.allowed_globals import check_no_program
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, naming_file
@@ -44,6 +44,7 @@ from toplabel.models.fit.parts import check_left_out, choose_part
 from toplabel.models.image_evidence import image_evidence
 from toplabel.models.input_size import find_input_size, input_channels
 from toplabel.models.options import ModelOptions
+from toplabel.models.preprocess_doubts import warn_of_normalisation, warn_of_size
 from toplabel.models.ref import ModelRef, without_weights
 from toplabel.models.script.resolve import Resolved, resolve
 from toplabel.models.sources.module import from_module
@@ -89,6 +90,10 @@ def load(path: Path, *, options: ModelOptions) -> Model:
         own = options.labels if found.labels is not None else said.labels
         options = replace(said, labels=own)  # names in the file itself come before a script's
     preprocess = _preprocess(found, network, options, path=path)
+    warn_of_normalisation(preprocess, found.state, file=path.name)
+    if network.zoo is not None:
+        known = zoo_preprocess(network.zoo)
+        warn_of_size(preprocess, network.zoo, known and known.input_size, file=path.name)
     model = from_module(
         network.module,
         preprocess=preprocess,
@@ -189,7 +194,12 @@ def _preprocess(
     if isinstance(found.preprocess, Preprocess):
         return found.preprocess
     if found.preprocess is not None:
-        return transforms.translate(found.preprocess)
+        try:
+            return transforms.translate(found.preprocess)
+        except PreprocessError as error:
+            raise PreprocessError(
+                f"{path} records its preprocessing, but {error}; pass preprocess=..."
+            ) from error
     known = zoo_preprocess(network.zoo) if network.zoo else None
     if known is None or network.zoo is None:
         raise _unstated(found, network, options, path)
@@ -409,11 +419,15 @@ def _named_network(
         prefix="",
         unused=(),
         arguments=dict(fitting.arguments if fitting else {}) | given,
+        head=fitting.head if fitting else None,
     )
     try:
         module = build(candidate)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be built with {given}: {error}") from error
+    if fitting:
+        found = replace(found, state=matching_state(fitting, found.state))
+        _tell_of_head(fitting, path)
     share = _fit(module, found, allow_partial=options.allow_partial, path=path)
     return Network(module=module, name=name, zoo=name, share=share)
 
@@ -441,14 +455,16 @@ def _fitting_settings(
         CheckpointError: Several of its settings fit and give different outputs.
     """
     ways = [c for c in identify(_shapes(found.state)) if f"{c.library}/{c.name}" == name]
-    settings = {key for way in ways for key in way.arguments}
+    every = {key for way in ways for key in way.arguments}
+    settings = {key for key in every if len({way.arguments.get(key, False) for way in ways}) > 1}
     given = {key: value for key, value in options.arch_args.items() if key in settings}
     ways = [w for w in ways if all(w.arguments.get(k, False) == v for k, v in given.items())]
     if len(ways) > 1 and len(choose(ways, found.state)) > 1:
         choices = " or ".join(f"arch_args={{{key!r}: True}}" for key in sorted(settings))
+        auxiliary = " but those of its auxiliary classifiers" if ways[0].unused else ""
         raise CheckpointError(
-            f"{name} fits every tensor of {path} with several settings, which give different"
-            f" outputs; pass the one it was trained with: {choices}, or False"
+            f"{name} fits every tensor of {path}{auxiliary} with several settings, which give"
+            f" different outputs; pass the one it was trained with: {choices}, or False"
         )
     return ways[0] if ways else None
 
@@ -482,9 +498,26 @@ def _identified_network(found: FoundStateDict, options: ModelOptions, *, path: P
     channels = "1 channel" if candidate.in_channels == 1 else f"{candidate.in_channels} channels"
     warn(
         f"assuming that {path.name} is {name} with {candidate.classes} classes and {channels}, by"
-        ' the names and shapes of all its tensors; pass arch="..." if it is another network'
+        " the names and shapes of all its tensors, in which strides and activations do not show;"
+        ' pass arch="..." if it is another network'
     )
+    _tell_of_head(candidate, path)
     return Network(module=module, name=name, zoo=name)
+
+
+def _tell_of_head(candidate: Candidate, path: Path) -> None:
+    """Say that a head was rebuilt; warn where its activations are a guess."""
+    head = candidate.head
+    if head is None:
+        return
+    built = f"the part {head.place!r} of {path.name} is rebuilt as {head}"
+    if head.guesses:
+        warn(
+            f"{built}: activations have no tensors, and ReLU is assumed between linear layers; pass"
+            " your class if it has others"
+        )
+    else:
+        logger.info("%s", built)
 
 
 def _no_architecture(found: FoundStateDict, options: ModelOptions, path: Path) -> str:
