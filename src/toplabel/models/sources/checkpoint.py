@@ -93,7 +93,8 @@ def load(path: Path, *, options: ModelOptions) -> Model:
     warn_of_normalisation(preprocess, found.state, file=path.name)
     if network.zoo is not None:
         known = zoo_preprocess(network.zoo)
-        warn_of_size(preprocess, network.zoo, known and known.input_size, file=path.name)
+        made_for = known.input_size if known is not None else None
+        warn_of_size(preprocess, network.zoo, made_for, file=path.name)
     model = from_module(
         network.module,
         preprocess=preprocess,
