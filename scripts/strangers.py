@@ -40,24 +40,30 @@ The checkpoint's hash and all files of the copy are compared before and after.
 
 import argparse
 import ast
+import atexit
 import hashlib
 import json
 import os
 import random
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-REFERENCE = Path(__file__).with_name("strangers_reference.py")
+import strangers_reference
+import toplabel.cli
+import toplabel.models.sources.checkpoint  # torch, once for all children
+
 SECONDS = 240
 VERDICTS = ("right", "right after", "warned", "silent", "error", "crash", "no reference")
 SCORE_TOLERANCE = 0.02
@@ -126,8 +132,14 @@ def _options() -> argparse.Namespace:
         default=[],
         help="packages for the authors' code",
     )
-    parser.add_argument("flags", nargs="*", help="for toplabel, after --")
-    return parser.parse_args()
+    own, _, flags = (list(part) for part in _cut(sys.argv[1:], "--"))
+    return parser.parse_args(own, argparse.Namespace(flags=flags))
+
+
+def _cut(arguments: Sequence[str], mark: str) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """What stands before a mark, the mark, and what stands after it: flags for toplabel."""
+    at = arguments.index(mark) if mark in arguments else len(arguments)
+    return arguments[:at], arguments[at : at + 1], arguments[at + 1 :]
 
 
 def attempt(folder: Path, note: Mapping[str, Any], options: argparse.Namespace) -> Outcome:
@@ -233,32 +245,18 @@ def ask_author(
     for name, content in files.items():
         (place / f"{name}.json").write_text(json.dumps(content))
     answers = place / "answers.json"
-    paths = [
-        *sys.path[1:],
-        *map(str, options.extra_path),
-    ]  # the environment's own packages come first
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(place),
-        "PYTHONPATH": os.pathsep.join([p for p in paths if p]),
-        "OMP_NUM_THREADS": "1",
-        "MPLBACKEND": "Agg",
-    }
-    arguments = [place / "note.json", place / "images.json", answers]
-    try:
-        done = subprocess.run(
-            [sys.executable, str(REFERENCE), *map(str, arguments)],
-            cwd=copy,
-            env=environment,
-            timeout=SECONDS,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+    arguments = [str(place / "note.json"), str(place / "images.json"), str(answers)]
+    environment = {"HOME": str(place), "MPLBACKEND": "Agg"}
+
+    def answer() -> None:
+        sys.path += map(str, options.extra_path)  # the environment's own packages come first
+        strangers_reference.main(*arguments)
+
+    done = in_child(answer, copy, environment, place)
+    if done.status is None:
         return {"problem": f"longer than {SECONDS} s"}
     if not answers.is_file():
-        return {"problem": done.stderr.decode(errors="replace").strip().split("\n")[-1][:300]}
+        return {"problem": done.errors.strip().split("\n")[-1][:300]}
     found: dict[str, Any] = json.loads(answers.read_text())
     return found
 
@@ -344,23 +342,18 @@ def run_toplabel(
     arguments: list[str], copy: Path, place: Path
 ) -> tuple[list[dict[str, Any]], str, list[str]]:
     """The records, "crash" where it crashed, and what it said."""
-    environment = {**os.environ, "TOPLABEL_CACHE": str(place / "cache")}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "toplabel", *arguments, "--json"],
-            cwd=copy,
-            env=environment,
-            timeout=SECONDS,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+
+    def label() -> None:
+        sys.argv = ["toplabel", *arguments, "--json"]
+        toplabel.cli.main()
+
+    done = in_child(label, copy, {"TOPLABEL_CACHE": str(place / "cache")}, place)
+    said = done.errors.strip().split("\n")
+    if done.status is None:
         return [], "crash", [f"longer than {SECONDS} s"]
-    said = done.stderr.decode(errors="replace").strip().split("\n")
-    if done.returncode not in (0, 1, 2) or "Traceback" in "".join(said):
+    if done.status not in (0, 1, 2) or re.search("Traceback|internal error", done.errors):
         return [], "crash", said
-    records = [json.loads(line) for line in done.stdout.splitlines()]
+    records = [json.loads(line) for line in done.output.splitlines()]
     failed = [record["error"]["message"] for record in records if record["error"]]
     if failed:
         internal = any((r["error"] or {}).get("code") == "internal" for r in records)
@@ -412,6 +405,64 @@ def scores_differ(records: Sequence[Mapping[str, Any]], answers: Mapping[str, An
         )
         for rows in answers["pipelines"].values()
     )
+
+
+# --- child processes ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a child process left: its exit status, None where it took too long, and its output."""
+
+    status: int | None
+    output: str
+    errors: str
+
+
+def in_child(
+    work: Callable[[], None], folder: Path, environment: Mapping[str, str], place: Path
+) -> Done:
+    """Do some work in a fork of this process, which has imported the libraries already.
+
+    Args:
+        work: What to do there.
+        folder: Its current folder.
+        environment: Variables that differ there.
+        place: For files with what it prints.
+    """
+    paths = place / "output", place / "errors"
+    child = os.fork()
+    if child == 0:
+        try:
+            for stream, path in zip((1, 2), paths, strict=True):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.chdir(folder)
+            os.environ.update(environment, TMPDIR=str(place))
+            atexit._clear()  # or it removes this process's temporary folder
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(70)
+    status = _wait(child)
+    output, errors = (path.read_text(encoding="utf-8", errors="replace") for path in paths)
+    return Done(status, output, errors)
+
+
+def _wait(child: int) -> int | None:
+    """Its exit status; None, and its end, where it takes too long."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
 
 
 # --- the table ---------------------------------------------------------------------------------
