@@ -96,6 +96,7 @@ class Outcome:
 def main() -> int:
     """Try all that are asked for, and print the table."""
     options = _options()
+    sys.path += map(str, options.extra_path)  # the environment's own packages come first
     references = json.loads(options.references.read_text()) if options.references else {}
     outcomes = []
     for folder in sorted(options.folder.iterdir()):
@@ -130,7 +131,7 @@ def _options() -> argparse.Namespace:
         type=Path,
         action="append",
         default=[],
-        help="packages for the authors' code",
+        help="packages that the authors' code imports",
     )
     own, _, flags = (list(part) for part in _cut(sys.argv[1:], "--"))
     return parser.parse_args(own, argparse.Namespace(flags=flags))
@@ -249,7 +250,6 @@ def ask_author(
     environment = {"HOME": str(place), "MPLBACKEND": "Agg"}
 
     def answer() -> None:
-        sys.path += map(str, options.extra_path)  # the environment's own packages come first
         strangers_reference.main(*arguments)
 
     done = in_child(answer, copy, environment, place)

@@ -407,3 +407,35 @@ def test_photos_raise_no_warning_of_the_built_in_model_and_bgr_does(shared_data:
     subsets = [random.permutation(len(paths))[:40] for _ in range(100)]
     assert sum(warned(right, wrong, places) for places in subsets) == 0
     assert sum(warned(wrong, right, places) for places in subsets) >= 90
+
+
+UNRESIZED = Preprocess(input_size=(8, 8), resize_mode="none", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_an_image_whose_middle_alone_is_seen_is_warned_of_once() -> None:
+    checks = SanityChecks(classifier(preprocess=UNRESIZED))
+    checks.look_at_sizes([(8, 8), (9, 10), (4, 30)])
+    assert checks.take_warnings() == ()
+    checks.look_at_sizes([(8, 8), (48, 64)])
+    checks.look_at_sizes([(48, 64)])
+    (text,) = checks.take_warnings()
+    assert text.startswith("only the middle 8x8 pixels of larger images are looked at")
+    assert "half-squash-8x8" in text
+    assert not checks.watches_sizes
+
+
+def test_sizes_of_images_that_are_resized_are_not_looked_at() -> None:
+    assert not SanityChecks(classifier()).watches_sizes
+
+
+def test_every_record_says_that_the_middle_alone_was_seen() -> None:
+    import toplabel
+
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+    model = toplabel.wrap(network, labels=["cat", "dog"], preprocess=UNRESIZED, engine="torch")
+    small, large = (np.zeros((side, side, 3), np.uint8) for side in (8, 60))
+    assert not any("middle" in text for text in model(small).warnings)
+    with pytest.warns(toplabel.ToplabelWarning, match="only the middle 8x8 pixels"):
+        first = model(large)
+    assert [one for one in first.warnings if "middle" in one]

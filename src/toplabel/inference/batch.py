@@ -188,6 +188,8 @@ def _run(
             item.scale, item.warnings = image.scale, image.warnings
             item.size = image.height, image.width
             ready.append(item)
+    if checks is not None and checks.watches_sizes:
+        checks.look_at_sizes(item.size for item in ready if item.size is not None)
     if ready:
         _infer(ready, batch[: len(ready)], engine)
         if checks is not None and checks.active:

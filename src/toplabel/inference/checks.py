@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel._internal.notices import Notice
+from toplabel._internal.notices import About, Notice
 from toplabel._internal.platform import fork_safe
 from toplabel.inference.scoring import probabilities
 from toplabel.preprocess.preprocess import Preprocess
@@ -40,6 +42,7 @@ _ALIKE = 0.3
 _ALIKE_OF_FEW = 0.1
 _FEW = 5
 _DIFFERENT = 0.5  # the same share of the inputs: photos 0.8 and more, frames of one scene below 0.1
+_MOSTLY = 2  # times the pixels that are seen: of a smaller image most is
 _SAMPLES = 256  # values of a tensor that tell images apart
 
 _MOST = 24  # arrays that the order of channels is judged by; then it stays open
@@ -66,6 +69,10 @@ class SanityChecks:
         self.active = True
         self._activation: Activation = classifier.activation
         self._labels = classifier.labels
+        preprocess = classifier.preprocess
+        resizes = not isinstance(preprocess, Preprocess) or preprocess.resize_mode != "none"
+        self.watches_sizes = not resizes  # of images, until one is much larger than what is seen
+        self._seen_size = preprocess.input_size
         self._order = ChannelOrder(classifier, bgr=bgr)
         self._lock = fork_safe(threading.Lock())
         self._turn = fork_safe(threading.Lock())
@@ -104,6 +111,22 @@ class SanityChecks:
         if new and engine is not None:
             self._look_at_order(tensor, logits, engine)
 
+    def look_at_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Look at the (height, width) of images that are not resized."""
+        most = _MOSTLY * prod(self._seen_size)
+        if not any(height * width >= most for height, width in sizes):
+            return
+        with self._noticing:
+            first, self.watches_sizes = self.watches_sizes, False
+        size = "x".join(map(str, self._seen_size))
+        if first:
+            self._notice(
+                f"only the middle {size} pixels of larger images are looked at, since the"
+                f" preprocessing does not resize; with resize_mode 'squash', as in the preset"
+                f" half-squash-{size}, all of an image is",
+                "preprocess",
+            )
+
     def take_warnings(self) -> tuple[Notice, ...]:
         """The warnings since the last call, for people; usually none."""
         texts = []
@@ -113,8 +136,8 @@ class SanityChecks:
             except IndexError:  # empty, or emptied by another thread
                 return tuple(texts)
 
-    def _notice(self, text: str) -> None:
-        notice = Notice(text, "outputs")
+    def _notice(self, text: str, about: About = "outputs") -> None:
+        notice = Notice(text, about)
         with self._noticing:
             self.found = (*self.found, notice)
         self.texts.append(notice)
