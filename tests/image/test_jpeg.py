@@ -1,6 +1,7 @@
 """JPEG: to the bit what Pillow gives, at full size and scaled."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from pictures import code_of, encoded, noisy, scene, turned
 from toplabel.errors import ImageError
+from toplabel.image.jpeg import read_header
 from toplabel.image.reading import read_image
 
 ORIENTATION = 0x0112
@@ -140,3 +142,18 @@ def test_a_jpeg_that_lacks_only_its_end_mark_is_whole(progressive: bool) -> None
         assert np.array_equal(found.pixels, read_image(content).pixels)
         assert found.warnings == ("the JPEG has no end mark",)
     assert code_of(content[:-3]) == "truncated"
+
+
+@pytest.mark.parametrize("count", [1, 3, 5_000_000])
+def test_bytes_that_fill_before_a_marker_are_passed_over(count: int) -> None:
+    content = encoded(noisy(24, 16), "JPEG")
+    found = read_header(content[:2] + b"\xff" * count + content[2:])
+    expected = read_header(content)
+    assert found is not None
+    assert expected is not None
+    assert found == replace(expected, scan_start=expected.scan_start + count)
+
+
+def test_a_header_of_millions_of_segments_is_corrupt() -> None:
+    content = encoded(noisy(24, 16), "JPEG")
+    assert code_of(content[:2] + b"\xff\xfe\x00\x02" * 100_000 + content[2:]) == "corrupt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import simplejpeg
@@ -25,6 +26,8 @@ from toplabel.image.options import ReadOptions
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _END = b"\xff\xd9"
+_NO_FILL = re.compile(rb"[^\xff]")
+_MOST_SEGMENTS = 1 << 16
 _LS_BYTES = 1 << 16  # within which a JPEG-LS has its frame, which others do not have
 _MAX_SCAN_PIXELS = 2_000_000_000  # at 1.2 ns, twice where Pillow tries again
 
@@ -61,15 +64,25 @@ class JpegHeader:
 
 
 def read_header(data: bytes) -> JpegHeader | None:
-    """The header, or None where `data` ends before the frame's size."""
+    """The header, or None where `data` ends before the frame's size.
+
+    Raises:
+        ImageError: `corrupt`, it has more segments than any camera or editor writes.
+    """
     frame: tuple[int, bytes] | None = None
     orientation, has_profile, scan_start = 1, False, 0
     seen_exif = False
-    position = 2
+    position, left = 2, _MOST_SEGMENTS
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
+        left -= 1
+        if left < 0:
+            raise ImageError(
+                "corrupt", f"the JPEG's header has more than {_MOST_SEGMENTS:,} segments"
+            )
+        if marker == 0xFF:  # bytes that fill, any number of them
+            filled = _NO_FILL.search(data, position)
+            position = len(data) if filled is None else filled.start() - 1
             continue
         if marker == 0 or marker == 1 or 0xD0 <= marker <= 0xD8:
             position += 2
