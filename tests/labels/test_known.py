@@ -61,6 +61,12 @@ def test_the_lists_are_torchvisions() -> None:
     assert same > 900  # the same classes; a synset has several words
 
 
+@pytest.mark.parametrize("name", ["CIFAR10", "cifar-10", "cifar_10"])
+def test_a_list_may_be_spelled_as_people_do(name: str) -> None:
+    assert read_labels(name)[0] == "airplane"
+    assert read_labels("ImageNet-1k")[954] == "banana"
+
+
 def test_sorted_lists_are_sorted() -> None:
     assert list(read_labels("cifar100")) == sorted(read_labels("cifar100"))
     assert list(read_labels("imagenet-synsets")) == sorted(read_labels("imagenet-synsets"))
@@ -79,4 +85,4 @@ def test_a_file_of_that_name_needs_its_folder(
 
 def test_an_unknown_name_says_which_lists_there_are() -> None:
     with pytest.raises(LabelsError, match="or a known list \\(imagenet, "):
-        read_labels("imagenet1k")
+        read_labels("imagenet21k")

@@ -22,6 +22,9 @@ INDEXED = [
     *("{i:03d} {n}", "{i:02d}_{n}", "{i}.0 {n}", '"{i}" "{n}"', "({i}, '{n}'),", "({i}, {n})"),
     *("{i}: '{n}',", "{n} {i}", "{n},{i}", "{n}: {i}", "{n} = {i}", "{n} ({i})", "{n} [{i}]"),
     *("{n}\t{i}", "{n}|{i}", "{n}_{i}", "{n} -> {i}", "{n} - {i}", "'{n}': {i},", "id {i} {n}"),
+    *("{i}~{n}", "{i} * {n}", "{i} » {n}", "- {i}: {n}", "Klasse {i}: {n}", "Catégorie {i} = {n}"),
+    *("| {i} | {n} |", "<{i}> {n}", "No. {i} {n}", "id={i}: {n}", "{n} (id {i})", "{n} [id={i}]"),
+    *("label{i}: {n}", "{i} :{n}", "{i}\u2014{n}", "{n} / {i}", "{n} => {i}", "{n}: class {i}"),
 ]
 
 
@@ -36,6 +39,16 @@ def test_a_heading_is_no_class(heading: str) -> None:
     mark = "," if "," in heading else ": " if ":" in heading else " "
     lines = [f"{i}{mark}{NAMES[i]}" for i in ORDER] if heading != "label" else list(NAMES)
     assert read([heading, *lines]) == NAMES
+
+
+def test_bullets_are_no_part_of_a_name() -> None:
+    for bullet in ("-", "*", "\u2022"):
+        assert read([f"{bullet} {name}" for name in NAMES]) == NAMES
+
+
+def test_a_table_of_markdown_is_read() -> None:
+    rows = [f"| {i} | {NAMES[i]} |" for i in ORDER]
+    assert read(["| Index | Name |", "|---|:--|", *rows]) == NAMES
 
 
 @pytest.mark.parametrize("first", ["# my classes", "4", "## 4 classes"])
@@ -64,6 +77,18 @@ ORDINARY = [
     ["2000", "2010", "1990"],
     ["0", "2", "1"],
     ["4", "0", "1", "2", "3"],
+    ["5% milk", "10% cream", "30% cream"],
+    ["subclass 0", "subclass 1"],
+    ["Boeing 747 cargo", "Airbus 320 cargo"],
+    ["Type 1 diabetes", "Type 2 diabetes"],
+    ["n02 cat", "n01 dog"],
+    ["A4", "A3", "A5"],
+    ["mp3", "h264"],
+    ["1/2 inch", "3/4 inch"],
+    ["50 km/h", "100 km/h"],
+    ["C++", "C#", "F#"],
+    ["St. 12", "St. 14"],
+    ["2-door", "4-door"],
 ]
 
 

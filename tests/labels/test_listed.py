@@ -1,5 +1,6 @@
 """Which output a number beside a name means, and when that is asked, said or refused."""
 
+import numpy as np
 import pytest
 
 from toplabel._internal.notices import collect_warnings
@@ -99,3 +100,9 @@ def test_the_models_own_names_in_another_order_are_warned_of() -> None:
     with pytest.warns(ToplabelWarning, match="the model itself names, in another order"):
         labels = labels_for(["b", "a"], 2, own=Labels(("a", "b")))
     assert labels.names == ("b", "a")
+
+
+def test_arrays_and_their_numbers_are_taken_as_lists_and_integers() -> None:
+    assert Labels.of(np.array(["b", "a"])).names == ("b", "a")  # type: ignore[arg-type]
+    assert Labels.of({"b": np.int64(1), "a": np.int64(0)}).names == ("a", "b")
+    assert Labels.of({np.str_("b"): 1, np.str_("a"): 0}).names == ("a", "b")

@@ -74,6 +74,17 @@ FORMS = {
     "two columns that agree": ("a.csv", "no,class_id,name\n1,0,ape\n3,2,cat\n2,1,bee\n4,3,doe\n"),
     "counts beside": ("a.csv", "name,images,label\n" + rows("{n},{i}00,{i}")),
     "a line of a table": ("a.csv", "ape,bee,cat,doe\n"),
+    "a column with indices in it": ("a.csv", "name\n" + rows("{i}: {n}")),
+    "lines called a table": ("a.csv", rows("{i} {n}")),
+    "commas at the ends": ("a.csv", "index,name,\n" + rows("{i},{n},")),
+    "headings as a comment": ("a.csv", "# index,name\n" + rows("{i},{n}")),
+    "under a key of its own": ("a.json", json.dumps({"map": {str(i): NAMES[i] for i in ORDER}})),
+    "deeper": (
+        "a.json",
+        json.dumps({"epochs": 3, "model": {"id2label": {str(i): NAMES[i] for i in ORDER}}}),
+    ),
+    "dict of keywords": ("a.py", "d = dict(" + ", ".join(f"{NAMES[i]}={i}" for i in ORDER) + ")"),
+    "YAML of pairs in brackets": ("a.yml", "names: [" + rows("[{i}, {n}],") + "]"),
     "a table called text": ("a.txt", "idx,what\n" + rows("{i},{n}")),
 }
 
@@ -94,6 +105,11 @@ REFUSED = {
     ),
     "a column with a gap": ("a.csv", "nr,species\n0,ape\n1,bee\n3,cat\n", "line 4 has index 3"),
     "numbers to numbers": ("a.json", '{"0": 1, "1": 2, "2": 0}', "numbers to numbers"),
+    "a list whose numbers are in another order": (
+        "a.json",
+        '["2: cat", "0: ape", "1: bee"]',
+        "begin with numbers that are in another order",
+    ),
     "objects without one": ("a.json", '[{"id": 0, "name": "a"}, {"id": 1}]', "without 'name'"),
 }
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from toplabel._internal.mistaken import mistaken_for
 from toplabel._internal.notices import warn
 from toplabel.errors import LabelsError
-from toplabel.labels.known import KNOWN, known_labels
+from toplabel.labels.known import KNOWN, find_known, known_labels
 from toplabel.labels.labels import Labels
-from toplabel.labels.lines import listed_of_lines
+from toplabel.labels.lines import listed_of_lines, with_indices
 from toplabel.labels.listed import ListedNames
 from toplabel.labels.tables import listed_of_table
 from toplabel.labels.values import (
@@ -78,13 +78,14 @@ def list_names(path: str | os.PathLike[str]) -> Labels | ListedNames:
         LabelsError: It cannot be read, or has no class names.
     """
     name = os.fspath(path)
-    if isinstance(path, str) and name in KNOWN:
+    known = find_known(name) if isinstance(path, str) else None
+    if known is not None and (name in KNOWN or not os.path.exists(name)):
         if os.path.exists(name):
             warn(
                 f"labels={name!r} means the known list of that name; for the file write './{name}'",
                 about="labels",
             )
-        return known_labels(name)
+        return known_labels(known)
     file = Path(path)
     try:
         return _list_folder(file) if file.is_dir() else _list_text(_read_text(file), file)
@@ -182,9 +183,13 @@ def _list_text(text: str, file: Path) -> ListedNames:
     if suffix not in _READERS:
         raise LabelsError(f"got a {suffix} file; expected {_ACCEPTED}")
     read = _READERS[suffix] or reader_of_text(text)
-    return listed_of_lines(text) if read is None else read(text, file.stem.lower())
+    if read is None:
+        return listed_of_lines(text)
+    listed = read(text, file.stem.lower())
+    return with_indices(listed) if suffix in _TABLES else listed
 
 
+_TABLES = (".csv", ".tsv")
 _READERS: dict[str, Callable[[str, str], ListedNames] | None] = {
     **dict.fromkeys((".txt", ".names", ".lst", ".labels", ""), None),
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), listed_of_json),

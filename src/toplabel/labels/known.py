@@ -7,12 +7,24 @@ authors, number the classes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from toplabel.labels.labels import Labels
 
 _BUILT_IN = Path(__file__).parents[1] / "data" / "efficientnet_lite0" / "manifest.json"
+
+
+_ALSO = {"imagenet1k": "imagenet", "ilsvrc2012": "imagenet", "fmnist": "fashion-mnist"}
+
+
+def find_known(name: str) -> str | None:
+    """The list that is meant by "cifar10", "CIFAR-10" or "cifar_10"; None: none is."""
+    if not re.fullmatch(r"[\w-]+", name):
+        return None
+    plain = re.sub(r"[\W_]", "", name.lower())
+    return _ALSO.get(plain) or next((one for one in KNOWN if one.replace("-", "") == plain), None)
 
 
 def known_labels(name: str) -> Labels:

@@ -13,20 +13,23 @@ from toplabel.labels.tables import HEADINGS, find_names
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _LETTERS = re.compile(r"[^\W\d_]+")
-_WORD = r"(?:(?:class|label|category|index|idx|id|item|no\.?)\s*[:#]?\s*)?"
-_NUMBER = r"""(?P<quote>["']?)(?P<index>\d{1,9}(?:\.0{1,9})?)(?P=quote)"""
-_MARK = r"(?:->|=>|[:=,;|/\\_\u2013\u2014-])+"
+_WORDS = frozenset(("class", "label", "category", "index", "idx", "id", "item", "no", "nr"))
+_WORD = r"(?:(?P<word>[^\W\d_]+)(?P<gap>\.?[\s_]*[:#=]?\s*))?"
+_LAST_WORD = rf"(?:(?<![^\W\d_])(?P<word>{'|'.join(_WORDS)})\.?[\s_]*[:#=]?\s*)?"
+_NUMBER = r"""(?P<quote>["']?)(?P<index>[0-9]{1,9}(?:\.0{1,9})?)(?P=quote)"""
+_MARK = r"""(?:[^\w\s()\[\]{}<>"'#.]+>?|_+)"""
 _FIRST = re.compile(
-    rf"{_WORD}(?P<bracket>[\[(<{{#]*)\s*{_NUMBER}(?:\s*[\])>}}]+)?(?P<between>\s*(?:{_MARK}|\.)\s*|\s*)"
-    r"(?P<name>\S.*)",
-    re.IGNORECASE | re.ASCII,
+    rf"(?:[-*\u2022]\s+)?{_WORD}(?P<bracket>[\[(<{{#\u2116]*)\s*{_NUMBER}(?:\s*[\])>}}]+)?"
+    rf"(?P<between>\s*(?:{_MARK}|\.)\s*|\s*)(?P<name>\S.*)",
+    re.IGNORECASE,
 )
 _LAST = re.compile(
-    rf"(?P<name>.*?\S)(?P<between>\s*{_MARK}\s*|\s*)(?P<bracket>[\[(<{{#]*)\s*{_WORD}{_NUMBER}"
+    rf"(?P<name>.*?\S)(?P<between>\s*{_MARK}\s*|\s*)(?P<bracket>[\[(<{{#]*)\s*{_LAST_WORD}{_NUMBER}"
     r"\s*[\])>}]*,?",
-    re.IGNORECASE | re.ASCII,
+    re.IGNORECASE,
 )
 _BRACKETED = re.compile(r"[(\[{]([^()\[\]{}]*)[)\]}],?")
+_BULLET = re.compile(r"[-*\u2022]\s+(\S.*)")
 _CLEARLY = re.compile(r"[:=,;|>\t]|\.\s")  # between an index and a name: not within a name
 _SURELY = re.compile(r"\s*:\s|\t")
 _LONGEST = 1000  # characters in a line that is looked into
@@ -55,7 +58,18 @@ def listed_of_lines(text: str) -> ListedNames:
     if len(numbered) == 1 and (cells := _split(numbered[0][1])):
         return ListedNames(names=cells)
     rows = _without_heading(numbered)
+    bullets = [match for _, line in rows if (match := _BULLET.fullmatch(line))]
+    if len(bullets) == len(rows):
+        rows = [(n, match[1]) for (n, _), match in zip(rows, bullets, strict=True)]
     return _of_tables(rows) or _of_rows(rows)
+
+
+def with_indices(listed: ListedNames) -> ListedNames:
+    """Names that stand alone in their column, as the lines of a text: with their indices."""
+    if listed.keys is not None or listed.ids is not None or not listed.names:
+        return listed
+    found = _of_rows(list(enumerate(listed.names, 1)))
+    return listed if found.keys is None and found.ids is None else found
 
 
 def _split(line: str) -> tuple[str, ...]:
@@ -82,6 +96,8 @@ def _is_heading(line: str) -> bool:
 def _of_tables(rows: list[tuple[int, str]]) -> ListedNames | None:
     """The lines as a table, where all have as many cells and a column of them counts."""
     for mark in "\t|;,":
+        if mark == "|":  # in Markdown they stand around a line, and dashes below the headings
+            rows = [(n, line.strip("| ")) for n, line in rows if line.strip("|-: ")]
         cells = [(number, [_bare(c) for c in line.split(mark)]) for number, line in rows]
         width = len(cells[0][1])
         if width > 1 and all(len(row) == width for _, row in cells):
@@ -120,11 +136,17 @@ def _split_indices(lines: Sequence[str]) -> tuple[tuple[str, ...] | None, Sequen
         if len(matches) < len(lines) or not all(m["between"] or m["bracket"] for m in matches):
             continue
         clear = all(m["bracket"] or _CLEARLY.search(m["between"]) for m in matches)
+        words = {(m["word"] or "").lower() for m in matches}
+        known = words <= _WORDS | {""}
+        if len(words) > 1 or not (known or (clear and all(m["gap"] for m in matches))):
+            continue
         names = [_bare(m["name"]) for m in matches]
         numbers = [int(float(m["index"])) for m in matches]
         distinct = len(set(names)) > len(names) * _DISTINCT[pattern]
         if counts_from(numbers) is None:
-            surely = pattern is _FIRST and all(_SURELY.match(m["between"]) for m in matches)
+            surely = (
+                pattern is _FIRST and known and all(_SURELY.match(m["between"]) for m in matches)
+            )
             meant = surely or (_almost_count(numbers) and (clear or (distinct and 0 in numbers)))
         else:
             meant = clear or distinct

@@ -18,8 +18,9 @@ SYNSET = re.compile(r"n\d{8}")
 """WordNet's identifier of a noun, as ImageNet uses it."""
 
 _INDEX = re.compile(r"\d{1,9}(?:\.0{1,9})?", re.ASCII)
-_TO_INDEX = re.compile("(.*_)?(class|label|name)s?(_to_|2)(idx|id|index|label_?id)|class_indices")
-_TO_NAME = re.compile("(.*_)?(idx|id|index)(_to_|2)(class|label|name)s?|(class|label)_?names|names")
+_NAME, _NUMBER = "(class(es)?|cls|labels?|names?|cat|category)", "(idx|id|ids|ind|index|int|num)"
+_TO_INDEX = re.compile(f"(.*_)?{_NAME}(_to_|_?2_?){_NUMBER}|{_NAME}_(indices|ids|index)")
+_TO_NAME = re.compile(f"(.*_)?{_NUMBER}(_to_|_?2_?){_NAME}|({_NAME}_?)?names")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class ListedNames:
         """
         if isinstance(names, Mapping):
             return _of_mapping(names, called)
+        if hasattr(names, "tolist"):  # an array, a column of a table
+            names = names.tolist()
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise LabelsError(
                 f"got labels as {type(names).__name__}; expected a list of names, a mapping"
@@ -184,6 +187,7 @@ def is_index(text: object) -> bool:
 
 def _of_mapping(mapping: Mapping[Any, Any], called: str) -> ListedNames:
     """The names of name -> index, index -> name, synset -> name or folder -> name."""
+    mapping = {_plain(key): _plain(value) for key, value in mapping.items()}
     keys, values = list(mapping), list(mapping.values())
     to_index = all(type(value) is int for value in values)
     numbers = all(type(key) is int or is_index(key) for key in keys)
@@ -206,6 +210,11 @@ def _of_mapping(mapping: Mapping[Any, Any], called: str) -> ListedNames:
     if keys and all(isinstance(key, str) and SYNSET.fullmatch(key) for key in keys):
         return ListedNames(names=names, ids=tuple(keys))
     return ListedNames(names=names, keys=tuple(map(str, keys)))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's integers and text as Python's."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
 
 
 def _is_name_to_index(mapping: Mapping[Any, int], called: str) -> bool:

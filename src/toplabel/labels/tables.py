@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,13 +33,21 @@ def listed_of_table(text: str, *, delimiters: str) -> ListedNames:
     Raises:
         LabelsError: The table is damaged, or has no names; the message has the line.
     """
+    text = re.sub(r"\A\s*#\s*(?=\w)", "", text)  # headings as a comment, as NumPy writes them
     first = text.lstrip().split("\n", 1)[0]
     rows = _read_rows(text, max(delimiters, key=first.count))
     if not rows:
         raise LabelsError("the table is empty; expected one row per class")
+    rows = _without_blank_columns(rows)
     if len(rows) == 1 and len(rows[0][1]) > 2 and not any(map(is_index, rows[0][1])):
         return ListedNames(names=tuple(rows[0][1]))  # all in a line
     return listed_of_cells(rows)
+
+
+def _without_blank_columns(rows: Sequence[Row]) -> list[Row]:
+    """The rows without columns in which nothing stands, as commas at the ends of lines make one."""
+    kept = [at for at in range(len(rows[0][1])) if any(row[at] for _, row in rows)]
+    return [(number, [row[at] for at in kept]) for number, row in rows]
 
 
 def listed_of_records(records: Sequence[Mapping[str, Any]]) -> ListedNames:

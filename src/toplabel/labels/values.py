@@ -10,6 +10,7 @@ from typing import Any
 
 from toplabel.errors import LabelsError
 from toplabel.labels import yaml
+from toplabel.labels.lines import with_indices
 from toplabel.labels.listed import SYNSET, ListedNames, is_index
 from toplabel.labels.tables import listed_of_cells, listed_of_records
 
@@ -19,6 +20,8 @@ KEYS = (
 )
 """Where people keep the names in a larger object."""
 
+_CONTAINERS = (list, tuple, dict)
+_DEEPEST = 3  # objects in one another
 _ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
 _FIELD = re.compile(r"""(\w+)\s*:\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^\s,'"]+))""")
 _DEFINITION = re.compile(r"\s*(?:#.*\n\s*)*\w+\s*(?::[^=\n]+)?=\s*[\[({\w]")
@@ -115,9 +118,9 @@ def listed_of_value(value: Any, called: str = "") -> ListedNames:
         return _of_list(value)
     if not isinstance(value, Mapping):
         raise LabelsError(f"got the JSON {value!r:.40}; expected a list of names or an object")
-    inner = [key for key in KEYS if isinstance(value.get(key), list | tuple | dict) and value[key]]
+    inner = _under_keys(value)
     if inner:
-        return _of_keys({key: value[key] for key in inner})
+        return _of_keys(inner)
     values = list(value.values())
     if value and all(map(_is_synset_pair, values)):
         return ListedNames(
@@ -134,6 +137,18 @@ def listed_of_value(value: Any, called: str = "") -> ListedNames:
                 f" one of these under {', '.join(map(repr, KEYS))}"
             )
     return ListedNames.of(value, called=called)
+
+
+def _under_keys(value: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """What stands under the usual keys of an object, or of those in it where it has none."""
+    found = {key: one for key in KEYS if isinstance(one := value.get(key), _CONTAINERS) and one}
+    if found or depth == _DEEPEST:
+        return found
+    containers = {key: one for key, one in value.items() if isinstance(one, _CONTAINERS) and one}
+    for one in containers.values():
+        if isinstance(one, Mapping) and (found := _under_keys(one, depth + 1)):
+            return found
+    return containers if len(value) == 1 and not depth else {}
 
 
 def _of_keys(found: Mapping[str, Any]) -> ListedNames:
@@ -177,7 +192,25 @@ def _of_list(items: Sequence[Any]) -> ListedNames:
     for place, item in enumerate(items):
         if not isinstance(item, str) or not item.strip():
             raise LabelsError(f"got {item!r:.40} at item {place}; expected a name")
-    return ListedNames(names=tuple(items))
+    return _checked_against_numbers(ListedNames(names=tuple(items)))
+
+
+def _checked_against_numbers(listed: ListedNames) -> ListedNames:
+    """The names of a list, whose own numbers, if they have any, are in its order.
+
+    Raises:
+        LabelsError: They count the names in another order, and no folders are sorted so.
+    """
+    numbered = with_indices(listed)
+    if numbered.keys is not None and list(listed.names) != sorted(listed.names):
+        numbers = [float(key) for key in numbered.keys]
+        if numbers != sorted(numbers):
+            raise LabelsError(
+                f"the names begin with numbers that are in another order than the list"
+                f" ({listed.names[0]!r} first): put them into the order of the outputs, and leave"
+                " the numbers out"
+            )
+    return listed
 
 
 def _is_row(item: object) -> bool:
@@ -259,6 +292,8 @@ def _literal(node: ast.expr) -> Any:
     """
     if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
         return _literal(node.args[0])
+    if isinstance(node, ast.Call) and node.keywords and not node.args:  # dict(cat=0)
+        return _without_doubles([(one.arg or "", _literal(one.value)) for one in node.keywords])
     if isinstance(node, ast.List | ast.Tuple):
         return [_literal(item) for item in node.elts]
     if isinstance(node, ast.Dict):

@@ -24,8 +24,9 @@ _HOLDERS = re.compile(
     "|pretrained_cfg"
 )
 _INDEXED = re.compile(
-    "(class|label|idx|index|id)(_to_|2)(class|label|idx|index|id)|classes|class_names|class_labels"
-    "|CLASSES"
+    "(class(es)?|cls|label|name|cat|category|idx|ind|index|id|int)(_to_|_?2_?)"
+    "(class|cls|label|name|cat|category|idx|ind|index|id|int)|class_indices|class_index"
+    "|classes|class_names|class_labels|CLASSES"
 )
 _VAGUE = re.compile("labels|label_names|names|categories|vocab|target_names|class_list|label_map")
 _ARCHITECTURE = ("architecture", "arch", "model_name", "model", "backbone", "net", "network")
