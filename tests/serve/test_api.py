@@ -124,7 +124,7 @@ BAD_REQUESTS = {
     "a threshold of 2": ("POST", "/v1/classify?threshold=2", CAT, "image/jpeg", 422),
     "no JSON": ("POST", "/v1/classify", b"{", "application/json", 400),
     "a JSON list": ("POST", "/v1/classify", b"[]", "application/json", 400),
-    "deep JSON": ("POST", "/v1/classify", b"[" * 100_000, "application/json", 400),
+    "deep JSON": ("POST", "/v1/classify", b"[" * 100_000, "application/json", 413),
     "an empty object": ("POST", "/v1/classify", b"{}", "application/json", 422),
     "an empty list": ("POST", "/v1/classify", b'{"images": []}', "application/json", 422),
     "no base64": ("POST", "/v1/classify", b'{"image": "@@@"}', "application/json", 422),

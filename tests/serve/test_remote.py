@@ -3,6 +3,7 @@
 import asyncio
 import http.server
 import ipaddress
+import json
 import socket
 import threading
 import time
@@ -10,14 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from starlette.requests import Request
 
 from serving import CAT, serving
 from toplabel.serve.api_error import ApiError
+from toplabel.serve.options import ServeOptions
 from toplabel.serve.remote import Remote, is_public
+from toplabel.serve.request_body import BodyReader
+from toplabel.serve.service import Service
 
 FORBIDDEN = (
     *("127.0.0.1", "127.8.9.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254"),
     *("0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1"),
+    *("192.0.0.192", "192.0.0.9", "192.88.99.1", "64:ff9b::c000:c0", "5f00::1", "240.0.0.1"),
     *("::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1"),
     *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"),
     *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a00:1::", "2001::1"),
@@ -237,3 +243,56 @@ def test_a_server_with_an_allowed_host_still_refuses_private_addresses():
         reply = server.post("/v1/classify", body, "application/json")
         assert (reply.status, reply.code) == (403, "url_not_allowed")
         assert site.asked == []  # type: ignore[attr-defined]
+
+
+class Waiting:
+    """A remote whose URLs wait for each other, and of which one never comes."""
+
+    def __init__(self, *, together: int) -> None:
+        self.together, self.begun = together, 0
+        self.all_begun = asyncio.Event()
+        self.ended: list[str] = []
+
+    async def fetch(self, target: str) -> bytes:
+        self.begun += 1
+        if self.begun == self.together:
+            self.all_begun.set()
+        try:
+            await self.all_begun.wait()
+        finally:
+            self.ended.append(target)
+        return target.encode()
+
+
+def uploads_of(site: Waiting, urls: list[str], *, seconds: float) -> list[bytes]:
+    """What a request with these URLs gets from this remote."""
+    service = Service(
+        models=None, bodies=BodyReader(ServeOptions()), labeller=None, options=ServeOptions(),
+        metrics=None, remote=site, state=lambda: "ready",
+    )  # type: ignore[arg-type]  # fmt: skip
+    body = json.dumps({"urls": urls}).encode()
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def ask() -> list[bytes]:
+        headers = [(b"content-type", b"application/json")]
+        state = {"deadline": time.monotonic() + seconds}
+        scope = {"type": "http", "headers": headers, "method": "POST", "state": state}
+        async with service.uploads(Request(scope, receive)) as uploads:
+            return [upload.content for upload in uploads]
+
+    return asyncio.run(ask())
+
+
+def test_the_urls_of_a_request_are_fetched_at_once_and_come_back_in_order():
+    urls = [f"http://a.example/{number}" for number in range(12)]
+    assert uploads_of(Waiting(together=12), urls, seconds=60) == [url.encode() for url in urls]
+
+
+def test_all_urls_of_a_request_share_its_deadline():
+    site = Waiting(together=13)  # which is never reached
+    with pytest.raises(ApiError) as caught:
+        uploads_of(site, [f"http://a.example/{number}" for number in range(12)], seconds=0.2)
+    assert (caught.value.status, caught.value.code) == (503, "busy")
+    assert len(site.ended) == 12  # nothing goes on

@@ -20,6 +20,9 @@ from toplabel.serve.api_error import ApiError, busy
 MAX_REDIRECTS = 3
 THREADS = 4
 MAX_FETCHING = 32
+_NOT_PUBLIC = [ipaddress.ip_network(one) for one in ("192.0.0.0/24", "192.88.99.0/24", "5f00::/16")]
+"""Of IANA's special-purpose registries, what Python's `is_global` takes for public."""
+
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -139,7 +142,8 @@ def is_public(address: Address) -> bool:
             return False
         if carried is not None:
             return is_public(carried)
-    return address.is_global and not address.is_multicast
+    special = any(address in network for network in _NOT_PUBLIC)
+    return address.is_global and not address.is_multicast and not special
 
 
 def _resolve(host: str, port: int) -> list[str]:

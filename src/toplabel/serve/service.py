@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Response
 
-from toplabel.serve.api_error import ApiError
+from toplabel.serve.api_error import ApiError, busy
 from toplabel.serve.request_body import Upload, parse, parse_multipart, shown_name, uploads_of_json
 
 if TYPE_CHECKING:
@@ -54,22 +56,39 @@ class Service:
         """
         async with self.bodies.read(request) as body:
             kind = request.headers.get("content-type", "")
-            yield await self._images(body, kind)
+            given = await self._given(body, kind)
+            async with self._in_time(request):
+                uploads = await _all(self._upload(one, place) for place, one in enumerate(given))
+            yield uploads
 
-    async def _images(self, body: bytes, kind: str) -> list[Upload]:
+    @asynccontextmanager
+    async def _in_time(self, request: Request) -> AsyncIterator[None]:
+        """End what takes longer than the request may.
+
+        Raises:
+            ApiError: 503.
+        """
+        left = request.scope["state"]["deadline"] - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                yield
+        except TimeoutError as error:
+            seconds = self.options.request_timeout
+            raise busy(f"the request was not answered within {seconds:g} seconds") from error
+
+    async def _given(self, body: bytes, kind: str) -> Sequence[Upload | str]:
+        """The images and URLs in a body."""
         media, most = media_type(kind), self.options.max_images
-        given: Sequence[Upload | str]
         if not body:
             raise ApiError(400, "empty", EMPTY)
         if media == "application/json":
-            given = await parse(body, lambda: uploads_of_json(body, max_images=most))
-        elif media == "multipart/form-data":
-            given = await parse(body, lambda: parse_multipart(body, kind, max_files=most))
-        else:  # curl --data-binary calls it a form, and many clients send no type
-            given = [Upload("", body)]
-        if not given:
+            return await parse(body, lambda: uploads_of_json(body, max_images=most))
+        if media != "multipart/form-data":
+            return [Upload("", body)]  # curl --data-binary calls it another form; many say nothing
+        files = await parse(body, lambda: parse_multipart(body, kind, max_files=most))
+        if not files:
             raise ApiError(422, "no_image", "the form has no file; send images as files")
-        return [await self._upload(one, place) for place, one in enumerate(given)]
+        return files
 
     async def _upload(self, given: Upload | str, place: int) -> Upload:
         if isinstance(given, Upload):
@@ -79,6 +98,16 @@ class Service:
             raise ApiError(403, "url_not_allowed", text)
         content = await self.remote.fetch(given)
         return Upload(shown_name(given, place), content)
+
+
+async def _all(works: Iterable[Awaitable[Upload]]) -> list[Upload]:
+    """The results of all, which go on at once; the first that fails ends the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 EMPTY = "the request has no body; send the bytes of an image file"
