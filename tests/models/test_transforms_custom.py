@@ -137,6 +137,15 @@ def test_a_scripted_transform_is_given_a_tensor() -> None:
     assert np.array_equal(preprocess(np.asarray(PHOTOS[0])), scripted(tensor).numpy())
 
 
+def test_transforms_of_tensors_are_given_one_though_they_let_images_through() -> None:
+    code = v2.Compose(
+        [v2.Resize((33, 33)), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*HALF)]
+    )
+    preprocess = read_preprocess(code)
+    tensor = torch.from_numpy(np.asarray(PHOTOS[0]).copy()).permute(2, 0, 1)
+    assert np.array_equal(preprocess(np.asarray(PHOTOS[0])), code(tensor).numpy())
+
+
 def test_the_warning_names_the_step_that_cannot_be_translated_and_every_record_has_it() -> None:
     code = v1.Compose([v1.Resize((33, 33)), v1.Grayscale(3), v1.ToTensor()])
     with pytest.warns(ToplabelWarning, match=r"one image at a time, given a PIL image") as caught:
@@ -192,6 +201,7 @@ def test_what_is_random_is_refused(code: Any) -> None:
         (lambda im: v1.functional.pil_to_tensor(im), r"uint8.*x / 255"),
         (lambda im: im.resize((9, 9)), r"gave a Image.*end it with ToTensor"),
         (lambda im: {"pixels": 1}, r"gave a dict"),
+        (v1.Compose([v1.Resize((9, 9)), v1.CenterCrop(9)]), r"uint8.*ToDtype"),
         (lambda im: "text", r"gave an array of <U4"),
         (lambda im: v1.functional.to_tensor(im), r"different sizes.*320x240.*Resize to"),
         (lambda im: torch.full((3, 9, 9), torch.nan), r"gives NaN"),

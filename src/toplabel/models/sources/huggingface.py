@@ -32,6 +32,7 @@ from toplabel.models.sources.fetch import (
 )
 from toplabel.models.transforms import huggingface as transforms
 from toplabel.models.zoo_import import import_torchvision
+from toplabel.preprocess.custom import AnyPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
 _BESIDE = (*CONFIGS, "README.md")
@@ -40,7 +41,7 @@ _NOT_PIXELS = {"imagegpt": "its input is colour clusters", "shieldgemma2": "it r
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.M)
 
 
-def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
+def load(name: str, *, offline: bool, preprocess: AnyPreprocess | None = None) -> Model:
     """The classifier `ORG/NAME[@REVISION]`; what is in the cache is not asked for again.
 
     Raises:
@@ -67,7 +68,7 @@ def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> M
     )
 
 
-def load_folder(path: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
+def load_folder(path: str, *, offline: bool, preprocess: AnyPreprocess | None = None) -> Model:
     """The classifier in a folder on this machine; `offline` has no use here.
 
     Raises:
@@ -90,7 +91,7 @@ def _load(
     name: str,
     provenance: Mapping[str, str],
     registered: bool,
-    preprocess: Preprocess | None,
+    preprocess: AnyPreprocess | None,
 ) -> Model:
     stamps = folder_signatures(folder)
     config = _read_json(folder / "config.json")

@@ -25,13 +25,14 @@ from toplabel.models.sources.fetch import (
 )
 from toplabel.models.transforms.timm import from_config
 from toplabel.models.zoo_import import import_timm
+from toplabel.preprocess.custom import AnyPreprocess
 from toplabel.preprocess.preprocess import Preprocess
 
 _EMBEDDING_WIDTHS = {384, 512, 640, 768, 1024, 1152, 1280}
 _EMBEDDING_MARKS = ("clip", "pe_core")  # image towers of text-image models, as timm names them
 
 
-def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
+def load(name: str, *, offline: bool, preprocess: AnyPreprocess | None = None) -> Model:
     """The classifier `NAME[.TAG]`; without a tag, with the weights that timm takes by default.
 
     Raises:
@@ -69,7 +70,7 @@ def load_folder(
     stamps: tuple[FileSignature, ...],
     provenance: Mapping[str, str],
     registered: bool,
-    preprocess: Preprocess | None = None,
+    preprocess: AnyPreprocess | None = None,
 ) -> Model:
     """The classifier in a folder as timm saves it: config.json with `architecture`, and weights.
 

@@ -18,10 +18,10 @@ from toplabel.models.sources import names
 from toplabel.models.sources.fetch import cannot_load, fetch_url
 from toplabel.models.transforms.torchvision import from_transform
 from toplabel.models.zoo_import import import_torchvision
-from toplabel.preprocess.preprocess import Preprocess
+from toplabel.preprocess.custom import AnyPreprocess
 
 
-def load(name: str, *, offline: bool, preprocess: Preprocess | None = None) -> Model:
+def load(name: str, *, offline: bool, preprocess: AnyPreprocess | None = None) -> Model:
     """The classifier `NAME[:WEIGHTS]`; without weights, those that torchvision calls DEFAULT.
 
     Raises:

@@ -138,20 +138,41 @@ def _accepted(transform: Any, photo: Pixels, name: str) -> tuple[str, Call]:
     Raises:
         PreprocessError: It takes nothing that can be given to it.
     """
-    failures = []
+    failures: list[str] = []
+    untouched: PreprocessError | None = None
     for takes, call in _ways(transform):
         try:
             with quiet_libraries():
-                call(photo)
+                output = call(photo)
         except Exception as error:
             failures.append(f"given {takes}, {first_line(error, named=True)}")
-        else:
+            continue
+        if not _is_still_image(output):
             return takes, call
+        # Transforms of tensors pass over what is none, and give it back.
+        untouched = untouched or _refusal(output, name)
+    if untouched is not None:
+        raise untouched
     raise PreprocessError(
         f"the preprocessing {name} fails on a photo of {photo.shape[1]}x{photo.shape[0]} pixels:"
         f" {'; '.join(failures)}. It is called with one image that is read already (never a path),"
         f" and nothing else; {_EXPECTED}"
     )
+
+
+def _is_still_image(output: object) -> bool:
+    """Whether it is a PIL image, or uint8 (H, W, 3), as what it was made of."""
+    if isinstance(output, np.ndarray):
+        return output.dtype == np.uint8 and output.ndim == 3 and output.shape[2] == 3
+    return isinstance(output, Image.Image)
+
+
+def _refusal(output: object, name: str) -> PreprocessError:
+    try:
+        _tensor(output, name)
+    except PreprocessError as error:
+        return error
+    raise AssertionError("an image is no float tensor")
 
 
 def _ways(transform: Any) -> Iterator[tuple[str, Call]]:
