@@ -22,7 +22,9 @@ SHAPE = (3, 33, 33)
 
 @pytest.fixture
 def model() -> Predictor:
-    return toplabel.wrap(small(), preprocess="half-squash-33", engine="torch")
+    return toplabel.wrap(
+        small(), labels=list("abcdefg"), preprocess="half-squash-33", engine="torch"
+    )
 
 
 def batch(count: int, *, seed: int = 0) -> torch.Tensor:

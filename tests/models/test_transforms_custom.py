@@ -149,7 +149,7 @@ def test_transforms_of_tensors_are_given_one_though_they_let_images_through() ->
 def test_the_warning_names_the_step_that_cannot_be_translated_and_every_record_has_it() -> None:
     code = v1.Compose([v1.Resize((33, 33)), v1.Grayscale(3), v1.ToTensor()])
     with pytest.warns(ToplabelWarning, match=r"one image at a time, given a PIL image") as caught:
-        model = toplabel.wrap(small(), preprocess=code, engine="torch")
+        model = toplabel.wrap(small(), preprocess=code, labels=list("abcdefg"), engine="torch")
     assert len([w for w in caught if w.category is ToplabelWarning]) == 1
     (text,) = model(PHOTOS[0]).warnings
     assert "Grayscale(num_output_channels=3)" in text

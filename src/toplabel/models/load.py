@@ -180,7 +180,7 @@ def wrap(
     """
     from toplabel.models.build import build  # imports torch
     from toplabel.models.sources.module import from_module
-    from toplabel.models.sources.own_labels import offer_known_labels
+    from toplabel.models.sources.own_labels import warn_of_no_names
 
     with collect_warnings() as notices:
         model = from_module(
@@ -191,7 +191,7 @@ def wrap(
             output=output,
             name=name,
         )
-        offer_known_labels(module, model.labels, model.name)
+        warn_of_no_names(module, model.labels, model.name)
         pending = build(model, inference_options, entry=None)
     # the user's own module: it stays
     return _predictor(

@@ -58,19 +58,20 @@ def labels_of_network(network: nn.Module, outputs: int) -> Labels | None:
     return None
 
 
-def offer_known_labels(network: nn.Module, labels: Labels, name: str) -> None:
-    """Warn where a network of torchvision's or timm's has ImageNet's number of outputs, unnamed.
+def warn_of_no_names(network: nn.Module, labels: Labels, name: str) -> None:
+    """Warn where the labels are indices; and offer ImageNet's names where they may be these.
 
-    Its weights may have been trained on ImageNet, or on anything else with a thousand classes.
+    The weights of a library's network of a thousand outputs may have been trained on ImageNet, or
+    on anything else with a thousand classes.
     """
+    if labels != Labels.indices(len(labels)):
+        return
     inner = network.module if isinstance(network, nn.DataParallel) else network
     of_zoo = type(inner).__module__.startswith(_ZOOS)
-    if of_zoo and not labels.named and len(labels) == _IMAGENET_OUTPUTS:
-        warn(
-            f'{name} has no class names: labels are indices; pass labels="imagenet" if it was'
-            " trained on ImageNet",
-            about="labels",
-        )
+    hint = "labels=[...] for names"
+    if of_zoo and len(labels) == _IMAGENET_OUTPUTS:
+        hint = 'labels="imagenet" if it was trained on ImageNet'
+    warn(f"{name} has no class names: labels are indices; pass {hint}", about="labels")
 
 
 def find_published_weights(path: Path, zoo: str) -> PublishedWeights | None:
