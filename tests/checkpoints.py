@@ -211,7 +211,7 @@ def gadgets(marker: Path) -> dict[str, tuple[str, bytes]]:
         "popped": ("os.system", named("os.system") + text(command) + b"\x85R0}"),
         "as_key": ("os.system", b"}" + named("os.system") + text(command) + b"\x85RNs"),
         "getattr": (
-            "builtins.getattr",
+            "builtins.__import__",
             getter
             + named("builtins.__import__")
             + text("os")

@@ -198,7 +198,27 @@ def test_a_method_in_place_of_its_result_holds_the_network(container: str, tmp_p
     network = made.small_network()
     info = read_checkpoint_info(SAVERS[container](tmp_path / "x", network.state_dict))
     assert info.whole_module == "torch.nn.modules.container.Sequential"
-    assert "builtins.getattr" not in info.blocked
+    state = find_state_dict(read_checkpoint(info)).state
+    assert equal(dict(state), dict(network.state_dict()))
+
+
+class Outer(torch.nn.Module):
+    """A network with a class of its own within."""
+
+    class Inner(torch.nn.Linear):
+        pass
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = Outer.Inner(3, 2)
+        self.method = self.layer.reset_parameters
+
+
+@pytest.mark.parametrize("container", SAVERS)
+def test_classes_within_classes_and_methods_are_data(container: str, tmp_path: Path) -> None:
+    network = Outer()
+    info = read_checkpoint_info(SAVERS[container](tmp_path / "x", network))
+    assert info.content.state["_modules"]["layer"].kind == f"{__name__}.Outer.Inner"
     state = find_state_dict(read_checkpoint(info)).state
     assert equal(dict(state), dict(network.state_dict()))
 

@@ -439,6 +439,14 @@ def test_the_weights_of_a_whole_pickled_network_go_into_its_class(content, tmp_p
         assert model(image).index == eager_index(module, model, image)
 
 
+def test_a_whole_pickled_network_of_torchs_own_layers_is_rebuilt(tmp_path, image):
+    head = [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)]
+    module = seeded(nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), *head))
+    torch.save(module, tmp_path / "whole.pth")
+    model = toplabel.load(tmp_path / "whole.pth", preprocess=grey_preprocess_28())
+    assert model(image).index == eager_index(module, model, image)
+
+
 def test_what_may_be_the_real_classifier_is_not_left_out(tmp_path, image):
     module = seeded(GreyNet(5))
     head = {"weight": torch.ones(3, 5), "bias": torch.zeros(3)}

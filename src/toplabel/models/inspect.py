@@ -223,7 +223,9 @@ def _missing(contents: FoundStateDict, candidates: tuple[Candidate, ...]) -> Ite
     if len({candidate.name for candidate in candidates}) > 1 and not contents.architecture:
         names = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
         yield f"--arch NAME (several fit, and may give other outputs: {names})"
-    if contents.module and not candidates:
+    if contents.module.startswith("torch.nn.modules."):
+        pass  # rebuilt of torch's own layers
+    elif contents.module and not candidates:
         name = contents.module.rpartition(".")[2]
         yield f"--arch FILE.py:{name} (a whole pickled network of class {contents.module})"
     elif not candidates:

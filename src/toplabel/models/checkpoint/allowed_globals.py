@@ -95,7 +95,7 @@ _RUNNING_MODULES = frozenset(
     | {"commands"}
 )
 _RUNNING_BUILTINS = frozenset(
-    {"exec", "eval", "compile", "__import__", "open", "getattr", "setattr", "delattr", "input"}
+    {"exec", "eval", "compile", "__import__", "open", "setattr", "delattr", "input"}
     | {"breakpoint", "globals", "vars", "apply", "execfile"}
 )
 

@@ -67,8 +67,6 @@ def read_pickle(source: ByteSource, *, budget: Budget | None = None) -> StubMake
         maker.made = unpickle(source, maker, maker.budget)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{maker.naming}") from error
-    if maker.unbound and not maker.gets_attributes:
-        maker.blocked.pop(_GETATTR, None)
     maker.content = _Plain(maker.storages).convert(maker.made)[0]
     made = maker.made
     maker.whole_module = made.kind if isinstance(made, Stub) and made.is_module else None
@@ -162,9 +160,6 @@ class StubMaker:
         storages: Those that its tensors need.
         stored: Where these are, by key, as far as it is known.
         blocked: The globals that torch would refuse, in order of appearance.
-        unbound: A method of a network was taken for the network, as in
-            `torch.save(net.state_dict)` without the brackets.
-        gets_attributes: It gets attributes of other things.
     """
 
     def __init__(self, budget: Budget, source: ByteSource) -> None:
@@ -175,7 +170,6 @@ class StubMaker:
         self.storages = Storages()
         self.stored: dict[str, StoredBytes | bytes] = self.storages.inside
         self.blocked: dict[str, None] = {}
-        self.unbound = self.gets_attributes = False
 
     @property
     def naming(self) -> str:
@@ -197,6 +191,8 @@ class StubMaker:
             raise TypeError(arguments)
         self.budget.charge(250)
         name = _name_of(function)
+        if not isinstance(function, Global):
+            return Stub(name, arguments)
         if name in UNSUITABLE:
             kind, remedy = UNSUITABLE[name]
             raise CheckpointError(f"it contains a {kind} tensor; expected plain ones: {remedy}")
@@ -242,11 +238,14 @@ class StubMaker:
         return replace(storage, key=key)
 
     def _attribute(self, owner: Any, name: Any) -> Any:
-        """A network for its own method, else a stub."""
-        if isinstance(owner, Stub) and owner.is_module and isinstance(name, str):
-            self.unbound = True
+        """A network for its own method, as in `torch.save(net.state_dict)` without the brackets.
+
+        A class within another for that; else a stub.
+        """
+        if isinstance(owner, Stub) and owner.is_module:
             return owner
-        self.gets_attributes = True
+        if isinstance(owner, Global) and isinstance(name, str):
+            return self.find(owner.name, name)
         return Stub(_GETATTR, (owner, name))
 
     def _tensor_of_type(self, function: Any, kind: Any, arguments: Any, state: Any) -> Any:

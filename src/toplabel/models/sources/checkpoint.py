@@ -41,6 +41,7 @@ from toplabel.models.fit.class_spec import loaded_below, locate_class_file
 from toplabel.models.fit.file_arguments import likely_arguments
 from toplabel.models.fit.load_state_dict import fits, load_state_dict
 from toplabel.models.fit.parts import check_left_out, choose_part
+from toplabel.models.fit.plain_modules import plain_module
 from toplabel.models.image_evidence import image_evidence
 from toplabel.models.input_size import find_input_size, input_channels
 from toplabel.models.options import ModelOptions
@@ -340,6 +341,8 @@ def find_network(
         return _own_network(options.arch, found, options, path=path)
     if isinstance(content, nn.Module):
         return Network(module=content, name=type(content).__name__)
+    if found.module and (module := plain_module(content, found.where)) is not None:
+        return Network(module=module, name=found.module)
     return _identified_network(found, options, path=path)
 
 
