@@ -54,14 +54,8 @@ def _rebuild(value: Any) -> nn.Module | None:
     }
     module = kind.__new__(kind)
     nn.Module.__init__(module)
-    module.__setstate__(
-        {
-            **state,
-            "_modules": modules,
-            "_parameters": parameters,
-            "_buffers": dict(parts["_buffers"]),
-        }
-    )
+    whole = {"_modules": modules, "_parameters": parameters, "_buffers": dict(parts["_buffers"])}
+    module.__setstate__({**state, **whole})  # type: ignore[no-untyped-call]
     return module
 
 
