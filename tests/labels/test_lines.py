@@ -41,6 +41,23 @@ def test_a_heading_is_no_class(heading: str) -> None:
     assert read([heading, *lines]) == NAMES
 
 
+@pytest.mark.parametrize("form", ["{i}{n}", "{n}{i}", "c{i} {n}"])
+def test_an_index_without_a_mark_is_followed_where_the_lines_are_in_no_order(form: str) -> None:
+    assert read([form.format(i=i, n=NAMES[i]) for i in ORDER]) == NAMES
+    in_order = [form.format(i=i, n=NAMES[i]) for i in range(4)]
+    assert read(in_order) == tuple(in_order)
+
+
+def test_a_line_above_indices_is_a_heading_and_said() -> None:
+    with collect_warnings() as texts:
+        assert read(["Total: 4", *[f"{i} {NAMES[i]}" for i in ORDER]]) == NAMES
+    assert "'Total: 4', is taken for a heading" in texts[0]
+
+
+def test_names_in_one_line_may_have_an_index() -> None:
+    assert read([", ".join(f"{i}: {NAMES[i]}" for i in ORDER)]) == NAMES
+
+
 def test_bullets_are_no_part_of_a_name() -> None:
     for bullet in ("-", "*", "\u2022"):
         assert read([f"{bullet} {name}" for name in NAMES]) == NAMES

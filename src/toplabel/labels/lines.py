@@ -56,12 +56,21 @@ def listed_of_lines(text: str) -> ListedNames:
                 " follow"
             )
     if len(numbered) == 1 and (cells := _split(numbered[0][1])):
-        return ListedNames(names=cells)
+        return with_indices(ListedNames(names=cells))
     rows = _without_heading(numbered)
     bullets = [match for _, line in rows if (match := _BULLET.fullmatch(line))]
     if len(bullets) == len(rows):
         rows = [(n, match[1]) for (n, _), match in zip(rows, bullets, strict=True)]
-    return _of_tables(rows) or _of_rows(rows)
+    listed = _of_tables(rows) or _of_rows(rows)
+    if listed.keys is None and listed.ids is None and len(rows) > 3:
+        below = _of_rows(rows[1:])
+        if below.keys is not None and counts_from([int(float(key)) for key in below.keys]) == 0:
+            warn(
+                f"the first line of the class names, {rows[0][1]!r}, is taken for a heading, as all"
+                " below it have an index"
+            )
+            return below
+    return listed
 
 
 def with_indices(listed: ListedNames) -> ListedNames:
@@ -96,10 +105,11 @@ def _is_heading(line: str) -> bool:
 def _of_tables(rows: list[tuple[int, str]]) -> ListedNames | None:
     """The lines as a table, where all have as many cells and a column of them counts."""
     for mark in "\t|;,":
+        lines = rows
         if mark == "|":  # in Markdown they stand around a line, and dashes below the headings
-            rows = [(n, line.strip("| ")) for n, line in rows if line.strip("|-: ")]
-        cells = [(number, [_bare(c) for c in line.split(mark)]) for number, line in rows]
-        width = len(cells[0][1])
+            lines = [(n, line.strip("| ")) for n, line in rows if line.strip("|-: ")]
+        cells = [(number, [_bare(c) for c in line.split(mark)]) for number, line in lines]
+        width = len(cells[0][1]) if cells else 0
         if width > 1 and all(len(row) == width for _, row in cells):
             listed = find_names(cells)
             if listed is not None and listed.keys is not None:
@@ -133,17 +143,20 @@ def _split_indices(lines: Sequence[str]) -> tuple[tuple[str, ...] | None, Sequen
     """
     for pattern in (_FIRST, _LAST) if max(map(len, lines)) <= _LONGEST else ():
         matches = [match for line in lines if (match := pattern.fullmatch(line))]
-        if len(matches) < len(lines) or not all(m["between"] or m["bracket"] for m in matches):
+        if len(matches) < len(lines) or len({(m["word"] or "").lower() for m in matches}) > 1:
             continue
+        known = (matches[0]["word"] or "").lower() in _WORDS | {""}
         clear = all(m["bracket"] or _CLEARLY.search(m["between"]) for m in matches)
-        words = {(m["word"] or "").lower() for m in matches}
-        known = words <= _WORDS | {""}
-        if len(words) > 1 or not (known or (clear and all(m["gap"] for m in matches))):
-            continue
+        apart = all(m["between"] or m["bracket"] for m in matches) and (
+            known or (clear and all(m["gap"] for m in matches))
+        )
         names = [_bare(m["name"]) for m in matches]
         numbers = [int(float(m["index"])) for m in matches]
         distinct = len(set(names)) > len(names) * _DISTINCT[pattern]
-        if counts_from(numbers) is None:
+        counted = counts_from(numbers)
+        if not apart:  # "2cedar": nothing else gives just these numbers, and in no order
+            meant = counted == 0 and distinct and len(names) > 2 and numbers != sorted(numbers)
+        elif counted is None:
             surely = (
                 pattern is _FIRST and known and all(_SURELY.match(m["between"]) for m in matches)
             )

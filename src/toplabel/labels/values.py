@@ -99,7 +99,8 @@ def reader_of_text(text: str) -> Callable[[str, str], ListedNames] | None:
         return listed_of_json if values else None
     if _ITEM.match(text.lstrip()):
         return listed_of_label_map
-    if _DEFINITION.match(text) and _python_values(text):
+    defined = _python_values(text) if _DEFINITION.match(text) else []
+    if any(len(value) > 1 or not {*map(str, value)}.isdisjoint(KEYS) for value in defined):
         return listed_of_python
     return listed_of_yaml if yaml.has_key(text, KEYS) else None
 

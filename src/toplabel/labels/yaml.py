@@ -153,7 +153,8 @@ def _indent(line: str) -> int:
 
 
 def _without_comment(line: str) -> str:
-    """The line up to a `#` that begins a comment."""
+    """The line up to a `#` that begins a comment, and without anchors and tags."""
+    line = re.sub(r"(:|-)\s+(?:[&!][\w!]+\s*)+(?=$|[\[{])", r"\1 ", line)
     quote = ""
     for at, character in enumerate(line):
         if quote:
