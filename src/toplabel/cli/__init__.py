@@ -87,7 +87,7 @@ def _reason(error: Exception) -> list[str]:
     from toplabel.errors import CheckpointError, ToplabelError
 
     if isinstance(error, ClickException):
-        return [f"{error.format_message()} (toplabel --help)"]
+        return [f"{error.format_message()} ({_hint(error)}toplabel --help)"]
     if isinstance(error, CheckpointError):
         return str(error).split("\n")
     if isinstance(error, ToplabelError):
@@ -95,6 +95,16 @@ def _reason(error: Exception) -> list[str]:
     if isinstance(error, MemoryError):
         return ["out of memory; try a smaller --batch-size"]
     return [f"internal error: {type(error).__name__}: {error}; --debug prints the traceback"]
+
+
+def _hint(error: Exception) -> str:
+    """Where an argument of the network's class was taken for an option: how it is given."""
+    from toplabel.models.fit.file_arguments import is_usual
+
+    name = getattr(error, "option_name", "").lstrip("-").replace("-", "_")
+    return (
+        f"an argument of the network's class is --arch-arg {name}=...; " if is_usual(name) else ""
+    )
 
 
 def _leave(status: int) -> Never:

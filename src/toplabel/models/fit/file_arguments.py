@@ -64,6 +64,11 @@ def likely_arguments(
             yield arguments
 
 
+def is_usual(name: str) -> bool:
+    """Whether classes of networks have an argument of that name, for their classes or channels."""
+    return bool(_IS_CLASSES.fullmatch(name.lower()) or _IS_CHANNELS.fullmatch(name.lower()))
+
+
 def _takes(parameter: Parameter) -> bool:
     """Whether it may be a number, or a list, that the file gives."""
     default = parameter.default
