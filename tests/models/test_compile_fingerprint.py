@@ -268,3 +268,11 @@ def test_a_zoos_model_is_told_by_its_weights_and_any_other_by_its_code_too() -> 
     assert model_sha256(zoo) == weights_sha256(model.module)
     assert model_sha256(model) != model_sha256(as_model(with_attribute(2)))
     assert model_sha256(model) == model_sha256(as_model(with_attribute(1)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+def test_torchscript_with_parts_has_a_key() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).eval()
+    traced = [torch.jit.trace(network, torch.rand(1, 3)), torch.jit.script(network)]
+    assert all(key(one) == key(one) for one in traced)

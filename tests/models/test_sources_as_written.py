@@ -238,3 +238,36 @@ def test_an_exported_program_is_a_file_and_a_bundle_too(tmp_path: Path) -> None:
     for one in (model, toplabel.load(tmp_path / "net.toplabel")):
         found = [sorted(p.top, key=lambda c: c.index) for p in one(IMAGES, top_k=4)]
         assert np.array([[c.score for c in top] for top in found]) == expected
+
+
+class SetsTheDefaultDtype(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.set_default_dtype(torch.float64)
+        return super().forward(x) + torch.zeros(1)
+
+
+def test_the_default_dtype_is_as_before_after_each_image() -> None:
+    found = asked(SetsTheDefaultDtype())
+    assert torch.get_default_dtype() == torch.float32
+    assert found == pytest.approx(scores(Net()), abs=1e-5)
+
+
+def test_an_eval_that_returns_another_network_is_said() -> None:
+    class Returns(Net):
+        def eval(self) -> nn.Module:
+            super().eval()
+            return EvalReturnsNone()
+
+    with pytest.warns(ToplabelWarning, match=r"Returns\.eval\(\) returns another network"):
+        assert asked(Returns()) == pytest.approx(scores(Net()), abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_torchscript_that_was_traced_for_four_images_answers_for_any_number() -> None:
+    class Views(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).view(len(x), 2, 2).flatten(1)
+
+    traced = torch.jit.trace(Views().eval(), BATCH[:4])
+    assert asked(traced) == pytest.approx(scores(Net()), abs=1e-5)

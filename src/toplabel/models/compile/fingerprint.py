@@ -160,7 +160,7 @@ class _Parts:
 
     def _of_script(self, module: torch.jit.ScriptModule) -> Iterator[Buffer]:
         """TorchScript's program, with the weights that freezing made constants of it."""
-        with suppress(RuntimeError):  # a part without forward
+        with suppress(RuntimeError, AttributeError):  # a part without forward
             graph: Any = module.inlined_graph
             yield _MANGLED.sub("", graph.str(False)).encode()
             for node in graph.findAllNodes("prim::Constant"):

@@ -26,6 +26,9 @@ from toplabel.models.compile.fingerprint import settings_sha256
 _MODE_WORDS = frozenset({"eval", "train", "training"})
 
 
+_BATCHES = (2, 3, 4, 8, 16, 32, 64)  # that programs are traced with, where one image is none
+
+
 class AsWritten(nn.Module):
     """A network behind what its forward needs.
 
@@ -57,10 +60,16 @@ class AsWritten(nn.Module):
         return pytree.tree_unflatten(joined, form[0])
 
     def _ask(self, batch: torch.Tensor) -> Any:
-        if self.gradients is None:
-            return self.network(batch.clone())
-        with torch.inference_mode(False), torch.set_grad_enabled(self.gradients):
-            return pytree.tree_map_only(torch.Tensor, torch.detach, self.network(batch.clone()))
+        dtype = torch.get_default_dtype()
+        try:
+            if self.gradients is None:
+                return self.network(batch.clone())
+            with torch.inference_mode(False), torch.set_grad_enabled(self.gradients):
+                outputs = self.network(batch.clone())
+                return pytree.tree_map_only(torch.Tensor, torch.detach, outputs)
+        finally:
+            if torch.get_default_dtype() != dtype:  # the process's
+                torch.set_default_dtype(dtype)
 
 
 def as_written(network: nn.Module, example: torch.Tensor) -> nn.Module:
@@ -70,20 +79,39 @@ def as_written(network: nn.Module, example: torch.Tensor) -> nn.Module:
         network: In eval mode.
         example: An image, float32 (1, C, H, W).
     """
-    images = _exported_batch(network)
-    example = _filled(example, images or 1)
-    gradients: bool | None = None
+    exported = _exported_batch(network)
+    sizes: tuple[int, ...] = (exported or 1,)
+    if exported is None and isinstance(network, torch.jit.ScriptModule | torch.fx.GraphModule):
+        sizes += _BATCHES
+    for size in sizes:
+        found = _found_to_work(network, _filled(example, size))
+        if found is not None:
+            gradients, changes = found
+            images = size if exported or size > 1 else None
+            if gradients is None and not changes and images in (None, 1):
+                return network
+            return AsWritten(network, gradients=gradients, images=images)
+    return network
+
+
+def _found_to_work(network: nn.Module, example: torch.Tensor) -> tuple[bool | None, bool] | None:
+    """The `gradients` that a network runs with, and whether it changes what is not its own.
+
+    None where it fails anyhow: what it fails with is told when it is asked.
+    """
+    dtype = torch.get_default_dtype()
     for gradients in (None, False, True):
         batch = example.clone()
         try:
             with torch.inference_mode() if gradients is None else torch.set_grad_enabled(gradients):
                 network(batch)
-        except Exception:  # other people's code; what it fails with is told when it is asked
+            changes = not torch.equal(batch.detach(), example)
+            return gradients, changes or torch.get_default_dtype() != dtype
+        except Exception:  # other people's code
             continue
-        changed = not torch.equal(batch.detach(), example)
-        plain = gradients is None and not changed and images in (None, 1)
-        return network if plain else AsWritten(network, gradients=gradients, images=images)
-    return network
+        finally:
+            torch.set_default_dtype(dtype)
+    return None
 
 
 def set_eval_mode(network: nn.Module) -> None:
@@ -104,7 +132,12 @@ def set_eval_mode(network: nn.Module) -> None:
     plain = not callable(own) or _is_loop(own) or bool(missing)
     with _loops_hidden(network):
         try:
-            nn.Module.eval(network) if plain or own is None else own()
+            made = nn.Module.eval(network) if plain or own is None else own()
+            if isinstance(made, nn.Module) and made is not network:
+                warn(
+                    f"{type(network).__name__}.eval() returns another network, which is not used:"
+                    " pass what it returns, if that is what you ask"
+                )
         except Exception as error:  # a property called train, or a program that has no modes
             if _is_own(own) and not plain:
                 warn(
