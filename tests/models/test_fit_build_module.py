@@ -74,7 +74,12 @@ def test_a_class_in_a_file_may_import_its_neighbours(project, tmp_path, monkeypa
     assert sys.path == path
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.count("hello") >= 2
+    assert printed.err.count("hello") == 1  # the class's; the file itself is not run
+
+
+def test_the_whole_file_runs_only_where_that_is_said(project, capsys):
+    build_module("nets.py:MyCNN", {"num_classes": 7}, run=True)
+    assert "hello from the file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,6 @@ def test_what_python_has_in_hand_is_taken(capsys):
             ModelError,
             r"calling MyCNN\(num_classes='x'\) failed: .*\(nets\.py, line \d+\)",
         ),
-        ("package/nets.py:Part", {}, ModelError, r"relative import.*package\.module:Class"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(spec, arguments, error, says, project):
@@ -175,8 +179,24 @@ def test_a_file_that_cannot_run_says_why(source, says, tmp_path, monkeypatch):
     (tmp_path / "net.py").write_bytes(source.encode("latin-1"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=says) as caught:
-        build_module("net.py:Net")
+        build_module("net.py:Net", run=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("class Net(:\n", r"net\.py:1: it cannot be parsed"),
+        ("print 'Python 2'\n", r"net\.py:1: it is Python 2"),
+        ("import sys; sys.exit(2)\n", r"no 'Net' in net\.py; it has no network class"),
+        ("Net = __import__('nets').Net\n", r"known only when the file runs.*trust=True"),
+    ],
+)
+def test_a_file_without_the_class_says_so_and_is_not_run(source, says, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ModelError, UsageError), match=says):
+        build_module("net.py:Net")
 
 
 def test_two_projects_have_each_its_own_neighbours(project, tmp_path):

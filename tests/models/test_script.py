@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 from torch.nn import functional
 
@@ -186,6 +186,15 @@ def test_a_folder_is_searched_and_files_that_cannot_be_parsed_do_no_harm(folder:
     assert load(script=".").labels.names == ("plane", "car", "ship")
 
 
+def test_what_can_be_parsed_of_a_script_is_read_and_the_rest_is_said(folder: Path) -> None:
+    text = Path("train.py").read_text()
+    write(Path("train.py"), text + "\nprint(classes[0)\n")
+    with pytest.warns(toplabel.ToplabelWarning, match=r"read in part: train.py:\d+: it cannot be"):
+        model = toplabel.load("cifar_net.pth", script="train.py")
+    image = photo()
+    assert model(image).index == expected(image, torch.load("cifar_net.pth"))
+
+
 def test_a_class_in_a_file_beside_is_followed(folder: Path) -> None:
     write(Path("nets.py"), IMPORTS + CLASS)
     write(Path("train.py"), IMPORTS + "from nets import Net\n" + TRAINING)
@@ -229,6 +238,8 @@ def test_transforms_that_contradict_one_another_are_shown(folder: Path) -> None:
     write(Path("train.py"), text)
     with pytest.raises(PreprocessError, match=r"contradict one another: transform .*; predict"):
         load(script="train.py")
+    assert load(script="train.py", preprocess="train.py:transform").preprocess.std == (0.25,) * 3
+    assert load(script="train.py", preprocess="train.py:predict").preprocess.std == (1.0,) * 3
 
 
 def test_augmentation_is_left_to_training(folder: Path) -> None:
@@ -345,6 +356,32 @@ def predict(file):
     assert model(image).index == digit_scores((255 - grey if inverted else grey) / 255)
 
 
+def test_steps_that_no_preprocessing_expresses_are_done_at_every_start(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPLABEL_CACHE", str(digits / "cache"))
+    write(
+        digits / "app.py",
+        GREY
+        + """
+transform = transforms.Compose([transforms.Resize((28, 28)), transforms.ToTensor(),
+    transforms.Lambda(lambda x: (x > 0.5).float()), transforms.Grayscale()])
+
+def predict(file):
+    return model(transform(Image.open(file)).view(1, 784))
+""",
+    )
+    image = photo((90, 70))
+    first = load("digits.pth", script="app.py")
+    wanted = first(image)
+    first.compile()
+    again = load("digits.pth", script="app.py")(image)
+    grey = image.resize((28, 28), Image.Resampling.BILINEAR)
+    pixels = (np.asarray(grey) / 255 > 0.5) @ np.array([0.2989, 0.587, 0.114])
+    assert wanted.index == digit_scores(pixels)
+    assert (again.index, round(again.score, 4)) == (wanted.index, round(wanted.score, 4))
+
+
 def test_a_loop_over_a_test_set_gives_its_transform_and_the_reshape(digits: Path) -> None:
     write(
         digits / "train.py",
@@ -374,6 +411,71 @@ def predict(file):
     )
     with pytest.raises(PreprocessError, match=r"imresize at app.py:\d+ is not followed"):
         load("digits.pth", script="app.py")
+
+
+def test_names_in_a_chain_of_ifs_are_found(folder: Path) -> None:
+    chain = """
+    answer = net(images).argmax(1).item()
+    if answer == 0:
+        label = 'zero'
+    elif answer == 1:
+        label = 'one'
+    elif answer == 2:
+        label = 'two'
+    """
+    text = Path("train.py").read_text().replace("classes = (", "unused = (")
+    start = text.index("    predicted = ")
+    write(Path("train.py"), text[:start] + textwrap.dedent(chain).replace("\n", "\n    "))
+    assert load(script="train.py").labels.names == ("zero", "one", "two")
+
+
+def test_names_that_another_network_is_shown_for_are_left_alone(folder: Path) -> None:
+    second = CLASS.replace("Net", "Other").replace("4 * 14 * 14", "4 * 9 * 9")
+    use = """
+    fruit = ['apple', 'pear', 'plum']
+    other = Other()
+    for images, labels in test_loader:
+        print(fruit[other(images).argmax(1)])
+    """
+    text = Path("train.py").read_text() + second + textwrap.dedent(use)
+    write(
+        Path("train.py"),
+        text.replace("classes = (", "unused = (").replace("classes[predicted[0]]", ""),
+    )
+    with warnings.catch_warnings(record=True):
+        assert load(script="train.py").labels.names == ("0", "1", "2")
+
+
+def test_an_image_that_is_pasted_and_cut_is_followed(digits: Path) -> None:
+    write(
+        digits / "app.py",
+        GREY
+        + """
+def prepare(image):
+    image = ImageOps.invert(image.convert('L'))
+    image = image.point(lambda v: 0 if v < 30 else 255)
+    side = max(image.size)
+    square = Image.new('L', (side, side), 0)
+    square.paste(image, ((side - image.size[0]) // 2, (side - image.size[1]) // 2))
+    return np.array(square.resize((28, 28), Image.LANCZOS)).astype(np.float32) / 255.0
+
+def predict(file):
+    return model(torch.from_numpy(prepare(Image.open(file)).reshape(1, 784))).argmax(1)
+""",
+    )
+    image = photo((90, 70))
+    grey = ImageOps.invert(image.convert("L")).point(lambda v: 0 if v < 30 else 255)
+    square = Image.new("L", (90, 90), 0)
+    square.paste(grey, (10, 0))
+    wanted = np.asarray(square.resize((28, 28), Image.Resampling.LANCZOS)) / 255
+    assert load("digits.pth", script="app.py")(image).index == digit_scores(wanted)
+
+
+def test_a_file_is_not_run_for_its_class_or_its_names(folder: Path) -> None:
+    model = load(arch="train.py:Net", preprocess="raw-1-32", labels="train.py:classes")
+    assert model.labels.names == ("plane", "car", "ship")
+    assert not Path("written.txt").exists()
+    assert not Path("data").exists()
 
 
 def test_names_of_a_script_can_be_named(folder: Path) -> None:

@@ -181,11 +181,14 @@ def _open_checkpoint(
     require("torch", extra="torch", purpose=f"the checkpoint {ref.given!r}")
     from toplabel.models.build import build
     from toplabel.models.fit.class_spec import is_fresh
+    from toplabel.preprocess.custom import CustomPreprocess
 
     own = isinstance(options.arch, str) and ":" in options.arch
     if own and not is_fresh(str(options.arch)):  # what runs may not be what stands in the file
         entry = None
     model = _load_checkpoint(ref, options)
+    if isinstance(model.preprocess, CustomPreprocess):  # of a script: no manifest has its steps
+        entry = None
     return with_module(build(model, inference, entry=entry), reload)
 
 

@@ -213,8 +213,11 @@ class ModelOptions:
         is_named = self.arch is None or isinstance(self.arch, str)
         if not is_named or not _is_plain(dict(self.arch_args)):
             return None
-        preprocess = self.read_preprocess()
-        plain = None if preprocess is None else preprocess.to_dict()
+        if self.preprocess_in_script():
+            plain: dict[str, Any] | None = {"in the script": self.preprocess}
+        else:
+            preprocess = self.read_preprocess()
+            plain = None if preprocess is None else preprocess.to_dict()
         if plain is not None and "custom" in plain:  # code of the user's
             return None
         parts = [
@@ -229,6 +232,19 @@ class ModelOptions:
             __version__,  # labels and preprocessing are found by its rules
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    def preprocess_in_script(self) -> str:
+        """`transform` of `train.py:transform`, where that file is the script or beside it."""
+        given = self.preprocess
+        if self.script is None or not isinstance(given, str) or not _IN_SCRIPT.fullmatch(given):
+            return ""
+        file, _, name = given.rpartition(":")
+        script = os.path.realpath(self.script)
+        folder = script if os.path.isdir(script) else os.path.dirname(script)
+        for path in (os.path.realpath(file), os.path.realpath(os.path.join(folder, file))):
+            if os.path.isfile(path) and os.path.commonpath([folder, path]) == folder:
+                return name
+        return ""
 
     def _script_as_given(self) -> list[str] | None:
         """Where the script is, and its content, for a digest."""

@@ -34,7 +34,9 @@ Fitted = TypeVar("Fitted")
 Architecture = str | nn.Module | Callable[..., nn.Module]
 
 
-def build_module(spec: Architecture, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+def build_module(
+    spec: Architecture, arguments: Mapping[str, Any] | None = None, *, run: bool = False
+) -> nn.Module:
     """The network that a class, or a function, makes of these arguments.
 
     What the user's code prints goes to standard error.
@@ -43,12 +45,13 @@ def build_module(spec: Architecture, arguments: Mapping[str, Any] | None = None)
         spec: `package.module:Class`, found from the working directory too; `nets.py:Class`, which
             may import its neighbours; a class or function; or a network, which is taken as it is.
         arguments: By name.
+        run: Run the whole file that the class is in, not only the definitions that it needs.
 
     Raises:
         UsageError: There is no such file, module or class, or it takes other arguments.
         ModelError: The code fails, or what it makes is no network.
     """
-    with _target(spec) as (target, name):
+    with _target(spec, run=run) as (target, name):
         return _create(target, dict(arguments or {}), name=name)
 
 
@@ -58,6 +61,7 @@ def build_fitting(
     *,
     likely: Callable[[Sequence[inspect.Parameter]], Iterable[dict[str, Any]]],
     fit: Callable[[nn.Module], Fitted],
+    run: bool = False,
 ) -> tuple[nn.Module, Fitted, dict[str, Any]]:
     """The network that fits a file, with the arguments that the file says where the user does not.
 
@@ -65,6 +69,7 @@ def build_fitting(
         spec, arguments: As of `build_module`.
         likely: Of the class's parameters, arguments to try where these alone do not do.
         fit: Loads the file into a network; raises CheckpointError where it is another network.
+        run: As of `build_module`.
 
     Returns:
         The network, what `fit` returned, and the arguments that were added.
@@ -74,7 +79,7 @@ def build_fitting(
         CheckpointError: As `fit` raises it, of the class as it is, or with the likeliest arguments.
     """
     errors: list[ToplabelError] = []
-    with _target(spec) as (target, name):
+    with _target(spec, run=run) as (target, name):
         for added in chain([{}], likely(_parameters(target))):
             try:
                 module = _create(target, {**arguments, **added}, name=name)
@@ -87,13 +92,13 @@ def build_fitting(
 
 
 @contextmanager
-def _target(spec: Architecture) -> Iterator[tuple[object, str]]:
+def _target(spec: Architecture, *, run: bool) -> Iterator[tuple[object, str]]:
     """What is called to make the network, and its name; what it prints goes to standard error."""
     with redirect_stdout(sys.stderr), global_state_kept():
         if not isinstance(spec, str):
             yield spec, getattr(spec, "__qualname__", None) or type(spec).__name__
             return
-        with _imported(spec) as (found, name):
+        with _imported(spec, run=run) as (found, name):
             yield found, name.attribute
 
 
@@ -120,21 +125,24 @@ def import_function(spec: str) -> Callable[..., Any]:
     return found
 
 
-def import_object(spec: str) -> object:
+def import_object(spec: str, *, run: bool = False) -> object:
     """What a name in the user's code stands for: `mine.py:transform`, `package.module:transform`.
 
     Raises:
         UsageError: There is no such file, module or name.
         ModelError: Its file fails.
     """
-    with redirect_stdout(sys.stderr), global_state_kept(), _imported(spec) as (found, _):
+    with redirect_stdout(sys.stderr), global_state_kept(), _imported(spec, run=run) as (found, _):
         return found
 
 
 @contextmanager
-def _imported(spec: str) -> Iterator[tuple[object, ClassName]]:
+def _imported(spec: str, *, run: bool) -> Iterator[tuple[object, ClassName]]:
     """What a name means; its folder, or the working directory, is on Python's path meanwhile."""
     name = parse_class(spec)
+    if name.file is not None and not run:
+        yield _definition(name), name
+        return
     folder = Path.cwd() if name.file is None else name.file.expanduser().resolve().parent
     if name.file is not None:
         forget_strangers(folder)
@@ -145,6 +153,21 @@ def _imported(spec: str) -> Iterator[tuple[object, ClassName]]:
         yield _attribute(module, name), name
     finally:
         sys.path.remove(str(folder))
+
+
+def _definition(name: ClassName) -> object:
+    """The class of a file, made of the definitions that it needs alone."""
+    from toplabel.models.script.named import definition
+
+    assert name.file is not None
+    path = name.file.expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"cannot read {str(name.file)!r}: No such file or directory; expected a Python file"
+            f" with the class {name.attribute}"
+        )
+    with _explained(f"reading {name.attribute} from {name.file}"):
+        return definition(path, name.attribute)
 
 
 def _import_module(name: ClassName) -> ModuleType:

@@ -1,20 +1,17 @@
-"""Calls: an expression in, its value out: data, a library's thing, a class, a step of an image."""
+"""Calls: what is called and its arguments in, what it gives out."""
 
 from __future__ import annotations
 
 import ast
 import math
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from toplabel.models.script.datasets import (
     DATASETS,
-    dataset_of,
     is_dataset,
-    preferred_key,
-    transform_of,
 )
+from toplabel.models.script.expressions import BUILTINS, MANY, Expressions, dotted_name, scores_in
 from toplabel.models.script.operations import (
     Lost,
     Origin,
@@ -29,14 +26,12 @@ from toplabel.models.script.tables import (
     CV2_FUNCTIONS,
     DATA_METHODS,
     IDENTITY,
-    OTHERS,
     RANDOM,
     SAME_IMAGE,
     SAME_NETWORK,
     TEXT_METHODS,
 )
 from toplabel.models.script.values import (
-    SCORES,
     UNKNOWN,
     Class,
     Function,
@@ -51,428 +46,20 @@ from toplabel.models.script.values import (
     is_plain,
 )
 
-_MANY = 20_000
-_BUILTINS: dict[str, Callable[..., Any]] = {
-    one.__name__: one
-    for one in (
-        len,
-        list,
-        tuple,
-        dict,
-        set,
-        sorted,
-        str,
-        int,
-        float,
-        bool,
-        min,
-        max,
-        sum,
-        abs,
-        round,
-    )
-} | {"zip": zip, "enumerate": enumerate, "range": range, "reversed": reversed}
 _NETWORK_WORDS = ("model", "net", "cnn", "classifier", "mlp", "vgg", "resnet", "vit")
+_HANDLING = ("numpy.", "scipy.", "skimage.", "imutils.", "cv2.")
+_KEEPING = ("array", "asarray", "frombuffer", "fromstring", "fromfile", "ascontiguousarray", "load")
 _DTYPES = ("float", "double", "half", "int", "uint8", "long", "Tensor", "bfloat16", "bool")
 
 
-class Calls:
-    """Values of expressions; `Interpreter` follows statements with it."""
+class Calls(Expressions):
+    """Values of calls; `Interpreter` follows statements with it."""
 
-    noted: Any
-    project: Any
-    _unit: Any
     _functions: list[str]
 
     if TYPE_CHECKING:  # of `Interpreter`
 
-        def place(self, node: ast.AST) -> Place: ...  # noqa: D102
-        def call_function(self, function: Function, args: Any, kwargs: Any) -> Any: ...  # noqa: D102
         def sink(self, network: Any, args: Any, node: ast.AST) -> Any: ...  # noqa: D102
-        def either(self, one: Any, other: Any, node: ast.AST) -> Any: ...  # noqa: D102
-        def bind(self, target: ast.expr, value: Any, scope: Scope) -> None: ...  # noqa: D102
-
-    # Expressions
-
-    def value(self, node: ast.expr, scope: Scope) -> Any:
-        """What an expression is."""
-        method = getattr(self, f"_of_{type(node).__name__}", None)
-        if method is None:
-            return UNKNOWN
-        try:
-            return method(node, scope)
-        except Lost as lost:
-            return Unknown(str(lost))
-        except (RecursionError, ArithmeticError, TypeError, ValueError, LookupError):
-            return UNKNOWN
-
-    def _of_Constant(self, node: ast.Constant, scope: Scope) -> Any:
-        return node.value
-
-    def _of_Name(self, node: ast.Name, scope: Scope) -> Any:
-        found = scope.find(node.id)
-        if found is not None:
-            return found
-        at: Scope | None = scope
-        while at is not None:
-            if node.id in at.names:
-                return None
-            stars = [key[1:] for key in at.names if key.startswith("*")]
-            for module in stars:
-                return Library(f"{module}.{node.id}")
-            at = at.parent
-        return Library(node.id) if node.id in _BUILTINS or node.id in OTHERS else UNKNOWN
-
-    def _of_Attribute(self, node: ast.Attribute, scope: Scope) -> Any:
-        if dotted := _dotted(node):  # `import a.b` of a file beside
-            found = scope.find(dotted)
-            if isinstance(found, Module):
-                return found
-        return self.attribute(self.value(node.value, scope), node.attr, node)
-
-    def attribute(self, owner: Any, name: str, node: ast.AST) -> Any:
-        """An attribute of a value."""
-        if isinstance(owner, Library):
-            return Library(f"{owner.name}.{name}")
-        if isinstance(owner, Module):
-            return owner.scope.names.get(name, UNKNOWN)
-        if isinstance(owner, Class):
-            found = owner.find(name)
-            return UNKNOWN if found is None else found
-        if isinstance(owner, Instance):
-            return self._of_instance(owner, name)
-        if isinstance(owner, Step):
-            if name == "data" and hasattr(owner.samples[0], "unsqueeze"):
-                return owner
-            return step("attribute", name, (owner,), place=self.place(node))
-        if isinstance(owner, Made):
-            return self._of_made(owner, name, node)
-        if isinstance(owner, Unknown):
-            return SCORES if owner.of_scores else Unknown(owner.reason)
-        return UNKNOWN
-
-    def _of_instance(self, owner: Instance, name: str) -> Any:
-        if name in owner.attributes:
-            return owner.attributes[name]
-        found = owner.kind.find(name)
-        if found is None and not owner.started:
-            self.start(owner)
-            found = owner.attributes.get(name)
-        if isinstance(found, Function):
-            decorators = getattr(found.node, "decorator_list", [])
-            bound = Function(found.unit, found.node, found.scope, owner)
-            if any(isinstance(d, ast.Name) and d.id == "property" for d in decorators):
-                return self.call_function(bound, (), {})
-            return bound
-        if found is None and name == "module" and is_network(owner):
-            return owner
-        return UNKNOWN if found is None else found
-
-    def start(self, owner: Instance) -> None:
-        """Follow the constructor of an instance, once."""
-        if owner.started:
-            return
-        owner.started = True
-        init = owner.kind.find("__init__")
-        if isinstance(init, Function):
-            bound = Function(init.unit, init.node, init.scope, owner)
-            self.call_function(bound, owner.args, owner.kwargs)
-            return
-        fields = [s for s in owner.kind.node.body if isinstance(s, ast.AnnAssign)]
-        for index, one in enumerate(fields):
-            if isinstance(one.target, ast.Name):
-                name = one.target.id
-                if index < len(owner.args):
-                    owner.attributes[name] = owner.args[index]
-                elif name in owner.kwargs:
-                    owner.attributes[name] = owner.kwargs[name]
-
-    def _of_made(self, owner: Made, name: str, node: ast.AST) -> Any:
-        if name in owner.kwargs:
-            return owner.kwargs[name]
-        if name == "dataset":
-            return dataset_of(owner)
-        inner = dataset_of(owner)
-        known = DATASETS.get(inner.last) if isinstance(inner, Made) else None
-        if known and name in ("data", "test_data", "train_data"):
-            form = "batch-grey" if known.form == "grey" else "batch-rgb"
-            origin = Origin("dataset", form, self.place(node), known.size, inner, raw=True)
-            return first_step(origin)
-        if name in ("transform", "transforms") and isinstance(inner, Made):
-            return transform_of(inner)
-        return Library(f"{owner.name}.{name}") if name == "transforms" else UNKNOWN
-
-    def _of_Subscript(self, node: ast.Subscript, scope: Scope) -> Any:
-        return self.item(self.value(node.value, scope), self.value(node.slice, scope), node)
-
-    def _of_Slice(self, node: ast.Slice, scope: Scope) -> Any:
-        parts = (node.lower, node.upper, node.step)
-        return slice(*(None if part is None else self.value(part, scope) for part in parts))
-
-    def item(self, owner: Any, key: Any, node: ast.AST) -> Any:
-        """`owner[key]`."""
-        if isinstance(owner, Step):
-            return step("index", "[...]", (owner, _index(key)), place=self.place(node))
-        if isinstance(owner, Unknown):
-            return owner if owner.of_scores or owner.reason else UNKNOWN
-        if isinstance(owner, list | tuple | dict | str):
-            if isinstance(key, Unknown):
-                if key.of_scores and id(owner) in self.noted.constants:
-                    self.noted.indexed.append((id(owner), self.place(node)))
-                if isinstance(owner, dict) and (best := preferred_key(owner)) is not None:
-                    return owner[best]
-                return UNKNOWN
-            found = owner[key]
-            return found
-        if is_dataset(owner) or isinstance(owner, Made):
-            return self.dataset_item(owner, node) if is_dataset(dataset_of(owner)) else UNKNOWN
-        return UNKNOWN
-
-    def element(self, owner: Any, node: ast.AST) -> Any:
-        """What a loop over it gives."""
-        if isinstance(owner, Made | Instance):
-            inner = dataset_of(owner)
-            return self.dataset_item(inner, node) if is_dataset(inner) else UNKNOWN
-        if isinstance(owner, list | tuple) and owner:
-            if has_step(owner) or len(owner) == 1:
-                return owner[0]
-            best = preferred_key({one: one for one in owner if isinstance(one, str)})
-            return UNKNOWN if best is None else best
-        return owner if isinstance(owner, Unknown) and owner.of_scores else UNKNOWN
-
-    def dataset_item(self, dataset: Any, node: ast.AST) -> Any:
-        """(image, label) of a data set, or what its `__getitem__` gives."""
-        dataset = dataset_of(dataset)
-        if isinstance(dataset, Instance):
-            method = dataset.kind.find("__getitem__")
-            self.start(dataset)
-            if isinstance(method, Function):
-                bound = Function(method.unit, method.node, method.scope, dataset)
-                return self.call_function(bound, (UNKNOWN,), {})
-            base = next((b for b in dataset.kind.bases if isinstance(b, Library)), None)
-            name = base.name if base else ""
-            made = Made(name, dataset.args, dataset.kwargs, dataset.place, dataset.assigned)
-            return self.dataset_item(made, node) if is_dataset(made) else UNKNOWN
-        if not isinstance(dataset, Made):
-            return UNKNOWN
-        known = DATASETS.get(dataset.last)
-        form, size = (known.form, known.size) if known else ("rgb", None)
-        image: Any = first_step(Origin("dataset", form, dataset.place, size, dataset))
-        transform = transform_of(dataset)
-        if transform is not None:
-            image = self.call(transform, (image,), {}, node)
-        return (image, UNKNOWN)
-
-    def _of_Tuple(self, node: ast.Tuple, scope: Scope) -> Any:
-        return tuple(self._elements(node.elts, scope))
-
-    def _of_List(self, node: ast.List, scope: Scope) -> Any:
-        return self._elements(node.elts, scope)
-
-    def _of_Set(self, node: ast.Set, scope: Scope) -> Any:
-        return set(self._elements(node.elts, scope))
-
-    def _elements(self, nodes: list[ast.expr], scope: Scope) -> list[Any]:
-        found: list[Any] = []
-        for one in nodes:
-            if isinstance(one, ast.Starred):
-                inner = self.value(one.value, scope)
-                found += inner if isinstance(inner, list | tuple) else [UNKNOWN]
-            else:
-                found.append(self.value(one, scope))
-        return found
-
-    def _of_Dict(self, node: ast.Dict, scope: Scope) -> Any:
-        found: dict[Any, Any] = {}
-        for key, value in zip(node.keys, node.values, strict=True):
-            made = self.value(value, scope)
-            if key is None:
-                found |= made if isinstance(made, dict) else {}
-                continue
-            name = self.value(key, scope)
-            if isinstance(made, Made | Instance) and isinstance(name, str):
-                made.assigned.append(name)
-            found[name if is_plain(name) else UNKNOWN] = made
-        return found
-
-    def _of_ListComp(self, node: ast.ListComp, scope: Scope) -> Any:
-        return self._comprehended(node.generators, scope, lambda s: self.value(node.elt, s))
-
-    _of_GeneratorExp = _of_ListComp
-
-    def _of_SetComp(self, node: ast.SetComp, scope: Scope) -> Any:
-        found = self._comprehended(node.generators, scope, lambda s: self.value(node.elt, s))
-        return set(found) if isinstance(found, list) else UNKNOWN
-
-    def _of_DictComp(self, node: ast.DictComp, scope: Scope) -> Any:
-        def pair(inner: Scope) -> Any:
-            key, value = self.value(node.key, inner), self.value(node.value, inner)
-            if isinstance(value, Made | Instance) and isinstance(key, str):
-                value.assigned.append(key)
-            return key, value
-
-        pairs = self._comprehended(node.generators, scope, pair)
-        return dict(pairs) if isinstance(pairs, list) else UNKNOWN
-
-    def _comprehended(
-        self, loops: list[ast.comprehension], scope: Scope, make: Callable[[Scope], Any]
-    ) -> Any:
-        if not loops:
-            return [make(scope)]
-        first, *rest = loops
-        items = self.value(first.iter, scope)
-        if isinstance(items, dict | range | set):
-            items = sorted(items, key=str) if isinstance(items, set) else list(items)
-        if not isinstance(items, list | tuple | str) or len(items) > _MANY:
-            inner = Scope(scope)
-            self.bind(first.target, self.element(items, first.target), inner)
-            made = self._comprehended(rest, inner, make)
-            return [*made] if isinstance(made, list) and has_step(made) else UNKNOWN
-        found: list[Any] = []
-        for one in items:
-            inner = Scope(scope)
-            self.bind(first.target, one, inner)
-            tests = [self.truth(self.value(test, inner)) for test in first.ifs]
-            if None in tests:
-                return UNKNOWN
-            if all(tests):
-                made = self._comprehended(rest, inner, make)
-                if not isinstance(made, list):
-                    return UNKNOWN
-                found += made
-        return found
-
-    def _of_JoinedStr(self, node: ast.JoinedStr, scope: Scope) -> Any:
-        parts = []
-        for part in node.values:
-            inner = part.value if isinstance(part, ast.FormattedValue) else part
-            found = self.value(inner, scope)
-            if not is_plain(found) or (isinstance(part, ast.FormattedValue) and part.format_spec):
-                return UNKNOWN
-            parts.append(str(found))
-        return "".join(parts)
-
-    def _of_BinOp(self, node: ast.BinOp, scope: Scope) -> Any:
-        left, right = self.value(node.left, scope), self.value(node.right, scope)
-        return self.binary(type(node.op).__name__, left, right, node)
-
-    def binary(self, operator: str, left: Any, right: Any, node: ast.AST) -> Any:
-        """`left operator right`."""
-        lost = next((v for v in (left, right) if isinstance(v, Unknown) and v.reason), None)
-        if has_step(left) or has_step(right):
-            if lost is not None:
-                return lost
-            if isinstance(left, Unknown) or isinstance(right, Unknown):
-                return Unknown(f"a value at {self.place(node)} is only known when it runs")
-            return step("binary", operator, (left, right), place=self.place(node))
-        if isinstance(left, Unknown) or isinstance(right, Unknown):
-            scores = any(isinstance(v, Unknown) and v.of_scores for v in (left, right))
-            return SCORES if scores else (lost or UNKNOWN)
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "Mult" and not numbers and _is_long(left, right):
-            return UNKNOWN
-        if operator == "Pow" and isinstance(right, int | float) and abs(right) > 64:
-            return UNKNOWN
-        if not (is_plain(left) and is_plain(right)):
-            if operator == "Add" and isinstance(left, list) and isinstance(right, list):
-                return left + right
-            return UNKNOWN
-        from toplabel.models.script.operations import perform
-
-        return perform("binary", operator, (left, right), {})
-
-    def _of_UnaryOp(self, node: ast.UnaryOp, scope: Scope) -> Any:
-        operand = self.value(node.operand, scope)
-        name = type(node.op).__name__
-        if name == "Not":
-            known = self.truth(operand)
-            return UNKNOWN if known is None else not known
-        if isinstance(operand, Step):
-            return step("unary", name, (operand,), place=self.place(node))
-        if isinstance(operand, int | float):
-            return -operand if name == "USub" else +operand if name == "UAdd" else ~int(operand)
-        return UNKNOWN
-
-    def _of_BoolOp(self, node: ast.BoolOp, scope: Scope) -> Any:
-        is_and = isinstance(node.op, ast.And)
-        found: Any = UNKNOWN
-        unknown = False
-        for one in node.values:
-            found = self.value(one, scope)
-            known = self.truth(found)
-            if known is None:
-                unknown = True
-            elif known is not is_and:
-                return found
-        return UNKNOWN if unknown else found
-
-    def _of_Compare(self, node: ast.Compare, scope: Scope) -> Any:
-        left, right = self.value(node.left, scope), self.value(node.comparators[0], scope)
-        operator = type(node.ops[0]).__name__
-        if len(node.ops) > 1:
-            return UNKNOWN
-        scores = any(isinstance(v, Unknown) and v.of_scores for v in (left, right))
-        if scores:
-            return SCORES
-        if operator in ("Is", "IsNot"):
-            if isinstance(left, Unknown) or isinstance(right, Unknown):
-                return UNKNOWN
-            return (left is right) is (operator == "Is")
-        if has_step(left) or has_step(right):
-            return step("binary", operator, (left, right), place=self.place(node))
-        if not (is_plain(left) and is_plain(right)):
-            return UNKNOWN
-        if operator in ("In", "NotIn"):
-            return (left in right) is (operator == "In")
-        return self.binary(operator, left, right, node)
-
-    def truth(self, value: Any) -> bool | None:
-        """Whether it counts as true; None where only running would tell."""
-        if isinstance(value, Unknown | Step | Library):
-            return None
-        if isinstance(value, Made) and value.name in ("torch.cuda.is_available",):
-            return False
-        return bool(value) if is_plain(value) or isinstance(value, list | dict | tuple) else True
-
-    def _of_IfExp(self, node: ast.IfExp, scope: Scope) -> Any:
-        test = self.value(node.test, scope)
-        known = self.truth(test)
-        if known is not None:
-            return self.value(node.body if known else node.orelse, scope)
-        yes, no = self.value(node.body, scope), self.value(node.orelse, scope)
-        if isinstance(yes, str) and isinstance(no, str):
-            if isinstance(test, Unknown) and test.of_scores:
-                self.note_choice(node.test, yes, no)
-            return UNKNOWN
-        return self.either(no, yes, node)
-
-    def note_choice(self, test: ast.expr, yes: str, no: str) -> None:
-        """Note two texts of which scores choose: those of a larger score come second."""
-        lower = isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Lt | ast.LtE)
-        zero = (
-            isinstance(test, ast.Compare)
-            and isinstance(test.ops[0], ast.Eq)
-            and isinstance(test.comparators[0], ast.Constant)
-            and test.comparators[0].value == 0
-        )
-        pair = (yes, no) if lower or zero else (no, yes)
-        self.noted.choices.append((*pair, self.place(test)))
-
-    def _of_NamedExpr(self, node: ast.NamedExpr, scope: Scope) -> Any:
-        value = self.value(node.value, scope)
-        self.bind(node.target, value, scope)
-        return value
-
-    def _of_Lambda(self, node: ast.Lambda, scope: Scope) -> Any:
-        return Function(self._unit, node, scope)
-
-    def _of_Await(self, node: ast.Await, scope: Scope) -> Any:
-        return self.value(node.value, scope)
-
-    def _of_Starred(self, node: ast.Starred, scope: Scope) -> Any:
-        return self.value(node.value, scope)
-
-    # Calls
 
     def _of_Call(self, node: ast.Call, scope: Scope) -> Any:
         args = tuple(self._elements(node.args, scope))
@@ -484,11 +71,37 @@ class Calls:
             elif isinstance(value, dict):
                 kwargs |= {k: v for k, v in value.items() if isinstance(k, str)}
         if isinstance(node.func, ast.Attribute):
+            if _is_super(node.func.value):
+                return self._of_base(scope.find("self"), node.func.attr, args, kwargs, node)
             owner = self.value(node.func.value, scope)
-            dotted = _dotted(node.func)
+            dotted = dotted_name(node.func)
             if not (dotted and isinstance(scope.find(dotted.rpartition(".")[0]), Module)):
                 return self.method(owner, node.func.attr, args, kwargs, node, scope)
         return self.call(self.value(node.func, scope), args, kwargs, node, scope)
+
+    def _of_base(self, owner: Any, name: str, args: Any, kwargs: Any, node: ast.AST) -> Any:
+        """What a method of a base of `self` gives: of a data set of torchvision's its images."""
+        if not isinstance(owner, Instance):
+            return UNKNOWN
+        base = next((b for b in owner.kind.bases if isinstance(b, Class | Library)), None)
+        if isinstance(base, Class):
+            method = base.find(name)
+            if isinstance(method, Function):
+                bound = Function(method.unit, method.node, method.scope, owner)
+                return self.call_function(bound, args, kwargs)
+        if isinstance(base, Library) and is_dataset(owner):
+            if name == "__init__":
+                owner.base = (args, kwargs)
+                owner.attributes.setdefault("transform", kwargs.get("transform"))
+            elif name == "__getitem__":
+                return self._item_of_base(owner, node)
+        return UNKNOWN
+
+    def _item_of_base(self, dataset: Instance, node: ast.AST) -> Any:
+        base = next((b for b in dataset.kind.bases if isinstance(b, Library)), None)
+        args, kwargs = dataset.base or (dataset.args, dataset.kwargs)
+        made = Made(base.name if base else "", args, kwargs, dataset.place, dataset.assigned)
+        return self.dataset_item(made, node) if is_dataset(made) else UNKNOWN
 
     def call(
         self,
@@ -513,8 +126,10 @@ class Calls:
         if isinstance(called, Made):
             return self.call_made(called, args, kwargs, node)
         lost = next((a for a in args if isinstance(a, Unknown) and a.reason), None)
-        if any(isinstance(a, Unknown) and a.of_scores for a in args):
-            return SCORES
+        if scores := scores_in(args):
+            return scores
+        if isinstance(called, Unknown) and called.networks and not called.of_scores:
+            return self.sink(called, args, node)
         name = _last_name(getattr(node, "func", None)).lower()
         if has_step(args) or lost is not None:
             if any(word in name for word in _NETWORK_WORDS):
@@ -544,8 +159,8 @@ class Calls:
             return self.transform(called, image, node, named="image" in kwargs)
         if is_network(called) or called.name.startswith("torch.nn.modules."):
             return self.sink(called, args, node)
-        if any(isinstance(a, Unknown) and a.of_scores for a in args):
-            return SCORES
+        if scores := scores_in(args):
+            return scores
         if has_step(args):
             if called.name.startswith("torch.nn.Flatten"):
                 return self.method(args[0], "flatten", (1,), {}, node, None)
@@ -621,7 +236,7 @@ class Calls:
             return inner if name == "next" else [(UNKNOWN, inner)]
         if name == "isinstance" and args and isinstance(args[0], Step):
             return self._is_instance(args)
-        if name in _BUILTINS and is_plain(args):
+        if name in BUILTINS and is_plain(args):
             return self._builtin(name, args, kwargs)
         if origin := self._opened(name, args, kwargs, place):
             return first_step(origin)
@@ -634,13 +249,15 @@ class Calls:
             return self._on_image(name, args, kwargs, node)
         if any(isinstance(a, Unknown) and a.reason for a in args):
             return next(a for a in args if isinstance(a, Unknown) and a.reason)
-        if any(isinstance(a, Unknown) and a.of_scores for a in args):
-            return SCORES
+        if scores := scores_in(args):
+            return scores
         if name.startswith("cv2.") and args and isinstance(args[0], Unknown):
             form = _cv2_form(last, [*args[1:], *kwargs.values()])
             if form:
                 image = first_step(Origin("given", form, place))
                 return self._on_image(name, (image, *args[1:]), kwargs, node)
+        if name.startswith(_HANDLING) and last not in _KEEPING and any(map(_may_be_image, args)):
+            return Unknown(f"{last} at {place} is not followed")
         return self._other(name, last, args, kwargs, node, scope)
 
     def _other(
@@ -694,17 +311,20 @@ class Calls:
         return isinstance(args[0].samples[0], found)
 
     def _builtin(self, name: str, args: Any, kwargs: Any) -> Any:
-        if name == "range" and args and max(map(abs, args)) > _MANY:
+        if name == "range" and args and max(map(abs, args)) > MANY:
             return UNKNOWN
         if not is_plain(kwargs):
             return UNKNOWN
-        found = _BUILTINS[name](*args, **kwargs)
+        found = BUILTINS[name](*args, **kwargs)
         return list(found) if name in ("zip", "enumerate", "range", "reversed") else found
 
     def _opened(self, name: str, args: Any, kwargs: Any, place: Place) -> Origin | None:
         """Where a file is opened as an image."""
         if name == "PIL.Image.open":
             return Origin("file", "rgb", place)
+        if name == "PIL.Image.new" and not has_step(args):
+            mode = args[0] if args else kwargs.get("mode")
+            return Origin("given", "grey" if mode == "L" else "rgb", place)
         if name == "PIL.Image.fromarray" and not has_step(args):
             if args and isinstance(args[0], Unknown) and (args[0].reason or args[0].of_scores):
                 return None
@@ -777,6 +397,8 @@ class Calls:
         if isinstance(owner, Unknown):
             if owner.reason or owner.of_scores:
                 return owner
+            if owner.networks and name in SAME_NETWORK:
+                return owner
             if owner.parameter and name in ("convert", "resize", "thumbnail"):
                 image = first_step(Origin("given", "rgb", self.place(node)))
                 return self._method_of_image(image, name, args, kwargs, node)
@@ -792,6 +414,11 @@ class Calls:
             return image
         if name in ("save", "show", "close", "verify", "load", "seek", "tofile", "imshow"):
             return None
+        if name == "point" and args and isinstance(args[0], Function):
+            table = [self.call_function(args[0], (value,), {}) for value in range(256)]
+            if not is_plain(table):
+                raise Lost(f"point at {self.place(node)} is not followed")
+            args = (table, *args[1:])
         if name in ("to", "type"):
             kept = [a for a in (*args, *kwargs.values()) if isinstance(a, Library) and _is_dtype(a)]
             if not kept:
@@ -835,19 +462,24 @@ class Calls:
                 attribute = self._of_instance(owner, name)
                 if is_network(attribute) or isinstance(attribute, Made):
                     return self.sink(owner, args, node)
-        return SCORES if has_step(args) else UNKNOWN
+        return Unknown(of_scores=True, networks=(owner,)) if has_step(args) else UNKNOWN
 
     def _method_of_made(self, owner: Made, name: str, args: Any, kwargs: Any, node: ast.AST) -> Any:
         if owner.last == "ArgumentParser":
             if name == "add_argument" and args:
                 flag = str(args[-1] if str(args[-1]).startswith("-") else args[0]).lstrip("-")
                 dest = kwargs.get("dest", flag.replace("-", "_"))
-                owner.kwargs[f"<{dest}>"] = kwargs.get("default", UNKNOWN)
+                is_flag = str(args[0]).startswith("-") and not kwargs.get("required")
+                absent = False if kwargs.get("action") == "store_true" else None
+                default = kwargs.get("default", absent if is_flag else UNKNOWN)
+                owner.kwargs[f"<{dest}>"] = default
                 return UNKNOWN
             if name in ("parse_args", "parse_known_args"):
                 defaults = {k[1:-1]: v for k, v in owner.kwargs.items() if k.startswith("<")}
                 return Made("argparse.Namespace", (), defaults, owner.place)
             return owner
+        if owner.last == "VideoCapture" and name == "read":
+            return (True, first_step(Origin("camera", "array-bgr", self.place(node))))
         if name in ("__iter__", "next", "__next__"):
             return self.element(owner, node) if name != "__iter__" else owner
         if name == "__getitem__":
@@ -862,7 +494,7 @@ class Calls:
         if name == "get" and args and isinstance(args[0], Unknown):
             return self.item(owner, args[0], node)
         if name in ("append", "extend", "insert", "update", "sort", "reverse"):
-            if isinstance(owner, list) and len(owner) > _MANY:
+            if isinstance(owner, list) and len(owner) > MANY:
                 return None
             getattr(owner, name)(*args)
             return None
@@ -870,32 +502,12 @@ class Calls:
         return list(found) if name in ("keys", "values", "items") else found
 
 
-def _dotted(node: ast.expr) -> str:
-    """`a.b.c` of names alone; empty for anything else."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and (before := _dotted(node.value)):
-        return f"{before}.{node.attr}"
-    return ""
-
-
-def _is_long(*values: Any) -> bool:
-    return any(isinstance(value, int) and value > _MANY for value in values)
-
-
 def _last_name(node: Any) -> str:
     return str(getattr(node, "attr", getattr(node, "id", "")))
 
 
-def _index(key: Any) -> Any:
-    """A key with numpy's `newaxis` as None."""
-    if isinstance(key, tuple):
-        return tuple(map(_index, key))
-    if isinstance(key, Library) and key.name.endswith("newaxis"):
-        return None
-    if isinstance(key, Unknown):
-        raise Lost("an index is only known when it runs")
-    return key
+def _is_super(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "super"
 
 
 def _is_tensor(value: Any) -> bool:
@@ -916,3 +528,7 @@ def _cv2_form(last: str, args: list[Any]) -> str:
         if f"COLOR_{start}" in code:
             return form
     return "array-bgr"
+
+
+def _may_be_image(value: Any) -> bool:
+    return isinstance(value, Unknown) and bool(value.parameter)

@@ -18,7 +18,6 @@ from toplabel.models.script.operations import Lost, Step, step
 from toplabel.models.script.project import Project
 from toplabel.models.script.sources import Unit
 from toplabel.models.script.values import (
-    SCORES,
     UNKNOWN,
     Class,
     Function,
@@ -67,7 +66,7 @@ class Noted:
         datasets: Data sets that were made.
         transforms: `Compose` and the like, and functions' names in which they stand.
         constants: Lists, tuples and dicts of text, by identity: value, place, name.
-        indexed: The identities of those that a network's answer was looked up in.
+        indexed: The identities of those that answers were looked up in, and of which networks.
         networks: Networks that were made.
         loads: Texts given to `torch.load`, with the place.
         choices: Texts chosen by a comparison of scores: (if false, if true, place).
@@ -78,7 +77,7 @@ class Noted:
     datasets: list[Made | Instance] = field(default_factory=list)
     transforms: list[tuple[Made, str]] = field(default_factory=list)
     constants: dict[int, tuple[Any, Place, str]] = field(default_factory=dict)
-    indexed: list[tuple[int, Place]] = field(default_factory=list)
+    indexed: list[tuple[int, Place, tuple[Any, ...]]] = field(default_factory=list)
     networks: list[Made | Instance] = field(default_factory=list)
     loads: list[tuple[str, Place]] = field(default_factory=list)
     choices: list[tuple[str, str, Place]] = field(default_factory=list)
@@ -240,16 +239,24 @@ class Interpreter(Calls):
         self.bind(node.target, self.binary(type(node.op).__name__, left, right, node), scope)
 
     def _run_Expr(self, node: ast.Expr, scope: Scope) -> None:
-        self.value(node.value, scope)
+        found = self.value(node.value, scope)
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            changes = call.func.attr in ("paste", "thumbnail") or call.func.attr.endswith("_")
+            if changes and (isinstance(found, Step) or _is_lost(found)):
+                self.bind(call.func.value, found, scope)  # it is changed in place
 
     def _run_Return(self, node: ast.Return, scope: Scope) -> None:
         raise _Return(None if node.value is None else self.value(node.value, scope))
 
     def _run_If(self, node: ast.If, scope: Scope) -> None:
-        known = self.truth(self.value(node.test, scope))
+        test = self.value(node.test, scope)
+        known = self.truth(test)
         if known is not None:
             self.run(node.body if known else node.orelse, scope)
             return
+        if isinstance(test, Unknown) and test.of_scores:
+            self._note_names(node)
         before = dict(scope.names)
         returned: list[Any] = []
         ends = []
@@ -270,6 +277,26 @@ class Interpreter(Calls):
         merged = ends[0] if len(ends) == 1 else self._merged(ends[0], ends[1], before, node)
         scope.names.update(merged)
 
+    def _note_names(self, node: ast.If) -> None:
+        """Note the texts that an `if` chooses by scores: `elif answer == 2: label = "cat"`."""
+        names: dict[int, str] = {}
+        branch: ast.If | None = node
+        while branch is not None:
+            index, text = _compared_with(branch.test), _said(branch.body)
+            if index is not None and text:
+                names.setdefault(index, text)
+            rest = branch.orelse
+            other = _said(rest)
+            if text and other and index is None and not names:
+                self.note_choice(branch.test, text, other)
+                return
+            if text and other and len(names) == 1 and branch is node and index in (0, 1):
+                names[1 - index] = other
+            branch = rest[0] if len(rest) == 1 and isinstance(rest[0], ast.If) else None
+        if len(names) > 1:
+            self.noted.constants[id(names)] = (names, self.place(node), "labels")
+            self.noted.indexed.append((id(names), self.place(node), ()))
+
     def _merged(
         self, one: dict[str, Any], other: dict[str, Any], before: dict[str, Any], node: ast.AST
     ) -> dict[str, Any]:
@@ -288,6 +315,14 @@ class Interpreter(Calls):
         for value, rival in ((one, other), (other, one)):
             if rival is None or (isinstance(rival, Unknown) and not rival.reason):
                 return value
+        both = (*_networks_in(one), *_networks_in(other))
+        if _networks_in(one) and _networks_in(other):
+            return one if one is other else Unknown(networks=tuple(dict.fromkeys(both)))
+        if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+            return tuple(self.either(a, b, node) for a, b in zip(one, other, strict=True))
+        for whole, part in ((one, other), (other, one)):
+            if isinstance(whole, tuple) and isinstance(part, Step) and whole[0] is part:
+                return whole
         if one is other or (is_plain(one) and is_plain(other) and one == other):
             return one
         if isinstance(one, str) and isinstance(other, str):
@@ -464,7 +499,8 @@ class Interpreter(Calls):
                     training=self._is_training(),
                 )
             )
-        return SCORES
+        networks = network.networks if isinstance(network, Unknown) else (network,)
+        return Unknown(of_scores=True, networks=networks)
 
     def _is_training(self) -> bool:
         for node in reversed(self._context):
@@ -481,12 +517,39 @@ class Interpreter(Calls):
         return False
 
 
+def _compared_with(test: ast.expr) -> int | None:
+    """The number that a test asks for by `==`."""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
+        for side in (test.comparators[0], test.left):
+            if isinstance(side, ast.Constant) and type(side.value) is int:
+                return side.value
+    return None
+
+
+def _said(body: list[ast.stmt]) -> str:
+    """The one text that statements assign, return or print; empty for anything else."""
+    texts = []
+    for node in body:
+        value = node.value if isinstance(node, ast.Assign | ast.Return | ast.Expr) else None
+        if isinstance(value, ast.Call) and len(value.args) == 1:
+            value = value.args[0]
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            texts.append(value.value.strip())
+    return texts[0] if len(texts) == 1 and len(texts[0]) < 60 else ""
+
+
 def _goes_backward(node: ast.AST) -> bool:
     return any(isinstance(one, ast.Attribute) and one.attr == "backward" for one in ast.walk(node))
 
 
 def _is_lost(value: Any) -> bool:
     return isinstance(value, Unknown) and bool(value.reason)
+
+
+def _networks_in(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, Unknown):
+        return () if value.of_scores else value.networks
+    return (value,) if is_network(value) else ()
 
 
 def _is_of(value: Any, kind: Class) -> bool:

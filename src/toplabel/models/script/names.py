@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,22 @@ class FoundNames:
 
 
 def find_names(
-    interpreter: Interpreter, named: list[Unit], outputs: int, dataset: Any
+    interpreter: Interpreter,
+    named: list[Unit],
+    outputs: int,
+    dataset: Any,
+    is_own: Callable[[Any], bool],
 ) -> FoundNames | None:
     """The class names of a network with so many outputs; None where the script has none.
 
     Args:
         dataset: What the chosen preprocessing was shown for; may be None.
+        is_own: Whether a network that the script calls may be this one.
 
     Raises:
         LabelsError: Two lists have the same names in different orders.
     """
-    found = [*_listed(interpreter, named, outputs)]
+    found = [*_listed(interpreter, named, max(outputs, 2), is_own)]  # a single output is yes or no
     for group in (
         [one for one in found if one.used and one.own],
         [one for one in found if one.used],
@@ -74,8 +79,14 @@ def find_names(
     )
 
 
-def _listed(interpreter: Interpreter, named: list[Unit], outputs: int) -> Iterator[FoundNames]:
-    used = {identity for identity, _ in interpreter.noted.indexed}
+def _listed(
+    interpreter: Interpreter, named: list[Unit], outputs: int, is_own: Callable[[Any], bool]
+) -> Iterator[FoundNames]:
+    used: set[int] = set()
+    others: set[int] = set()
+    for identity, _, networks in interpreter.noted.indexed:
+        is_of_this = not networks or any(map(is_own, networks))
+        (used if is_of_this else others).add(identity)
     constants = dict(interpreter.noted.constants)
     for scope in interpreter.scopes.values():
         for kind in scope.names.values():
@@ -89,6 +100,8 @@ def _listed(interpreter: Interpreter, named: list[Unit], outputs: int) -> Iterat
         if names is None:
             continue
         is_used = identity in used
+        if identity in others and not is_used:
+            continue  # another network's
         if is_used or any(word in name.lower() for word in _WORDS):
             yield FoundNames(names, str(place), is_used, place.unit in named)
 
@@ -163,7 +176,7 @@ def _of_dataset(
                 return FoundNames(names, at, False, made.place.unit in named, known=True)
         if made.last == "ImageFolder":
             names = _folders(interpreter, made)
-            if names is not None and len(names) == outputs:
+            if names is not None and len(names) == max(outputs, 2):
                 return FoundNames(names, f"folders of {made.place}", False, True)
     return None
 

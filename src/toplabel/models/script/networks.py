@@ -111,29 +111,44 @@ def try_candidates(
     arguments: Mapping[str, Any],
 ) -> list[Candidate]:
     """Those that every tensor fits, weights loaded; `problem` says why another does not."""
-    fitting = []
+    fitting: list[Candidate] = []
     for one in found:
-        slicer = Slicer(interpreter.project, interpreter.enter, outputs=outputs)
-        try:
-            with guarded(), redirect_stdout(sys.stderr), quiet_libraries():
-                module = _build(one, slicer, interpreter, outputs, state, dict(arguments))
-                if not isinstance(module, nn.Module):
-                    one.problem = "it makes no network"
-                    continue
-                load_state_dict(module, state, name="the checkpoint")
-        except CheckpointError as error:
-            one.problem = str(error).split("\n", 1)[0]
-            continue
-        except ToplabelError as error:
-            one.problem = str(error)
-            continue
-        except Exception as error:  # their code, of whatever kind
-            one.problem = f"making it fails: {first_line(error, named=True)}"
-            continue
-        one.module = module.eval()
-        one.holes = tuple(slicer.holes)
-        fitting.append(one)
+        for hole in dict.fromkeys((outputs, 0)):  # what is not known may be off as well
+            slicer = Slicer(interpreter.project, interpreter.enter, outputs=hole)
+            if _try(one, slicer, interpreter, state, outputs, arguments):
+                fitting.append(one)
+                break
     return fitting
+
+
+def _try(
+    one: Candidate,
+    slicer: Slicer,
+    interpreter: Interpreter,
+    state: Mapping[str, torch.Tensor],
+    outputs: int | None,
+    arguments: Mapping[str, Any],
+) -> bool:
+    """Make a network and load the tensors into it; `problem` says why that fails."""
+    try:
+        with guarded(), redirect_stdout(sys.stderr), quiet_libraries():
+            module = _build(one, slicer, interpreter, outputs, state, dict(arguments))
+            if not isinstance(module, nn.Module):
+                one.problem = "it makes no network"
+                return False
+            load_state_dict(module, state, name="the checkpoint")
+    except CheckpointError as error:
+        one.problem = str(error).split("\n", 1)[0]
+        return False
+    except ToplabelError as error:
+        one.problem = str(error)
+        return False
+    except Exception as error:  # their code, of whatever kind
+        one.problem = f"making it fails: {first_line(error, named=True)}"
+        return False
+    one.module = module.eval()
+    one.holes = tuple(slicer.holes)
+    return True
 
 
 def _build(

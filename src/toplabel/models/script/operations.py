@@ -11,6 +11,7 @@ import importlib
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from toplabel.models.script.tables import (
 )
 from toplabel.models.script.values import Library, Made, Place, is_plain
 
-_SIZES = ((40, 52), (61, 47))
+_SIZES = ((360, 452), (421, 347))  # (height, width); cameras are cropped to parts of theirs
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Add": operator.add,
     "Sub": operator.sub,
@@ -114,6 +115,7 @@ def first_step(origin: Origin) -> Step:
     return Step("input", origin.form, (), {}, origin.place, samples, origin)
 
 
+@lru_cache(maxsize=64)
 def drawn(size: tuple[int, int], seed: int = 0) -> Image.Image:
     """A drawn photo of (height, width), smooth and noisy: Pillow's, RGB."""
     random = np.random.default_rng(seed)
@@ -204,7 +206,7 @@ def perform(kind: str, name: str, args: Any, kwargs: Any) -> Any:
         return _call_method(name, args, kwargs)
     if kind == "attribute":
         value = getattr(args[0], name)
-        return tuple(value) if name in ("shape", "size") and not callable(value) else value
+        return tuple(value) if name in ("shape", "size") and isinstance(value, tuple) else value
     if kind == "index":
         return args[0][args[1]]
     if kind == "binary":
@@ -220,9 +222,9 @@ def perform(kind: str, name: str, args: Any, kwargs: Any) -> Any:
 
 def _call_method(name: str, args: Any, kwargs: Any) -> Any:
     receiver, *rest = args
-    if name == "thumbnail":
+    if name in ("thumbnail", "paste"):
         receiver = receiver.copy()
-        receiver.thumbnail(*rest, **kwargs)
+        getattr(receiver, name)(*rest, **kwargs)
         return receiver
     if name.endswith("_") and not isinstance(receiver, np.ndarray):
         receiver, name = receiver.clone(), name
@@ -358,7 +360,7 @@ def _check_allowed(kind: str, name: str, args: tuple[Any, ...], place: Place) ->
             known = IMAGE_OPS
         elif ".functional." in name and root == "torchvision":
             known = FUNCTIONAL
-        allowed = last in known or name == "PIL.Image.fromarray"
+        allowed = last in known or name in ("PIL.Image.fromarray", "PIL.Image.new")
     elif kind == "method":
         first = args[0]
         sample = first.samples[0] if isinstance(first, Step) else first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from toplabel.errors import UsageError
@@ -107,6 +108,12 @@ class Project:
                 self.root.parent.parent,
             )
         )
+
+    def beside(self) -> Iterator[Unit]:
+        """The other Python files of the folder, as far as they can be read."""
+        for path in sorted(self.root.glob("*.py"))[:_MAX_IMPORTERS]:
+            with suppress(UsageError):
+                yield self.unit(path)
 
     def importers(self, unit: Unit) -> Iterator[Unit]:
         """Files of the same folder that import this one."""

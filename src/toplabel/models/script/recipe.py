@@ -105,7 +105,7 @@ def as_planes(value: Any) -> NDArray[np.float32]:
 def fixed_size(way: Way) -> tuple[int, int] | None:
     """The (height, width) that it gives whatever the image's size is; None where it varies."""
     found = set()
-    for size in ((70, 52), (61, 95), (33, 40)):
+    for size in ((360, 452), (421, 347), (348, 370)):
         try:
             found.add(way(drawn(size)).shape[1:])
         except PreprocessError:
@@ -306,12 +306,21 @@ def describe(way: Way) -> str:
     words = []
     for one in chain(way.last)[1:]:
         last = one.name.rpartition(".")[2]
-        if last in hidden or one.kind in ("attribute", "number"):
+        if one.kind == "index" and (part := _slices(one.args[1])):
+            words.append(part)
+        if last in hidden or one.kind in ("attribute", "number", "index"):
             continue
         words.append(
             {"Div": "/", "Mult": "*", "Sub": "-", "Add": "+", "BitXor": "^"}.get(last, last)
         )
     return ", ".join(words) or "nothing"
+
+
+def _slices(key: Any) -> str:
+    """What a key cuts out of an image, as it is written; empty where it cuts nothing."""
+    keys = key if isinstance(key, tuple) else (key,)
+    cuts = [one for one in keys if isinstance(one, slice) and isinstance(one.stop, int)]
+    return f"[{', '.join(f'{one.start or 0}:{one.stop}' for one in cuts)}]" if cuts else ""
 
 
 def with_front(way: Way, size: tuple[int, int]) -> Way:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from toplabel._internal.notices import warn
+from toplabel._internal.notices import quiet_libraries, warn
 from toplabel.errors import (
     CheckpointError,
     LabelsError,
@@ -20,6 +20,7 @@ from toplabel.errors import (
     ToplabelError,
     UsageError,
 )
+from toplabel.models.input_size import find_input_size
 from toplabel.models.options import ModelOptions
 from toplabel.models.script.interpret import Interpreter
 from toplabel.models.script.names import FoundNames, find_names
@@ -27,7 +28,7 @@ from toplabel.models.script.networks import Candidate, candidates, try_candidate
 from toplabel.models.script.project import Project
 from toplabel.models.script.recipe import Way
 from toplabel.models.script.sources import Unit
-from toplabel.models.script.traces import Found, find_preprocess
+from toplabel.models.script.traces import Found, find_preprocess, has_opened, is_same_network
 from toplabel.models.script.values import Made
 
 _SHOWN = 6
@@ -111,9 +112,10 @@ def resolve(
     network = _network(interpreter, named, state, options, outputs)
     found, labels = None, None
     problem: ToplabelError | None = None
-    if options.preprocess is None:
+    wanted = options.preprocess_in_script()
+    if options.preprocess is None or wanted:
         try:
-            found = _preprocess(interpreter, named, network, project, checkpoint)
+            found = _preprocess(interpreter, named, network, project, checkpoint, wanted)
         except PreprocessError as error:
             problem = error
     module = network.module
@@ -124,7 +126,13 @@ def resolve(
         count = _outputs_of(module, found) or outputs or 0
         shown = found.use.way.last.origin.dataset if found else None
         try:
-            labels = find_names(interpreter, [*named, network.place.unit], count, shown)
+            labels = find_names(
+                interpreter,
+                [*named, network.place.unit],
+                count,
+                shown,
+                lambda called: is_same_network(called, network),
+            )
         except LabelsError as error:
             problem = problem or error
     filled = replace(
@@ -157,6 +165,10 @@ def _network(
         CheckpointError: None fits, or several that differ.
     """
     found = candidates(interpreter, named)
+    if not found and not interpreter.project.is_folder:  # a pickle names its class by itself
+        for unit in interpreter.project.beside():
+            interpreter.enter(unit)
+        found = candidates(interpreter, named)
     if isinstance(options.arch, str):
         wanted = options.arch.rpartition(":")[2]
         close = [one for one in found if wanted in (one.name, str(one.place))]
@@ -170,9 +182,11 @@ def _network(
             " nn.Sequential, and no network of torchvision's or timm's"
             + "".join(f"; {problem}" for problem in interpreter.project.problems[:2])
         )
-    fitting = try_candidates(
-        found, interpreter, state, outputs=outputs, arguments=options.arch_args
-    )
+    arguments = options.arch_args
+    fitting = try_candidates(found, interpreter, state, outputs=outputs, arguments=arguments)
+    if not fitting and _follow_importers(interpreter, named):  # they may make it otherwise
+        more = [one for one in candidates(interpreter, named) if not _is_among(one, found)]
+        fitting = try_candidates(more, interpreter, state, outputs=outputs, arguments=arguments)
     if not fitting:
         tried = [f"{one.name} ({one.place}): {one.problem}" for one in found[:_SHOWN]]
         raise CheckpointError(
@@ -181,14 +195,41 @@ def _network(
         )
     own = [one for one in fitting if one.own] or fitting
     made = [one for one in own if one.made_at is not None] or own
-    different = {one.text or str(one.place): one for one in made}
+    different = [made[0], *(one for one in made[1:] if not _compute_the_same(made[0], one))]
     if len(different) > 1:
-        listed = ", ".join(f"{one.name} ({one.place})" for one in different.values())
+        listed = ", ".join(f"{one.name} ({one.place})" for one in different)
         raise CheckpointError(
             f"the checkpoint's tensors fit {len(different)} networks in the script, which may"
             f' answer differently: {listed}; pass the one that it was trained as: arch="NAME"'
         )
     return made[0]
+
+
+def _is_among(one: Candidate, others: list[Candidate]) -> bool:
+    return any(one.value is other.value for other in others)
+
+
+def _compute_the_same(one: Candidate, other: Candidate) -> bool:
+    """Whether two networks with the same weights are written alike, or answer alike."""
+    if one.text and one.text == other.text and str(one.module) == str(other.module):
+        return True
+    first, second = one.module, other.module
+    assert first is not None
+    assert second is not None
+    size = find_input_size(first)
+    if size.low is None:
+        return False
+    shape = (2, size.channels, size.side or size.low, size.side or size.low)
+    batch = torch.rand(shape, generator=torch.Generator().manual_seed(11))
+    if size.flat:
+        batch = batch.flatten(1)
+    with torch.no_grad(), quiet_libraries():
+        try:
+            left, right = first(batch), second(batch)
+        except Exception:  # their code
+            return False
+    both = isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
+    return both and left.shape == right.shape and torch.allclose(left, right, atol=1e-5)
 
 
 def _preprocess(
@@ -197,17 +238,20 @@ def _preprocess(
     network: Candidate,
     project: Project,
     checkpoint: Path,
+    wanted: str,
 ) -> Found:
     words = " ".join([checkpoint.name, *_data_set_names(interpreter)])
-    noted = interpreter.noted
-    if not project.is_folder and not any(
-        trace.image for trace in noted.traces if not trace.training
-    ):
-        for unit in named[:1]:
-            for other in project.importers(unit):
-                interpreter.follow(other)
-                named = [*named, other]
-    return find_preprocess(interpreter, named, network, words=words)
+    if not project.is_folder and not has_opened(interpreter):
+        named = [*named, *_follow_importers(interpreter, named)]
+    return find_preprocess(interpreter, named, network, words=words, wanted=wanted)
+
+
+def _follow_importers(interpreter: Interpreter, named: list[Unit]) -> list[Unit]:
+    """Follow the files beside that import what the user named."""
+    found = [other for unit in named[:1] for other in interpreter.project.importers(unit)]
+    for other in found:
+        interpreter.follow(other)
+    return found
 
 
 def _data_set_names(interpreter: Interpreter) -> list[str]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import ast
 import builtins
 import collections
+import dis
 import importlib
 import linecache
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from importlib.util import find_spec
+from types import CodeType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -36,6 +38,11 @@ from toplabel.models.script.values import (
     is_plain,
 )
 
+_MAKING = (
+    *("torch.nn.", "torch.device", "torchvision.models.", "torchvision.transforms.", "timm."),
+    "albumentations.",
+)
+_GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_CLASSDEREF"})
 _PRETRAINED = frozenset({"pretrained", "weights", "weights_backbone", "pretrained_backbone"})
 _GUARD = threading.local()
 _hooked: list[bool] = []
@@ -64,6 +71,8 @@ class _Quiet:
     """What stands for loggers, metrics and the like: it takes any call and does nothing."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "LightningModule":
+            return _Lightning
         if name.startswith("__"):
             raise AttributeError(name)
         return self
@@ -83,6 +92,7 @@ class _LeftOut:
 
     def __init__(self, name: str) -> None:
         self.__dict__["_named"] = name
+        self.__dict__["_absent"] = name.split(".")[0] in COMPUTING
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -90,9 +100,12 @@ class _LeftOut:
         return _LeftOut(f"{self._named}.{name}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._absent:
+            package = self._named.split(".")[0]
+            raise ModelError(f"the network needs {self._named}; pip install {package}")
         raise ModelError(
-            f"the network needs {self._named}, which is not imported from a script; pass the"
-            ' network as a class of your own: arch="nets.py:Net" with trust=True'
+            f"the network needs {self._named}, which a script's network may not use; pass the"
+            " class itself: arch=Net"
         )
 
     def __mro_entries__(self, bases: Any) -> Any:
@@ -118,13 +131,20 @@ class Slicer:
 
     Args:
         project: Where imports lead.
-        scopes: The names of each unit; a function that gives them.
+        enter: Gives the names of a unit.
         outputs: How many outputs the checkpoint's network has, where that is known.
+        installed: Import any library that is installed, not only those that compute.
     """
 
     def __init__(
-        self, project: Project, enter: Callable[[Unit], Scope], *, outputs: int | None
+        self,
+        project: Project,
+        enter: Callable[[Unit], Scope],
+        *,
+        outputs: int | None,
+        installed: bool = False,
     ) -> None:
+        self._installed = installed
         self._project = project
         self._enter = enter
         self._outputs = outputs
@@ -211,8 +231,10 @@ class Slicer:
             return nn.Sequential(
                 collections.OrderedDict((k, self.value_of(v)) for k, v in made.args[0].items())
             )
-        if made.name.startswith(("torch.nn.", "torch.device", "torchvision.models.", "timm.")) or (
-            root in ("functools", "collections", "einops", "math")
+        if (
+            made.name.startswith(_MAKING)
+            or (self._installed and made.last[:1].isupper())
+            or (root in ("functools", "collections", "einops", "math"))
         ):
             args = [self.value_of(part) for part in made.args]
             kwargs = {k: self.value_of(v) for k, v in made.kwargs.items()}
@@ -242,7 +264,8 @@ class Slicer:
 
     def _builtins(self, unit: Unit) -> dict[str, Any]:
         known = {k: v for k, v in vars(builtins).items() if k not in NO_BUILTINS}
-        known["print"] = lambda *args, **kwargs: None
+        if not self._installed:
+            known["print"] = lambda *args, **kwargs: None
         known["__import__"] = lambda name, *rest: self._import(unit, name, *rest)
         return known
 
@@ -260,7 +283,7 @@ class Slicer:
             if found := self._project.imported(unit, name, level):
                 return self._module(found)
             return _LeftOut(name)
-        if name.split(".")[0] in COMPUTING:
+        if name.split(".")[0] in COMPUTING or self._installed:
             return __import__(name, None, None, wanted, 0)
         return self._library(name)
 
@@ -283,11 +306,11 @@ class Slicer:
             from toplabel.models.zoo_import import import_torchvision
 
             import_torchvision()
-        if root in TALKING:
+        if root in TALKING and not (self._installed and root != "os" and find_spec(root)):
             return _Quiet()
         if hasattr(builtins, name) and name not in NO_BUILTINS:
             return getattr(builtins, name)
-        if root not in COMPUTING:
+        if root not in COMPUTING and not self._installed:
             self.left_out.append(root)
             return _LeftOut(name)
         try:
@@ -498,13 +521,23 @@ def _copied(node: Any) -> Any:
 
 def _free_names(node: ast.AST) -> list[str]:
     """The names that it reads, each once."""
-    return list(
-        dict.fromkeys(
-            one.id
-            for one in ast.walk(node)
-            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)
-        )
-    )
+    import __future__
+
+    bare = _copied(node)
+    for one in ast.walk(bare):
+        if isinstance(one, ast.arg):
+            one.annotation = None
+    tree = ast.fix_missing_locations(ast.Module([bare], []))
+    flags = __future__.annotations.compiler_flag
+    found: dict[str, None] = {}
+    waiting = [compile(tree, "<script>", "exec", flags=flags, dont_inherit=True)]
+    while waiting:
+        code = waiting.pop()
+        found |= {
+            one.argval: None for one in dis.get_instructions(code) if one.opname in _GLOBAL_LOADS
+        }
+        waiting += [part for part in code.co_consts if isinstance(part, CodeType)]
+    return list(found)
 
 
 def _is_bound(scope: Scope | None, name: str) -> bool:
@@ -526,4 +559,4 @@ def _star_of(scope: Scope | None, name: str) -> str | None:
 
 
 def _file_of(unit: Unit) -> str:
-    return f"<script {unit.path}>"
+    return str(unit.path) if not unit.cells else f"<notebook {unit.path}>"

@@ -200,7 +200,9 @@ def _parse(text: str) -> ast.Module:
 def _parse_in_parts(unit: Unit, text: str, *, first: int) -> None:
     """What can be parsed of a text that cannot, by the statements that begin at its margin."""
     lines = text.split("\n")
-    starts = [n for n, line in enumerate(lines) if line[:1].isalpha() or line[:1] in "@_"]
+    starts = [
+        n for n, line in enumerate(lines) if line[:1].isalpha() or line.startswith(("@", "_"))
+    ]
     starts = [n for n in starts if not re.match(r"(?:else|elif|except|finally)\b", lines[n])]
     starts = [n for n in starts if n == 0 or not lines[n - 1].startswith("@")] + [len(lines)]
     for start, end in itertools.pairwise(starts):

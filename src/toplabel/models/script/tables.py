@@ -18,7 +18,8 @@ NUMPY_FUNCTIONS = _words(
     swapaxes reshape ravel clip invert bitwise_not abs mean std max min sum stack dot flip
     fliplr flipud where subtract divide multiply add true_divide round rint repeat tile
     concatenate pad zeros ones zeros_like ones_like newaxis rollaxis copy astype power sqrt
-    argwhere any all float_ double int32 int64 single logical_not average median
+    argwhere column_stack vstack hstack nonzero any all float_ double int32 int64 single
+    logical_not average median
     """
 )
 TORCH_FUNCTIONS = _words(
@@ -49,7 +50,7 @@ IMAGE_OPS = _words(
 ON_IMAGE = _words(
     """
     convert resize crop transpose rotate getbbox copy split point reduce filter getchannel
-    thumbnail
+    thumbnail paste
     """
 )
 ON_ARRAY = _words(

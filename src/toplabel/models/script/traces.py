@@ -57,6 +57,11 @@ class Use:
     size_reason: str = ""
 
     @property
+    def name(self) -> str:
+        """`train.py:transform_test`."""
+        return f"{self.place.unit.name}:{self.title}"
+
+    @property
     def steps(self) -> str:
         """`transform_test (train.py:14: ToTensor, Normalize)`."""
         return f"{self.title} ({self.place}: {describe(self.way)})"
@@ -84,7 +89,12 @@ class Found:
 
 
 def find_preprocess(
-    interpreter: Interpreter, named: list[Unit], network: Candidate, *, words: str
+    interpreter: Interpreter,
+    named: list[Unit],
+    network: Candidate,
+    *,
+    words: str,
+    wanted: str = "",
 ) -> Found:
     """What the script does to images before this network sees them.
 
@@ -93,6 +103,7 @@ def find_preprocess(
         named: The files that the user named.
         network: With the checkpoint's weights.
         words: Texts that may name a data set.
+        wanted: The name of the transform, or of the function, that is meant.
 
     Raises:
         PreprocessError: There is none, none can be followed, or several contradict one another.
@@ -100,6 +111,8 @@ def find_preprocess(
     module = network.module
     assert module is not None
     uses = list(_uses(interpreter, named, network))
+    if wanted:
+        uses = [use for use in uses if use.title == wanted]
     sized = find_input_size(module, data_set=words)
     chosen: list[Use] = []
     misfits: list[tuple[Use, str]] = []
@@ -137,12 +150,10 @@ def runs(module: nn.Module, shape: tuple[int, ...]) -> bool:
 def _uses(interpreter: Interpreter, named: list[Unit], network: Candidate) -> Any:
     """All ways, those of calls of this network first."""
     seen: set[int] = set()
-    datasets: set[int] = set()
-    for trace in interpreter.noted.traces:
+    for trace in best_traces(interpreter):
         if isinstance(trace.image, Step) and _is_of(trace, network):
             origin = trace.image.origin
             if origin.kind == "dataset":
-                datasets.add(id(origin.dataset))
                 role = _role(trace, origin.dataset)
             else:
                 role = TRAINING if trace.training else INFERENCE
@@ -150,8 +161,6 @@ def _uses(interpreter: Interpreter, named: list[Unit], network: Candidate) -> An
                 seen.add(id(trace.image))
                 yield _use(trace.image, role, trace.place, interpreter, named, trace.function)
     for dataset in interpreter.noted.datasets:
-        if id(dataset) in datasets:
-            continue
         item = interpreter.dataset_item(dataset, ast.Pass(lineno=dataset.place.line))
         image = item[0] if isinstance(item, list | tuple) and item else item
         if isinstance(image, dict):
@@ -167,6 +176,21 @@ def _uses(interpreter: Interpreter, named: list[Unit], network: Candidate) -> An
         image = interpreter.transform_alone(made)
         if isinstance(image, Step) and _is_ready(image):
             yield _use(image, UNUSED, made.place, interpreter, named, function)
+
+
+def best_traces(interpreter: Interpreter) -> list[Trace]:
+    """The calls of networks; of one call those with an image that is opened, if there are any."""
+    opened = {str(t.place) for t in interpreter.noted.traces if _is_opened(t)}
+    return [t for t in interpreter.noted.traces if _is_opened(t) or str(t.place) not in opened]
+
+
+def _is_opened(trace: Trace) -> bool:
+    return isinstance(trace.image, Step) and trace.image.origin.kind in ("file", "dataset")
+
+
+def has_opened(interpreter: Interpreter) -> bool:
+    """Whether some network is called with an image that the script opens, or of a data set."""
+    return any(_is_opened(t) and not t.training for t in interpreter.noted.traces)
 
 
 def _is_ready(image: Step) -> bool:
@@ -190,7 +214,9 @@ def _use(
     made = _transform_in(image, interpreter)
     name = next(iter(made.assigned), "") if made is not None else ""
     at = made.place if made is not None else place
-    return Use(way_of(image), role, at, name or title or "steps", place.unit in named)
+    places = (place,) if image.origin.kind == "dataset" else (place, at, image.origin.place)
+    own = any(one.unit in named for one in places)
+    return Use(way_of(image), role, at, name or title or "steps", own)
 
 
 def _transform_in(image: Step, interpreter: Interpreter) -> Made | None:
@@ -206,7 +232,15 @@ def _transform_in(image: Step, interpreter: Interpreter) -> Made | None:
 
 def _is_of(trace: Trace, network: Candidate) -> bool:
     """Whether a call may be one of this network."""
-    called, value = trace.network, network.value
+    called = trace.network
+    if isinstance(called, Unknown) and called.networks:
+        return any(is_same_network(one, network) for one in called.networks)
+    return is_same_network(called, network)
+
+
+def is_same_network(called: Any, network: Candidate) -> bool:
+    """Whether what is called may be this network."""
+    value = network.value
     if isinstance(called, Instance) and isinstance(value, Instance):
         return (
             called.kind is value.kind
@@ -231,7 +265,7 @@ def _is_of(trace: Trace, network: Candidate) -> bool:
 def _lost(interpreter: Interpreter, network: Candidate) -> list[Trace]:
     return [
         trace
-        for trace in interpreter.noted.traces
+        for trace in best_traces(interpreter)
         if isinstance(trace.image, Unknown) and _is_of(trace, network) and not trace.training
     ]
 
@@ -262,7 +296,16 @@ def _fit(use: Use, module: nn.Module, sized: InputSize) -> str:
         if grey is not None and runs(module, grey(drawn((70, 61))).shape):
             use.way = grey
             return ""
-    return f"the network does not take its tensors of shape {shape}"
+    return f"the network does not take its tensors of shape {shape}{_why_not(module, shape)}"
+
+
+def _why_not(module: nn.Module, shape: tuple[int, ...]) -> str:
+    with torch.no_grad():
+        try:
+            module(torch.zeros((2, *shape)))
+        except Exception as error:  # their code
+            return f" ({str(error).splitlines()[0][:160] if str(error) else type(error).__name__})"
+    return ""
 
 
 def _as_grey(way: Way) -> Way | None:
@@ -303,6 +346,8 @@ def _front(way: Way, module: nn.Module, sized: InputSize) -> tuple[tuple[int, in
             return None, str(error)
         if runs(module, shape) or runs(module, (int(np.prod(shape)),)):
             return native, f"the size of {name}"
+        if sized.low is None:
+            return None, f"the network does not run on {name}'s images{_why_not(module, shape)}"
     if sized.side is None:
         return None, f"the size of images is not stated: {sized.reason}"
     return (sized.side, sized.side), f"from the network: {sized.reason}"
@@ -334,10 +379,11 @@ def _choose(uses: list[Use], lost: list[Trace]) -> tuple[Use, list[str]]:
     if len(groups) > 1:
         inverted = _only_inverts(groups)
         if inverted is None:
+            meant = [_most_specific(group) for group in groups]
+            names = " or ".join(f'preprocess="{one.name}"' for one in meant)
             raise PreprocessError(
                 "the script preprocesses images in ways that contradict one another:"
-                f" {_listed([_most_specific(group) for group in groups])}; pass the one that is"
-                ' meant: preprocess="FILE.py:NAME", a preset, or a JSON file'
+                f" {_listed(meant)}; pass the one that is meant: {names}"
             )
         use = inverted
     if lost and use.role != INFERENCE:
@@ -346,7 +392,9 @@ def _choose(uses: list[Use], lost: list[Trace]) -> tuple[Use, list[str]]:
             f" ({lost[0].image.reason});"  # type: ignore[union-attr]
             f" taking {use.title} ({use.place}), which it tests with"
         )
-    if use.way.last.origin.kind == "given" and use.way.last.origin.form != "rgb":
+    if use.way.last.origin.kind == "camera":
+        doubts.append(f"taking images for frames of the camera that the script reads ({use.place})")
+    if use.way.last.origin.kind == "given" and use.way.last.origin.form == "array-bgr":
         doubts.append(
             f"assuming that images come in OpenCV's order, blue first, to {use.title} ({use.place})"
         )

@@ -28,15 +28,16 @@ class Unknown:
         reason: Why an image's way was lost here; empty for what was no image.
         of_scores: It was made of what a network gave.
         parameter: The name of the parameter that it is.
+        networks: Those whose scores they are; or of which it is one.
     """
 
     reason: str = ""
     of_scores: bool = False
     parameter: str = ""
+    networks: tuple[Any, ...] = ()
 
 
 UNKNOWN = Unknown()
-SCORES = Unknown(of_scores=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ class Instance:
     attributes: dict[str, Any] = field(default_factory=dict)
     assigned: list[str] = field(default_factory=list)
     started: bool = False
+    base: tuple[Any, Any] | None = None
 
 
 def is_network(value: object) -> bool:

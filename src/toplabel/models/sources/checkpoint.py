@@ -383,11 +383,12 @@ def _built_network(
                 parameters, options.arch_args, _shapes(found.state), names
             ),
             fit=lambda module: _fit(module, found, path=path),
+            run=options.trust,
         )
     except CheckpointError:
         if not options.allow_partial:
             raise
-        module = build_module(arch, options.arch_args)
+        module = build_module(arch, options.arch_args, run=options.trust)
         return module, _fit(module, found, allow_partial=True, path=path)
     if added:
         said = ", ".join(f"{name}={value!r:.40}" for name, value in added.items())
