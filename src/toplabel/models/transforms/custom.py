@@ -138,14 +138,14 @@ def _accepted(transform: Any, photo: Pixels, name: str) -> tuple[str, Call]:
     Raises:
         PreprocessError: It takes nothing that can be given to it.
     """
-    failures: list[str] = []
+    failures: dict[str, str] = {}  # each reason, and the first way that had it
     untouched: PreprocessError | None = None
     for takes, call in _ways(transform):
         try:
             with quiet_libraries():
                 output = call(photo)
         except Exception as error:
-            failures.append(f"given {takes}, {first_line(error, named=True)}")
+            failures.setdefault(first_line(error, named=True), takes)
             continue
         if not _is_still_image(output):
             return takes, call
@@ -153,10 +153,11 @@ def _accepted(transform: Any, photo: Pixels, name: str) -> tuple[str, Call]:
         untouched = untouched or _refusal(output, name)
     if untouched is not None:
         raise untouched
+    reasons = "; ".join(f"given {takes}, {reason}" for reason, takes in failures.items())
     raise PreprocessError(
         f"the preprocessing {name} fails on a photo of {photo.shape[1]}x{photo.shape[0]} pixels:"
-        f" {'; '.join(failures)}. It is called with one image that is read already (never a path),"
-        f" and nothing else; {_EXPECTED}"
+        f" {reasons}. It is called with one image that is read already (never a path), and nothing"
+        f" else; {_EXPECTED}"
     )
 
 
