@@ -437,6 +437,7 @@ def in_child(
             for stream, path in zip((1, 2), paths, strict=True):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            sys.stdout, sys.stderr = (open(stream, "w", closefd=False) for stream in (1, 2))
             os.chdir(folder)
             os.environ.update(environment, TMPDIR=str(place))
             atexit._clear()  # or it removes this process's temporary folder

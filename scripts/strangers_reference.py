@@ -496,10 +496,17 @@ def _scores(network: nn.Module, steps: Steps, image: Path) -> list[float]:
         raise NoReference(f"the network gives {len(row)} rows for one image")
     scores = row[0]
     if len(scores) == 1:
-        one = scores[0] if 0 <= float(scores[0]) <= 1 else scores.sigmoid()[0]
-        return [1 - float(one), float(one)]
+        one = float(scores[0] if _ends_in_sigmoid(network, batch) else scores.sigmoid()[0])
+        return [1 - one, one]
     are_probabilities = bool((scores >= 0).all()) and abs(float(scores.sum()) - 1) < 1e-3
     return [float(s) for s in (scores if are_probabilities else scores.softmax(0))]
+
+
+def _ends_in_sigmoid(network: nn.Module, batch: torch.Tensor) -> bool:
+    """Whether its single output stays between 0 and 1 whatever it is given."""
+    with torch.no_grad():
+        outputs = torch.stack([network(factor * batch).flatten() for factor in (1, 50, -50, 2000)])
+    return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 
 def main(note_path: str, images_path: str, answers_path: str) -> None:
