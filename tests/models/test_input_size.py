@@ -110,6 +110,18 @@ def test_rows_of_numbers_are_told_from_images():
     assert (found.channels, found.side, found.flat) == (1, 28, True)
 
 
+def test_sizes_far_from_one_that_runs_are_not_tried_where_nearer_ones_fail():
+    tried = []
+
+    class Slow(Tutorial):
+        def forward(self, x):
+            tried.append(x.shape[-1])
+            return super().forward(x)
+
+    assert find_input_size(Slow()).high == 35
+    assert max(tried) < 64
+
+
 def test_numbers_that_are_no_pixels_are_said_to_be_none():
     found = find_input_size(Perceptron(42, flattens=False))
     assert (found.low, found.side) == (None, None)

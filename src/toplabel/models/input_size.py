@@ -225,9 +225,22 @@ def _likely_sides(network: nn.Module, channels: int, native: tuple[str, int] | N
 
 
 def _end(runs: _Runs, inside: int, outside: int) -> int:
-    """The last side that runs on the way from one that does to one that may not: by halving."""
-    if runs(outside):
-        return outside
+    """The last side that runs on the way from one that does to another.
+
+    By steps that double, then by halving: a much larger size than one that runs is tried only where
+    the sizes between run, too; its forward may take minutes.
+    """
+    step = 1 if outside > inside else -1
+    while inside != outside:
+        beyond = max(inside + step, outside) if step < 0 else min(inside + step, outside)
+        if not runs(beyond):
+            return _between(runs, inside, beyond)
+        inside, step = beyond, 2 * step
+    return outside
+
+
+def _between(runs: _Runs, inside: int, outside: int) -> int:
+    """The last side that runs, between one that does and one that does not."""
     while abs(outside - inside) > 1:
         middle = (inside + outside) // 2
         inside, outside = (middle, outside) if runs(middle) else (inside, middle)
