@@ -276,3 +276,12 @@ def test_torchscript_with_parts_has_a_key() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).eval()
     traced = [torch.jit.trace(network, torch.rand(1, 3)), torch.jit.script(network)]
     assert all(key(one) == key(one) for one in traced)
+
+
+def test_what_torch_counts_does_not_change_the_key() -> None:
+    def hooked() -> nn.Module:
+        module = small()
+        module.handle = module.register_forward_hook(lambda module, args, output: output)
+        return module
+
+    assert key(hooked()) == key(hooked())

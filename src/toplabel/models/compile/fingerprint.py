@@ -6,6 +6,7 @@ import functools
 import hashlib
 import re
 import sys
+from argparse import Namespace
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -29,6 +30,7 @@ _LIBRARIES = frozenset({"torch", "torchvision", "timm", "transformers", "numpy",
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_c", "_initializing", "_concrete_type"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _MANGLED = re.compile(r"\.___torch_mangle_\d+")
+_SCALARS = (bool, int, float, str)
 _DEEPEST = 8
 _MOST = 100_000  # values in a list that is looked into
 
@@ -175,8 +177,10 @@ class _Parts:
         slots = {name for base in kind.__mro__ for name in getattr(base, "__slots__", ())}
         held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
         held |= getattr(value, "__dict__", {})
-        if _is_library(kind.__module__) and kind is not SimpleNamespace:
-            scalars = (bool, int, float, str)
+        root = kind.__module__.split(".")[0]
+        if kind not in (SimpleNamespace, Namespace) and _is_library(kind.__module__):
+            # PyTorch's and Python's count what they have made, such as the handles of hooks.
+            scalars = () if root == "torch" or root in sys.stdlib_module_names else _SCALARS
             held = {k: v for k, v in held.items() if isinstance(v, scalars) and k[:1] != "_"}
         yield from self._of_class(kind, depth)
         yield from self.of(dict(sorted(held.items())), depth + 1)
