@@ -63,7 +63,7 @@ CASES = {
     "names sorted as text": Case("sorted as text", model=sorted_as_text),
     "outputs of an untrained head": Case("nearly uniform", scale=0.3),
     "scores of several classes": Case("a score of its own", last="Sigmoid"),
-    "an image of floats": Case("32-bit float", make=add_float_image),
+    "an image of floats": Case("float samples", make=add_float_image),
     "a damaged image": Case("truncated", make=add_damaged_image),
 }
 
