@@ -312,6 +312,56 @@ def grey_preprocess_28() -> toplabel.Preprocess:
     )
 
 
+class Recorded(GreyNet):
+    """Two settings that no tensor shows."""
+
+    def __init__(self, num_classes: int = 3, negate: bool = False, pretrained: bool = False):
+        assert not pretrained
+        super().__init__(num_classes)
+        self.sign = -1 if negate else 1
+
+    def forward(self, x):
+        return self.sign * super().forward(x)
+
+
+def test_what_lightning_recorded_of_the_constructor_is_given_to_it(tmp_path, image):
+    module = seeded(Recorded(4, negate=True))
+    settings = {"num_classes": 4, "negate": True, "pretrained": True, "lr": 0.1}
+    state = {f"model.{k}": v for k, v in module.state_dict().items()}
+    content = {"state_dict": state, "hyper_parameters": settings}
+    torch.save(content, tmp_path / "last.ckpt")
+    options = {"arch": Recorded, "preprocess": grey_preprocess_28()}
+    model = toplabel.load(tmp_path / "last.ckpt", **options)
+    assert model(image).index == eager_index(module, model, image)
+    model = toplabel.load(tmp_path / "last.ckpt", arch_args={"negate": False}, **options)
+    assert model(image).index != eager_index(module, model, image)  # the user's own come first
+
+
+class Shuffled(GreyNet):
+    """Draws an order of its features that no state dict has."""
+
+    def __init__(self, buffer: bool) -> None:
+        super().__init__(3)
+        if buffer:
+            self.register_buffer("order", torch.randperm(128), persistent=False)
+        else:
+            self.order = torch.randperm(128)
+
+    def forward(self, x):
+        return self.head(self.features(x).flatten(1)[:, self.order])
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_numbers_that_a_class_draws_anew_are_an_error(buffer, tmp_path, image):
+    module = seeded(Shuffled(buffer))
+    torch.save(module.state_dict(), tmp_path / "best.pth")
+    options = {"preprocess": grey_preprocess_28()}
+    with pytest.raises(ModelError, match="Shuffled makes order anew for every network"):
+        toplabel.load(tmp_path / "best.pth", arch=lambda: Shuffled(buffer), **options)
+    model = toplabel.load(tmp_path / "best.pth", arch=module, **options)
+    assert model(image).index == eager_index(module, model, image)
+
+
 def test_safetensors_need_no_pickle(tmp_path, image):
     from safetensors.torch import save_file
 

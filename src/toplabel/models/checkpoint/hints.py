@@ -15,6 +15,9 @@ from toplabel.models.checkpoint.info import UnknownObject
 
 Holder = tuple[str, Mapping[str, Any]]  # dotted path of the keys to it, and what it holds
 
+LIGHTNING = "hyper_parameters"
+"""Where Lightning keeps the arguments of a module's constructor."""
+
 _SETTINGS = re.compile(
     "hyper_parameters|hparams|args|opt|train_args|model_args|model_kwargs|kwargs|config|cfg"
     "|model_config|datamodule_hyper_parameters|params"

@@ -84,6 +84,7 @@ class FoundStateDict:
         labels_where: Where they stood; or why there are none though some stood there.
         preprocess: What `transforms.translate` takes, where the checkpoint gives it in full.
         hyper_parameters: Plain values by name.
+        constructor: Those of them that Lightning keeps to make the network with again.
     """
 
     state: State
@@ -98,6 +99,7 @@ class FoundStateDict:
     labels_where: str = ""
     preprocess: Mapping[str, Any] | Preprocess | None = None
     hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
+    constructor: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_state_dict(
@@ -155,6 +157,7 @@ def _found(state: State, holders: list[hints.Holder], *, where: str) -> FoundSta
         labels_where=labels_where,
         preprocess=hints.find_preprocess(holders),
         hyper_parameters=hints.find_settings(holders),
+        constructor=hints.find_settings([h for h in holders if h[0] == hints.LIGHTNING]),
     )
 
 

@@ -31,6 +31,7 @@ from toplabel.models.fit.class_spec import (
 from toplabel.models.fit.global_state import global_state_kept
 
 Fitted = TypeVar("Fitted")
+_DOWNLOADS = {"pretrained", "weights"}  # what such an argument of the training does
 Architecture = str | nn.Module | Callable[..., nn.Module]
 
 
@@ -59,6 +60,7 @@ def build_fitting(
     spec: Architecture,
     arguments: Mapping[str, Any],
     *,
+    recorded: Mapping[str, Any] | None = None,
     likely: Callable[[Sequence[inspect.Parameter]], Iterable[dict[str, Any]]],
     fit: Callable[[nn.Module], Fitted],
     run: bool = False,
@@ -67,6 +69,7 @@ def build_fitting(
 
     Args:
         spec, arguments: As of `build_module`.
+        recorded: What the file says that it was made with, tried first.
         likely: Of the class's parameters, arguments to try where these alone do not do.
         fit: Loads the file into a network; raises CheckpointError where it is another network.
         run: As of `build_module`.
@@ -80,12 +83,16 @@ def build_fitting(
     """
     errors: list[ToplabelError] = []
     with _target(spec, run=run) as (target, name):
-        for added in chain([{}], likely(_parameters(target))):
+        parameters = _parameters(target)
+        taken = {p.name for p in parameters} - arguments.keys() - _DOWNLOADS
+        known = {key: value for key, value in (recorded or {}).items() if key in taken}
+        for added in chain([known] * bool(known), [{}], likely(parameters)):
             try:
                 module = _create(target, {**arguments, **added}, name=name)
                 return module, fit(module), added
             except (UsageError, ModelError, CheckpointError) as error:
-                errors.append(error)
+                if added is not known:
+                    errors.append(error)
     as_it_is, *others = errors
     needs_others = others and not isinstance(as_it_is, CheckpointError)
     raise others[0] if needs_others else as_it_is

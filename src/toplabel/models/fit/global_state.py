@@ -20,8 +20,7 @@ def global_state_kept() -> Iterator[None]:
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _deterministic()
     seeds, numpy_seeds = random.getstate(), np.random.get_state()
     folder = os.getcwd() if os.path.exists(os.curdir) else None
     with torch.random.fork_rng(devices=[]):
@@ -34,8 +33,17 @@ def global_state_kept() -> Iterator[None]:
             torch.set_grad_enabled(gradients)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            if _deterministic() != deterministic:  # to set it imports the whole compiler
+                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
             random.setstate(seeds)
             np.random.set_state(numpy_seeds)
             if folder is not None:
                 os.chdir(folder)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    """Whether torch's algorithms are to be deterministic, and only warned of."""
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )

@@ -7,11 +7,13 @@ from the user, or, with a warning, from the library whose weights it seems to ho
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -39,9 +41,11 @@ from toplabel.models.checkpoint.state_dict_search import (
 from toplabel.models.fit.build_module import build_fitting, build_module
 from toplabel.models.fit.class_spec import loaded_below, locate_class_file
 from toplabel.models.fit.file_arguments import likely_arguments
+from toplabel.models.fit.global_state import global_state_kept
 from toplabel.models.fit.load_state_dict import fits, load_state_dict
 from toplabel.models.fit.parts import check_left_out, choose_part
 from toplabel.models.fit.plain_modules import plain_module
+from toplabel.models.fit.unsaved import differing, unsaved_numbers
 from toplabel.models.image_evidence import image_evidence
 from toplabel.models.input_size import find_input_size, input_channels
 from toplabel.models.options import ModelOptions
@@ -60,6 +64,7 @@ from toplabel.preprocess.presets import preset_name
 
 logger = logging.getLogger(__name__)
 
+_OTHER_SEED = 4171  # than any that a class is likely to set before it draws
 _MOST_FILES = 200  # of a network's code that are looked at when it is opened again
 
 
@@ -379,6 +384,7 @@ def _built_network(
         module, share, added = build_fitting(
             arch,
             options.arch_args,
+            recorded=found.constructor,
             likely=lambda parameters: likely_arguments(
                 parameters, options.arch_args, _shapes(found.state), names
             ),
@@ -390,10 +396,35 @@ def _built_network(
             raise
         module = build_module(arch, options.arch_args, run=options.trust)
         return module, _fit(module, found, allow_partial=True, path=path)
+    _check_nothing_drawn(arch, {**options.arch_args, **added}, module, run=options.trust)
     if added:
         said = ", ".join(f"{name}={value!r:.40}" for name, value in added.items())
         logger.info("%s is made with %s, which fits every tensor", type(module).__name__, said)
     return module, share
+
+
+def _check_nothing_drawn(
+    arch: Any, arguments: Mapping[str, Any], module: nn.Module, *, run: bool
+) -> None:
+    """Stop where the class draws numbers that are not in the file: training had others.
+
+    Raises:
+        ModelError: Two networks that it makes have different ones.
+    """
+    if isinstance(arch, nn.Module) or not unsaved_numbers(module):
+        return
+    with global_state_kept():
+        torch.manual_seed(_OTHER_SEED)
+        np.random.seed(_OTHER_SEED)
+        random.seed(_OTHER_SEED)
+        names = differing(module, build_module(arch, arguments, run=run))
+    if names:
+        raise ModelError(
+            f"{type(module).__name__} makes {', '.join(names[:3])} anew for every network, and no"
+            " state dict has it: training had other numbers there, and answers would be wrong;"
+            " register it with register_buffer and train again, or set it as it was and pass the"
+            " network itself, arch=net"
+        )
 
 
 def _named_network(
