@@ -50,7 +50,7 @@ def exported(module: nn.Module, folder: Path, *, example_batch: int = 2) -> Path
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch about itself
-@pytest.mark.parametrize("name", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("name", ["torchscript", pytest.param("dynamo", marks=pytest.mark.slow)])
 def test_a_program_names_no_file_of_this_machine(name: Any, tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)).eval()
     exporter = Exporter(name=name, fixed_batch=False)
