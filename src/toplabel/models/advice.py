@@ -37,17 +37,21 @@ def preprocess_advice(
         found: What the file holds.
         options: What the user states.
     """
-    if size.low is None:
-        return f"the network takes {size}; what makes them of an image is to be your own code"
-    ways = ", ".join(
-        f'preprocess="{preset}" if that was {values}'
-        for preset, values in presets_for(size).items()
-    )
     lacks, _ = _lacking(found, options)
     names = '; labels="classes.txt" gives its classes names' if "class names" in lacks else ""
     script = None if options.script else script_beside(path)
-    first = f'script="{script}", where all may be read, or ' if script else ""
-    return f"the network takes {size}, as by {first}{ways}{names}"
+    first = f'script="{script}" may say it; ' if script else ""
+    return f"{first}{what_it_takes(size)}{names}"
+
+
+def what_it_takes(size: InputSize) -> str:
+    """What images a network takes, and the usual presets that make such."""
+    if size.low is None:
+        return f"the network takes {size}, which only code of your own can make of an image"
+    ways = ", ".join(
+        f'preprocess="{name}" if that was {values}' for name, values in presets_for(size).items()
+    )
+    return f"the network takes {size}, as by {ways}"
 
 
 def presets_for(size: InputSize) -> dict[str, str]:

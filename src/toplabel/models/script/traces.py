@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from toplabel.errors import PreprocessError
+from toplabel.models.advice import what_it_takes
 from toplabel.models.input_size import InputSize, find_input_size, gives_rows
 from toplabel.models.script.datasets import role_of
 from toplabel.models.script.interpret import Interpreter, Trace
@@ -123,7 +124,7 @@ def find_preprocess(
             chosen.append(use)
     lost = _lost(interpreter, network)
     if not chosen:
-        raise PreprocessError(_nothing_found(uses, misfits, lost))
+        raise PreprocessError(_nothing_found(uses, misfits, lost, sized))
     use, doubts = _choose(chosen, lost)
     size = fixed_size(use.way)
     if size is None:
@@ -462,10 +463,12 @@ def _listed(uses: list[Use]) -> str:
     return "; ".join(dict.fromkeys(use.steps for use in uses))
 
 
-def _nothing_found(uses: list[Use], misfits: list[tuple[Use, str]], lost: list[Trace]) -> str:
+def _nothing_found(
+    uses: list[Use], misfits: list[tuple[Use, str]], lost: list[Trace], sized: InputSize
+) -> str:
     advice = (
-        'pass preprocess="imagenet-crop-256-224" or another preset (`toplabel models --preprocess`'
-        ' lists them), a JSON file, or preprocess="FILE.py:NAME"'
+        f"{what_it_takes(sized)}; pass what its training did: another preset (`toplabel models"
+        ' --preprocess` lists them), a JSON file, or preprocess="FILE.py:NAME"'
     )
     if lost:
         trace = lost[0]
