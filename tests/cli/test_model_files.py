@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -246,3 +247,35 @@ def test_models_lists_what_there_is_without_torch():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("embedded/efficientnet_lite0")
+
+
+def test_the_output_of_a_network_is_chosen_on_the_command_line(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    info, constant = onnx.helper.make_tensor_value_info, onnx.numpy_helper.from_array
+    matrix = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0),
+            onnx.helper.make_node("MatMul", ["mean", "matrix"], ["colour"]),
+            onnx.helper.make_node("Neg", ["colour"], ["kind"]),
+        ],
+        "two heads",
+        [info("image", 1, ["N", 3, 32, 32])],
+        [info("colour", 1, ["N", 4]), info("kind", 1, ["N", 4])],
+        [constant(matrix, "matrix")],
+    )
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx"
+    )
+    photo = Path(__file__).parents[2] / "examples" / "cat.jpg"
+    given = [photo, "-m", tmp_path / "m.onnx", "--preprocess", "half-squash-32"]
+    refused = run(*given)
+    assert refused.returncode == 2
+    assert "'colour' float32 (1, 4), 'kind' float32 (1, 4)" in refused.stderr
+    assert "pass --model-output with the name" in refused.stderr
+    labels = [run(*given, "-q", "--model-output", name).stdout for name in ("colour", "kind", "1")]
+    assert labels[0] != labels[1] == labels[2]
+    written = run(*given, "--model-output", "kind", "-o", tmp_path / "o.csv")
+    assert written.returncode == 0, written.stderr
+    assert f",{labels[1].strip()}," in (tmp_path / "o.csv").read_text()
