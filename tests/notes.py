@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from toplabel._internal.notices import LOGGER
+
 
 @contextmanager
 def told() -> Iterator[list[str]]:
@@ -12,6 +14,7 @@ def told() -> Iterator[list[str]]:
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    handler.addFilter(lambda record: record.name != LOGGER)  # they are warned of as well
     logger = logging.getLogger("toplabel")
     level = logger.level
     logger.addHandler(handler)
