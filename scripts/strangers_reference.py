@@ -62,12 +62,25 @@ def limited(seconds: int) -> Iterator[None]:
         signal.alarm(0)
 
 
+class Pretrained(dict[str, torch.Tensor]):
+    """Stands for weights that would be downloaded, and that the checkpoint replaces."""
+
+
 def refuse_network() -> None:
-    """Let no connection be made from here on."""
+    """Let no connection be made from here on; pretrained weights are left out."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network here")
 
+    def load_state_dict(self: nn.Module, state: Any, *more: Any, **named: Any) -> Any:
+        return None if isinstance(state, Pretrained) else load_own(self, state, *more, **named)
+
+    load_own = nn.Module.load_state_dict
+    nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+    for place in (torch.hub, sys.modules["torchvision._internally_replaced_utils"]):
+        place.load_state_dict_from_url = lambda *_, **__: Pretrained()  # type: ignore[attr-defined]
+    api = sys.modules["torchvision.models._api"]
+    api.load_state_dict_from_url = lambda *_, **__: Pretrained()  # type: ignore[attr-defined]
     socket.socket.connect = refuse  # type: ignore[method-assign]
     socket.getaddrinfo = refuse  # type: ignore[assignment]
 
@@ -257,8 +270,10 @@ def _balanced(text: str) -> str:
 
 def load(folder: Path, note: Mapping[str, Any]) -> nn.Module:
     """The author's network with the weights of the checkpoint, in eval mode."""
-    namespace, name = author_namespace(folder, note)
     path = folder / note["checkpoint"]
+    content_before = path.read_bytes()  # some train as soon as they are read, and save over it
+    namespace, name = author_namespace(folder, note)
+    path.write_bytes(content_before)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -459,8 +474,8 @@ GRAMMAR: list[tuple[str, Callable[[str], Callable[[Any], Any]]]] = [
     (r"Normali[sz]e", _normalize),
     (r"ToTensor|to_tensor", lambda _: _to_tensor),
     (r"reshape|flatten|view\(", lambda _: lambda tensor: tensor.reshape(1, -1)),
-    (r"PIL fromarray|fromarray", lambda _: lambda array: Image.fromarray(np.asarray(array))),
-    (r"open|PIL L image|RGBA canvas|PIL$", _same),
+    (r"fromarray|ToPILImage", lambda _: lambda array: Image.fromarray(np.asarray(array))),
+    (r"open|PIL L image|RGBA canvas|pygame surface|PIL$", _same),
 ]  # fmt: skip
 """Words of notes -> operations, the first that match."""
 
