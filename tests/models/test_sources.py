@@ -78,6 +78,9 @@ def test_resolves_a_folder_to_its_absolute_path(
 def test_says_what_a_folder_lacks(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"has no config\.json"):
         canonical_name(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelNotFound, match=r"an adapter alone \(LoRA.*merge_and_unload"):
+        canonical_name(tmp_path)
 
 
 def test_knows_files_by_content_whatever_they_are_called(tmp_path: Path) -> None:

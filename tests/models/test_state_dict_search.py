@@ -293,6 +293,25 @@ def test_averages_and_parts_beside_the_weights_are_told(net):
         assert (found.where, found.averages) == ("state_dict", ())
 
 
+def test_an_average_under_flat_names_is_distinguished(net):
+    """As mmcv's EMAHook keeps it: `ema_backbone_features_0_weight`."""
+    state = {f"backbone.{name}": tensor for name, tensor in net.state_dict().items()}
+    flat = {f"ema_{name.replace('.', '_')}": tensor * 2 for name, tensor in state.items()}
+    found = find_state_dict({"state_dict": {**state, **flat}})
+    assert found.state.keys() == state.keys()
+    assert found.averages == ("state_dict.ema_*",)
+    averaged = find_state_dict({"state_dict": {**state, **flat}}, ema=True).state
+    name = next(iter(state))
+    assert torch.equal(averaged[name], state[name] * 2)
+
+
+def test_matrices_beside_the_network_are_no_parts_of_it(net):
+    beside = {"confusion": torch.eye(8), "centers": torch.ones(2, 8), "hist": [torch.ones(2, 2)]}
+    assert find_state_dict({"state_dict": net.state_dict(), **beside}).parts == ()
+    head = {"weight": torch.ones(2, 8), "bias": torch.ones(2)}
+    assert len(find_state_dict({"state_dict": net.state_dict(), "head": head}).parts) == 1
+
+
 def test_an_adapter_alone_is_named():
     for name in ("base_model.model.fc.lora_A.default.weight", "unet.lora_down.weight", "a.ia3_l"):
         with pytest.raises(CheckpointError, match=r"an adapter alone \(LoRA"):

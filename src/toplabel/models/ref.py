@@ -163,6 +163,12 @@ def _library_of(text: str) -> str | None:
 def _canonical_folder(path: str) -> str:
     if os.path.isfile(os.path.join(path, "config.json")):
         return os.path.abspath(path)
+    if os.path.isfile(os.path.join(path, "adapter_config.json")):
+        raise ModelNotFound(
+            f"the folder {path!r} holds an adapter alone (LoRA, PEFT), without the network that it"
+            " adapts: merge it where that is, model.merge_and_unload().save_pretrained(folder), and"
+            " pass that folder"
+        )
     raise ModelNotFound(
         f"the folder {path!r} has no config.json; expected a Hugging Face folder with config.json,"
         " preprocessor_config.json and model.safetensors"

@@ -34,6 +34,8 @@ _MAX_ITEMS = 100  # of a list that is searched: nobody keeps more than that of n
 _COMPETES = 10  # a state dict with a tenth of the largest one's numbers may be the one meant
 _COVERED = 0.9  # of the averaged tensors have a twin of the same name and shape
 _SHARE = 0.3  # of the network's tensors have an average; statistics of batches often have none
+_LAYER = ("weight", "kernel")
+_FLAT_EMA = "ema_"  # before names without dots, as mmcv's hook writes them
 _LEADING = 3  # parts of a name that may say so: module.model_ema.conv1.weight
 
 
@@ -62,6 +64,14 @@ class NestedState:
     def is_usual(self) -> bool:
         """Whether its key is one under which people save the network."""
         return not self.where or _USUAL.fullmatch(self.where.split(".")[-1].lower()) is not None
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether it has a layer's weight, and not only matrices such as one of confusions."""
+        return any(
+            len(tensor.shape) >= 2 and (name in ("W", "w") or name.lower().endswith(_LAYER))
+            for name, tensor in self.state.items()
+        )
 
     def __str__(self) -> str:
         return f"{self.where or 'the top level'} ({described(self.state)})"
@@ -140,7 +150,7 @@ def find_state_dict(
     return replace(
         _found(state, holders, where=where),
         others=(*(one.where or "the top level" for one in rest), *inside),
-        parts=tuple(one for one in rest if not one.is_ema),
+        parts=tuple(one for one in rest if one.has_layers and not one.is_ema),
         averages=() if ema or _are_swapped(content) else tuple(averages),
         module=chosen.module,
         unclear=unclear,
@@ -403,6 +413,8 @@ def _split_ema(state: State) -> tuple[dict[str, Any], dict[str, Any], str]:
 
 def _ema_prefix(name: str) -> str:
     """The start of a name up to the first part that speaks of an average, with its dot."""
+    if name.startswith(_FLAT_EMA) and "." not in name:
+        return _FLAT_EMA
     parts = name.split(".")
     for count, part in enumerate(parts[:_LEADING], start=1):
         if is_ema(part) and count < len(parts):
@@ -412,15 +424,15 @@ def _ema_prefix(name: str) -> str:
 
 def _twins(averaged: State, others: State) -> dict[str, str]:
     """The name among `others` of each averaged tensor's twin; empty where they are no mirror."""
-    # Some averages drop the dots of the names, so that none are compared.
+    # Some averages drop the dots of the names, or write others, so that none are compared.
     known: defaultdict[tuple[str, tuple[int, ...]], dict[str, str]] = defaultdict(dict)
     for name, tensor in others.items():
         for prefix, rest in islice(cuts(name), _LEADING) if not _ema_prefix(name) else ():
-            known[rest.replace(".", ""), tuple(tensor.shape)][prefix] = name
+            known[_plain(rest), tuple(tensor.shape)][prefix] = name
     votes: Counter[tuple[str, str]] = Counter()
     for tail, tensor in averaged.items():
         for start, rest in islice(cuts(tail), _LEADING):
-            key = rest.replace(".", ""), tuple(tensor.shape)
+            key = _plain(rest), tuple(tensor.shape)
             votes.update((start, prefix) for prefix in known.get(key, ()))
     if not votes:
         return {}
@@ -428,8 +440,13 @@ def _twins(averaged: State, others: State) -> dict[str, str]:
     tails = [tail for tail in averaged if tail.startswith(start) and averaged[tail].shape]
     twins = {}
     for tail in tails:
-        key = tail[len(start) :].replace(".", ""), tuple(averaged[tail].shape)
+        key = _plain(tail[len(start) :]), tuple(averaged[tail].shape)
         if prefix in known.get(key, ()):
             twins[tail] = known[key][prefix]
     mirrors = len(twins) >= max(_COVERED * len(tails), _SHARE * len(others))
     return twins if mirrors else {}
+
+
+def _plain(name: str) -> str:
+    """A name without what separates its parts."""
+    return name.replace(".", "").replace("_", "")

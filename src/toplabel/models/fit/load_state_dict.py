@@ -349,8 +349,7 @@ def _unexpected(
         outside = not match.prefix or not theirs.startswith(match.prefix)
         last = theirs.rpartition(".")[2]
         counter = last in {*PROFILED, "num_batches_tracked"} and tensor.numel() == 1
-        training = is_training_state(theirs) or (match.prefix and is_ema(theirs.split(".")[0]))
-        training = training or (match.prefix and not tensor.ndim)  # a step, a temperature
+        training = is_training_state(theirs) or (match.prefix and not tensor.ndim)  # a step
         counter = counter or theirs.startswith(NORMALISATION)
         if counter or last in TABLES or (outside and training):
             beside.append(theirs)
