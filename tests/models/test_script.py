@@ -7,6 +7,7 @@ import json
 import logging
 import textwrap
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,33 @@ def test_a_network_that_saves_in_its_constructor_is_stopped(folder: Path) -> Non
     with pytest.raises(ToplabelError, match=r"torch.save at train.py:\d+ is not run"):
         load(script="train.py")
     assert Path("cifar_net.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["open('x', 'w')", "torch.os.remove('cifar_net.pth')", "__import__('os').remove('x')",
+     "torch.serialization.os.system('touch x')", "torch.hub.load('a/b', 'c')",
+     "nn.Module.__init__.__globals__['torch'].save(1, 'x')", "import os; os.mkdir('x')",
+     "import pathlib; pathlib.Path('x').write_text('x')", "torch.save(1, 'x')"],
+)  # fmt: skip
+def test_what_a_constructor_tries_beyond_itself_is_stopped(folder: Path, statement: str) -> None:
+    hostile = CLASS.replace("super().__init__()\n", f"super().__init__()\n        {statement}\n")
+    write(Path("train.py"), IMPORTS + hostile + TRAINING)
+    before, names = Path("cifar_net.pth").read_bytes(), sorted(Path().iterdir())
+    with suppress(ToplabelError):
+        load(script="train.py")
+    assert Path("cifar_net.pth").read_bytes() == before
+    assert sorted(Path().iterdir()) == names
+
+
+def test_names_that_only_libraries_may_not_have_are_ordinary_elsewhere(folder: Path) -> None:
+    ordinary = CLASS.replace(
+        "super().__init__()\n",
+        "super().__init__()\n        parts = [1, 2]\n        parts.remove(1)\n"
+        "        self.load = self.save = parts\n        self.load[0] = len(self.save)\n",
+    )
+    write(Path("train.py"), IMPORTS + ordinary + TRAINING)
+    assert load(script="train.py").labels.names == ("plane", "car", "ship")
 
 
 def test_pretrained_weights_are_not_fetched(

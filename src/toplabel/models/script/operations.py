@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from toplabel._internal.notices import quiet_libraries
 from toplabel.models.script.tables import (
     ATTRIBUTES,
     CV2_FUNCTIONS,
@@ -286,10 +287,10 @@ def real(value: Any) -> Any:
             "torch.device",
             "PIL.ImageFilter.GaussianBlur",
         ):
-            return library_value(value.name)(
-                *[real(part) for part in value.args],
-                **{key: real(part) for key, part in value.kwargs.items()},
-            )
+            args = [real(part) for part in value.args]
+            kwargs = {key: real(part) for key, part in value.kwargs.items()}
+            with quiet_libraries():  # of options that have changed since
+                return library_value(value.name)(*args, **kwargs)
         if value.last in NUMPY_FUNCTIONS | TORCH_FUNCTIONS and value.name.split(".")[0] in (
             "numpy",
             "torch",

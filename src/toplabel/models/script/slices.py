@@ -26,7 +26,14 @@ from torch import nn
 from toplabel.errors import ModelError
 from toplabel.models.script.project import Project
 from toplabel.models.script.sources import Unit
-from toplabel.models.script.tables import COMPUTING, EVENTS, NO_BUILTINS, REFUSED, TALKING
+from toplabel.models.script.tables import (
+    COMPUTING,
+    EVENTS,
+    NO_BUILTINS,
+    REFUSED,
+    REFUSED_ANYWHERE,
+    TALKING,
+)
 from toplabel.models.script.values import (
     Class,
     Function,
@@ -378,7 +385,10 @@ class _Checked(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """Refuse what is no computing."""
         self.generic_visit(node)
-        if node.attr in REFUSED and isinstance(node.ctx, ast.Load):
+        refuses = node.attr in REFUSED_ANYWHERE or (
+            node.attr in REFUSED and self._library_of(node) != ""
+        )
+        if refuses and isinstance(node.ctx, ast.Load):
             name = ast.Constant(value=ast.unparse(node)[:60])
             line = ast.Constant(value=node.lineno)
             refused = ast.Name(id="_toplabel_refused", ctx=ast.Load())

@@ -147,3 +147,11 @@ EVENTS = _words(
     socket.connect socket.getaddrinfo urllib.Request
     """
 )
+
+REFUSED_ANYWHERE = _words(
+    """
+    system popen urlopen urlretrieve Popen check_call check_output __globals__ __builtins__
+    __subclasses__ __code__ __loader__ __import__ f_globals f_builtins load_state_dict_from_url
+    """
+)
+"""Of whatever it is asked; what only libraries have is refused of them alone."""
