@@ -148,3 +148,19 @@ def test_auxiliary_classifiers_of_training_are_left_out() -> None:
     left = set(found[0].unused)
     assert left == {name for name in shapes if name.startswith(("aux1.", "aux2."))}
     assert matching_state(found[0], shapes).keys() == shapes.keys() - left
+
+
+def test_a_resnet_of_mmpretrain_is_torchvisions_under_other_names() -> None:
+    module = import_torchvision().models.get_model("resnet18", num_classes=5).eval()
+    state = {
+        f"head.{name}" if name.startswith("fc.") else f"backbone.{name}": tensor
+        for name, tensor in module.state_dict().items()
+    }
+    state["data_preprocessor.mean"] = torch.zeros(3, 1, 1)
+    found = identify({name: tuple(tensor.shape) for name, tensor in state.items()})
+    (candidate,) = [one for one in found if (one.library, one.name) == ("torchvision", "resnet18")]
+    assert candidate.unused == ("data_preprocessor.mean",)
+    (((_, rebuilt),),) = choose([candidate], state)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(rebuilt(images), module(images))

@@ -18,6 +18,7 @@ from toplabel.models.architectures.index import (
     sorted_names,
 )
 from toplabel.models.prefixes import (
+    NORMALISATION,
     PROFILED,
     TABLES,
     WRAPPERS,
@@ -34,6 +35,7 @@ _MOST = 0.6  # of the names stand behind a prefix that is worth a try
 _DEEPEST = 12  # wrappers around one another
 _INNER_WRAPPERS = WRAPPERS - {"module"}  # timm's iformer has layers of that name
 _TABLES = TABLES | {"attn_mask"}
+_MMPRETRAIN = (("backbone.", ""), ("head.fc.", "fc."))
 _AUXILIARIES = ("aux1.", "aux2.", "AuxLogits.")
 
 
@@ -53,6 +55,7 @@ class Candidate:
     unused: tuple[str, ...] = ()  # names in the file of what training keeps beside a network
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)  # to build it
     head: Head | None = None  # in place of its own
+    renames: tuple[tuple[str, str], ...] = ()  # starts of names in the file -> in the network
 
 
 def identify(shapes: Shapes) -> tuple[Candidate, ...]:
@@ -64,9 +67,10 @@ def identify(shapes: Shapes) -> tuple[Candidate, ...]:
     Returns:
         Candidates, torchvision's first, then by the shortest name; none where a tensor is
         missing, is too many, or has another shape. Where none has all of them, those that have all
-        but the auxiliary classifiers of training, or have another head, which is rebuilt.
+        but the auxiliary classifiers of training, have another head, which is rebuilt, or have
+        them under mmpretrain's names.
     """
-    for reading in (_as_it_is, _without_auxiliaries, _with_usual_heads):
+    for reading in (_as_it_is, _without_auxiliaries, _with_usual_heads, _as_mmpretrain):
         for stripping in _strippings(shapes):
             found = list(reading(stripping, shapes))
             # A named architecture for this image size is preferred to one built for another.
@@ -82,10 +86,17 @@ def matching_state(candidate: Candidate, state: Mapping[str, Any]) -> dict[str, 
     unused = set(candidate.unused)
     length = len(candidate.prefix)
     return {
-        strip_wrappers(name[length:], _INNER_WRAPPERS): v
+        _renamed(strip_wrappers(name[length:], _INNER_WRAPPERS), candidate.renames): v
         for name, v in state.items()
         if name not in unused
     }
+
+
+def _renamed(name: str, renames: tuple[tuple[str, str], ...]) -> str:
+    for start, own in renames:
+        if name.startswith(start):
+            return own + name[len(start) :]
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ def _strippings(shapes: Shapes) -> Iterator[_Stripping]:
     inner: dict[str, str] = {}
     unused: list[str] = []
     for name in shapes:
-        if name.rpartition(".")[2] in PROFILED:
+        if name.rpartition(".")[2] in PROFILED or name.startswith(NORMALISATION):
             unused.append(name)
         else:
             inner[name] = name
@@ -167,6 +178,15 @@ def _with_usual_heads(stripping: _Stripping, shapes: Shapes) -> Fitting:
     for head, usual in with_usual_head(stripping.names, shapes):
         for candidate, own_size in _fitting(usual, stripping.prefix, stripping.unused):
             yield replace(candidate, head=head), own_size
+
+
+def _as_mmpretrain(stripping: _Stripping, shapes: Shapes) -> Fitting:
+    """Of mmpretrain, whose ResNets are torchvision's under other names."""
+    starts = tuple(start for start, _ in _MMPRETRAIN)
+    if all(name.startswith(starts) for name in stripping.names):
+        own = {_renamed(name, _MMPRETRAIN): shapes[full] for name, full in stripping.names.items()}
+        for candidate, own_size in _fitting(own, stripping.prefix, stripping.unused):
+            yield replace(candidate, renames=_MMPRETRAIN), own_size
 
 
 def _fitting(shapes: Shapes, prefix: str, unused: tuple[str, ...]) -> Fitting:
