@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import toplabel
+from toplabel._internal.text import unescape_name
 from toplabel.cli.group import COMMANDS
 from toplabel.preprocess.presets import PRESETS
 
@@ -159,13 +160,15 @@ def test_a_folder_gives_its_pictures_in_order(photo: Path, tmp_path: Path):
     assert pattern == lines
 
 
-def test_names_that_are_no_utf8_keep_their_bytes(photo: Path, tmp_path: Path):
+def test_names_that_are_no_utf8_keep_their_bytes_on_lines_and_are_written_out_in_json(
+    photo: Path, tmp_path: Path
+):
     name = os.fsencode(tmp_path) + b"/\xff\xe9\t=.jpg"
     shutil.copy(photo, name)
     lines = subprocess.run([*TOPLABEL, name], capture_output=True, check=True).stdout
     assert lines.startswith(name.replace(b"\t", b"\\t") + b"\t")
     record = subprocess.run([*TOPLABEL, name, "--json"], capture_output=True, check=True).stdout
-    assert os.fsencode(json.loads(record)["source"]) == name
+    assert os.fsencode(unescape_name(json.loads(record.decode())["source"])) == name
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

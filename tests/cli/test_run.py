@@ -72,7 +72,7 @@ def test_quiet_is_quiet(material: tuple[Path, list[str]], tmp_path: Path) -> Non
         (["photos", "--json", "-o", "a.csv"], "the output's suffix sets its format"),
         (["photos", "-o", "a.xlsx"], "expected a file with the suffix"),
         (["photos", "-o", "a.csv", "--format", "parquet"], "got the format 'parquet' for 'a.csv'"),
-        (["photoz", "-o", "a.csv"], "cannot read 'photoz': there is no such file or folder"),
+        (["./photoz", "-o", "a.csv"], "cannot read './photoz': there is no such file or folder"),
         (["-", "-o", "a.csv"], "cannot be read again"),
         (["photos", "-o", "a.csv", "--copy-to", "photos/x"], "within the input 'photos'"),
         (["photos", "-o", "a.csv", "--copy-to", "x", "--link-to", "y"], "expected one of them"),
