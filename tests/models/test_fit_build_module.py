@@ -4,6 +4,7 @@ import sys
 from functools import partial
 
 import pytest
+import torch
 from torch import nn
 
 from own_networks import GreyNet
@@ -181,6 +182,22 @@ def test_a_file_that_cannot_run_says_why(source, says, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=says) as caught:
         build_module("net.py:Net", run=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["torch.save(1, 'net.pth')", "open('net.pth', 'wb')", "import os; os.remove('net.pth')"],
+)
+def test_a_file_that_is_run_whole_overwrites_nothing(statement, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.pth").write_bytes(b"weights")
+    (tmp_path / "net.py").write_text(f"import torch\n{statement}\nNet = torch.nn.Identity\n")
+    with pytest.raises(ModelError, match=r"net\.pth\); it was stopped"):
+        build_module("net.py:Net", run=True)
+    assert (tmp_path / "net.pth").read_bytes() == b"weights"
+    (tmp_path / "net.pth").unlink()
+    (tmp_path / "other").touch()
+    torch.save(1, tmp_path / "other")
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,9 @@ def _import_file(name: ClassName) -> ModuleType:
     module.__file__ = str(path)
     module.__package__ = ""
     sys.modules[private] = module  # dataclasses and pickle look there
-    with _explained(f"running {name.file}"):
+    from toplabel.models.script.guard import overwriting_nothing
+
+    with _explained(f"running {name.file}"), overwriting_nothing():
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     return module
 

@@ -11,6 +11,7 @@ The program of a stranger is read, not run. The files are the way of the data:
   traces.py      what the network is called with, and what data sets give -> candidates
   recipe.py      a followed way from image to tensor -> a `Preprocess`, compared on drawn photos
   slices.py      a class -> the definitions it needs, and nothing else, in a module of their own
+  guard.py       what is stopped meanwhile: files, processes, connections
   networks.py    the tensors of a checkpoint -> the class, or builder, that they fit strictly
   names.py       lists, dicts and data sets -> class names
   named.py       FILE.py:NAME -> the class or function of that name

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from toplabel.errors import ModelError, UsageError
+from toplabel.models.script.guard import guarded
 from toplabel.models.script.interpret import Interpreter
 from toplabel.models.script.project import Project
-from toplabel.models.script.slices import Slicer, guarded
+from toplabel.models.script.slices import Slicer
 from toplabel.models.script.values import Class, Function, Scope, Unknown
 
 _TRUST = "pass trust=True, which runs the whole file"

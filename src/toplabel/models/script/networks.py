@@ -17,8 +17,9 @@ from toplabel._internal.notices import quiet_libraries
 from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, ToplabelError
 from toplabel.models.fit.load_state_dict import load_state_dict
+from toplabel.models.script.guard import guarded
 from toplabel.models.script.interpret import Interpreter
-from toplabel.models.script.slices import Hole, Slicer, guarded
+from toplabel.models.script.slices import Hole, Slicer
 from toplabel.models.script.sources import Unit
 from toplabel.models.script.values import (
     Class,

@@ -14,9 +14,7 @@ import dis
 import importlib
 import linecache
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from types import CodeType, ModuleType
 from typing import Any
@@ -28,7 +26,6 @@ from toplabel.models.script.project import Project
 from toplabel.models.script.sources import Unit
 from toplabel.models.script.tables import (
     COMPUTING,
-    EVENTS,
     NO_BUILTINS,
     REFUSED,
     REFUSED_ANYWHERE,
@@ -51,8 +48,6 @@ _MAKING = (
 )
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_CLASSDEREF"})
 _PRETRAINED = frozenset({"pretrained", "weights", "weights_backbone", "pretrained_backbone"})
-_GUARD = threading.local()
-_hooked: list[bool] = []
 
 
 class Hole(int):
@@ -464,36 +459,6 @@ def _settings_of(name: str, *, pretrained: bool) -> dict[str, Any]:
         if name == "googlenet":
             settings["aux_logits"] = False
     return settings
-
-
-@contextmanager
-def guarded() -> Iterator[None]:
-    """No file is written, no process started, no connection made by this thread inside."""
-    if not _hooked:
-        _hooked.append(True)
-        sys.addaudithook(_audit)
-    before = getattr(_GUARD, "on", False)
-    _GUARD.on = True
-    try:
-        yield
-    finally:
-        _GUARD.on = before
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if not getattr(_GUARD, "on", False):
-        return
-    stopped = event in EVENTS
-    if event == "open":
-        mode, flags = args[1], args[2]
-        writes = isinstance(mode, str) and any(letter in mode for letter in "wax+")
-        stopped = writes or (isinstance(flags, int) and bool(flags & 0o3))
-        stopped = stopped and str(args[0]) != "/dev/null"
-    if stopped:
-        raise ModelError(
-            f"the network's own code tried to reach beyond itself ({event}"
-            f" {str(args[0])[:80] if args else ''}); it was stopped"
-        )
 
 
 def _tidied_class(kind: Class) -> ast.ClassDef:

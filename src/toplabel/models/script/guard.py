@@ -1,0 +1,91 @@
+"""Guard: what an author's code may not do while it is executed here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from toplabel.errors import ModelError
+from toplabel.models.script.tables import EVENTS
+
+_GUARD = threading.local()
+_hooked: list[bool] = []
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """No file is written, no process started, no connection made by this thread inside."""
+    with _watching("all"):
+        yield
+
+
+@contextmanager
+def overwriting_nothing() -> Iterator[None]:
+    """No file that exists is written to, removed or replaced by this thread inside.
+
+    For files that are run whole: a script that trains and saves over its checkpoint is stopped.
+    """
+    save = torch.save  # it opens files past Python
+
+    def save_new(obj: object, f: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(f, str | os.PathLike) and os.path.exists(f):
+            raise _stopped("torch.save", f)
+        save(obj, f, *args, **kwargs)
+
+    torch.save = save_new
+    try:
+        with _watching("existing"):
+            yield
+    finally:
+        torch.save = save
+
+
+@contextmanager
+def _watching(what: str) -> Iterator[None]:
+    if not _hooked:
+        _hooked.append(True)
+        sys.addaudithook(_audit)
+    before = getattr(_GUARD, "what", "")
+    _GUARD.what = what
+    try:
+        yield
+    finally:
+        _GUARD.what = before
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    what = getattr(_GUARD, "what", "")
+    if not what:
+        return
+    if event == "open":
+        stopped = _writes(args[1], args[2]) and str(args[0]) != "/dev/null"
+        stopped = stopped and (what == "all" or _exists(args[0]))
+    elif what == "existing":
+        stopped = event in ("os.remove", "os.rename", "os.truncate") and _exists(args[0])
+        stopped = stopped or (event == "os.rename" and _exists(args[1]))
+    else:
+        stopped = event in EVENTS
+    if stopped:
+        raise _stopped(event, args[0] if args else "")
+
+
+def _writes(mode: object, flags: object) -> bool:
+    if isinstance(mode, str):
+        return any(letter in mode for letter in "wax+")
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+
+def _exists(path: object) -> bool:
+    return isinstance(path, str | bytes | os.PathLike) and os.path.exists(path)
+
+
+def _stopped(event: str, what: object) -> ModelError:
+    return ModelError(
+        f"the code tried to reach beyond itself ({event} {str(what)[:80]}); it was stopped"
+    )
