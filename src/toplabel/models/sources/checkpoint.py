@@ -301,12 +301,18 @@ def _provenance(info: CheckpointInfo, found: FoundStateDict, network: Network) -
         "file": info.path.name,
         "format": info.format,
         "state_dict": found.where or None,
-        "architecture": network.name,
+        "architecture": _without_folder(network.name),
         "loaded": f"{network.share:.1%} of the parameters" if network.share < 1 else None,
         "script": network.said and network.said.sentence,
         "library": f"torch {torch.__version__}",
     }
     return {name: value for name, value in known.items() if value}
+
+
+def _without_folder(name: str) -> str:
+    """The name of a network's code without the folder that its file lies in."""
+    file, colon, rest = name.rpartition(":")
+    return f"{Path(file).name}:{rest}" if colon and file.endswith(".py") else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,7 +364,6 @@ def _own_network(arch: Any, found: FoundStateDict, options: ModelOptions, *, pat
     module, share = _built_network(arch, found, options, path=path)
     name = arch if isinstance(arch, str) else type(module).__name__
     if file is not None:
-        name = f"{file.name}:{name.rpartition(':')[2]}"  # a bundle tells of no folder
         beside = [one for one in loaded_below(file.parent) if one != file][:_MOST_FILES]
         code += tuple(map(FileSignature.of, beside))
         logger.info(
