@@ -9,6 +9,7 @@ import tarfile
 import threading
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -630,7 +631,8 @@ def test_every_key_of_a_store_is_listed_once_whatever_its_folders_are_called(buc
         (ConnectionResetError("peer"), "fetch_failed"),
         (OSError("the store failed"), "fetch_failed"),
         (ImageError("too_large", "of a reader"), "too_large"),
-        (RuntimeError("a library's own"), "corrupt"),
+        (zlib.error("invalid block"), "corrupt"),
+        (RuntimeError("nobody knows"), "internal"),
     ],
 )
 def test_a_file_object_that_fails_says_what_happened_and_ends_no_list(

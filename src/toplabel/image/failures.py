@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 
 from toplabel.errors import ErrorCode, ImageError
 
@@ -30,7 +29,6 @@ _CLASSES: tuple[tuple[type[OSError], ErrorCode, str], ...] = (
     (IsADirectoryError, "not_a_file", "it is a folder"),
     (TimeoutError, "timeout", "reading it took too long"),
     (ConnectionError, "fetch_failed", "the connection broke"),
-    (gzip.BadGzipFile, "corrupt", "its compressed bytes are damaged"),
 )
 """For those that Python code raises without a number."""
 _NO_CODE = ("unsupported", "not supported", "cannot handle", "unknown pixel mode")
@@ -45,10 +43,17 @@ def from_system(error: OSError) -> ImageError:
     if known := _SYSTEM.get(error.errno or 0):
         return ImageError(*known)
     said = error.strerror or str(error)
+    if is_damage(error):
+        return ImageError("corrupt", said)
     for kind, code, reason in _CLASSES:
         if isinstance(error, kind):
             return ImageError(code, said or reason)
     return ImageError("internal" if error.errno else "fetch_failed", said or type(error).__name__)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a library says that compressed bytes are damaged; none is imported to find out."""
+    return type(error).__module__ in ("zipfile", "tarfile", "gzip", "zlib", "lzma", "_lzma")
 
 
 def from_decoder(error: Exception, *, format_name: str) -> ImageError:

@@ -9,7 +9,7 @@ import sys
 from typing import Any, BinaryIO
 
 from toplabel.errors import ImageError
-from toplabel.image.failures import from_system
+from toplabel.image.failures import from_system, is_damage
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -179,13 +179,12 @@ def read_stream(stream: Any, *, max_bytes: int) -> bytes:
         raise from_system(error) from error
     except ValueError as error:
         raise ImageError("not_found", f"the file object cannot be read ({error})") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # of whichever library the object is: zipfile, zlib, a store
-        reason = f"the file object failed ({type(error).__name__}: {error})"
-        raise ImageError(
-            "truncated" if isinstance(error, EOFError) else "corrupt", reason
-        ) from error
+    except EOFError as error:
+        raise ImageError("truncated", f"the file object ends early ({error})") from error
+    except Exception as error:
+        if not is_damage(error):
+            raise  # of its own making
+        raise ImageError("corrupt", f"its compressed bytes are damaged ({error})") from error
     if not isinstance(content, bytes | bytearray | memoryview):
         raise UnknownSource(
             f"got a file object that reads {type(content).__name__}; expected a binary one,"
