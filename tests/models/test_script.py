@@ -499,6 +499,29 @@ def predict(file):
     assert load("digits.pth", script="app.py")(image).index == digit_scores(wanted)
 
 
+def test_a_network_in_one_expression_is_taken_whole(digits: Path) -> None:
+    write(
+        digits / "train.py",
+        IMPORTS
+        + """
+from collections import OrderedDict
+hidden = 16
+model = nn.Sequential(OrderedDict({
+    'first': nn.Linear(784, hidden),
+    'act': nn.ReLU(),
+    'second': nn.Linear(hidden, 10),
+}))
+test = datasets.MNIST('data', train=False, transform=transforms.Compose(
+    [transforms.ToTensor(), transforms.Lambda(lambda x: x.reshape(-1))]))
+for images, labels in DataLoader(test):
+    model(images)
+""",
+    )
+    image = photo((28, 28))
+    model = load("digits.pth", script="train.py")
+    assert model(image).index == digit_scores(np.asarray(image.convert("L")) / 255)
+
+
 def test_a_file_is_not_run_for_its_class_or_its_names(folder: Path) -> None:
     model = load(arch="train.py:Net", preprocess="raw-1-32", labels="train.py:classes")
     assert model.labels.names == ("plane", "car", "ship")

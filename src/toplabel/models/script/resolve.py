@@ -193,6 +193,8 @@ def _network(
             "the checkpoint's tensors fit no network in the script, which may belong to another"
             f" checkpoint: {'; '.join(dict.fromkeys(tried))}"
         )
+    largest = max(map(_count_tensors, fitting))  # a part of a network fits a part of the tensors
+    fitting = [one for one in fitting if _count_tensors(one) == largest]
     own = [one for one in fitting if one.own] or fitting
     made = [one for one in own if one.made_at is not None] or own
     different = [made[0], *(one for one in made[1:] if not _compute_the_same(made[0], one))]
@@ -203,6 +205,10 @@ def _network(
             f' answer differently: {listed}; pass the one that it was trained as: arch="NAME"'
         )
     return made[0]
+
+
+def _count_tensors(one: Candidate) -> int:
+    return 0 if one.module is None else len(one.module.state_dict())
 
 
 def _is_among(one: Candidate, others: list[Candidate]) -> bool:
