@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from itertools import compress
 from typing import BinaryIO
 
 from toplabel._internal.zip_directory import (
@@ -68,6 +69,16 @@ def read_archive(file: BinaryIO, size: int) -> Archive:
     except ZipError as error:
         raise _damaged(error) from error
     return Archive(directory, members, names)
+
+
+def weights_of(archive: Archive) -> Archive:
+    """The members of a TorchScript archive without its code, which is compressed."""
+    kept = [
+        name.partition("/")[2].startswith(("data.pkl", "data/", "byteorder"))
+        for name in archive.names
+    ]
+    members, names = compress(archive.members, kept), compress(archive.names, kept)
+    return Archive(archive.directory, tuple(members), tuple(names))
 
 
 def check_structure(file: BinaryIO, archive: Archive) -> dict[str, Extent]:

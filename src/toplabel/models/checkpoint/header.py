@@ -8,14 +8,13 @@ import stat
 import struct
 import tarfile
 from collections.abc import Callable, Collection, Mapping
-from itertools import compress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from toplabel._internal.mistaken import mistaken_for
 from toplabel.bundle.onnx_header import starts_as_onnx
 from toplabel.errors import CheckpointError
-from toplabel.models.checkpoint.archive import Archive, check_structure, read_archive
+from toplabel.models.checkpoint.archive import Archive, check_structure, read_archive, weights_of
 from toplabel.models.checkpoint.info import (
     CheckpointInfo,
     StoredBytes,
@@ -409,17 +408,8 @@ def _read_torchscript(path: Path) -> CheckpointInfo:
     size = path.stat().st_size
     with path.open("rb") as file:
         archive = read_archive(file, size)
-        inner = [
-            name.partition("/")[2].startswith(("data.pkl", "data/", "byteorder"))
-            for name in archive.names
-        ]  # its code is compressed
-        weights = Archive(
-            archive.directory,
-            tuple(compress(archive.members, inner)),
-            tuple(compress(archive.names, inner)),
-        )
         try:
-            pickled = _read_members(file, weights)
+            pickled = _read_members(file, weights_of(archive))
         except CheckpointError:
             return _known_by_kind(path, "torchscript", "torch.ScriptModule")
     made = pickled.content

@@ -26,7 +26,12 @@ from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
 from toplabel.errors import CheckpointError, MissingDependency
 from toplabel.models.checkpoint.allowed_globals import RESAVE, check_harmless
-from toplabel.models.checkpoint.archive import check_contents, check_structure, read_archive
+from toplabel.models.checkpoint.archive import (
+    check_contents,
+    check_structure,
+    read_archive,
+    weights_of,
+)
 from toplabel.models.checkpoint.info import (
     ITEM_SIZES,
     CheckpointInfo,
@@ -198,8 +203,10 @@ def _check_unchanged(info: CheckpointInfo) -> None:
         size = os.fstat(file.fileno()).st_size
         if size != info.size_bytes:
             raise CheckpointError("it changed while it was being read; try again")
-        if info.format == "torch zip":
-            check_contents(file, check_structure(file, read_archive(file, size)))
+        if info.format == "torch zip" or (info.format == "torchscript" and info.storages):
+            archive = read_archive(file, size)
+            archive = archive if info.format == "torch zip" else weights_of(archive)
+            check_contents(file, check_structure(file, archive))
 
 
 @contextmanager
