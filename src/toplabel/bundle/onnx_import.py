@@ -94,14 +94,7 @@ def _import(
     output: str | int | None,
 ) -> Bundle:
     metadata = source.header.metadata
-    preprocess = preprocess or find_preprocess(metadata)
-    if preprocess is None:
-        raise PreprocessError(
-            f"{source.name} does not come with its preprocessing; it takes"
-            f" {_shape_text(source.input)}: pass preprocess=... with the transform of its"
-            " validation: a preset (`toplabel models --preprocess` lists them), a JSON file or your"
-            " own code as FILE.py:NAME"
-        )
+    preprocess = preprocess or _own_preprocess(source)
     _check_shape(source.input, preprocess, name=source.name)
     try:
         labels = find_labels(metadata)
@@ -145,6 +138,23 @@ def _import(
         conversion=found.conversion,
         provenance={name: text for name, text in provenance.items() if text},
     )
+
+
+def _own_preprocess(source: OnnxSource) -> Preprocess:
+    """The one in the file's metadata.
+
+    Raises:
+        PreprocessError: There is none.
+    """
+    found = find_preprocess(source.header.metadata)
+    if found is None:
+        raise PreprocessError(
+            f"{source.name} does not come with its preprocessing; it takes"
+            f" {_shape_text(source.input)}: pass preprocess=... with the transform of its"
+            " validation: a preset (`toplabel models --preprocess` lists them), a JSON file or your"
+            " own code as FILE.py:NAME"
+        )
+    return found
 
 
 def _licence(metadata: Mapping[str, str]) -> str:
