@@ -164,7 +164,8 @@ class Beside:
         """Where a module is to come from; None leaves it to Python."""
         file = next(filter(Path.is_file, self._places(name)), None)
         is_folder = any((folder / name.replace(".", "/")).is_dir() for folder in self.folders)
-        if file is None and not is_folder and self._installed(name):
+        known = file is not None or is_folder
+        if not known and (self._installed(name) or not self._is_asked_by_author()):
             return None
         spec = ModuleSpec(name, self, origin=str(file) if file else None, is_package=True)  # type: ignore[arg-type]
         spec.loader_state = "folder" if is_folder and file is None else file
@@ -175,6 +176,13 @@ class Beside:
             base = folder / name.replace(".", "/")
             yield base.with_name(f"{base.name}.py")
             yield base / "__init__.py"
+
+    def _is_asked_by_author(self) -> bool:
+        """Whether the import stands in the repository: libraries try what they can do without."""
+        frame = sys._getframe(2)
+        while frame.f_back and frame.f_code.co_filename.startswith("<frozen importlib"):
+            frame = frame.f_back
+        return frame.f_code.co_filename.startswith(str(Path.cwd()))
 
     def _installed(self, name: str) -> bool:
         root = name.partition(".")[0]
