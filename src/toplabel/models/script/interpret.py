@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toplabel.models.script.calls import Calls
-from toplabel.models.script.operations import Lost, Step, step
+from toplabel.models.script.operations import Step
 from toplabel.models.script.project import Project
 from toplabel.models.script.sources import Unit
 from toplabel.models.script.values import (
@@ -445,15 +445,12 @@ class Interpreter(Calls):
                     self.noted.prepared.append((value, function.name))
                 return value
             others = scope.names.get("<returned>", [])
-            return others[-1] if others else self._yielded(function, scope)
+            return others[-1] if others else None
         finally:
             self._context.pop()
             self._functions.pop()
             self._depth -= 1
             self._unit = outer
-
-    def _yielded(self, function: Function, scope: Scope) -> Any:
-        return None
 
     def _bind_arguments(
         self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], scope: Scope
@@ -571,6 +568,3 @@ def _holds_text(value: Any) -> bool:
 def _as_load(target: ast.expr) -> ast.expr:
     copied = ast.parse(ast.unparse(target), mode="eval").body
     return ast.copy_location(copied, target)
-
-
-__all__ = ["Interpreter", "Lost", "Noted", "Trace", "is_network", "step"]

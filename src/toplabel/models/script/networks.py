@@ -28,7 +28,6 @@ from toplabel.models.script.values import (
     Made,
     Place,
     Scope,
-    Unknown,
     is_plain,
 )
 
@@ -308,6 +307,3 @@ def _root(node: ast.AST) -> str:
 
 def _names(node: ast.AST) -> set[str]:
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-
-
-__all__ = ["Candidate", "Unknown", "candidates", "try_candidates"]

@@ -418,6 +418,3 @@ def _is_same(samples: tuple[Any, ...]) -> bool:
     if not (is_plain(first) or isinstance(first, np.dtype) or type(first).__name__ == "dtype"):
         return False
     return all(type(one) is type(first) and one == first for one in samples[1:])
-
-
-Array = NDArray[np.float32]
