@@ -435,5 +435,10 @@ def test_what_says_nothing_is_not_refused(options: dict[str, object]) -> None:
 
 def test_labels_as_an_array_are_labels(tmp_path: Path) -> None:
     toplabel.wrap(SmallCNN(), preprocess=RECIPE).save(tmp_path / "net.toplabel")
-    with pytest.raises(LabelsError):
-        toplabel.load(tmp_path / "net.toplabel", labels=np.array(list("abcd")))
+    names = [
+        f"class {index}" for index in range(len(toplabel.load(tmp_path / "net.toplabel").labels))
+    ]
+    model = toplabel.load(tmp_path / "net.toplabel", labels=np.array(names))
+    assert list(model.labels) == names
+    with pytest.raises(LabelsError, match="outputs"):
+        toplabel.load(tmp_path / "net.toplabel", labels=np.array(names[1:]))

@@ -206,7 +206,9 @@ def test_refuses_weights_of_another_architecture(tmp_path: Path) -> None:
     write_folder(tmp_path, config={"pretrained_cfg": PRETRAINED}, num_classes=3)
     config = {"architecture": "resnet18", "pretrained_cfg": PRETRAINED}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"cannot load \S+: .*; check that its files"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot load \S+ from \S+: .*; check that its files"
+    ):
         load_model(tmp_path)
 
 
