@@ -124,15 +124,8 @@ def resolve(
         module = Flattened(module)
     if options.labels is None:
         count = _outputs_of(module, found) or outputs or 0
-        shown = found.use.way.last.origin.dataset if found else None
         try:
-            labels = find_names(
-                interpreter,
-                [*named, network.place.unit],
-                count,
-                shown,
-                lambda called: is_same_network(called, network),
-            )
+            labels = _names(interpreter, named, network, found, count)
         except LabelsError as error:
             problem = problem or error
     filled = replace(
@@ -250,6 +243,25 @@ def _preprocess(
     if not project.is_folder and not has_opened(interpreter):
         named = [*named, *_follow_importers(interpreter, named)]
     return find_preprocess(interpreter, named, network, words=words, wanted=wanted)
+
+
+def _names(
+    interpreter: Interpreter,
+    named: list[Unit],
+    network: Candidate,
+    found: Found | None,
+    outputs: int,
+) -> FoundNames | None:
+    """The class names of a network with so many outputs.
+
+    Raises:
+        LabelsError: Two lists contradict each other.
+    """
+    units = [*named, network.place.unit]
+    dataset = found.use.way.last.origin.dataset if found else None
+    return find_names(
+        interpreter, units, outputs, dataset, lambda called: is_same_network(called, network)
+    )
 
 
 def _follow_importers(interpreter: Interpreter, named: list[Unit]) -> list[Unit]:
