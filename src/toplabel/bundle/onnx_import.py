@@ -96,12 +96,7 @@ def _import(
     metadata = source.header.metadata
     preprocess = preprocess or _own_preprocess(source)
     _check_shape(source.input, preprocess, name=source.name)
-    try:
-        labels = find_labels(metadata)
-    except LabelsError:
-        if given is None:
-            raise
-        labels = None
+    labels = _own_labels(metadata, needed=given is None)
     from toplabel.bundle.onnx_check import import_program  # onnxruntime: 100 ms
     from toplabel.bundle.reference import ReferenceOutputs  # Pillow
 
@@ -138,6 +133,20 @@ def _import(
         conversion=found.conversion,
         provenance={name: text for name, text in provenance.items() if text},
     )
+
+
+def _own_labels(metadata: Mapping[str, str], *, needed: bool) -> Labels | None:
+    """Those in the file's metadata; None where there are none, or damaged ones that nobody needs.
+
+    Raises:
+        LabelsError: They are damaged.
+    """
+    try:
+        return find_labels(metadata)
+    except LabelsError:
+        if needed:
+            raise
+        return None
 
 
 def _own_preprocess(source: OnnxSource) -> Preprocess:
