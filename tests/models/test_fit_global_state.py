@@ -49,6 +49,9 @@ def state() -> list[object]:
 def test_global_state_is_as_before_and_the_network_as_its_file_wants_it(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(SOURCE)
     before = state()
-    network = build_module(f"{tmp_path / 'nets.py'}:Net")
+    network = build_module(f"{tmp_path / 'nets.py'}:Net", run=True)  # all of it
     assert state() == before
     assert network.weight.dtype == torch.float64
+    network = build_module(f"{tmp_path / 'nets.py'}:Net")  # its function alone
+    assert state() == before
+    assert network.weight.dtype == torch.float32

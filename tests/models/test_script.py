@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
+import sys
 import textwrap
 import warnings
 from contextlib import suppress
@@ -532,3 +534,18 @@ def test_a_file_is_not_run_for_its_class_or_its_names(folder: Path) -> None:
 def test_names_of_a_script_can_be_named(folder: Path) -> None:
     model = load(script="train.py", labels="train.py:classes")
     assert model.labels.names == ("plane", "car", "ship")
+
+
+def test_what_is_imported_meanwhile_writes_no_cache_and_is_not_stopped(tmp_path, monkeypatch):
+    from toplabel.models.script.guard import guarded, overwriting_nothing
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, guard in (("first_module", guarded), ("second_module", overwriting_nothing)):
+        (tmp_path / f"{name}.py").write_text("VALUE = 3\n")
+        with guard():
+            assert importlib.import_module(name).VALUE == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("first_module.py", "second_module.py")
+    ]
+    assert sys.dont_write_bytecode is False

@@ -51,12 +51,12 @@ def _watching(what: str) -> Iterator[None]:
     if not _hooked:
         _hooked.append(True)
         sys.addaudithook(_audit)
-    before = getattr(_GUARD, "what", "")
-    _GUARD.what = what
+    before = getattr(_GUARD, "what", ""), sys.dont_write_bytecode
+    _GUARD.what, sys.dont_write_bytecode = what, True  # imports would be stopped at their caches
     try:
         yield
     finally:
-        _GUARD.what = before
+        _GUARD.what, sys.dont_write_bytecode = before
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
