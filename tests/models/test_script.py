@@ -271,7 +271,13 @@ def test_a_network_that_saves_in_its_constructor_is_stopped(folder: Path) -> Non
     ["open('x', 'w')", "torch.os.remove('cifar_net.pth')", "__import__('os').remove('x')",
      "torch.serialization.os.system('touch x')", "torch.hub.load('a/b', 'c')",
      "nn.Module.__init__.__globals__['torch'].save(1, 'x')", "import os; os.mkdir('x')",
-     "import pathlib; pathlib.Path('x').write_text('x')", "torch.save(1, 'x')"],
+     "import pathlib; pathlib.Path('x').write_text('x')", "torch.save(1, 'x')",
+     "getattr(torch, 'sa' + 've')({}, 'x')", "torch.os.mknod('x')",
+     "from torch import os; os.mknod('x')",
+     "torch.__dict__['os'].mknod('x')", "len.__self__.open('x', 'w')",
+     "torch.from_file('x', shared=True, size=9)", "torch.jit.script(nn.ReLU()).save('x')",
+     "torch.threading.Thread(target=torch.os.mknod, args=('x',)).start()",
+     "import inspect; inspect.currentframe().f_back.f_builtins['open']('x', 'w')"],
 )  # fmt: skip
 def test_what_a_constructor_tries_beyond_itself_is_stopped(folder: Path, statement: str) -> None:
     hostile = CLASS.replace("super().__init__()\n", f"super().__init__()\n        {statement}\n")
@@ -281,6 +287,62 @@ def test_what_a_constructor_tries_beyond_itself_is_stopped(folder: Path, stateme
         load(script="train.py")
     assert Path("cifar_net.pth").read_bytes() == before
     assert sorted(Path().iterdir()) == names
+
+
+@pytest.mark.parametrize("face", ["script", "arch"])
+@pytest.mark.parametrize(
+    "statement",
+    ["torch.zeros(1).numpy().dump('x')", "torch.os.system('touch x')",
+     "getattr(torch.serialization.os, 'sys' + 'tem')('touch x')",
+     "import pathlib; pathlib.Path('x').write_text('x')", "torch.sys.modules['os'].mknod('x')"],
+)  # fmt: skip
+def test_what_a_forward_tries_beyond_itself_is_stopped(
+    folder: Path, statement: str, face: str
+) -> None:
+    hostile = CLASS.replace("forward(self, x):\n", f"forward(self, x):\n        {statement}\n")
+    write(Path("train.py"), IMPORTS + hostile + TRAINING)
+    names = sorted(Path().iterdir())
+    with suppress(ToplabelError):
+        if face == "script":
+            load(script="train.py")
+        else:
+            load(arch="train.py:Net", labels=["a", "b", "c"], preprocess="train.py:transform")
+    assert sorted(Path().iterdir()) == names
+
+
+def test_a_constructor_changes_nothing_of_the_process(folder: Path) -> None:
+    setting = "torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)"
+    setting += "; import warnings; warnings.simplefilter('error')"
+    setting += "; torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark"
+    changing = CLASS.replace(
+        "self.fc = ", f"self.fc = nn.Linear(4 * 14 * 14, num_classes); {setting}; unused = "
+    )
+    write(Path("train.py"), IMPORTS + changing + TRAINING)
+    before = list(warnings.filters), torch.backends.cudnn.benchmark
+    assert load(script="train.py").labels.names == ("plane", "car", "ship")
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
+    assert (list(warnings.filters), torch.backends.cudnn.benchmark) == before
+
+
+@pytest.mark.parametrize("change", ["torch.relu = torch.neg", "setattr(F, 'relu', torch.neg)"])
+def test_a_network_that_changes_a_library_is_refused(folder: Path, change: str) -> None:
+    relu = functional.relu
+    write(Path("train.py"), IMPORTS + CLASS.replace("x = self.pool", f"{change}; x = self.pool"))
+    with pytest.raises(ToplabelError):
+        load(script="train.py", labels=["a", "b", "c"], preprocess={"preset": "imagenet"})
+    assert functional.relu is relu
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    ["q = 'a' * 20000; q = q * 20000; q = q * 20000", "q = 'a'.zfill(10 ** 11)",
+     "q = '{:>99999999999}'.format(1)", "q = '%99999999999d' % 1", "q = math.factorial(10 ** 8)",
+     "q = [1]; " + "q = [q, q]; " * 60 + "w = str(q)",
+     "q = [a for a in range(19000) for b in range(19000) if a < 0]"],
+)  # fmt: skip
+def test_a_script_that_asks_for_terabytes_is_read_all_the_same(folder: Path, bomb: str) -> None:
+    write(Path("train.py"), IMPORTS + "import math\n" + bomb + "\n" + CLASS + TRAINING)
+    assert load(script="train.py").labels.names == ("plane", "car", "ship")
 
 
 def test_names_that_only_libraries_may_not_have_are_ordinary_elsewhere(folder: Path) -> None:

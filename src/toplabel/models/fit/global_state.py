@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ import torch
 
 @contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Whatever runs inside: default dtype and device, gradients, threads, seeds, folder as before.
+    """Whatever runs inside: dtype, device, gradients, threads, seeds, warnings, folder as before.
 
     Files of networks set them at their top, for their training; other networks of this process,
     and the user's own session, are not to compute with that.
@@ -23,6 +24,7 @@ def global_state_kept() -> Iterator[None]:
     deterministic = _deterministic()
     seeds, numpy_seeds = random.getstate(), np.random.get_state()
     folder = os.getcwd() if os.path.exists(os.curdir) else None
+    filters = list(warnings.filters)
     with torch.random.fork_rng(devices=[]):
         try:
             yield
@@ -35,6 +37,9 @@ def global_state_kept() -> Iterator[None]:
                 torch.set_num_threads(threads)
             if _deterministic() != deterministic:  # to set it imports the whole compiler
                 torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+            if warnings.filters != filters:
+                warnings.filters[:] = filters  # type: ignore[index]
+                warnings._filters_mutated()  # type: ignore[attr-defined]
             random.setstate(seeds)
             np.random.set_state(numpy_seeds)
             if folder is not None:

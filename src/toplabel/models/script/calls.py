@@ -11,7 +11,15 @@ from toplabel.models.script.datasets import (
     DATASETS,
     is_dataset,
 )
-from toplabel.models.script.expressions import BUILTINS, MANY, Expressions, dotted_name, scores_in
+from toplabel.models.script.expressions import (
+    BUILTINS,
+    MANY,
+    Expressions,
+    dotted_name,
+    is_vast,
+    is_wide,
+    scores_in,
+)
 from toplabel.models.script.operations import (
     Lost,
     Origin,
@@ -274,6 +282,8 @@ class Calls(Expressions):
         if name == "os.path.join" and is_plain(args):
             return os.path.join(*map(str, args))
         if name.startswith("math.") and is_plain(args) and hasattr(math, last):
+            if last in ("factorial", "comb", "perm") and is_vast(*args, *args):
+                return UNKNOWN
             return getattr(math, last)(*args)
         if last == "OrderedDict":
             return dict(args[0]) if args and isinstance(args[0], dict | list) else {}
@@ -391,7 +401,8 @@ class Calls(Expressions):
         if isinstance(owner, Made):
             return self._method_of_made(owner, name, args, kwargs, node)
         if isinstance(owner, str) and name in TEXT_METHODS:
-            return getattr(owner, name)(*args, **kwargs) if is_plain(args) else UNKNOWN
+            vast = is_vast(owner, *args) or (name == "format" and is_wide(owner))
+            return getattr(owner, name)(*args, **kwargs) if is_plain(args) and not vast else UNKNOWN
         if isinstance(owner, list | dict) and name in DATA_METHODS:
             return self._method_of_data(owner, name, args, node)
         if isinstance(owner, Unknown):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ from toplabel.models.script.values import (
 )
 
 MANY = 20_000
+_VAST = 10_000_000
+_WIDE = re.compile(r"\*|\d{5}|\{[^}]*\{")  # a format's width
 """Items of a list that are followed at most."""
 
 BUILTINS: dict[str, Callable[..., Any]] = {
@@ -72,6 +75,7 @@ class Expressions:
     noted: Any
     project: Any
     _unit: Any
+    _rounds = 100_000  # of all comprehensions together
 
     if TYPE_CHECKING:  # of `Interpreter` and `Calls`
 
@@ -316,6 +320,9 @@ class Expressions:
             return [*made] if isinstance(made, list) and has_step(made) else UNKNOWN
         found: list[Any] = []
         for one in items:
+            self._rounds -= 1
+            if self._rounds < 0:
+                return UNKNOWN
             inner = Scope(scope)
             self.bind(first.target, one, inner)
             tests = [self.truth(self.value(test, inner)) for test in first.ifs]
@@ -353,10 +360,7 @@ class Expressions:
             return step("binary", operator, (left, right), place=self.place(node))
         if isinstance(left, Unknown) or isinstance(right, Unknown):
             return scores_in((left, right)) or lost or UNKNOWN
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "Mult" and not numbers and _is_long(left, right):
-            return UNKNOWN
-        if operator == "Pow" and isinstance(right, int | float) and abs(right) > 64:
+        if _swells(operator, left, right):
             return UNKNOWN
         if not (is_plain(left) and is_plain(right)):
             if operator == "Add" and isinstance(left, list) and isinstance(right, list):
@@ -468,8 +472,45 @@ def dotted_name(node: ast.expr) -> str:
     return ""
 
 
-def _is_long(*values: Any) -> bool:
-    return any(isinstance(value, int) and value > MANY for value in values)
+def _swells(operator: str, left: Any, right: Any) -> bool:
+    """Whether the result is larger than any script needs; a few characters can ask for TB."""
+    if isinstance(left, str) and operator == "Mod":
+        return is_wide(left)
+    numbers = isinstance(left, int | float) and isinstance(right, int | float)
+    if operator == "Pow":
+        return not numbers or abs(right) > 64 or _bits(left) * abs(right) > MANY
+    if operator == "Mult":
+        return _bits(left) + _bits(right) > MANY if numbers else is_vast(left, right)
+    return operator == "Add" and not numbers and _length(left) + _length(right) > _VAST
+
+
+def is_wide(form: str) -> bool:
+    """Whether a format asks for a width that no text needs, or that it does not tell."""
+    return _WIDE.search(form) is not None
+
+
+def is_vast(*values: Any) -> bool:
+    """Whether what is made of these, each as often as the others say, is too large."""
+    product = 1
+    for value in values:
+        product *= max(1, _length(value))
+    return product > _VAST
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, list | tuple):
+        return sum(len(part) if isinstance(part, str) else 1 for part in value)
+    return (
+        min(abs(value), 10**12)
+        if isinstance(value, int)
+        else len(value or "")
+        if isinstance(value, str | bytes | dict | set)
+        else 1
+    )
+
+
+def _bits(value: float) -> int:
+    return value.bit_length() if isinstance(value, int) else 64
 
 
 def _agreed_truth(value: Step) -> bool | None:

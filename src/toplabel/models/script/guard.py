@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import threading
@@ -16,6 +17,23 @@ from toplabel.models.script.tables import EVENTS
 
 _GUARD = threading.local()
 _hooked: list[bool] = []
+_watched: dict[int, dict[str, Any]] = {}  # by their ids, which stay theirs while they are held
+_CACHING = {  # how Python keeps what it compiled of a library's module, wherever it is imported
+    part.__code__
+    for part in (
+        importlib._bootstrap_external._write_atomic,  # type: ignore[attr-defined]
+        importlib._bootstrap_external.SourceFileLoader.set_data,
+    )
+}
+
+
+def watch(known: dict[str, Any]) -> None:
+    """Whatever runs with these builtins, in whatever thread and whenever, is guarded as well.
+
+    A network's `forward` runs long after it was made.
+    """
+    _watched[id(known)] = known
+    _hook()
 
 
 @contextmanager
@@ -48,31 +66,49 @@ def overwriting_nothing() -> Iterator[None]:
 
 @contextmanager
 def _watching(what: str) -> Iterator[None]:
-    if not _hooked:
-        _hooked.append(True)
-        sys.addaudithook(_audit)
+    _hook()
     before = getattr(_GUARD, "what", ""), sys.dont_write_bytecode
-    _GUARD.what, sys.dont_write_bytecode = what, True  # imports would be stopped at their caches
+    _GUARD.what, sys.dont_write_bytecode = what, True  # nothing is written beside their files
     try:
         yield
     finally:
         _GUARD.what, sys.dont_write_bytecode = before
 
 
+def _hook() -> None:
+    if not _hooked:
+        _hooked.append(True)
+        sys.addaudithook(_audit)
+
+
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    what = getattr(_GUARD, "what", "")
-    if not what:
+    if event == "open":
+        if not _writes(args[1], args[2]) or str(args[0]) == "/dev/null":
+            return
+    elif event not in EVENTS:
+        return
+    what = getattr(_GUARD, "what", "") or ("all" if _runs_a_script() else "")
+    if not what or sys._getframe(1).f_code in _CACHING:
         return
     if event == "open":
-        stopped = _writes(args[1], args[2]) and str(args[0]) != "/dev/null"
-        stopped = stopped and (what == "all" or _exists(args[0]))
+        stopped = what == "all" or _exists(args[0])
     elif what == "existing":
         stopped = event in ("os.remove", "os.rename", "os.truncate") and _exists(args[0])
         stopped = stopped or (event == "os.rename" and _exists(args[1]))
     else:
-        stopped = event in EVENTS
+        stopped = True
     if stopped:
         raise _stopped(event, args[0] if args else "")
+
+
+def _runs_a_script() -> bool:
+    """Whether a script's code is what runs, or has called it."""
+    frame = sys._getframe(2) if _watched else None
+    while frame is not None:
+        if id(frame.f_builtins) in _watched:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _writes(mode: object, flags: object) -> bool:

@@ -8,8 +8,9 @@ Each is tried on two drawn images of different sizes as soon as it is read, so t
 from __future__ import annotations
 
 import importlib
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -56,6 +57,8 @@ _NUMBERS: dict[str, Callable[..., Any]] = {
     one.__name__: one for one in (int, float, round, min, max, abs)
 }
 _UNARY: dict[str, Callable[[Any], Any]] = {"USub": operator.neg, "Invert": operator.invert}
+_GROWING = frozenset({"resize", "tile", "repeat", "pad", "expand", "copyMakeBorder", "crop", "new"})
+_MAX_PIXELS = 100_000_000
 _OF_CV2 = "OpenCV is not installed here: pip install opencv-python-headless"
 
 
@@ -375,18 +378,34 @@ def _check_allowed(kind: str, name: str, args: tuple[Any, ...], place: Place) ->
         allowed = name in ATTRIBUTES
     if not allowed:
         raise Lost(f"{name} at {place} is not followed")
+    if last in _GROWING and math.prod(_numbers_in(args)) > _MAX_PIXELS:
+        raise Lost(f"{name} at {place} makes an image larger than any network takes")
+
+
+def _numbers_in(value: Any) -> Iterator[int]:
+    """How large a side, or how many times, its numbers say."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers_in(part)
+    elif isinstance(value, int) and abs(value) > 1:
+        yield abs(value)
 
 
 def _steps_in(value: Any) -> list[Step]:
-    if isinstance(value, Step):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [found for part in value for found in _steps_in(part)]
-    if isinstance(value, dict):
-        return [found for part in value.values() for found in _steps_in(part)]
-    if isinstance(value, slice):
-        return _steps_in((value.start, value.stop, value.step))
-    return []
+    found: list[Step] = []
+    waiting: list[Any] = [value]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Step):
+            found.append(one)
+        elif isinstance(one, list | tuple | dict | slice) and id(one) not in seen:
+            seen.add(id(one))  # lists may hold one list many times
+            if isinstance(one, slice):
+                waiting += [one.step, one.stop, one.start]
+            else:
+                waiting += reversed(list(one.values()) if isinstance(one, dict) else one)
+    return found
 
 
 def has_step(value: Any) -> bool:

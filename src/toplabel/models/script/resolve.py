@@ -20,6 +20,7 @@ from toplabel.errors import (
     ToplabelError,
     UsageError,
 )
+from toplabel.models.fit.global_state import global_state_kept
 from toplabel.models.input_size import find_input_size
 from toplabel.models.options import ModelOptions
 from toplabel.models.script.interpret import Interpreter
@@ -84,6 +85,7 @@ class Resolved:
         return self.options
 
 
+@global_state_kept()
 def resolve(
     script: str | os.PathLike[str],
     state: Mapping[str, torch.Tensor],

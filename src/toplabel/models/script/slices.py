@@ -12,6 +12,7 @@ import builtins
 import collections
 import dis
 import importlib
+import inspect
 import linecache
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from typing import Any
 from torch import nn
 
 from toplabel.errors import ModelError
+from toplabel.models.script.guard import watch
 from toplabel.models.script.project import Project
 from toplabel.models.script.sources import Unit
 from toplabel.models.script.tables import (
@@ -29,7 +31,9 @@ from toplabel.models.script.tables import (
     NO_BUILTINS,
     REFUSED,
     REFUSED_ANYWHERE,
+    SYSTEM,
     TALKING,
+    WRITING,
 )
 from toplabel.models.script.values import (
     Class,
@@ -46,7 +50,10 @@ _MAKING = (
     *("torch.nn.", "torch.device", "torchvision.models.", "torchvision.transforms.", "timm."),
     "albumentations.",
 )
+_MODULES = sys.stdlib_module_names | {f"_{name}" for name in sys.stdlib_module_names}
+_ASKED = (WRITING | _MODULES | {"__dict__"}) - COMPUTING
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_CLASSDEREF"})
+_PRIVATE = "_toplabel_script_"
 _PRETRAINED = frozenset({"pretrained", "weights", "weights_backbone", "pretrained_backbone"})
 
 
@@ -254,7 +261,7 @@ class Slicer:
     def _space(self, unit: Unit) -> dict[str, Any]:
         """The namespace of a unit, which Python knows as a module of a private name."""
         if unit not in self._spaces:
-            name = f"_toplabel_script_{unit.path.stem}_{abs(hash(str(unit.path))):x}_{id(self):x}"
+            name = f"{_PRIVATE}{unit.path.stem}_{abs(hash(str(unit.path))):x}_{id(self):x}"
             module = ModuleType(name)
             module.__file__ = str(unit.path)
             module.__dict__["__builtins__"] = self._builtins(unit)
@@ -266,6 +273,9 @@ class Slicer:
 
     def _builtins(self, unit: Unit) -> dict[str, Any]:
         known = {k: v for k, v in vars(builtins).items() if k not in NO_BUILTINS}
+        known |= {"setattr": _set, "delattr": _set}
+        known["getattr"] = known["_toplabel_attribute"] = _attribute
+        watch(known)
         if not self._installed:
             known["print"] = lambda *args, **kwargs: None
         known["__import__"] = lambda name, *rest: self._import(unit, name, *rest)
@@ -285,8 +295,14 @@ class Slicer:
             if found := self._project.imported(unit, name, level):
                 return self._module(found)
             return _LeftOut(name)
-        if name.split(".")[0] in COMPUTING or self._installed:
-            return __import__(name, None, None, wanted, 0)
+        root = name.split(".")[0]
+        if root in COMPUTING or (self._installed and root not in SYSTEM | {"os", "sys"}):
+            whole = __import__(name, None, None, wanted, 0)
+            if not wanted:
+                return whole
+            parts = ModuleType(name)
+            vars(parts).update({part: self._library(f"{name}.{part}") for part in wanted})
+            return parts
         return self._library(name)
 
     def _module(self, unit: Unit) -> Any:
@@ -308,11 +324,13 @@ class Slicer:
             from toplabel.models.zoo_import import import_torchvision
 
             import_torchvision()
-        if root in TALKING and not (self._installed and root != "os" and find_spec(root)):
+        if root in TALKING and not (
+            self._installed and root not in ("os", "sys") and find_spec(root)
+        ):
             return _Quiet()
         if hasattr(builtins, name) and name not in NO_BUILTINS:
             return getattr(builtins, name)
-        if root not in COMPUTING and not self._installed:
+        if root in SYSTEM or (root not in COMPUTING and not self._installed):
             self.left_out.append(root)
             return _LeftOut(name)
         try:
@@ -329,6 +347,8 @@ class Slicer:
                 except ImportError:
                     return _LeftOut(name)
             found = getattr(found, part, None)
+            if _is_system(found):
+                return _LeftOut(name)
         return found
 
     def _bind_names(self, node: ast.AST, scope: Scope, space: dict[str, Any], *, own: str) -> None:
@@ -370,6 +390,44 @@ class Slicer:
         exec(code, space)
 
 
+def _attribute(owner: Any, name: str, *default: Any) -> Any:
+    """`getattr`, for a script: what is refused by name is refused here as well."""
+    found = getattr(owner, name, *default)
+    of_library = isinstance(owner, ModuleType)
+    refused = name in REFUSED_ANYWHERE or (name in REFUSED and of_library) or _is_system(found)
+    if not refused and name in WRITING and inspect.isroutine(found):  # past Python's own files
+        refused = _module_of(found, owner).split(".")[0] == "torch"
+    if refused:
+        raise ModelError(
+            f"{name} of {str(owner)[:60]} is not for a script's network: of a script only the"
+            " network's own definitions are run"
+        )
+    if name == "__dict__" and of_library:
+        names = [part for part in found if part not in REFUSED and not _is_system(found[part])]
+        return {part: found[part] for part in names}
+    return found
+
+
+def _module_of(method: Any, owner: Any) -> str:
+    return str(getattr(method, "__module__", None) or type(owner).__module__)
+
+
+def _set(owner: Any, name: str, *value: Any) -> None:
+    """`setattr` and `delattr`, for a script: of its own objects."""
+    theirs = isinstance(owner, type) and not owner.__module__.startswith(_PRIVATE)
+    if theirs or isinstance(owner, ModuleType):
+        raise ModelError(f"the network changes {name} of {str(owner)[:60]}, which others use")
+    setattr(owner, name, *value) if value else delattr(owner, name)
+
+
+def _is_system(value: object) -> bool:
+    """Whether it is a module of Python's own that does more than compute."""
+    if not isinstance(value, ModuleType):
+        return False
+    root = value.__name__.split(".")[0]
+    return root in _MODULES and root not in COMPUTING
+
+
 class _Checked(ast.NodeTransformer):
     """Takes downloads out of calls, and stops at what reads, writes or starts something."""
 
@@ -378,16 +436,31 @@ class _Checked(ast.NodeTransformer):
         self._scope = scope
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """Refuse what is no computing."""
+        """Refuse what is no computing, and what would change a library for all others."""
+        written = ast.Constant(value=ast.unparse(node)[:60])
         self.generic_visit(node)
         refuses = node.attr in REFUSED_ANYWHERE or (
             node.attr in REFUSED and self._library_of(node) != ""
         )
-        if refuses and isinstance(node.ctx, ast.Load):
-            name = ast.Constant(value=ast.unparse(node)[:60])
-            line = ast.Constant(value=node.lineno)
-            refused = ast.Name(id="_toplabel_refused", ctx=ast.Load())
-            return ast.copy_location(ast.Call(func=refused, args=[name, line], keywords=[]), node)
+        line = ast.Constant(value=node.lineno)
+        refused = ast.Call(
+            func=ast.Name(id="_toplabel_refused", ctx=ast.Load()), args=[written, line], keywords=[]
+        )
+        if not isinstance(node.ctx, ast.Load):
+            library = self._library_of(node.value)
+            if library.startswith("torch.backends") and isinstance(node.ctx, ast.Store):
+                return ast.copy_location(ast.Name(id="_toplabel_setting", ctx=ast.Store()), node)
+            node.value = ast.copy_location(refused, node) if library else node.value
+            return node
+        if refuses:
+            return ast.copy_location(refused, node)
+        own = isinstance(node.value, ast.Name) and node.value.id == "self"
+        if node.attr in _ASKED and not own:
+            asked = ast.Name(id="_toplabel_attribute", ctx=ast.Load())
+            name = ast.Constant(value=node.attr)
+            return ast.copy_location(
+                ast.Call(func=asked, args=[node.value, name], keywords=[]), node
+            )
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:

@@ -130,7 +130,10 @@ REFUSED = _words(
     """
     save load hub load_state_dict_from_url system popen remove rename unlink rmtree makedirs
     mkdir tofile fromfile savez savez_compressed memmap loadtxt genfromtxt savetxt urlopen
-    urlretrieve download_url Popen check_call check_output spawn fork kill __globals__
+    urlretrieve download_url load_url load_library load_inline cpp_extension ctypeslib open_memmap
+    DataSource PackageExporter PackageImporter CompilationUnit attrgetter methodcaller getmembers
+    getmembers_static getattr_static getmodule currentframe stack trace get_type_hints
+    get_annotations runstring f2py Popen check_call check_output spawn fork kill __globals__
     __builtins__ __subclasses__ __code__ __loader__ __import__ __bases__ __mro__ f_globals
     f_builtins
     """
@@ -143,8 +146,11 @@ NO_BUILTINS = _words(
 EVENTS = _words(
     """
     subprocess.Popen os.system os.exec os.posix_spawn os.spawn os.remove os.rename os.rmdir
-    os.mkdir os.truncate os.link os.symlink os.chmod shutil.rmtree shutil.move shutil.copyfile
-    socket.connect socket.getaddrinfo urllib.Request
+    os.mkdir os.truncate os.link os.symlink os.chmod os.chown os.utime os.setxattr os.removexattr
+    os.fork os.forkpty os.kill os.killpg os.putenv os.unsetenv os.chdir os.fchdir
+    shutil.rmtree shutil.move shutil.copyfile shutil.copytree pty.spawn sqlite3.connect
+    socket.connect socket.bind socket.sendto socket.sendmsg socket.getaddrinfo
+    socket.gethostbyname urllib.Request
     """
 )
 
@@ -152,6 +158,22 @@ REFUSED_ANYWHERE = _words(
     """
     system popen urlopen urlretrieve Popen check_call check_output __globals__ __builtins__
     __subclasses__ __code__ __loader__ __import__ f_globals f_builtins load_state_dict_from_url
+    __self__ __getattribute__ f_back f_locals gi_frame cr_frame ag_frame tb_frame _evaluate
+    PyTorchFileWriter from_file
     """
 )
 """Of whatever it is asked; what only libraries have is refused of them alone."""
+
+WRITING = _words(
+    """
+    save _save_for_lite_interpreter
+    """
+)
+"""Methods of objects of libraries; a network's own may be called so."""
+SYSTEM = _words(
+    """
+    posix nt subprocess shutil ctypes socket multiprocessing importlib builtins gc runpy code pty
+    _thread _io _posixsubprocess _ctypes
+    """
+)
+"""What no script's network imports, whoever named it."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from toplabel.models.script.sources import Unit
 
+_MAX_PARTS = 200_000
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -189,9 +191,20 @@ def is_network(value: object) -> bool:
 
 
 def is_plain(value: object) -> bool:
-    """Whether it is data: numbers, text, and lists, tuples, dicts and sets of such."""
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(is_plain, value))
-    if isinstance(value, dict):
-        return all(is_plain(k) and is_plain(v) for k, v in value.items())
-    return value is None or isinstance(value, bool | int | float | complex | str | bytes)
+    """Whether it is data: numbers, text, and lists, tuples, dicts and sets of such, not too many.
+
+    A list that holds one list twice, which holds ... is endless to whoever walks through it.
+    """
+    waiting, left = [value], _MAX_PARTS
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list | tuple | set | frozenset):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif not (one is None or isinstance(one, bool | int | float | complex | str | bytes)):
+            return False
+        left -= 1
+        if left < 0:
+            return False
+    return True
