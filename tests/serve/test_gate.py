@@ -172,3 +172,14 @@ def test_zero_classes_are_refused_in_every_dialect(server: Server) -> None:
     body = json.dumps({"inputs": "aGVsbG8=", "parameters": {"top_k": 0}}).encode()
     assert server.ask("POST", "/", body, token).status in (415, 422)
     assert server.ask("POST", "/v1/classify?top_k=0", b"{}", token).status == 422
+
+
+def test_an_origin_that_is_no_address_is_refused_like_any_other() -> None:
+    gate = Gate(ServeOptions(), token=None, open_paths=frozenset())
+    for origin in (b"http://[evil", b"http://", b"localhost", b""):
+        with pytest.raises(ApiError) as refused:
+            gate.check({"path": "/", "method": "POST"}, {b"host": b"localhost", b"origin": origin})
+        assert refused.value.status == 403
+    gate.check(
+        {"path": "/", "method": "POST"}, {b"host": b"[::1]:80", b"origin": b"http://[::1]:80"}
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from toplabel.serve.api_error import ApiError
 
@@ -110,7 +109,7 @@ class Gate:
             foreign = headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none")
         else:
             host = headers.get(b"host", b"").decode("latin-1").lower()
-            own = urlsplit(origin.decode("latin-1").lower()).netloc == host != ""
+            own = origin.decode("latin-1").lower().partition("://")[2] == host != ""
             foreign = not own and not self._is_allowed(origin)
         if foreign:
             raise ApiError(
