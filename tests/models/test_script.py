@@ -521,6 +521,31 @@ def test_names_in_a_chain_of_ifs_are_found(folder: Path) -> None:
     assert load(script="train.py").labels.names == ("zero", "one", "two")
 
 
+@pytest.mark.parametrize(
+    ("names", "used", "told"),
+    [
+        ("('plane', 'car', 'ship')", False, True),
+        ("('car', 'plane', 'ship')", False, False),  # as ImageFolder numbers them
+        ("('plane', 'car', 'ship')", True, False),  # what the script itself prints
+    ],
+)
+def test_names_in_another_order_than_that_of_class_folders_are_told_of(
+    folder: Path, names: str, used: bool, told: bool
+) -> None:
+    text = Path("train.py").read_text().replace("('plane', 'car', 'ship')", names)
+    for part in ("train=True", "train=False"):
+        old = f"datasets.CIFAR10('./data', {part}, download=True, transform=transform)"
+        assert old in text
+        text = text.replace(old, "datasets.ImageFolder('./data', transform=transform)")
+    text = text.replace("Compose([\n", "Compose([\n    transforms.Resize((32, 32)),\n")
+    if not used:
+        text = text.replace("classes[predicted[0]]", "predicted[0]")
+    write(Path("train.py"), text)
+    said = [one for one in load(script="train.py").warnings if "alphabetical order" in one]
+    assert bool(said) == told
+    assert all("at train.py:" in one and "ImageFolder (train.py:" in one for one in said)
+
+
 def test_names_that_another_network_is_shown_for_are_left_alone(folder: Path) -> None:
     second = CLASS.replace("Net", "Other").replace("4 * 14 * 14", "4 * 9 * 9")
     use = """

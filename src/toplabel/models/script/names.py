@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toplabel._internal.notices import warn
 from toplabel.errors import LabelsError, UsageError
 from toplabel.models.script.datasets import dataset_of, role_of
 from toplabel.models.script.interpret import Interpreter
@@ -73,6 +74,7 @@ def find_names(
     ):
         if group:
             _check_one_order(group)
+            _tell_of_folders(group[0], interpreter, dataset)
             return group[0]
     return _of_choice(interpreter, named, outputs) or _of_dataset(
         interpreter, named, outputs, dataset
@@ -148,6 +150,21 @@ def _check_one_order(found: list[FoundNames]) -> None:
                 f" ({', '.join(first.names[:4])}, ...) and {other.place}"
                 f" ({', '.join(other.names[:4])}, ...); pass labels=... in the order of the outputs"
             )
+
+
+def _tell_of_folders(found: FoundNames, interpreter: Interpreter, dataset: Any) -> None:
+    """Warn where class folders are numbered by their names, and the list has another order."""
+    if found.used or list(found.names) == sorted(found.names):
+        return
+    shown = dataset_of(dataset)
+    for made in [shown] if shown is not None else interpreter.noted.datasets:
+        if isinstance(made, Made) and made.last == "ImageFolder":
+            warn(
+                f"the class names at {found.place} are not in alphabetical order, in which"
+                f" ImageFolder ({made.place}) numbers class folders: labels are swapped if the"
+                " folders have these names; pass labels=... in the order of the outputs"
+            )
+            return
 
 
 def _of_choice(interpreter: Interpreter, named: list[Unit], outputs: int) -> FoundNames | None:
