@@ -164,6 +164,7 @@ def test_flags_are_made_of_the_same_fields() -> None:
     ("text", "shown"),
     [
         ("pass arch_args={'num_classes': 10}", "pass --arch-arg num_classes=10"),
+        ("pass arch_args={'width': ..., 'k': 2}", "pass --arch-arg width=... --arch-arg k=2"),
         ("pass allow_partial=True", "pass --allow-partial"),
         ('pass preprocess="imagenet-crop-256-224"', "pass --preprocess imagenet-crop-256-224"),
         ("pass labels=... for names", "pass --labels for names"),
@@ -202,3 +203,8 @@ def test_an_unknown_name_is_answered_with_the_mapping_that_it_belongs_in() -> No
             toplabel.load("model.pth", **given)
     with pytest.raises(TypeError, match="did you mean 'labels'"):
         toplabel.load("model.pth", label=["a"])
+    for name, meant in (("val_transform", "preprocess"), ("names", "labels"), ("net", "arch")):
+        with pytest.raises(
+            TypeError, match=f"unexpected argument '{name}'; did you mean '{meant}'"
+        ):
+            toplabel.load("model.pth", **{name: None})

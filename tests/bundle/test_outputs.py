@@ -271,7 +271,7 @@ def test_a_stated_output_is_taken_by_name_or_place(output: str | int, chosen: st
         (LOGITS_AND_FEATURES, None, "such as output=0$"),
         ([leaf("a", 1, 8, 7, 7)], None, r"'a' float32 \(1, 8, 7, 7\).*found none"),
         ([leaf("a", 1, floating=False)], None, "'a' int64.*found none"),
-        ([leaf("a", 1, 4)], "b", "got output='b'.*'a' float32"),
+        ([leaf("a", 1, 4)], "b", "got output='b'.*'a' float32.*one of these names, or .* 0 to 0"),
         ([leaf("a", 1, 4), leaf("b", 1, 8, 7, 7)], "b", "expected scores"),
     ],
 )

@@ -212,6 +212,7 @@ def test_nothing_to_do_shows_the_usage():
         (["-", "-"], "standard input can be read only once"),
         (["modles"], "did you mean 'models'?"),
         (["cach"], "did you mean 'cache'?"),
+        (["lable", "a.jpg"], "did you mean 'predict'?"),
         (["train", "photos/"], "no command and no file 'train'; the commands are predict, run"),
         (["fine-tune", "photos/"], "no command and no file 'fine-tune'; the commands are"),
         (["export", "a.pth"], "no command and no file 'export'; did you mean 'pack'?"),

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 
 from own_networks import GreyNet, OneSize
+from toplabel.cli.group import COMMANDS, toplabel as group
 from toplabel.models.zoo_import import import_torchvision
 
 NETS = Path(__file__).parents[1] / "own_networks.py"
@@ -193,7 +195,7 @@ def test_pack_then_label_and_inspect(tmp_path):
 def test_options_of_checkpoints_are_refused_for_other_models():
     done = run("examples/cat.jpg", "--arch", "resnet18")
     assert done.returncode == 2
-    assert "got arch for the built-in model" in done.stderr
+    assert "got --arch for the built-in model" in done.stderr
 
 
 def test_an_argument_that_is_no_pair_is_refused(checkpoint):
@@ -279,3 +281,16 @@ def test_the_output_of_a_network_is_chosen_on_the_command_line(tmp_path):
     written = run(*given, "--model-output", "kind", "-o", tmp_path / "o.csv")
     assert written.returncode == 0, written.stderr
     assert f",{labels[1].strip()}," in (tmp_path / "o.csv").read_text()
+
+
+def test_output_means_the_networks_output_where_no_file_is_written() -> None:
+    spelled = {}
+    for name in COMMANDS:
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        for param in command.params:
+            if "--output" in param.opts:
+                spelled[name] = param.name
+    chosen = dict.fromkeys(("compare", "evaluate", "inspect", "serve"), "model_output")
+    files = dict.fromkeys(("predict", "run", "explain", "calibrate", "doctor", "pack"), "output")
+    assert spelled == {**files, **chosen}

@@ -23,6 +23,7 @@ from toplabel.errors import (
     CheckpointError,
     LabelsError,
     ModelError,
+    ModelNotFound,
     PreprocessError,
     ToplabelWarning,
     UsageError,
@@ -282,9 +283,18 @@ def test_averaged_weights_are_taken_only_when_asked_for(tmp_path, image):
     for module, ema in ((usual, False), (averaged, True)):
         model, said = notes(tmp_path / "last.pth.tar", ema=ema, **options)
         assert any("averaged (EMA) weights, under state_dict_ema" in line for line in said) != ema
+        assert not any("holds more than" in line for line in said)
         with torch.no_grad():
             expected = module(torch.from_numpy(model.preprocess(image))[None]).softmax(1).max()
         assert model(image).score == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_file_or_a_class_alone_is_answered_with_how_a_class_is_named(tmp_path):
+    torch.save(GreyNet(3).state_dict(), tmp_path / "net.pth")
+    with pytest.raises(UsageError, match=r'without a class.*arch="nets\.py:MyCNN".*script="nets'):
+        toplabel.load(tmp_path / "net.pth", arch="nets.py")
+    with pytest.raises(ModelNotFound, match=r'a class of your own is arch="nets\.py:GreyNet"'):
+        toplabel.load(tmp_path / "net.pth", arch="GreyNet")
 
 
 def test_what_a_lightning_checkpoint_says_of_itself_is_used(tmp_path, image):
@@ -690,7 +700,7 @@ def test_label_follows_the_folder_and_takes_lists(tmp_path, monkeypatch):
 
 
 def test_what_only_checkpoints_need_is_refused_elsewhere():
-    with pytest.raises(UsageError, match="got arch for the built-in model"):
+    with pytest.raises(UsageError, match=r"got arch=\.\.\. for the built-in model"):
         toplabel.load(arch="resnet18")
 
 

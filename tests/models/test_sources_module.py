@@ -59,6 +59,19 @@ def test_uses_the_network_itself_in_eval_mode() -> None:
     assert torch.equal(model.module(batch), network(batch))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("net.pth", "got 'net.pth' \\(toplabel.load opens files"),
+        (torch.nn.Linear, "got the class Linear itself; expected"),
+        (torch.nn.Linear(2, 2).state_dict(), "got OrderedDict \\(toplabel.load takes the file"),
+    ],
+)
+def test_what_is_no_network_is_named_with_where_it_goes(given: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        from_module(given, labels=["a", "b"], preprocess="half-squash-32")
+
+
 def test_takes_class_to_idx_and_a_name() -> None:
     model = from_module(
         TinyNet(), preprocess=PREPROCESS, labels={"b": 1, "a": 0, "c": 2}, name="abc"

@@ -52,7 +52,7 @@ def option(
         shell: Whether the command line has it.
         collects: It is a mapping in which a name that nobody knows may belong.
         elsewhere: What it is called by functions and commands that have another argument of its
-            name.
+            name. The other commands take both spellings.
     """
     metadata = {
         "help": help,
@@ -202,9 +202,11 @@ def _check_names(
         if name not in accepted:
             from difflib import get_close_matches  # only where something is wrong already
 
-            close = get_close_matches(name, accepted, n=1) or [
-                known for known in accepted if known.startswith(name)
-            ]
+            close = (
+                [known for known, words in _MEANT.items() if known in accepted and name in words]
+                or get_close_matches(name, accepted, n=1)
+                or [known for known in accepted if known.startswith(name)]
+            )
             hint = f"; did you mean {close[0]!r}?" if close else ""
             if collector and ("arch" in given or not close):
                 value = repr(given[name])
@@ -214,6 +216,14 @@ def _check_names(
                     f" for the class of your network goes into {collector}={entry}"
                 )
             raise TypeError(f"{function}() got an unexpected argument {name!r}{hint}")
+
+
+_MEANT = {
+    "preprocess": ("transform", "transforms", "val_transform", "preprocessing", "processor"),
+    "labels": ("classes", "class_names", "names", "categories", "id2label", "class_to_idx"),
+    "arch": ("model_class", "network", "net", "architecture", "module"),
+}
+"""What other libraries call an argument."""
 
 
 def _document(text: str, options: Mapping[str, Field[Any]]) -> str:

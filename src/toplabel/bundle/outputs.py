@@ -362,8 +362,10 @@ def choose_leaf(
     if output is not None:
         chosen = _stated(leaves, output)
         if chosen is None:
+            places = f"; expected one of these names, or a place from 0 to {len(leaves) - 1}"
             raise ModelError(
                 f"got output={output!r} for {model}, which gives {found} for one image"
+                f"{places if leaves else ''}"
             )
         if chosen.count is None:
             raise ModelError(

@@ -120,8 +120,11 @@ def _check_may_be_input(word: str) -> None:
     from difflib import get_close_matches  # only for a word that is neither file nor command
 
     lower = word.lower().replace("_", "-")
-    meant = [name for name, words in _MEANT.items() if lower in words.split()]
+    meant = {one: name for name, words in _MEANT.items() for one in words.split()}
     completed = [name for name in COMMANDS if len(word) >= 3 and name.startswith(lower)]
-    guess = meant or completed or get_close_matches(lower, COMMANDS, n=1, cutoff=0.7)
+    close = get_close_matches(lower, [*COMMANDS, *meant], n=1, cutoff=0.7)
+    guess = (
+        [meant[lower]] if lower in meant else completed or [meant.get(one, one) for one in close]
+    )
     hint = f"did you mean {guess[0]!r}?" if guess else f"the commands are {', '.join(COMMANDS)}"
     raise click.UsageError(f"there is no command and no file {word!r}; {hint}")

@@ -25,6 +25,14 @@ _LOADING = (ModelOptions, InferenceOptions, ReadOptions)
 class Command(click.Command):
     """A command whose help lists flags in sections, and which prints warnings and notes."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        taken = {flag for param in self.params for flag in param.opts}
+        for param in self.params:
+            plain = getattr(param, "plain_flag", "")
+            if plain and plain not in taken:
+                param.opts.append(plain)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, in the order of their first options; "Options" is the first."""
         sections: dict[str, list[tuple[str, str]]] = {_FIRST: []}
@@ -40,6 +48,14 @@ class Command(click.Command):
         """Run the command; what toplabel logs and warns of is printed meanwhile."""
         show_notices(quiet=ctx.params.get("quiet", False))
         return super().invoke(ctx)
+
+
+class _Option(click.Option):
+    """An option that also has a plain flag, on the commands where nothing else is called so."""
+
+    def __init__(self, *args: Any, plain_flag: str = "", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.plain_flag = plain_flag
 
 
 def add_options(
@@ -78,7 +94,8 @@ def _flag(one: Field[Any]) -> Callable[[Function], Function]:
     elif kind.startswith("float"):
         shared["type"] = float
         shared["callback"] = _check_number
-    return click.option(*names, **shared)
+    plain = f"--{one.name.replace('_', '-')}" if about["elsewhere"] else ""
+    return click.option(*names, cls=_Option, plain_flag=plain, **shared)
 
 
 def _parse_pairs(ctx: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> Any:
@@ -208,7 +225,8 @@ def _with_value(flag: str, text: str) -> str | None:
     if value is True or value is ... or value == {...}:
         return flag
     if isinstance(value, dict):
-        return " ".join(f"{flag} {name}={one}" for name, one in value.items()) or None
+        pairs = {name: "..." if one is ... else one for name, one in value.items()}
+        return " ".join(f"{flag} {name}={one}" for name, one in pairs.items()) or None
     if isinstance(value, list):
         return " ".join(f"{flag} {one}" for one in value) or None
     return f"{flag} {value}" if value else None

@@ -195,7 +195,7 @@ class ModelOptions:
         for given in self.of_checkpoint:
             hint = f"; for the file of that name write ./{name}" if os.path.exists(name) else ""
             raise UsageError(
-                f"got {given} for {name}, which is not a checkpoint; expected it with a .pth,"
+                f"got {given}=... for {name}, which is not a checkpoint; expected it with a .pth,"
                 f" .pt, .ckpt or .safetensors file{hint}"
             )
 

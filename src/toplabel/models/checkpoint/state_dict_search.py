@@ -150,11 +150,24 @@ def find_state_dict(
     return replace(
         _found(state, holders, where=where),
         others=(*(one.where or "the top level" for one in rest), *inside),
-        parts=tuple(one for one in rest if one.has_layers and not one.is_ema),
+        parts=tuple(
+            one
+            for one in rest
+            if one.has_layers and not one.is_ema and not (ema and _are_twins(one.state, state))
+        ),
         averages=() if ema or _are_swapped(content) else tuple(averages),
         module=chosen.module,
         unclear=unclear,
     )
+
+
+def _are_twins(one: State, other: State) -> bool:
+    """Whether two networks are of one kind, as weights and their averages are."""
+    shapes, others = (
+        sorted(tuple(tensor.shape) for tensor in state.values() if tensor.shape)
+        for state in (one, other)
+    )
+    return shapes == others
 
 
 def _found(state: State, holders: list[hints.Holder], *, where: str) -> FoundStateDict:

@@ -432,11 +432,31 @@ def _check_nothing_drawn(
         )
 
 
+def _canonical_name(arch: str) -> str:
+    """A library's architecture with the library in front.
+
+    Raises:
+        UsageError: It is a file, without the class in it.
+        ModelNotFound: There is none of that name; says how a class is named.
+    """
+    if Path(arch).suffix in (".py", ".ipynb", ".md"):
+        raise UsageError(
+            f"got arch {arch!r}, a file without a class; name the class in it,"
+            f' arch="{arch}:MyCNN", or pass script="{arch}" to have it found'
+        )
+    try:
+        return ModelRef(arch, "name").canonical()
+    except ModelNotFound as error:
+        if not arch.isidentifier():
+            raise
+        raise ModelNotFound(f'{error}; a class of your own is arch="nets.py:{arch}"') from None
+
+
 def _named_network(
     arch: str, found: FoundStateDict, options: ModelOptions, *, path: Path
 ) -> Network:
     """A library's architecture, with as many classes and channels as the tensors have."""
-    source, _, bare = ModelRef(arch, "name").canonical().partition("/")
+    source, _, bare = _canonical_name(arch).partition("/")
     if source not in ("torchvision", "timm"):
         raise CheckpointError(
             f"got the architecture {arch!r} for {path}; expected a name of torchvision's or timm's,"

@@ -6,7 +6,8 @@ import copy
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,7 @@ def from_module(
     if type(module).__name__ == "ExportedProgram" and callable(getattr(module, "module", None)):
         module = module.module()  # type: ignore[operator]  # a program of torch.export, which is no module itself
     if not isinstance(module, nn.Module):
-        raise ModelError(
-            f"got a {type(module).__name__}; expected a torch.nn.Module with its weights loaded"
-        )
+        raise ModelError(f"got {_kind(module)}; expected a torch.nn.Module with its weights loaded")
     if not isinstance(preprocess, Preprocess | CustomPreprocess):
         preprocess = transforms.read_preprocess(preprocess)
     inner = module.module if isinstance(module, nn.DataParallel) else module
@@ -104,6 +103,17 @@ def from_module(
         multi_label=found.multi_label,
         provenance={"source": "module", "class": _class_name(type(inner))},
     )
+
+
+def _kind(given: object) -> str:
+    """What was given in place of a network, and where that goes."""
+    if isinstance(given, type):
+        return f"the class {given.__name__} itself"
+    if isinstance(given, str | os.PathLike):
+        return f"{os.fspath(given)!r} (toplabel.load opens files and names)"
+    if isinstance(given, Mapping):
+        return f"{type(given).__name__} (toplabel.load takes the file of a state dict, with arch=)"
+    return type(given).__name__
 
 
 def _find_output(
