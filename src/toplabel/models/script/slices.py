@@ -101,7 +101,8 @@ class _LeftOut:
 
     def __init__(self, name: str) -> None:
         self.__dict__["_named"] = name
-        self.__dict__["_absent"] = name.split(".")[0] in COMPUTING
+        root = name.split(".")[0]
+        self.__dict__["_absent"] = root in COMPUTING and root not in sys.modules
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
