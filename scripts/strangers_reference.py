@@ -463,7 +463,7 @@ def _imread(text: str) -> Callable[[Any], Any]:
 
 
 GRAMMAR: list[tuple[str, Callable[[str], Callable[[Any], Any]]]] = [
-    (r"^no\b|no mean|not\b|optional|^\((?!255)|NO division|NO normali[sz]ation", _same),
+    (r"^no\b|no mean|\bnot\b|optional|^\((?!255)|NO division|NO normali[sz]ation", _same),
     (r"x > 0\.5", lambda _: lambda tensor: (tensor > 0.5).float()),
     (r"cv2\.(imread|imdecode)|^imread", _imread),
     (r"camera frame", _imread),
@@ -473,7 +473,8 @@ GRAMMAR: list[tuple[str, Callable[[str], Callable[[Any], Any]]]] = [
         np.ascontiguousarray(np.asarray(array).transpose(2, 0, 1))).float()),
     (r"^float32\b|^float$|\.float\(\)$", lambda _: _to_tensor),
     (r"cv2\.resize|albumentations\.Resize|A\.Resize", _cv2_resize),
-    (r"255\.?0? ?-|invert|\^ ?255", lambda text: _over_255(text) if "/" in text else _invert(text)),
+    (r"255\.?0? ?-|invert|bitwise_not|\^ ?255",
+     lambda text: _over_255(text) if "/" in text else _invert(text)),
     (r"^/ ?255", _over_255),
     (r"CenterCrop", lambda text: T.CenterCrop(int(_numbers(text)[0]))),
     (r"Gr[ae]yscale|convert(\(|\s)*'?L\b|to L\b", lambda _: T.Grayscale(1)),

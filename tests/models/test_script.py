@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 import toplabel
-from toplabel.errors import CheckpointError, PreprocessError, ToplabelError, UsageError
+from toplabel.errors import CheckpointError, ModelError, PreprocessError, ToplabelError, UsageError
 
 CLASS = """
 class Net(nn.Module):
@@ -636,3 +636,88 @@ def test_what_is_imported_meanwhile_writes_no_cache_and_is_not_stopped(tmp_path,
         *("first_module.py", "second_module.py")
     ]
     assert sys.dont_write_bytecode is False
+
+
+def test_an_array_that_is_flattened_before_it_is_a_tensor_is_followed(digits: Path) -> None:
+    write(
+        digits / "app.py",
+        GREY
+        + """
+class Window:
+    def __init__(self):
+        self.drawn = Image.new('L', (200, 200), 'white')
+
+    def prepare(self):
+        array = 1 - np.array(self.drawn.resize((28, 28))).astype(np.float32) / 255
+        return torch.tensor(array.flatten()).unsqueeze(0).float()
+
+    def guess(self):
+        return model(self.prepare()).argmax(1).item()
+""",
+    )
+    image = photo((90, 70))
+    grey = np.asarray(image.convert("L").resize((28, 28)))
+    assert load("digits.pth", script="app.py")(image).index == digit_scores(1 - grey / 255)
+
+
+SEVERAL = CLASS.replace("return self.fc(x.view(-1, 4 * 14 * 14))", "{}").replace("Net", "Several")
+ASKED = """
+transform = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
+net = Several()
+
+def label(file):
+    image = transform(Image.open(file).convert('RGB')).unsqueeze(0)
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ("return net(image)[0].argmax(1).item()", 0),
+        ("scores, features = net(image); return torch.max(scores.detach(), 1)[1]", 0),
+        ("features, scores = net(image); return nn.Softmax(dim=1)(scores)", 1),
+        ("features, *more = net(image); return torch.topk(more[0], 1)", None),
+        ("one, two = net(image); return one.argmax(1), two.argmax(1)", None),
+        ("one, two = net(image); return F.cross_entropy(one, labels)", None),
+    ],
+)
+def test_of_several_outputs_the_one_is_taken_that_the_script_looks_into(
+    folder: Path, asked: str, place: int | None
+) -> None:
+    both = "x = x.view(-1, 4 * 14 * 14); return (self.fc(x), -2 * self.fc(x))"
+    text = IMPORTS + "from PIL import Image\n" + SEVERAL.format(both) + ASKED.format(asked)
+    write(folder / "use.py", text)
+    if place is None:
+        with pytest.raises(ModelError, match="output="):
+            load(script="use.py")
+        return
+    net = Net()
+    net.load_state_dict(torch.load("cifar_net.pth"))
+    image = photo()
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    scores = net(pixels) * (-2 if place else 1)
+    assert load(script="use.py")(image).index == int(scores.argmax())
+    assert load(script="use.py", output=1 - place)(image).index == int((-scores).argmax())
+
+
+def test_opencv_that_is_not_installed_is_asked_for_where_only_it_tells(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    write(
+        digits / "app.py",
+        GREY
+        + """
+import cv2
+test = datasets.MNIST('data', train=False, transform=transforms.ToTensor())
+for images, labels in DataLoader(test, batch_size=100):
+    outputs = model(images.reshape(-1, 28 * 28))
+
+def predict(file):
+    image = cv2.bitwise_not(cv2.resize(cv2.imread(file, 0), (28, 28)))
+    return model(transforms.ToTensor()(image).view(1, 784)).argmax(1)
+""",
+    )
+    with pytest.raises(PreprocessError, match=r"OpenCV is not installed.* preprocess="):
+        load("digits.pth", script="app.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from toplabel.models.script.datasets import (
@@ -55,6 +56,8 @@ from toplabel.models.script.values import (
 )
 
 _NETWORK_WORDS = ("model", "net", "cnn", "classifier", "mlp", "vgg", "resnet", "vit")
+_DECIDING = ("max", "argmax", "topk", "softmax", "log_softmax", "argsort", "sort")
+_SAME_SCORES = ("detach", "cpu", "cuda", "to", "numpy", "squeeze", "float", "clone")
 _HANDLING = ("numpy.", "scipy.", "skimage.", "imutils.", "cv2.")
 _KEEPING = ("array", "asarray", "frombuffer", "fromstring", "fromfile", "ascontiguousarray", "load")
 _DTYPES = ("float", "double", "half", "int", "uint8", "long", "Tensor", "bfloat16", "bool")
@@ -135,7 +138,7 @@ class Calls(Expressions):
             return self.call_made(called, args, kwargs, node)
         lost = next((a for a in args if isinstance(a, Unknown) and a.reason), None)
         if scores := scores_in(args):
-            return scores
+            return self._of_scores(scores, "", node)
         if isinstance(called, Unknown) and called.networks and not called.of_scores:
             return self.sink(called, args, node)
         name = _last_name(getattr(node, "func", None)).lower()
@@ -168,7 +171,7 @@ class Calls(Expressions):
         if is_network(called) or called.name.startswith("torch.nn.modules."):
             return self.sink(called, args, node)
         if scores := scores_in(args):
-            return scores
+            return self._of_scores(scores, called.last.lower(), node)
         if has_step(args):
             if called.name.startswith("torch.nn.Flatten"):
                 return self.method(args[0], "flatten", (1,), {}, node, None)
@@ -258,7 +261,7 @@ class Calls(Expressions):
         if any(isinstance(a, Unknown) and a.reason for a in args):
             return next(a for a in args if isinstance(a, Unknown) and a.reason)
         if scores := scores_in(args):
-            return scores
+            return self._of_scores(scores, last, node)
         if name.startswith("cv2.") and args and isinstance(args[0], Unknown):
             form = _cv2_form(last, [*args[1:], *kwargs.values()])
             if form:
@@ -406,6 +409,8 @@ class Calls(Expressions):
         if isinstance(owner, list | dict) and name in DATA_METHODS:
             return self._method_of_data(owner, name, args, node)
         if isinstance(owner, Unknown):
+            if owner.of_scores and name not in _SAME_SCORES:
+                return self._of_scores(owner, name, node)
             if owner.reason or owner.of_scores:
                 return owner
             if owner.networks and name in SAME_NETWORK:
@@ -417,6 +422,12 @@ class Calls(Expressions):
                 return self.call(UNKNOWN, args, kwargs, node)
             return UNKNOWN
         return self.call(self.attribute(owner, name, node), args, kwargs, node, scope)
+
+    def _of_scores(self, scores: Unknown, name: str, node: ast.AST) -> Unknown:
+        """What a function makes of scores; noted where it looks for the highest of one output."""
+        if name in _DECIDING and scores.part is not None:
+            self.noted.parts.append((scores.part, self.place(node), scores.networks))
+        return replace(scores, whole=False, part=None)
 
     def _method_of_image(
         self, image: Step, name: str, args: Any, kwargs: Any, node: ast.AST

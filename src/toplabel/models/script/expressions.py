@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,6 +208,9 @@ class Expressions:
         if isinstance(owner, Step):
             return step("index", "[...]", (owner, _index(key)), place=self.place(node))
         if isinstance(owner, Unknown):
+            if owner.whole:
+                is_place = isinstance(key, int) and key >= 0
+                return replace(owner, whole=False, part=key if is_place else None)
             return owner if owner.of_scores or owner.reason else UNKNOWN
         if isinstance(owner, list | tuple | dict | str):
             if isinstance(key, Unknown):

@@ -71,6 +71,7 @@ class Noted:
         loads: Texts given to `torch.load`, with the place.
         choices: Texts chosen by a comparison of scores: (if false, if true, place).
         prepared: Images that functions give back, with the function's name.
+        parts: Outputs of which the highest was looked for, by their place, and of which networks.
     """
 
     traces: list[Trace] = field(default_factory=list)
@@ -82,6 +83,7 @@ class Noted:
     loads: list[tuple[str, Place]] = field(default_factory=list)
     choices: list[tuple[str, str, Place]] = field(default_factory=list)
     prepared: list[tuple[Step, str]] = field(default_factory=list)
+    parts: list[tuple[int, Place, tuple[Any, ...]]] = field(default_factory=list)
 
 
 class _Return(Exception):
@@ -497,7 +499,7 @@ class Interpreter(Calls):
                 )
             )
         networks = network.networks if isinstance(network, Unknown) else (network,)
-        return Unknown(of_scores=True, networks=networks)
+        return Unknown(of_scores=True, networks=networks, whole=True)
 
     def _is_training(self) -> bool:
         for node in reversed(self._context):

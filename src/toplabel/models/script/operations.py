@@ -59,7 +59,8 @@ _NUMBERS: dict[str, Callable[..., Any]] = {
 _UNARY: dict[str, Callable[[Any], Any]] = {"USub": operator.neg, "Invert": operator.invert}
 _GROWING = frozenset({"resize", "tile", "repeat", "pad", "expand", "copyMakeBorder", "crop", "new"})
 _MAX_PIXELS = 100_000_000
-_OF_CV2 = "OpenCV is not installed here: pip install opencv-python-headless"
+NOT_INSTALLED = "is not installed here"
+_OF_CV2 = f"OpenCV {NOT_INSTALLED}: pip install opencv-python-headless"
 
 
 class Lost(Exception):
@@ -332,7 +333,7 @@ def library_value(name: str) -> Any:
     try:
         found: Any = importlib.import_module(root)
     except ImportError as error:
-        raise Lost(_OF_CV2 if root == "cv2" else f"{root} is not installed here") from error
+        raise Lost(_OF_CV2 if root == "cv2" else f"{root} {NOT_INSTALLED}") from error
     for index, part in enumerate(parts[1:], 2):
         if part.startswith("_"):
             raise Lost(f"{name} is not followed")

@@ -23,7 +23,12 @@ from toplabel.preprocess.preprocess import Preprocess
 _LUMA = np.array([0.299, 0.587, 0.114])
 _RANGES = ((0.0, 1.0), (1.0, 0.0), (0.0, 255.0), (255.0, 0.0), (-1.0, 1.0), (1.0, -1.0))
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-_FLATTENING = ("reshape", "view", "flatten", "ravel", "squeeze", "unsqueeze", "float", "to", "type")
+_FLATTENING = {
+    *("reshape", "view", "flatten", "ravel", "squeeze", "unsqueeze", "float", "to", "type"),
+    *("torch.tensor", "torch.as_tensor", "torch.from_numpy", "torch.Tensor", "torch.FloatTensor"),
+    *("torch.flatten", "torch.reshape", "torch.squeeze", "torch.unsqueeze"),
+    *("numpy.array", "numpy.asarray", "numpy.reshape", "numpy.ravel", "numpy.expand_dims"),
+}
 _QUIET = ("ToTensor", "Normalize", "Grayscale", "ToPILImage", "PILToTensor", "ConvertImageDtype")
 _QUIET_V2 = ("ToImage", "ToDtype", "RGB", "Lambda")
 
@@ -68,10 +73,16 @@ def way_of(last: Step) -> Way:
         before = next(
             (one for one in (*last.args, *last.kwargs.values()) if isinstance(one, Step)), None
         )
-        if before is None:
+        if before is None or not _same_numbers(before.samples[0], last.samples[0]):
             break
         last, flat = before, True
     return Way(last, flat)
+
+
+def _same_numbers(one: Any, other: Any) -> bool:
+    """Whether two arrays or tensors hold the same numbers in the same order, but for rounding."""
+    first, second = (np.asarray(value, np.float64).reshape(-1) for value in (one, other))
+    return first.shape == second.shape and np.allclose(first, second, rtol=1e-3, atol=1e-6)
 
 
 def _spatial(value: Any) -> tuple[int, int] | None:

@@ -23,6 +23,7 @@ from toplabel.errors import (
 from toplabel.models.fit.global_state import global_state_kept
 from toplabel.models.input_size import find_input_size
 from toplabel.models.options import ModelOptions
+from toplabel.models.outputs import leaves_of
 from toplabel.models.script.interpret import Interpreter
 from toplabel.models.script.names import FoundNames, find_names
 from toplabel.models.script.networks import Candidate, candidates, try_candidates
@@ -30,7 +31,7 @@ from toplabel.models.script.project import Project
 from toplabel.models.script.recipe import Way
 from toplabel.models.script.sources import Unit
 from toplabel.models.script.traces import Found, find_preprocess, has_opened, is_same_network
-from toplabel.models.script.values import Made
+from toplabel.models.script.values import Made, Place
 
 _SHOWN = 6
 
@@ -124,8 +125,10 @@ def resolve(
     assert module is not None
     if found is not None and found.flat:
         module = Flattened(module)
+    taken = None if options.output is not None else _output(interpreter, network, module, found)
+    output = taken[0] if taken else options.output
     if options.labels is None:
-        count = _outputs_of(module, found) or outputs or 0
+        count = _outputs_of(module, found, output) or outputs or 0
         try:
             labels = _names(interpreter, named, network, found, count)
         except LabelsError as error:
@@ -134,13 +137,14 @@ def resolve(
         options,
         preprocess=found.preprocess if found else options.preprocess,
         labels=list(labels.names) if labels else options.labels,
+        output=output,
     )
     return Resolved(
         module=module,
         name=f"{network.place.unit.name}:{network.name}",
         options=filled,
         files=project.files,
-        sentence=_sentence(network, found, labels),
+        sentence=_sentence(network, found, labels, taken),
         doubts=(found.doubts if found else ()) + _problems(project),
         problem=problem,
     )
@@ -287,7 +291,34 @@ def _count_outputs(state: Mapping[str, torch.Tensor]) -> int | None:
     return None if last is None else int(last.shape[0])
 
 
-def _outputs_of(module: nn.Module, found: Found | None) -> int | None:
+def _output(
+    interpreter: Interpreter, network: Candidate, module: nn.Module, found: Found | None
+) -> tuple[str, Place] | None:
+    """The output of which the script takes the highest score, of a network that gives several."""
+    places = {
+        part: place
+        for part, place, networks in interpreter.noted.parts
+        if any(is_same_network(one, network) for one in networks)
+    }
+    if len(places) != 1:
+        return None
+    ((part, place),) = places.items()
+    outputs = dict(leaves_of(_try_out(module, found)))
+    return (str(part), place) if len(outputs) > 1 and str(part) in outputs else None
+
+
+def _outputs_of(module: nn.Module, found: Found | None, output: str | int | None) -> int | None:
+    given = _try_out(module, found)
+    if isinstance(output, str):
+        given = dict(leaves_of(given)).get(output, given)
+    while isinstance(given, tuple | list) and given:
+        given = given[0]
+    is_rows = isinstance(given, torch.Tensor) and given.ndim >= 2
+    return int(given.shape[1]) if is_rows else None
+
+
+def _try_out(module: nn.Module, found: Found | None) -> Any:
+    """What a network gives for two black images; None where it fails."""
     if found is None:
         return None
     from toplabel.models.script.operations import drawn
@@ -296,16 +327,17 @@ def _outputs_of(module: nn.Module, found: Found | None) -> int | None:
     channels = made(drawn((40, 40))).shape[0] if isinstance(made, Way) else made.num_channels
     with torch.no_grad():
         try:
-            given = module(torch.zeros((2, channels, *found.size)))
+            return module(torch.zeros((2, channels, *found.size)))
         except Exception:  # their code
             return None
-    while isinstance(given, tuple | list) and given:
-        given = given[0]
-    is_rows = isinstance(given, torch.Tensor) and given.ndim >= 2
-    return int(given.shape[1]) if is_rows else None
 
 
-def _sentence(network: Candidate, found: Found | None, labels: FoundNames | None) -> str:
+def _sentence(
+    network: Candidate,
+    found: Found | None,
+    labels: FoundNames | None,
+    taken: tuple[str, Place] | None,
+) -> str:
     kind = "class" if not isinstance(network.value, Made) else "network"
     parts = [f"{kind} {network.name} ({network.place})"]
     if found is not None:
@@ -314,6 +346,8 @@ def _sentence(network: Candidate, found: Found | None, labels: FoundNames | None
         parts.append(f"{height} x {width} ({found.size_reason})")
     if labels is not None:
         parts.append(f"{len(labels.names)} names ({labels.place})")
+    if taken is not None:
+        parts.append(f"output {taken[0]} ({taken[1]})")
     if network.holes:
         parts.append(f"{', '.join(dict.fromkeys(network.holes))} by the tensors")
     return f"using {', '.join(parts)}"

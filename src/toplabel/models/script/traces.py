@@ -22,6 +22,7 @@ from toplabel.models.script.datasets import role_of
 from toplabel.models.script.interpret import Interpreter, Trace
 from toplabel.models.script.networks import Candidate
 from toplabel.models.script.operations import (
+    NOT_INSTALLED,
     Step,
     at_sample,
     chain,
@@ -388,11 +389,11 @@ def _choose(uses: list[Use], lost: list[Trace]) -> tuple[Use, list[str]]:
             )
         use = inverted
     if lost and use.role != INFERENCE:
-        doubts.append(
-            f"what the script does to an image before {lost[0].place} cannot be followed"
-            f" ({lost[0].image.reason});"  # type: ignore[union-attr]
-            f" taking {use.title} ({use.place}), which it tests with"
-        )
+        reason = lost[0].image.reason  # type: ignore[union-attr]
+        before = f"what the script does to an image before {lost[0].place} cannot be followed"
+        if NOT_INSTALLED in reason:  # once it is, the way is known
+            raise PreprocessError(f"{before}: {reason}, or pass preprocess=...")
+        doubts.append(f"{before} ({reason}); taking {use.title} ({use.place}), which it tests with")
     if use.way.last.origin.kind == "camera":
         doubts.append(f"taking images for frames of the camera that the script reads ({use.place})")
     if use.way.last.origin.kind == "given" and use.way.last.origin.form == "array-bgr":

@@ -31,12 +31,16 @@ class Unknown:
         of_scores: It was made of what a network gave.
         parameter: The name of the parameter that it is.
         networks: Those whose scores they are; or of which it is one.
+        whole: It is all that a network gave, be it one tensor or several.
+        part: Which of the outputs it is, where it may be one of several.
     """
 
     reason: str = ""
     of_scores: bool = False
     parameter: str = ""
     networks: tuple[Any, ...] = ()
+    whole: bool = False
+    part: int | None = None
 
 
 UNKNOWN = Unknown()
