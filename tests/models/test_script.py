@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import sys
 import textwrap
 import warnings
@@ -721,3 +722,32 @@ def predict(file):
     )
     with pytest.raises(PreprocessError, match=r"OpenCV is not installed.* preprocess="):
         load("digits.pth", script="app.py")
+
+
+def test_a_decorator_that_may_change_a_function_is_not_dropped(tmp_path):
+    from toplabel.errors import ModelError
+    from toplabel.models.script.named import definition
+
+    (tmp_path / "prepare.py").write_text(
+        "import functools, torch\n\n\ndef negated(function):\n    @functools.wraps(function)\n"
+        "    def other(x):\n        return -function(x)\n    return other\n\n\n"
+        "@negated\ndef changed(x):\n    return x\n\n\n"
+        "@torch.no_grad()\ndef same(x):\n    return x\n"
+    )
+    with pytest.raises(ModelError, match="decorator of changed"):
+        definition(tmp_path / "prepare.py", "changed")
+    assert definition(tmp_path / "prepare.py", "same")(3) == 3
+
+
+def test_a_library_that_is_imported_meanwhile_may_do_what_it_does(tmp_path, monkeypatch):
+    """As PyTorch's compiler, which names a folder for its cache in the environment."""
+    from toplabel.models.script.guard import guarded
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "library_of_a_test.py").write_text("import os\nos.environ['OF_A_TEST'] = '1'\n")
+    monkeypatch.setenv("OF_A_TEST", "0")
+    with guarded():
+        importlib.import_module("library_of_a_test")
+        with pytest.raises(ToplabelError, match="putenv"):
+            os.environ["OF_A_TEST"] = "2"
+    assert os.environ["OF_A_TEST"] == "1"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,13 +18,8 @@ from toplabel.models.script.tables import EVENTS
 _GUARD = threading.local()
 _hooked: list[bool] = []
 _watched: dict[int, dict[str, Any]] = {}  # by their ids, which stay theirs while they are held
-_CACHING = {  # how Python keeps what it compiled of a library's module, wherever it is imported
-    part.__code__
-    for part in (
-        importlib._bootstrap_external._write_atomic,  # type: ignore[attr-defined]
-        importlib._bootstrap_external.SourceFileLoader.set_data,
-    )
-}
+_OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_IMPORTING = "<frozen importlib._bootstrap>"
 
 
 def watch(known: dict[str, Any]) -> None:
@@ -88,7 +83,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     elif event not in EVENTS:
         return
     what = getattr(_GUARD, "what", "") or ("all" if _runs_a_script() else "")
-    if not what or sys._getframe(1).f_code in _CACHING:
+    if not what or _is_importing():
         return
     if event == "open":
         stopped = what == "all" or _exists(args[0])
@@ -107,6 +102,23 @@ def _runs_a_script() -> bool:
     while frame is not None:
         if id(frame.f_builtins) in _watched:
             return True
+        frame = frame.f_back
+    return False
+
+
+def _is_importing() -> bool:
+    """Whether an installed library is being imported, wherever from: what it does then is its own.
+
+    PyTorch imports parts of itself when they are first used, and these name folders for caches.
+    Files beside a script are never imported this way.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and id(frame.f_builtins) not in _watched:
+        file = frame.f_code.co_filename
+        if file == _IMPORTING:
+            return True
+        if file.startswith(_OURS):
+            return False
         frame = frame.f_back
     return False
 

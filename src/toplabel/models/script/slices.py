@@ -28,6 +28,7 @@ from toplabel.models.script.project import Project
 from toplabel.models.script.sources import Unit
 from toplabel.models.script.tables import (
     COMPUTING,
+    HARMLESS_DECORATORS,
     NO_BUILTINS,
     REFUSED,
     REFUSED_ANYWHERE,
@@ -194,6 +195,8 @@ class Slicer:
         else:
             node, name = _copied(function.node), function.name
             assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if any(_changes(decorator, function.scope) for decorator in node.decorator_list):
+                self.holes.append(f"the decorator of {name}")
             node.decorator_list = []
         self._bind_names(node, function.scope, space, own=name)
         self._execute(node, function.unit, function.scope, space)
@@ -609,3 +612,18 @@ def _star_of(scope: Scope | None, name: str) -> str | None:
 
 def _file_of(unit: Unit) -> str:
     return str(unit.path) if not unit.cells else f"<notebook {unit.path}>"
+
+
+def _changes(decorator: ast.expr, scope: Scope) -> bool:
+    """Whether a decorator may make another function of one: the script's own, or a library's."""
+    made_by = decorator.func if isinstance(decorator, ast.Call) else decorator
+    root = made_by
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    found = scope.find(root.id) if isinstance(root, ast.Name) else None
+    if isinstance(found, Function | Class):
+        return True
+    last = made_by.attr if isinstance(made_by, ast.Attribute) else ""
+    if not isinstance(found, Library) or found.name.split(".")[0] not in COMPUTING:
+        return False
+    return (last or found.name.rpartition(".")[2]) not in HARMLESS_DECORATORS

@@ -119,6 +119,14 @@ COMPUTING = _words(
     time contextlib inspect cmath fractions statistics
     """
 )
+HARMLESS_DECORATORS = _words(
+    """
+    no_grad inference_mode enable_grad set_grad_enabled autocast cache lru_cache wraps compile
+    ignore unused script
+    """
+)
+"""What gives the same numbers as the function itself."""
+
 TALKING = _words(
     """
     torchmetrics wandb tqdm matplotlib logging sklearn torchsummary torchinfo lightning
