@@ -130,7 +130,9 @@ def measure_traced() -> dict[str, int]:
     """How many of our files one prediction enters, warm and from a shell."""
     photo = str(ROOT / "examples" / "cat.jpg")
     warm = WARM.format(photo=photo) + trace() + f"predictor({photo!r})\n" + report()
-    shell = trace() + "from toplabel.cli import run\n" + f"run([{photo!r}])\n" + report()
+    shell = (
+        trace() + "from toplabel.cli import status_of\n" + f"status_of([{photo!r}])\n" + report()
+    )
     names = list(TRACED_LIMITS)
     return {name: entered(code) for name, code in zip(names, (warm, shell), strict=True)}
 

@@ -28,13 +28,13 @@ def test_importing_toplabel_imports_nothing_heavy():
 
 
 def test_help_imports_nothing_heavy():
-    code = "from toplabel.cli import run; assert run(['--help']) == 0"
+    code = "from toplabel.cli import status_of; assert status_of(['--help']) == 0"
     assert not modules_after(code).intersection(HEAVY) - {"click"}
 
 
 def test_labelling_imports_no_torch_and_no_metadata(shared_data: Path):
     photo = min((shared_data / "imagenet").iterdir())
-    code = f"from toplabel.cli import run; assert run([{str(photo)!r}]) == 0"
+    code = f"from toplabel.cli import status_of; assert status_of([{str(photo)!r}]) == 0"
     unwanted = {"torch", "torchvision", "timm", "importlib.metadata", "asyncio", "http", "rich"}
     assert not modules_after(code).intersection(unwanted)
 

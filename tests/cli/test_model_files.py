@@ -126,8 +126,8 @@ def test_inspect_imports_no_torch_and_reads_no_weights(tmp_path):
     big = {f"layer{index}.weight": torch.zeros(5_000, 5_000) for index in range(2)}
     torch.save(big, tmp_path / "big.pth")
     script = (
-        "import sys; sys.modules['torch'] = None; from toplabel.cli import run;"
-        f"status = run(['inspect', {str(tmp_path / 'big.pth')!r}]);"
+        "import sys; sys.modules['torch'] = None; from toplabel.cli import status_of;"
+        f"status = status_of(['inspect', {str(tmp_path / 'big.pth')!r}]);"
         "peak = next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1];"
         "sys.exit(status if int(peak) < 100_000 else 9)"
     )
@@ -244,7 +244,7 @@ def test_pack_overwrites_nothing_but_bundles(tmp_path):
 def test_models_lists_what_there_is_without_torch():
     script = (
         "import sys; sys.modules.update(torch=None, torchvision=None, timm=None);"
-        "from toplabel.cli import run; sys.exit(run(['models']))"
+        "from toplabel.cli import status_of; sys.exit(status_of(['models']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

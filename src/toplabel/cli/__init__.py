@@ -27,7 +27,7 @@ def main() -> Never:
     gc.set_threshold(_COLLECT_AFTER)
     try:
         watch_for_stop()
-        status = run(sys.argv[1:])
+        status = status_of(sys.argv[1:])
         ignore_stops()
     except KeyboardInterrupt:
         from toplabel.cli.terminal import clear_line
@@ -38,7 +38,7 @@ def main() -> Never:
     _leave(status)
 
 
-def run(arguments: Sequence[str]) -> int:
+def status_of(arguments: Sequence[str]) -> int:
     """The exit status of a command line, 0, 1 or 2; or `KeyboardInterrupt` when stopped."""
     from toplabel.cli.records import ReaderGone
     from toplabel.cli.terminal import say, say_more
