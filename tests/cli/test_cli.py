@@ -373,7 +373,7 @@ def test_a_signal_before_the_first_step_is_told_too():
 def test_a_signal_after_the_last_step_changes_nothing():
     process = start_python(
         "import atexit\natexit.register(signal.raise_signal, signal.SIGTERM)\n"
-        "cli.run = lambda arguments: 1\ncli.main()",
+        "cli.status_of = lambda arguments: 1\ncli.main()",
         grace=60,
     )
     stdout, stderr = process.communicate(timeout=60)
