@@ -21,6 +21,8 @@ from benchmarks.bench import ROOT, Bench
 from benchmarks.materials import checkpoints
 from benchmarks.photos import find_photos
 from benchmarks.silent.inputs import CASES as INPUTS
+from benchmarks.silent.reported.listing import kinds
+from benchmarks.silent.reports import REPORTS
 
 HERE = Path(__file__).parent
 TOOLS = ("toplabel", "torchvision", "timm", "transformers", "fastai", "ultralytics")
@@ -42,8 +44,10 @@ NETWORK_CASES = (
     "drift between fast and exact",
     "drift after export",
 )
+REPORTED = kinds()
 PAGE, RESULTS = ROOT / "docs" / "silent-errors.md", ROOT / "docs" / "silent-errors.json"
 _ORDER = ("silently wrong", "list lost", "wrong, warned", "named error", "right")
+_UNCOUNTED = ("not applicable", "not run")
 
 
 def main() -> None:
@@ -63,7 +67,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.silent", description=__doc__)
-    cases = [*NETWORK_CASES, *(name for name, _, _ in INPUTS)]
+    cases = [*NETWORK_CASES, *REPORTED, *(name for name, _, _ in INPUTS)]
     parser.add_argument("case", nargs="?", choices=cases, metavar="CASE")
     parser.add_argument("tool", nargs="?", choices=TOOLS, metavar="TOOL")
     parser.add_argument("--rivals", type=Path, help="a Python with fastai, ultralytics and timm")
@@ -80,7 +84,11 @@ def run(
     for name in NETWORK_CASES:
         if case in (None, name):
             cells[name] = {one: _network_cell(bench, name, one) for one in tools}
-    if case not in NETWORK_CASES:
+    asked = [name for name in REPORTED if case in (None, name)]
+    if asked:
+        rows = {one: _reported_cells(bench, one, asked) for one in tools}
+        cells |= {name: {one: rows[one][name] for one in tools} for name in asked}
+    if case is None or case in {name for name, _, _ in INPUTS}:
         every = {one: _input_cells(bench, one, rivals) for one in tools}
         for name, _, _ in INPUTS:
             if case in (None, name):
@@ -96,6 +104,16 @@ def _network_cell(bench: Bench, name: str, tool: str) -> dict[str, str]:
         HERE / "network_cases.py", name, tool, checkpoints(bench), *_photos(bench, name)
     )
     return said | {"detail": re.sub(r"/\S*/(?=\w)", "", said["detail"])}  # no folders of one day
+
+
+def _reported_cells(bench: Bench, tool: str, names: list[str]) -> dict[str, dict[str, str]]:
+    """What a tool makes of the reported kinds."""
+    if tool in ELSEWHERE:
+        return dict.fromkeys(names, {"outcome": "not applicable", "detail": ""})
+    said: dict[str, dict[str, str]] = bench.ask_script(
+        HERE / "reported" / "__main__.py", tool, *names
+    )
+    return said
 
 
 def _photos(bench: Bench, name: str) -> list[Path]:
@@ -174,21 +192,27 @@ def _versions(rivals: Path | None) -> dict[str, str]:
 
 INTRODUCTION = """# Silent errors
 
-Ways to get a confident wrong label without an error, and what becomes of each. Written by
+Ways to get a confident wrong label without an error that people reported of one tool or another,
+each made small and run here, and what becomes of it. Written by
 `python -m benchmarks.silent --rivals PYTHON`, where PYTHON has fastai and Ultralytics; the command
 of each cell stands below. {versions}.
 
-Each case is the tool's documented use with one thing wrong, or an odd file. The truth is known:
-EfficientNet-Lite0's own label by its own preprocessing, in eager PyTorch; of an odd file, the same
-tool's label of the plain image that a person sees, transparent parts on white. **Silently wrong**:
-another label, score or name, with neither error nor warning. **List lost**: an exception that ends
-a list of images: loud, but the photos after it get no label. What is logged as a warning counts as
-one. Ten photos a case (of BGR arrays also four: toplabel's warning needs some to be sure; of random
-draws of the same photos it came for 54 % of ten, 86 % of sixteen and 99 % of 24); of several
-outcomes the worst stands in the table. A photo after an odd file is part of its case: another label
-for it would be silently wrong. torchvision stands for the usual thirty lines with its transforms,
-and for ImageFolder with files; fastai is a Learner with its own blocks; Ultralytics is its own
-reader of files before the right preprocessing. "-": the tool has no part in it.
+A row is a kind. "reported" names where, a report or two of each; a row without one is a control, or
+a kind met in our own use, and is not counted. The truth is known: of a mistake with
+EfficientNet-Lite0, its own label by its own preprocessing, in eager PyTorch; of an odd file, the
+same tool's label of the plain image that a person sees, transparent parts on white; of the other
+kinds, a small network trained for the case, run by hand. Where no label can be right (two networks
+in a file that says no more), any label without a word is wrong.
+
+**Silently wrong**: another label, score or name, with neither error nor warning. **List lost**: an
+exception that ends a list of images: loud, but the photos after it get no label. **Error**: loud,
+in words that are not the tool's own. What is logged as a warning counts as one. Of several pictures
+the worst outcome stands in the table. Ten photos a case of those with photos (of BGR arrays also
+four: toplabel's warning needs some to be sure; of random draws of the same photos it came for 54 %
+of ten, 86 % of sixteen and 99 % of 24). A photo after an odd file is part of its case. torchvision
+stands for the usual thirty lines (with ONNX Runtime's own for its files, and with strict=False
+where people add it), and for ImageFolder with files; fastai is a Learner with its own blocks;
+Ultralytics is its own reader of files before the right preprocessing. "-": no part in it.
 
 """
 
@@ -197,14 +221,18 @@ def page(found: dict[str, Any]) -> str:
     """The scoreboard as Markdown."""
     cells = found["cells"]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    reports = REPORTS | REPORTED
+    counted = {name: row for name, row in cells.items() if reports.get(name)}
+    totals = ", ".join(_total(counted, tool) for tool in TOOLS)
     lines = [
-        f"Silently wrong: {', '.join(_total(cells, tool) for tool in TOOLS)}.",
+        f"Silently wrong, of {len(counted)} reported kinds: {totals}.",
         "",
-        f"| case | {' | '.join(TOOLS)} |",
-        "|---" * (len(TOOLS) + 1) + "|",
+        f"| case | {' | '.join(TOOLS)} | reported |",
+        "|---" * (len(TOOLS) + 2) + "|",
     ]
     for name, row in cells.items():
-        lines.append(f"| {name} | {' | '.join(_shown(row[tool]) for tool in TOOLS)} |")
+        shown = " | ".join(_shown(row[tool]) for tool in TOOLS)
+        lines.append(f"| {name} | {shown} | {_links(reports.get(name, ()))} |")
     lines += ["", "## What each said", ""]
     for name, row in cells.items():
         for tool in TOOLS:
@@ -216,9 +244,17 @@ def page(found: dict[str, Any]) -> str:
     return INTRODUCTION.format(versions=versions) + "\n".join(lines) + "\n"
 
 
+def _links(reports: tuple[str, ...]) -> str:
+    """`owner/name#12` as a link to it; a pull request's number leads there, too."""
+    places = [(one.split("#"), one.split("/")[1]) for one in reports]
+    return ", ".join(
+        f"[{short}](https://github.com/{name}/issues/{number})" for (name, number), short in places
+    )
+
+
 def _total(cells: dict[str, Any], tool: str) -> str:
     outcomes = [row[tool]["outcome"] for row in cells.values()]
-    ran = [one for one in outcomes if one not in ("not applicable", "not run")]
+    ran = [one for one in outcomes if one not in _UNCOUNTED]
     return f"{tool} {ran.count('silently wrong')} of {len(ran)}"
 
 
