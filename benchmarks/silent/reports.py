@@ -45,6 +45,7 @@ REPORTS: dict[str, tuple[str, ...]] = {
     "TIFF of 12 bits in 16": ("python-pillow/Pillow#274",),
     "TIFF of signed 16 bits": ("python-pillow/Pillow#452", "python-pillow/Pillow#7111"),
     "TIFF palette that ends at 255": ("python-pillow/Pillow#2157",),
+    "TIFF with an infrared band": ("wkentaro/labelme#1949",),
     "float RGB TIFF, 0 to 1": ("python-pillow/Pillow#7333", "menpo/menpo#516"),
     "CMYK TIFF": ("ImageMagick/ImageMagick#6094",),
     "thumbnail before the image": ("libvips/pyvips#192", "cgohlke/tifffile#130"),

@@ -192,7 +192,7 @@ def _(scene: Scene) -> Trial:
     return _both(scene, content, "state_dict", expected=scene.labels)
 
 
-@kind("a published file that was changed", "mlfoundations/open_clip#862")
+@kind("a published file that was changed", "pytorch/vision#353")
 def _(scene: Scene) -> Trial:
     """The name ends in the first digits of a hash that the content does not have."""
     path = scene.saved(scene.other.state_dict(), "net-0a1b2c3d.pth")
