@@ -72,11 +72,12 @@ def _(scene: Scene) -> Trial:
 
     def transform(image: Image.Image) -> torch.Tensor:
         pixels = np.asarray(image).astype(np.float32)
-        at = ((np.arange(SIZE) + 0.5) * len(pixels) / SIZE - 0.5).clip(0, len(pixels) - 1)
-        low = np.floor(at).astype(int)
-        high, part = np.minimum(low + 1, len(pixels) - 1), (at - low)[:, None, None]
-        pixels = pixels[low] * (1 - part) + pixels[high] * part
-        pixels = pixels[:, low] * (1 - part[:, 0]) + pixels[:, high] * part[:, 0]
+        for _ in range(2):  # rows, then columns
+            last = len(pixels) - 1
+            at = ((np.arange(SIZE) + 0.5) * len(pixels) / SIZE - 0.5).clip(0, last)
+            low = np.floor(at).astype(int)
+            high, part = np.minimum(low + 1, last), (at - low)[:, None, None]
+            pixels = (pixels[low] * (1 - part) + pixels[high] * part).transpose(1, 0, 2)
         return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1).float()
 
     return _callable(scene, transform, _striped())
