@@ -67,7 +67,7 @@ class ByteSource:
 
     @contextmanager
     def within(self, stored: StoredBytes) -> Iterator[ByteSource]:
-        """Another reader of a stretch that this one has passed; it goes on where it was."""
+        """A second reader, over bytes that this one has passed; this one's position is kept."""
         self._file.seek(stored.start)
         yield ByteSource(self._file, end=stored.start + stored.size, inner=True)
         self._file.seek(self.position)

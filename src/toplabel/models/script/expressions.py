@@ -44,9 +44,10 @@ from toplabel.models.script.values import (
 )
 
 MANY = 20_000
+"""Items of a list that are followed at most."""
+
 _VAST = 10_000_000
 _WIDE = re.compile(r"\*|\d{5}|\{[^}]*\{")  # a format's width
-"""Items of a list that are followed at most."""
 
 BUILTINS: dict[str, Callable[..., Any]] = {
     one.__name__: one

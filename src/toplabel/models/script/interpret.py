@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toplabel.models.script.calls import Calls
+from toplabel.models.script.expressions import MANY
 from toplabel.models.script.operations import Step
 from toplabel.models.script.project import Project
 from toplabel.models.script.sources import Unit
@@ -34,7 +35,6 @@ from toplabel.models.script.values import (
 
 _MAX_STEPS = 60_000
 _MAX_DEPTH = 14
-_MAX_ITEMS = 20_000
 _INTO = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -412,7 +412,7 @@ class Interpreter(Calls):
         if isinstance(value, Made | Instance):
             value.assigned.append(name)
         elif isinstance(value, list | tuple | dict) and value:
-            if len(value) <= _MAX_ITEMS and _holds_text(value):
+            if len(value) <= MANY and _holds_text(value):
                 self.noted.constants.setdefault(id(value), (value, self.place(node), name))
             for one in value if not isinstance(value, dict) else value.values():
                 if isinstance(one, Made):
