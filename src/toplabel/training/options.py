@@ -1,0 +1,48 @@
+"""Options: what a training is to do beyond fitting a head to a folder of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toplabel._internal.options import option
+from toplabel.errors import UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+MIN_IMAGES = 3
+"""Different images that each class needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What a training is to do.
+
+    Raises:
+        UsageError: A value is not accepted.
+    """
+
+    prior: str | Mapping[str, float] | None = option(
+        None,
+        metavar="PRIOR",
+        help="How frequent each class will be where the model is used: balanced, as-trained, or"
+        " shares as cat=0.9,dog=0.1. By default balanced where the classes differ by more than 1.5"
+        " times in their number of images, else as-trained.",
+        python="Also a mapping of class names to shares.",
+    )
+    previous: str | os.PathLike[str] | None = option(
+        None,
+        flags=("--from",),
+        metavar="BUNDLE",
+        help="A bundle that was trained before: its classes are kept, and what it keeps of their"
+        " images is trained on again beside the new ones.",
+    )
+    seed: int = option(
+        0, minimum=0, metavar="N", help="Chooses how the images are divided into folds."
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise UsageError(f"got seed={self.seed!r}; expected a whole number, at least 0")
