@@ -1,4 +1,7 @@
-"""A model and held-out images in; the model with calibrated scores and a threshold out."""
+"""A model and held-out images in; the model with calibrated scores and a threshold out.
+
+Or a model and a class prior in, without images; the model with that prior out.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from toplabel._internal.options import suggests_names
 from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.evaluate.evaluation import Outputs, run_model
 from toplabel.analysis.evaluate.metrics import calibration_error, log_losses
+from toplabel.analysis.prior import AS_TRAINED, PriorLike, read_prior
 from toplabel.analysis.thresholds import check_threshold, choose_threshold
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.file import check_target, pack
@@ -27,11 +31,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.bundle.bundle import Bundle
+    from toplabel.labels.labels import Labels
 
 _MIN_IMAGES = 40
 """That could be labelled; half of them fit, half check."""
 
 _SEED = 0
+_FAR_OFF = 1.5
+"""Times what the prior says: a class that is so much more often among the images is told of."""
+
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.02, 50.0
 
 
@@ -53,10 +61,10 @@ class Calibrated:
 
     Args:
         model: Its name, in full.
-        calibration: The temperature and the threshold.
-        fitted_on: How many images they were fitted on.
+        calibration: The temperature, the threshold and the class prior.
+        fitted_on: How many images the first two were fitted on; 0 where only the prior was set.
         checked_on: How many other images what follows was measured on.
-        accuracy: Of all predictions.
+        accuracy: Of all predictions; None without images, as `before` and `after`.
         before: Without the temperature.
         after: With it.
         curve: (threshold, coverage, precision), the highest threshold first, at most 200.
@@ -67,9 +75,9 @@ class Calibrated:
     calibration: Calibration
     fitted_on: int
     checked_on: int
-    accuracy: float
-    before: Quality
-    after: Quality
+    accuracy: float | None
+    before: Quality | None
+    after: Quality | None
     curve: tuple[tuple[float, float, float], ...]
     notes: tuple[str, ...]
     _bundle: Bundle
@@ -87,8 +95,8 @@ class Calibrated:
             "fitted_on": self.fitted_on,
             "checked_on": self.checked_on,
             "accuracy": self.accuracy,
-            "before": asdict(self.before),
-            "after": asdict(self.after),
+            "before": self.before and asdict(self.before),
+            "after": self.after and asdict(self.after),
             "curve": [list(point) for point in self.curve],
             "notes": list(self.notes),
         }
@@ -97,35 +105,58 @@ class Calibrated:
 @suggests_names
 def calibrate(
     model: Predictor | str | os.PathLike[str] | None,
-    data: Dataset | str | os.PathLike[str],
+    data: Dataset | str | os.PathLike[str] | None = None,
     *,
     precision: float | None = None,
+    prior: PriorLike | None = None,
+    trained_prior: PriorLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibrated:
     """Calibrate a model's scores, and choose the threshold below which it is unsure.
 
     Half of the images of each class fit the temperature and choose the threshold; the other half
     measures how good they are. The model must not have been trained on these images: its scores
-    for them are higher than for others.
+    for them are higher than for others. They should hold each class as often as it will come.
+
+    With `prior` the model is told how often each class comes where it is used, if that differs from
+    how often it saw it in training; that needs no images:
+
+    >>> toplabel.calibrate("best.toplabel", prior="balanced").save("balanced.toplabel")
 
     Args:
         model: A predictor, or what `load` takes.
-        data: Images of known classes, as `evaluate` takes them.
+        data: Images of known classes, as `evaluate` takes them; None where only the prior is set.
         precision: To reach among predictions that are not `unsure`, in (0, 1); None: no threshold.
+        prior: "balanced"; a share for each class, as text ("cat=0.9,dog=0.1"), mapping or sequence
+            in the order of the labels, with sum 1, or whole numbers that count; a folder with one
+            sub-folder per class, whose images are counted; or "as-trained". None: the model's.
+        trained_prior: How often it saw each class in training, stated in the same ways; needed
+            where the model does not say it.
         progress: Called with the number of images done, and of those that failed.
 
     Raises:
-        UsageError: There are too few images, or no threshold reaches the precision.
+        UsageError: There are too few images, no threshold reaches the precision, or a prior is not
+            stated as it should be.
         LabelsError: Their classes do not match the model's labels.
         ModelError: Its outputs are not logits of exclusive classes, or it runs in PyTorch only.
-        MissingDependency: `toplabel[evaluate]` is not installed.
+        MissingDependency: `toplabel[evaluate]` is not installed, which images need.
     """
-    require("sklearn", extra="evaluate", purpose="calibrating a model")
+    if data is None:
+        if prior is None and trained_prior is None:
+            raise UsageError("got neither labelled images nor a prior; expected one of them")
+        if precision is not None:
+            raise UsageError(f"got precision={precision:g} without labelled images to reach it on")
+    else:
+        require("sklearn", extra="evaluate", purpose="calibrating a model")
     if precision is not None and not 0 < precision < 1:
         raise UsageError(f"got precision {precision!r}; expected a number between 0 and 1")
     predictor = model if isinstance(model, Predictor) else shared_predictor(model)
-    dataset = data if isinstance(data, Dataset) else read_dataset(data)
+    dataset = data if isinstance(data, Dataset) or data is None else read_dataset(data)
     bundle = _bundle_of(predictor)
+    priors = _priors(bundle, prior, trained_prior)
+    if dataset is None:
+        found = _of_prior(bundle, priors)
+        return replace(found, notes=(*found.notes, *predictor.warnings))
     matching = match_classes(dataset.classes, predictor.labels, model=predictor.name)
     outputs = run_model(predictor, dataset, matching, progress=progress)
     if len(outputs.known) < _MIN_IMAGES:
@@ -133,8 +164,71 @@ def calibrate(
             f"{len(outputs.known)} of {len(dataset)} images could be labelled; calibration needs"
             f" at least {_MIN_IMAGES}, and works best with a thousand or more"
         )
-    found = _calibrated(outputs, bundle, predictor.name, precision)
+    found = _calibrated(outputs, bundle, priors, precision)
     return replace(found, notes=(*found.notes, *predictor.warnings))
+
+
+def _priors(
+    bundle: Bundle, prior: PriorLike | None, trained_prior: PriorLike | None
+) -> Calibration:
+    """What the model's priors are from now on, in a calibration that says nothing else.
+
+    Raises:
+        UsageError: A prior is asked for, and nobody says what the classes were in training.
+    """
+    known = bundle.calibration or Calibration(temperature=1.0)
+    seen, wanted = known.trained_prior, known.prior
+    if trained_prior is not None:
+        seen = read_prior(trained_prior, bundle.labels, argument="trained_prior", model=bundle.name)
+    if isinstance(prior, str) and prior == AS_TRAINED:
+        wanted = None
+    elif prior is not None:
+        wanted = read_prior(prior, bundle.labels, model=bundle.name)
+    if wanted is not None and seen is None:
+        raise UsageError(
+            f"{bundle.name} does not say how often it saw each class in training, which a prior is"
+            " measured against: pass trained_prior='FOLDER' with its training images, or"
+            " trained_prior='balanced' if it saw all of them alike"
+        )
+    return Calibration(temperature=1.0, trained_prior=seen, prior=wanted)
+
+
+def _of_prior(bundle: Bundle, priors: Calibration) -> Calibrated:
+    """The model with these priors, and with the temperature that it has."""
+    known = bundle.calibration or Calibration(temperature=1.0)
+    calibration = replace(known, trained_prior=priors.trained_prior, prior=priors.prior)
+    notes = []
+    if known.threshold is not None and known.prior != calibration.prior:
+        wished = "" if known.wished is None else f" for a precision of {known.wished:g}"
+        notes.append(
+            f"the threshold was chosen{wished} with another class prior, and is left out; calibrate"
+            " with labelled images to choose it again"
+        )
+        calibration = _without_threshold(calibration)
+    return Calibrated(
+        model=bundle.name,
+        calibration=calibration,
+        fitted_on=0,
+        checked_on=0,
+        accuracy=None,
+        before=None,
+        after=None,
+        curve=(),
+        notes=tuple(notes),
+        _bundle=replace(bundle, calibration=calibration),
+    )
+
+
+def _without_threshold(calibration: Calibration) -> Calibration:
+    return replace(
+        calibration,
+        threshold=None,
+        wished=None,
+        precision=None,
+        low=None,
+        high=None,
+        coverage=None,
+    )
 
 
 def _bundle_of(predictor: Predictor) -> Bundle:
@@ -154,17 +248,22 @@ def _bundle_of(predictor: Predictor) -> Bundle:
     return classifier.bundle
 
 
-def _calibrated(outputs: Outputs, bundle: Bundle, name: str, precision: float | None) -> Calibrated:
+def _calibrated(
+    outputs: Outputs, bundle: Bundle, priors: Calibration, precision: float | None
+) -> Calibrated:
     fitting = _half(outputs.known)
     notes: list[str] = []
-    temperature, fitted = 1.0, (outputs.logits[fitting], outputs.known[fitting])
+    logits, shift = outputs.logits - _shift(bundle.calibration), _shift(priors)
+    temperature, fitted = 1.0, (logits[fitting], outputs.known[fitting])
     if has_best_temperature(*fitted):
-        temperature = fit_temperature(*fitted)
+        temperature = fit_temperature(*fitted, shift=shift)
     else:
         notes.append(_without_temperature(outputs, fitting))
-    scores = probabilities(outputs.logits / temperature, "softmax")
-    best, right = scores.max(axis=1), outputs.best == outputs.known
-    calibration = Calibration(
+    shifted = logits / temperature + shift
+    scores = probabilities(shifted, "softmax")
+    best, right = scores.max(axis=1), shifted.argmax(axis=1) == outputs.known
+    calibration = replace(
+        priors,
         temperature=temperature,
         images=len(outputs.known),
         digest=outputs.dataset.digest,
@@ -177,11 +276,12 @@ def _calibrated(outputs: Outputs, bundle: Bundle, name: str, precision: float | 
                 f"the checking half is too small to confirm a precision of {precision:g}: its"
                 f" interval starts at {calibration.low:.3f}; more images narrow it"
             )
-    if bundle.calibration is not None:
+    notes += _of_shares(priors.prior, outputs, bundle.labels)
+    if bundle.calibration is not None and bundle.calibration != bundle.calibration.of_prior:
         notes.append("replaced the calibration that the model had")
-    checking, raw = ~fitting, probabilities(outputs.logits, "softmax")
+    checking, raw = ~fitting, probabilities(logits + shift, "softmax")
     return Calibrated(
-        model=name,
+        model=bundle.name,
         calibration=calibration,
         fitted_on=int(fitting.sum()),
         checked_on=int(checking.sum()),
@@ -192,6 +292,27 @@ def _calibrated(outputs: Outputs, bundle: Bundle, name: str, precision: float | 
         notes=tuple(notes),
         _bundle=replace(bundle, calibration=calibration),
     )
+
+
+def _shift(calibration: Calibration | None) -> NDArray[np.float32]:
+    """What a calibration adds to logits: float32 (K,), or (1,) of zero."""
+    shift = None if calibration is None else calibration.shift
+    return np.array((0.0,) if shift is None else shift, np.float32)
+
+
+def _of_shares(prior: tuple[float, ...] | None, outputs: Outputs, labels: Labels) -> list[str]:
+    """That the images' classes are not as often as the prior says, where that is so."""
+    if prior is None:
+        return []
+    shares = np.bincount(outputs.known, minlength=len(prior)) / len(outputs.known)
+    ratios = np.maximum(shares, 0.5 / len(outputs.known)) / np.array(prior)
+    if ratios.max() < _FAR_OFF:
+        return []
+    worst = int(ratios.argmax())
+    return [
+        f"{labels[worst]!r} is {shares[worst]:.0%} of these images, and {prior[worst]:.1%} by"
+        " the prior: what is measured here holds where classes come as often as in the images"
+    ]
 
 
 def _without_temperature(outputs: Outputs, fitting: NDArray[np.bool_]) -> str:
@@ -275,19 +396,25 @@ def has_best_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) 
     return not (true > others).all() and float(true.mean()) > float(logits.mean())
 
 
-def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
+def fit_temperature(
+    logits: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    *,
+    shift: NDArray[np.float32] | float = 0.0,
+) -> float:
     """The temperature that maximises the likelihood of these images, from 0.02 to 50.
 
     Args:
         logits: float32 (M, K).
         truth: int (M,), the class of each.
+        shift: (K,), what a prior adds to the logits once they are divided by the temperature.
     """
     from scipy.optimize import minimize_scalar
 
     values = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        scaled = values / np.exp(log_temperature)
+        scaled = values / np.exp(log_temperature) + shift
         likely = scaled[np.arange(len(truth)), truth] - np.logaddexp.reduce(scaled, axis=1)
         return float(-likely.mean())
 

@@ -28,8 +28,9 @@ from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
 from toplabel.preprocess.preprocess import Preprocess
 
-_SCHEMAS = (1, 2)
-"""Of manifests. The second says more of a program's outputs; most have the first."""
+_SCHEMAS = (1, 2, 3)
+"""Of manifests. The second says more of a program's outputs, the third of what training left
+beside the program; most have the first."""
 MANIFEST_NAME = "manifest.json"
 BUILT_IN_NAME = "embedded/efficientnet_lite0"
 ZIP_START = b"PK\x03\x04"
@@ -76,6 +77,12 @@ class Bundle:
         if self.calibration is not None and self.activation != "softmax":
             raise BundleError("only a model of exclusive classes (softmax) can have a calibration")
         self.labels.check_count(2 if self.conversion.pair else self.program.outputs)
+        shares = None if self.calibration is None else self.calibration.trained_prior
+        if shares is not None and len(shares) != len(self.labels):
+            raise BundleError(
+                f"got a class prior of {len(shares)} classes; expected one share for each of the"
+                f" {len(self.labels)} labels"
+            )
         expected = (self.preprocess.num_channels, *self.preprocess.input_size)
         if self.program.input_shape != expected:
             raise BundleError(
@@ -99,7 +106,7 @@ class Bundle:
     def to_manifest(self) -> dict[str, Any]:
         """Everything but the program, as plain data for JSON."""
         manifest: dict[str, Any] = {
-            "schema": _SCHEMAS[bool(self._says_more)],
+            "schema": self.schema,
             "name": self.name,
             "program": self.program.key,
             "preprocess": self.preprocess.to_dict(),
@@ -114,6 +121,13 @@ class Bundle:
         if self.calibration is not None:
             manifest["calibration"] = self.calibration.to_dict()
         return manifest | self._says_more
+
+    @property
+    def schema(self) -> int:
+        """Of its manifest: the first that can say all, so that old versions read what they can."""
+        if self.calibration is not None and self.calibration.trained_prior is not None:
+            return _SCHEMAS[2]
+        return _SCHEMAS[bool(self._says_more)]
 
     @property
     def _says_more(self) -> dict[str, Any]:

@@ -53,7 +53,9 @@ from toplabel.bundle.program import (
 from toplabel.bundle.reference import ReferenceOutputs
 from toplabel.errors import BundleError, UsageError
 
-FORMAT = 1
+FORMATS = (1, 2)
+"""Of packed files. The second is that of manifests of the third schema, so that a toplabel that
+does not know it says so."""
 
 _SEAL = "sha256"  # the key of the manifest that holds the manifest's own hash
 _KEY_SCHEME = "packed 1"
@@ -124,7 +126,7 @@ def _write(bundle: Bundle, archive: zipfile.ZipFile) -> None:
     description["key"] = content_key(description, hashes)
     hashes[DESCRIPTION_NAME] = _add_json(archive, DESCRIPTION_NAME, description)
     manifest = {
-        "format": FORMAT,
+        "format": FORMATS[bundle.schema >= 3],
         "made_by": f"toplabel {__version__}",
         **bundle.to_manifest(),
         "program": description["key"],
@@ -416,13 +418,13 @@ class _Archive:
             raise self._another("a PyTorch checkpoint" if is_checkpoint else "another zip file")
         manifest = self.read_json(MANIFEST_NAME)
         found = manifest.get("format")
-        if type(found) is int and found > FORMAT:
+        if type(found) is int and found > FORMATS[-1]:
             raise BundleError(
                 f"{self.path!r} was made by a newer toplabel (format {found}; this version reads"
-                f" format {FORMAT}); upgrade toplabel"
+                f" format {FORMATS[-1]}); upgrade toplabel"
             )
-        if type(found) is not int or found != FORMAT:
-            raise self.invalid(f"its format is {found!r}; expected {FORMAT}")
+        if type(found) is not int or found not in FORMATS:
+            raise self.invalid(f"its format is {found!r}; expected {FORMATS[-1]}")
         return manifest
 
     def _check_members(self, members: list[ZipMember]) -> None:

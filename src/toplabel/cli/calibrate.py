@@ -1,4 +1,4 @@
-"""`toplabel calibrate`: calibrated scores, kept in a bundle."""
+"""`toplabel calibrate`: calibrated scores and another class prior, kept in a bundle."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toplabel.bundle.calibration import in_words
 from toplabel.cli.options import (
     Command,
     as_flags,
@@ -27,16 +28,22 @@ HELP = """Calibrate confidence scores, and set the threshold below which a model
 \b
 toplabel calibrate val/ -m best.toplabel -o calibrated.toplabel
 toplabel calibrate val/ -m best.pth --arch resnet18 ... -o best.toplabel --precision 0.95
+toplabel calibrate -m best.toplabel -o balanced.toplabel --prior balanced    no images needed
 
 DATA is as for toplabel evaluate, with images that the model was NOT trained on. Half of them fit a
 temperature and choose the threshold; the other half measure how good these are. Both are saved in
 the bundle: wherever it runs, scores are calibrated, and predictions below the threshold are marked
 unsure.
+
+--prior says how often each class comes where the model is used, if that is not as in training: each
+score is multiplied by its prior over that of training, and labels follow. SHARES are "balanced",
+a number for each class ("cat=0.9,dog=0.1"; whole numbers count), or a folder with one sub-folder
+per class whose images are counted.
 """
 
 
 @click.command(cls=Command, help=HELP, short_help="Calibrate a model's confidence scores.")
-@click.argument("data", metavar="DATA")
+@click.argument("data", metavar="[DATA]", required=False)
 @click.option(
     "-o",
     "--output",
@@ -51,43 +58,78 @@ unsure.
     metavar="SHARE",
     help="Precision to reach where the model is not unsure.  [default: no threshold]",
 )
+@click.option(
+    "--prior",
+    metavar="SHARES",
+    help="How often each class comes where the model is used; as-trained undoes it.",
+)
+@click.option(
+    "--trained-prior",
+    metavar="SHARES",
+    help="How often it saw each class in training, where the model does not say it.",
+)
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @model_flag
 @loading_flags
 def calibrate(
-    data: str, *, output: Path, precision: float | None, as_json: bool, quiet: bool, **options: Any
+    data: str | None,
+    *,
+    output: Path,
+    precision: float | None,
+    prior: str | None,
+    trained_prior: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> int:
     """Calibrate a model."""
     from toplabel._internal.optional import require
     from toplabel.analysis.data.dataset import read_dataset
     from toplabel.bundle.file import check_target
 
-    require("sklearn", extra="evaluate", purpose="toplabel calibrate")
+    if data is not None and prior is not None and options["model"] is None and is_model(data):
+        data, options["model"] = None, data  # toplabel calibrate best.toplabel --prior balanced
+    if data is None and prior is None and trained_prior is None:
+        raise click.UsageError("Missing argument 'DATA' (or pass --prior).")
+    if data is not None:
+        require("sklearn", extra="evaluate", purpose="toplabel calibrate")
     options |= take_load_options(options)
     check_target(output)
-    dataset = read_dataset(data)
+    dataset = None if data is None else read_dataset(data)
     from toplabel import load
     from toplabel.analysis.calibrate import calibrate as calibrate_model
 
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
     with load(**options) as predictor:
-        found = calibrate_model(predictor, dataset, precision=precision, progress=progress.update)
+        found = calibrate_model(
+            predictor,
+            dataset,
+            precision=precision,
+            prior=prior,
+            trained_prior=trained_prior,
+            progress=progress.update,
+        )
     clear_line()
     found.save(output)
     print_json(found.to_dict()) if as_json else print_lines(_lines(found, output))
     return 0
 
 
+def is_model(path: str) -> bool:
+    """Whether it is a packed model rather than images."""
+    from toplabel.bundle.bundle import is_bundle
+
+    return is_bundle(path)
+
+
 def _lines(found: Calibrated, output: Path) -> list[str]:
-    calibration, before, after = found.calibration, found.before, found.after
-    lines = [
-        found.model,
-        f"temperature {calibration.temperature:.3f}, fitted on {found.fitted_on:,} images",
-        f"on {found.checked_on:,} other images, with an accuracy of {found.accuracy:.1%}:",
-        f"  calibration error (15 bins)  {before.ece:.3f} -> {after.ece:.3f}",
-        f"  negative log likelihood      {before.nll:.3f} -> {after.nll:.3f}",
-    ]
+    calibration = found.calibration
+    lines = [found.model, *_of_images(found)]
+    if calibration.trained_prior is not None:
+        seen, wanted = calibration.trained_prior, calibration.prior
+        used = "as trained" if wanted is None else in_words(wanted)
+        lines.append(f"class prior {used}; in training {in_words(seen)}")
     if calibration.threshold is not None:
         lines.append(
             f"unsure below {calibration.threshold:.4f}: {calibration.coverage:.1%} of predictions"
@@ -95,3 +137,16 @@ def _lines(found: Calibrated, output: Path) -> list[str]:
             f" ({100 * (calibration.low or 0):.1f} to {100 * (calibration.high or 0):.1f} %)"
         )
     return [*lines, *(f"note: {as_flags(note)}" for note in found.notes), f"saved to {output}"]
+
+
+def _of_images(found: Calibrated) -> list[str]:
+    """What was fitted and measured on images, where there were any."""
+    before, after = found.before, found.after
+    if before is None or after is None:
+        return []
+    return [
+        f"temperature {found.calibration.temperature:.3f}, fitted on {found.fitted_on:,} images",
+        f"on {found.checked_on:,} other images, with an accuracy of {found.accuracy:.1%}:",
+        f"  calibration error (15 bins)  {before.ece:.3f} -> {after.ece:.3f}",
+        f"  negative log likelihood      {before.nll:.3f} -> {after.nll:.3f}",
+    ]

@@ -17,7 +17,7 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.records import print_columns, print_json
 from toplabel.cli.terminal import say
-from toplabel.errors import CheckpointError
+from toplabel.errors import BundleError, CheckpointError
 from toplabel.models.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -84,8 +84,19 @@ def _shown(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if name == "calibration" and isinstance(value, dict):
+        return _of_calibration(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none found"
     if isinstance(value, dict):
         return ", ".join(f"{key}={one}" for key, one in value.items())
     return str(value)
+
+
+def _of_calibration(fields: dict[str, Any]) -> str:
+    from toplabel.bundle.calibration import Calibration
+
+    try:
+        return str(Calibration.from_dict(fields))
+    except (BundleError, TypeError):
+        return f"damaged: {fields}"

@@ -201,7 +201,7 @@ def as_flags(text: str) -> str:
     groups = (*_LOADING, RunOptions, ServeOptions)
     shown = [one for group in groups for one in fields(group) if one.metadata["shell"]]
     flags = {one.name: _first_flag(one) for one in shown}
-    flags |= {name: f"--{name}" for name in _OF_DOCTOR}
+    flags |= {name: f"--{name.replace('_', '-')}" for name in _OF_COMMANDS}
 
     def spell(match: re.Match[str]) -> str:
         flag = flags.get(match["name"])
@@ -232,7 +232,7 @@ def _with_value(flag: str, text: str) -> str | None:
     return f"{flag} {value}" if value else None
 
 
-_OF_DOCTOR = ("images", "labelled", "size")
+_OF_COMMANDS = ("images", "labelled", "size", "prior", "trained_prior")  # of doctor, calibrate
 _ARGUMENT = (
     r"(?:^|(?<=[\s(]))(?P<name>[a-z_]+)="
     r"(?P<value>\{[^{}]*\}|\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'|True|\.\.\.|\d+)"

@@ -61,7 +61,8 @@ class Classifier:
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
     `calibration`: How its scores are calibrated, where they are. From it follow `temperature`,
     which logits are divided by before they become scores, and `threshold`, the score below which a
-    prediction is unsure unless another is asked for.
+    prediction is unsure unless another is asked for. A class prior is in the logits already that
+    its engines give, so that whatever is made of them agrees.
     `warnings`: What was assumed or noticed when it was made; each of its records has them.
     `lazy_module`: The network itself, in eval mode, on the CPU; a file without one has none.
     """
@@ -114,7 +115,7 @@ class Classifier:
             f"its preprocessing {preprocess.name} is code, which a bundle cannot hold; pass a"
             " preset, a JSON file or a transform that can be translated"
         )
-        return replace(self, preprocess=preprocess, bundle=None, calibration=None, unsaved=reason)
+        return replace(self, preprocess=preprocess, bundle=None, unsaved=reason)
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Classifier:
@@ -125,8 +126,11 @@ class Classifier:
                 OnnxRuntimeEngine,  # 100 ms; only when it runs
             )
 
-            engine = OnnxRuntimeEngine(bundle.program, threads=threads)
-            return ConvertingEngine(engine, bundle.conversion) if bundle.conversion else engine
+            engine: Engine = OnnxRuntimeEngine(bundle.program, threads=threads)
+            if bundle.conversion:
+                engine = ConvertingEngine(engine, bundle.conversion)
+            shift = None if bundle.calibration is None else bundle.calibration.shift
+            return engine if shift is None else ShiftedEngine(engine, shift)
 
         return cls(
             name=bundle.name,
@@ -157,6 +161,23 @@ class ConvertingEngine:
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the engine gives for the batch, converted: float32 (N, K), or (N, 2) of a pair."""
         return np.asarray(self._conversion(self._engine(batch), np), np.float32)
+
+
+class ShiftedEngine:
+    """An engine whose logits are those of another class prior than the network was trained with.
+
+    Args:
+        engine: What gives them as trained, (N, K).
+        shift: What is added to each class's (`Calibration.shift`), K numbers.
+    """
+
+    def __init__(self, engine: Engine, shift: Sequence[float]) -> None:
+        self.name, self.device = engine.name, engine.device
+        self._engine, self._shift = engine, np.array(shift, np.float32)
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the engine gives for the batch, shifted: float32 (N, K)."""
+        return self._engine(batch) + self._shift
 
 
 class PendingClassifier:

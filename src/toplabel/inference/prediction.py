@@ -53,7 +53,8 @@ class Prediction:
 
     `width` and `height` are those of the upright image in pixels, None where it was not read.
     `scores`, shape (K,), float16, are those of all classes, where they were asked for; `logits`,
-    shape (K,), float32, are the model's outputs as they came.
+    shape (K,), float32, are the model's outputs, of which the best makes the label: before the
+    temperature, with what another class prior adds.
     """
 
     source: str

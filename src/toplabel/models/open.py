@@ -270,8 +270,11 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
     preprocess = options.read_preprocess()
     calibration = bundle.calibration
     if calibration is not None and (preprocess is not None or options.multi_label):
-        warn(f"{bundle.name} is used without its calibration, which was fitted with other options")
-        calibration = None
+        kept = None if options.multi_label else calibration.of_prior
+        if kept != calibration:
+            fitted = "its calibration, which was fitted with other options"
+            warn(f"{bundle.name} is used without {fitted}")
+        calibration = kept
     given: dict[About | None, bool] = {
         "labels": labels is not None,
         "preprocess": preprocess is not None,

@@ -213,7 +213,9 @@ def _requested_grad_cam(
 
     found = grad_cam(classifier.lazy_module.get(), tensor, index)
     spread = float(np.ptp(logits)) or 1.0
-    if np.abs(found.logits - logits).max() > _AGREES * spread:
+    shift = None if classifier.calibration is None else classifier.calibration.shift
+    as_trained = logits if shift is None else logits - np.array(shift, np.float32)
+    if np.abs(found.logits - as_trained).max() > _AGREES * spread:
         raise ModelError(
             f"the network that {classifier.name} was compiled from has changed since; load it again"
         )
