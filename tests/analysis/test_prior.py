@@ -48,9 +48,7 @@ def command(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_scores_follow_the_closed_form(
-    bundle: Bundle, tmp_path: Path, temperature: float
-) -> None:
+def test_scores_follow_the_closed_form(bundle: Bundle, tmp_path: Path, temperature: float) -> None:
     (photo,) = draw_colours(tmp_path, 1)
     raw = Predictor(Classifier.of_bundle(bundle))
     (logits,) = raw.open_engine()(raw.preprocess(np.asarray(Image.open(photo)))[None])
@@ -141,7 +139,9 @@ def test_a_model_gets_a_prior_without_images_and_loses_it_again(
 
 def test_a_model_that_does_not_say_its_trained_prior_is_asked_for_it(bundle: Bundle) -> None:
     model = Predictor(Classifier.of_bundle(bundle))
-    with pytest.raises(UsageError, match=r"does not say how often it saw .* trained_prior='FOLDER'"):
+    with pytest.raises(
+        UsageError, match=r"does not say how often it saw .* trained_prior='FOLDER'"
+    ):
         toplabel.calibrate(model, prior="balanced")
     with pytest.raises(UsageError, match="neither labelled images nor a prior"):
         toplabel.calibrate(model)
