@@ -23,10 +23,10 @@ browser:  ## Chromium, for the tests of pages, from the system's packages where 
 		|| echo "no chromium: tests of pages will be skipped"
 
 test: $(VENV)/.dev browser  ## the default tests: under four minutes on two idle cores
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
 
 test-slow: $(VENV)/.dev browser  ## what takes longer: every recipe of every zoo, the whole hostile corpus
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 test-all: test test-slow
 

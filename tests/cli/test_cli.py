@@ -284,7 +284,10 @@ def test_a_reader_that_leaves_ends_it_quietly(photo: Path):
 def stop(process: subprocess.Popen[bytes], signal_number: int) -> tuple[bytes, bytes]:
     """The two outputs of a process that the signal ends, long before it ends by itself."""
     process.send_signal(signal_number)
-    return process.communicate(timeout=60)
+    try:
+        return process.communicate(timeout=60)
+    finally:
+        process.kill()  # where it did not end: it would compute for minutes beside other tests
 
 
 def start_python(code: str, *, grace: float = 0.7) -> subprocess.Popen[bytes]:
