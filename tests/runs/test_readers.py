@@ -732,10 +732,3 @@ def test_page_headers_of_any_bytes_end_in_sizes_or_an_error(content: bytes) -> N
     except PageError:
         return
     assert page.unpacked >= 0
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
-def test_lists_are_read_in_the_encodings_that_programs_write(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "a.txt").write_text("é.png\n图.png\n", encoding=encoding)
-    (tmp_path / "a.csv").write_text("path,n\né.png,1\n图.png,2\n", encoding=encoding)
-    assert names(tmp_path / "a.txt") == names(tmp_path / "a.csv") == ["é.png", "图.png"]

@@ -61,6 +61,14 @@ def unescape_name(text: str) -> str:
     return os.fsdecode(re.sub(rb"\\(?:\\|x([0-9a-f]{2}))", undo, text.encode()))
 
 
+def name_bytes(name: str) -> bytes:
+    """A name's own bytes: those of the file system; a surrogate that is no byte has three."""
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:  # no file has this name, but an object of a store may
+        return name.encode("utf-8", "surrogatepass")
+
+
 def written_out(text: str, *, in_json: bool = False) -> str:
     r"""`text` with what no encoding has written out: `\xff` for a byte, `\ud800` for a surrogate.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from toplabel._internal.text import first_line
 from toplabel.errors import ErrorCode, ImageError
 
 _SYSTEM: dict[int, tuple[ErrorCode, str]] = {
@@ -40,15 +41,22 @@ _CUT_SHORT = (
 
 def from_system(error: OSError) -> ImageError:
     """What the system said about opening or reading a file."""
-    if known := _SYSTEM.get(error.errno or 0):
-        return ImageError(*known)
+    if known := _known(error):
+        return known
     said = error.strerror or str(error)
     if is_damage(error):
         return ImageError("corrupt", said)
+    return ImageError("internal" if error.errno else "fetch_failed", said or type(error).__name__)
+
+
+def _known(error: OSError) -> ImageError | None:
+    """What the system says, or code in its place; a library's own OSError is no such thing."""
+    if known := _SYSTEM.get(error.errno or 0):
+        return ImageError(*known)
     for kind, code, reason in _CLASSES:
         if isinstance(error, kind):
-            return ImageError(code, said or reason)
-    return ImageError("internal" if error.errno else "fetch_failed", said or type(error).__name__)
+            return ImageError(code, error.strerror or str(error) or reason)
+    return None
 
 
 def is_damage(error: Exception) -> bool:
@@ -67,19 +75,22 @@ def from_decoder(error: Exception, *, format_name: str) -> ImageError:
         return error
     if isinstance(error, MemoryError):
         return ImageError("out_of_memory", "not enough memory to decode it")
+    if isinstance(error, OSError) and (known := _known(error)) is not None:
+        return known
     if type(error).__name__.startswith("DecompressionBomb"):
-        return ImageError("too_large", f"a part of the {format_name} image is too large: {error}")
+        reason = f"a part of the {format_name} image is too large: {first_line(error)}"
+        return ImageError("too_large", reason)
     if isinstance(error, EOFError) or any(words in str(error).lower() for words in _CUT_SHORT):
         return cut_short(format_name)
     text = str(error).lower()
     if isinstance(error, NotImplementedError) or any(words in text for words in _NO_CODE):
         return ImageError(
             "unsupported_format",
-            f"this kind of {format_name} cannot be decoded ({error}); convert it to PNG or JPEG",
+            f"this kind of {format_name} cannot be decoded ({first_line(error)}); convert it to PNG"
+            " or JPEG",
         )
-    reason = str(error) or type(error).__name__
     return ImageError(
-        "corrupt", f"the {format_name} data is damaged ({reason}); get the file again"
+        "corrupt", f"the {format_name} data is damaged ({first_line(error)}); get the file again"
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from toplabel._internal.optional import require
-from toplabel._internal.text import escape_name, written_out
+from toplabel._internal.text import escape_name, name_bytes, written_out
 from toplabel.inference.prediction import Prediction
 from toplabel.runs.labelling import Outcome
 
@@ -114,5 +113,5 @@ def _foreign_bytes(name: str) -> bytes | None:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        return os.fsencode(name)
+        return name_bytes(name)
     return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self, cast
 
+from toplabel._internal.text import name_bytes
 from toplabel.errors import ImageError, UsageError
 from toplabel.image.files import is_url
 from toplabel.labels.labels import Labels
@@ -137,9 +138,9 @@ def _targets(name: str, folder: Path) -> tuple[Path, Path]:
     """Its file name there: its own; where another has that name, with a hash at the end."""
     base = name.rpartition("#")[2].rstrip("/").rpartition("/")[2] or "image"
     stem, suffix = os.path.splitext(base)
-    while len(os.fsencode(stem)) > _LONGEST_FILE:
+    while len(name_bytes(stem)) > _LONGEST_FILE:
         stem = stem[:-1]
-    digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(name_bytes(name), digest_size=6).hexdigest()
     return folder / f"{stem}{suffix}", folder / f"{stem}-{digest}{suffix}"
 
 

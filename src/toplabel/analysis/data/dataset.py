@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import re
 from collections import Counter, defaultdict
@@ -12,13 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from toplabel._internal.columns import SOURCE_COLUMNS, find_columns
+from toplabel._internal.columns import (
+    DELIMITERS,
+    SOURCE_COLUMNS,
+    choose_delimiter,
+    find_columns,
+)
+from toplabel._internal.text_file import as_text
 from toplabel.errors import LabelsError, UsageError
 from toplabel.image.paths import expand
 from toplabel.labels.labels import Labels
 
 _SYNSET = re.compile(r"(n\d{8})(?!\d)")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_DELIMITERS = {".csv": DELIMITERS, ".tsv": ("\t",)}
+_HEAD_BYTES = 4096
 _LABEL_COLUMNS = ("label", "class", "target", "category", "labelname", "classname", "y")
 _ACCEPTED = (
     "a folder with one sub-folder per class, a folder of files whose names start with a WordNet"
@@ -111,11 +119,13 @@ def _read_folder(folder: str) -> Dataset:
 
 
 def _read_table(file: Path) -> Dataset:
-    delimiter = _DELIMITERS[file.suffix.lower()]
     try:
-        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
-            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
-    except (OSError, csv.Error) as error:
+        with file.open("rb") as opened, as_text(opened, opened.peek(_HEAD_BYTES)) as lines:
+            first = lines.readline()
+            delimiter = choose_delimiter(first, SOURCE_COLUMNS, _DELIMITERS[file.suffix.lower()])
+            table = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
+            rows = [row for row in table if row]
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {str(file)!r}: {error}") from error
     path, label, body = _columns(rows, file)
     for number, row in enumerate(body, start=len(rows) - len(body) + 1):

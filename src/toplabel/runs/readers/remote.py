@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from toplabel._internal.optional import require
+from toplabel._internal.text import first_line
 from toplabel.errors import ErrorCode, ImageError, UsageError
 from toplabel.image.paths import is_image
 from toplabel.runs.entry import Entry
@@ -32,12 +33,14 @@ def expand_remote(url: str, *, literal: bool = False) -> Iterator[Entry]:
     Raises:
         UsageError: There is nothing at it, or its protocol is unknown.
     """
-    location = _Location(url)
     empty = True
     try:
+        location = _Location(url)
         for path in _find(location, url, literal=literal):
             empty = False
             yield Entry(location.url_of(path), "remote")
+    except UsageError:
+        raise
     except Exception as error:  # of whichever library fsspec uses
         failure = _as_image_error(error)
         yield Entry.unreadable(url, failure.code, failure.message)
@@ -52,8 +55,8 @@ def read_member(entry: Entry, size: int) -> bytes:
     Raises:
         ImageError: It cannot be had.
     """
-    location = _Location(entry.name)
     try:
+        location = _Location(entry.name)
         with location.fs.open(location.path, "rb", block_size=_BLOCK_BYTES) as file:
             content: bytes = file.read(size)
     except Exception as error:
@@ -93,8 +96,10 @@ class _Location:
     def __init__(self, url: str) -> None:
         try:
             self.fs, self.path = fsspec.core.url_to_fs(url)  # file systems are kept by fsspec
-        except (ValueError, ImportError) as error:  # an unknown protocol, or no library for it
-            raise UsageError(f"cannot open {url!r}: {error}") from error
+        except OSError as error:  # of a file, or of a store that is asked at once
+            raise _as_image_error(error) from error
+        except Exception as error:  # an unknown protocol, no library for it, too little said
+            raise UsageError(f"cannot open {url!r}: {first_line(error)}") from error
         self._chain = "".join(url.partition("::")[1:])
 
     def url_of(self, path: str) -> str:
