@@ -142,7 +142,7 @@ def test_preprocessing_and_ranking_fail_for_one_image_alone(
     classifier = Classifier(
         name="test/colours@00000000",
         activation="softmax",
-        open_engine=lambda threads: MeanEngine(),
+        open_engine=lambda threads, features=False: MeanEngine(),
         parallel=True,
         **parts,
     )

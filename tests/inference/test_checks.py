@@ -32,7 +32,7 @@ def classifier(count: int = 5, activation: str = "softmax", **changed: object) -
         preprocess=changed.pop("preprocess", PREPROCESS),  # type: ignore[arg-type]
         labels=names,
         activation=activation,  # type: ignore[arg-type]
-        open_engine=lambda threads: pytest.fail("the engine is not to be opened"),
+        open_engine=lambda threads, features=False: pytest.fail("the engine is not to be opened"),
         parallel=True,
     )
 

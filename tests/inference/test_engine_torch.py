@@ -70,6 +70,94 @@ def test_gives_the_logits_of_the_module(network: nn.Module, batch: np.ndarray) -
     np.testing.assert_allclose(logits, eager(network, batch), atol=1e-5)
 
 
+class Odd(nn.Module):
+    """A head that is a function, of rows that have a dimension of one too many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(10, 3))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        rows = batch.mean((2, 3))[:, None]
+        logits = nn.functional.linear(nn.functional.normalize(rows, dim=2), self.weight)
+        return (16 * logits[:, 0]).log_softmax(1)
+
+
+def heads() -> dict[str, tuple[nn.Module, str]]:
+    """Networks, and the name of the layer whose input their features are."""
+    torch.manual_seed(0)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    return {
+        "linear": (nn.Sequential(body, pool, nn.Dropout(), nn.Linear(8, 10)), "3"),
+        "linear, softmax": (nn.Sequential(body, pool, nn.Linear(8, 10), nn.Softmax(1)), "2"),
+        "norm": (nn.Sequential(body, pool, nn.Linear(8, 10), nn.BatchNorm1d(10)), "2"),
+        "conv, relu, pool": (
+            nn.Sequential(body, nn.Conv2d(8, 10, 1), nn.ReLU(inplace=True), pool),
+            "1",
+        ),
+        "two": (nn.Sequential(body, pool, nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 10)), "4"),
+    }
+
+
+@pytest.mark.parametrize("name", heads())
+def test_features_are_what_the_last_linear_layer_takes(name: str, batch: np.ndarray) -> None:
+    network, layer = heads()[name]
+    taken: list[torch.Tensor] = []
+    engine = TorchEngine(model_of(network), features=True)
+    hook = network.get_submodule(layer).register_forward_pre_hook(
+        lambda module, inputs: taken.append(inputs[0].clone())
+    )
+    expected = eager(network, batch)
+    hook.remove()
+    rows = taken[0].mean((2, 3)) if taken[0].ndim == 4 else taken[0]
+    logits, features = engine.answer(batch)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    np.testing.assert_allclose(features, rows.numpy(), atol=1e-5)
+    assert features.dtype == np.float32
+    assert not any(module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_head_that_is_a_function_has_features_too(batch: np.ndarray) -> None:
+    _, features = TorchEngine(model_of(Odd()), features=True).answer(batch)
+    rows = batch.mean((2, 3))
+    np.testing.assert_allclose(
+        features, rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-5
+    )
+
+
+def test_networks_without_features_are_refused_by_name() -> None:
+    class Tokens(nn.Linear):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return super().forward(batch.flatten(2).transpose(1, 2)).mean(1)
+
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for network in (pool, Tokens(3, 10), nn.Sequential(nn.Conv2d(3, 10, 3), pool)):
+        with pytest.raises(ModelError, match="gives no features"):
+            TorchEngine(model_of(network), features=True).answer(
+                np.zeros((2, 3, 16, 16), np.float32)
+            )
+
+
+def test_threads_that_ask_at_once_get_their_own_features(batch: np.ndarray) -> None:
+    network, _ = heads()["two"]
+    engine = TorchEngine(model_of(network), threads=1, features=True)
+    alone = [engine.answer(batch[i : i + 1]) for i in range(7)]
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def ask(i: int) -> None:
+        found[i] = engine.answer(batch[i : i + 1])
+
+    callers = [Thread(target=ask, args=(i,)) for i in range(7)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for i, (logits, features) in enumerate(alone):
+        np.testing.assert_array_equal(found[i][0], logits)
+        np.testing.assert_array_equal(found[i][1], features)
+
+
 def test_runs_modules_that_count_on_the_plain_layout(batch: np.ndarray) -> None:
     class Flat(nn.Module):
         def forward(self, batch: torch.Tensor) -> torch.Tensor:

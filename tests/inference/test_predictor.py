@@ -46,7 +46,7 @@ def predictor(engine: FakeEngine, *, parallel: bool = True, **options: object) -
         preprocess=PREPROCESS,
         labels=COLOURS,
         activation="softmax",
-        open_engine=lambda threads: engine,
+        open_engine=lambda threads, features=False: engine,
         parallel=parallel,
     )
     return Predictor(classifier, **options)  # type: ignore[arg-type]
@@ -331,7 +331,7 @@ def test_of_two_threads_after_a_fork_none_gets_the_engine_of_the_parent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     classifier = replace(
-        predictor(FakeEngine()).classifier, open_engine=lambda threads: FakeEngine()
+        predictor(FakeEngine()).classifier, open_engine=lambda threads, features=False: FakeEngine()
     )
     model, stopped, go_on = Predictor(classifier), threading.Event(), threading.Event()
     parents = model.open_engine()
@@ -359,7 +359,10 @@ def test_a_forked_child_opens_its_engine_anew(tmp_path: Path) -> None:
     opened: list[int] = []
     classifier = predictor(FakeEngine()).classifier
     model = Predictor(
-        replace(classifier, open_engine=lambda threads: opened.append(os.getpid()) or FakeEngine())
+        replace(
+            classifier,
+            open_engine=lambda threads, features=False: opened.append(os.getpid()) or FakeEngine(),
+        )
     )
     model(colour(0))
     child = os.fork()
@@ -377,7 +380,7 @@ def test_closing_gives_the_engine_back_and_the_next_call_opens_it() -> None:
     opened = []
     classifier = replace(
         predictor(FakeEngine()).classifier,
-        open_engine=lambda threads: opened.append(1) or FakeEngine(),
+        open_engine=lambda threads, features=False: opened.append(1) or FakeEngine(),
     )
     with Predictor(classifier) as model:
         model(colour(0))

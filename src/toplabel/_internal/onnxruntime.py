@@ -11,12 +11,18 @@ __all__ = ["open_session", "ort"]
 
 
 def open_session(
-    path: Path, *, threads: int = 1, optimised: bool = True, copy_to: Path | None = None
+    path: Path,
+    *,
+    content: bytes | None = None,
+    threads: int = 1,
+    optimised: bool = True,
+    copy_to: Path | None = None,
 ) -> ort.InferenceSession:
     """A session of an ONNX file on the CPU; what the library raises is a plain Exception.
 
     Args:
         path: The file.
+        content: To be opened in its place; weights are still looked for beside it.
         threads: Threads that one call computes with.
         optimised: Let ONNX Runtime optimise the graph.
         copy_to: Where to write the optimised graph.
@@ -29,8 +35,11 @@ def open_session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if copy_to is not None:
         options.optimized_model_filepath = str(copy_to)
+    if content is not None:
+        key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(key, str(path.parent))
     return ort.InferenceSession(
-        str(path),
+        str(path) if content is None else content,
         options,
         providers=["CPUExecutionProvider"],
         enable_fallback=0,  # to the same provider again, after printing to stdout

@@ -274,9 +274,17 @@ class _Recorder:
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The engine's logits."""
+        self._record(batch)
+        return self._engine(batch)
+
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The engine's logits and features."""
+        self._record(batch)
+        return self._engine.answer(batch)
+
+    def _record(self, batch: NDArray[np.float32]) -> None:
         self.calls += 1
         self.tensor = batch[0].copy()
-        return self._engine(batch)
 
 
 ModelLike = Predictor | str | os.PathLike[str] | None

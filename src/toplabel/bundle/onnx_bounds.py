@@ -97,9 +97,14 @@ def _bounds(node: Node, known: Mapping[str, Bounds | None]) -> Bounds | None:
     rule = RULE_OF.get(node.operator)
     if rule is None:
         return None
-    values = node.inputs[_VALUES.get(node.operator, _VALUES.get(rule, slice(None)))]
     numbers = _limits(node, known) if rule == "clamp" else node.numbers
-    return apply(rule, [known.get(name) for name in values], numbers)
+    return apply(rule, [known.get(name) for name in values_of(node)], numbers)
+
+
+def values_of(node: Node) -> tuple[str, ...]:
+    """The tensors whose values a node works on; not shapes, axes and the like."""
+    rule = RULE_OF.get(node.operator, "")
+    return node.inputs[_VALUES.get(node.operator, _VALUES.get(rule, slice(None)))]
 
 
 def _limits(node: Node, known: Mapping[str, Bounds | None]) -> dict[str, float]:

@@ -130,21 +130,33 @@ def read_onnx_header(path: Path) -> OnnxHeader:
     Raises:
         BundleError: It cannot be read, is not an ONNX file, or is damaged.
     """
+    data = map_file(path)
+    try:
+        return _Reader().header(data)
+    except ValueError as error:
+        raise BundleError(
+            f"{str(path)!r} is not an ONNX file, or is damaged ({error}); download or export it"
+            " again"
+        ) from None
+
+
+def map_file(path: Path) -> memoryview:
+    """The bytes of a file, read as they are looked at.
+
+    Raises:
+        BundleError: It cannot be read.
+    """
     import mmap  # not needed to know a file by its first bytes
 
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
             raise BundleError(f"{str(path)!r} is not a regular file; expected an ONNX file")
         with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _Reader().header(memoryview(data))
+            if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise BundleError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    except ValueError as error:  # an empty file cannot be mapped, either
-        raise BundleError(
-            f"{str(path)!r} is not an ONNX file, or is damaged ({error}); download or export it"
-            " again"
-        ) from None
 
 
 class _Reader:

@@ -40,6 +40,7 @@ class PredictOptions:
     exact: bool = False
     all_scores: bool = False
     keep_logits: bool = False
+    keep_features: bool = False
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
@@ -75,6 +76,7 @@ class _Item:
     scale: int = 1
     size: tuple[int, int] | None = None  # (height, width)
     logits: NDArray[np.float32] | None = None  # (K,)
+    features: NDArray[np.float32] | None = None  # (D,)
     error: ImageError | None = None
 
 
@@ -129,7 +131,7 @@ def label_tensors(
             item.error = ImageError("non_finite", "the tensor has values that are NaN or infinite")
     ready = [item for item in items if item.error is None]
     if ready:
-        _infer(ready, tensors[finite], engine)
+        _infer(ready, tensors[finite], engine, features=needs_features(classifier, options))
         if checks is not None and checks.active:
             _check(ready, tensors[finite], engine, checks)
     noticed = () if checks is None else checks.found
@@ -191,7 +193,7 @@ def _run(
     if checks is not None and checks.watches_sizes:
         checks.look_at_sizes(item.size for item in ready if item.size is not None)
     if ready:
-        _infer(ready, batch[: len(ready)], engine)
+        _infer(ready, batch[: len(ready)], engine, features=needs_features(classifier, options))
         if checks is not None and checks.active:
             _check(ready, batch, engine, checks)
 
@@ -210,15 +212,26 @@ def _check(
         checks.active = False
 
 
-def _infer(items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine) -> None:
+def needs_features(classifier: Classifier, options: PredictOptions) -> bool:
+    """Whether the engine is asked for features, too: it has to be opened with them."""
+    return options.keep_features
+
+
+def _infer(
+    items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine, *, features: bool
+) -> None:
     """Run the engine on the batch; if that fails, on each alone, so that only the guilty fail."""
     try:
-        for item, logits in zip(items, engine(batch), strict=True):
-            item.logits = logits
+        if not features:
+            for item, logits in zip(items, engine(batch), strict=True):
+                item.logits = logits
+            return
+        for item, logits, row in zip(items, *engine.answer(batch), strict=True):
+            item.logits, item.features = logits, row
     except Exception as error:
         if len(items) > 1:
             for place, item in enumerate(items):
-                _infer([item], batch[place : place + 1], engine)
+                _infer([item], batch[place : place + 1], engine, features=features)
         else:
             code = image_error(error).code
             items[0].error = ImageError(code, f"the model failed on this image: {_text(error)}")
@@ -286,4 +299,22 @@ def _rank(
         multi_label=classifier.multi_label,
         scores=classifier.scores(item.logits).astype(np.float16) if options.all_scores else None,
         logits=item.logits.copy() if options.keep_logits else None,  # not the whole batch's
+        features=_features(item, options),
     )
+
+
+def _features(item: _Item, options: PredictOptions) -> NDArray[np.float32] | None:
+    """The features that were asked for.
+
+    Raises:
+        ImageError: `non_finite`, where one is NaN or infinite.
+    """
+    if not options.keep_features or item.features is None:
+        return None
+    if not np.isfinite(item.features).all():
+        raise ImageError(
+            "non_finite",
+            "the model's features for this image are NaN or infinite; its weights or input are"
+            " broken",
+        )
+    return item.features.copy()

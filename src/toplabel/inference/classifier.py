@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.calibration import Calibration
     from toplabel.bundle.conversion import Conversion
     from toplabel.bundle.model import Activation
-    from toplabel.inference.engines import Engine
+    from toplabel.inference.engines import Engine, OpenEngine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 
@@ -54,7 +54,8 @@ class Lazy(Generic[Loaded]):
 class Classifier:
     """A model's name, preprocessing and labels, and a way to open an engine for it.
 
-    `open_engine` takes the number of threads that one call of the engine computes with.
+    `open_engine` takes the number of threads that one call of the engine computes with, and
+    whether it is asked for features, too.
     `parallel`: many images go fastest through an engine of one thread that several threads call
     at once; else through one that computes with all threads, or on a device, a call at a time.
     `multi_label`: Classes are independent: those apply whose score reaches the threshold.
@@ -71,7 +72,7 @@ class Classifier:
     preprocess: AnyPreprocess
     labels: Labels
     activation: Activation
-    open_engine: Callable[[int], Engine]
+    open_engine: OpenEngine
     parallel: bool
     multi_label: bool = False
     bundle: Bundle | None = None
@@ -121,12 +122,12 @@ class Classifier:
     def of_bundle(cls, bundle: Bundle) -> Classifier:
         """The classifier that runs `bundle` with ONNX Runtime."""
 
-        def open_engine(threads: int) -> Engine:
+        def open_engine(threads: int, *, features: bool = False) -> Engine:
             from toplabel.inference.engines.onnxruntime import (
                 OnnxRuntimeEngine,  # 100 ms; only when it runs
             )
 
-            engine: Engine = OnnxRuntimeEngine(bundle.program, threads=threads)
+            engine: Engine = OnnxRuntimeEngine(bundle.program, threads=threads, features=features)
             if bundle.conversion:
                 engine = ConvertingEngine(engine, bundle.conversion)
             shift = None if bundle.calibration is None else bundle.calibration.shift
@@ -162,6 +163,11 @@ class ConvertingEngine:
         """What the engine gives for the batch, converted: float32 (N, K), or (N, 2) of a pair."""
         return np.asarray(self._conversion(self._engine(batch), np), np.float32)
 
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same with the features (N, D) as they are."""
+        rows, features = self._engine.answer(batch)
+        return np.asarray(self._conversion(rows, np), np.float32), features
+
 
 class ShiftedEngine:
     """An engine whose logits are those of another class prior than the network was trained with.
@@ -178,6 +184,11 @@ class ShiftedEngine:
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the engine gives for the batch, shifted: float32 (N, K)."""
         return self._engine(batch) + self._shift
+
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same with the features (N, D) as they are."""
+        rows, features = self._engine.answer(batch)
+        return rows + self._shift, features
 
 
 class PendingClassifier:

@@ -54,7 +54,8 @@ class Prediction:
     `width` and `height` are those of the upright image in pixels, None where it was not read.
     `scores`, shape (K,), float16, are those of all classes, where they were asked for; `logits`,
     shape (K,), float32, are the model's outputs, of which the best makes the label: before the
-    temperature, with what another class prior adds.
+    temperature, with what another class prior adds; `features`, shape (D,), float32, are what its
+    last linear layer took.
     """
 
     source: str
@@ -71,6 +72,7 @@ class Prediction:
     multi_label: bool = False
     scores: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
     logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def failed(

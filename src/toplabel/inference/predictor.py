@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeGuard, overload
 
+import numpy as np
+
 from toplabel._internal.notices import forwarded_to, warn
 from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
@@ -23,6 +25,7 @@ from toplabel.inference.batch import (
     PredictOptions,
     label_batch,
     label_tensors,
+    needs_features,
 )
 from toplabel.inference.checks import SanityChecks
 from toplabel.inference.classifier import Classifier, PendingClassifier
@@ -30,7 +33,6 @@ from toplabel.inference.classifier import Classifier, PendingClassifier
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from toplabel.inference.engines import Engine
@@ -202,7 +204,11 @@ class Predictor:
         Raises:
             UsageError: The folder has no images, or the pattern matches nothing.
         """
-        options = self._options(top_k, threshold)
+        return self._stream(sources, self._options(top_k, threshold))
+
+    def _stream(
+        self, sources: Iterable[object] | str | os.PathLike[str], options: PredictOptions
+    ) -> Iterator[Prediction]:
         if isinstance(sources, str | bytes | bytearray | os.PathLike):
             if not _names_several(sources):
                 raise UsageError("got one source to stream; expected several: stream([source])")
@@ -223,6 +229,78 @@ class Predictor:
         for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
             self.report_warnings()
             yield from predictions
+
+    @suggests_names
+    def embed(self, source: object, *, normalize: bool = False) -> NDArray[np.float32]:
+        """The model's own description of an image: its features, for search, clusters and the like.
+
+        They are what its last linear layer takes, before the classes. Images are always read in
+        full (`exact`). A model that is new to this machine is compiled first.
+
+        Args:
+            source: As for a prediction; or a list or tuple of such.
+            normalize: Scale them to length 1, so that a product of two is their cosine.
+
+        Returns:
+            float32 (D,); for a list of N images (N, D), in their order.
+
+        Raises:
+            ImageError: An image could not be read; `.code` says why. Of a list it is the first such
+                one, and named; `embed_stream` goes on.
+            ModelError: The model gives no features: its outputs come from no linear layer.
+        """
+        if isinstance(source, list | tuple):
+            rows = np.empty((len(source), self.embedding_size), np.float32)
+            for row, prediction in zip(rows, self.embed_stream(source), strict=True):
+                row[:] = _features(prediction, several=True)
+        else:
+            self.compile()
+            prediction = self._label_one((0, source), self._embed_options())
+            if prediction.error is not None and _names_several(source):
+                hint = f"; embed_stream({os.fspath(source)!r}) takes the images of it"
+                raise ImageError(prediction.error.code, prediction.error.message + hint)
+            rows = _features(prediction, several=False)
+        return unit_length(rows) if normalize else rows
+
+    @suggests_names
+    def embed_stream(
+        self, sources: Iterable[object] | str | os.PathLike[str]
+    ) -> Iterator[Prediction]:
+        """A prediction with `features`, float32 (D,), for each source, in order.
+
+        As `stream`, for any number of sources; an image that fails is one with `error` set, and no
+        features.
+
+        Args:
+            sources: As for `stream`.
+
+        Raises:
+            UsageError: The folder has no images, or the pattern matches nothing.
+            ModelError: The model gives no features: its outputs come from no linear layer.
+        """
+        options = self._embed_options()
+        self.compile()
+        self._open_shared(features=True)  # where there are none, that is said at once
+        return self._stream(sources, options)
+
+    @property
+    def embedding_size(self) -> int:
+        """D, the numbers that `embed` gives for an image.
+
+        Raises:
+            ModelError: The model gives no features: its outputs come from no linear layer.
+        """
+        self.compile()
+        if self.classifier.bundle is not None:
+            from toplabel.bundle.features import find_features  # labels do without
+
+            return find_features(self.classifier.bundle.program).size
+        shape = (1, self.preprocess.num_channels, *self.preprocess.input_size)
+        engine = self._open(threads=self.threads, features=True)
+        return int(engine.answer(np.zeros(shape, np.float32))[1].shape[1])
+
+    def _embed_options(self) -> PredictOptions:
+        return PredictOptions(top_k=1, exact=True, keep_features=True, read=self.read)
 
     @suggests_names
     def predict_tensor(
@@ -253,7 +331,7 @@ class Predictor:
             warn(prepared.warning)
         if self._answered:
             self.compile()
-        engine = self._open(threads=self.threads)
+        engine = self._open(threads=self.threads, features=needs_features(self.classifier, options))
         size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
         predictions: list[Prediction] = []
         for first in range(0, len(prepared.tensors), size):
@@ -283,6 +361,7 @@ class Predictor:
         exact: bool | None = None,
         all_scores: bool = False,
         keep_logits: bool = False,
+        keep_features: bool = False,
     ) -> BatchLabeller:
         """What labels batch after batch, for a caller that keeps the order and the bounds itself.
 
@@ -291,15 +370,23 @@ class Predictor:
         Args:
             top_k, threshold: As for one image.
             exact: Never read a large JPEG at a reduced scale first; None: as the predictor does.
-            all_scores, keep_logits: Whether predictions keep the scores of all classes, and logits.
+            all_scores, keep_logits, keep_features: Whether predictions keep the scores of all
+                classes, logits and features.
+
+        Raises:
+            ModelError: The model gives no features, and they are to be kept.
         """
-        options = self._options(top_k, threshold)
-        options = replace(options, all_scores=all_scores, keep_logits=keep_logits)
+        options = replace(
+            self._options(top_k, threshold),
+            all_scores=all_scores,
+            keep_logits=keep_logits,
+            keep_features=keep_features,
+        )
         return self._labeller(options if exact is None else replace(options, exact=exact))
 
     def _labeller(self, options: PredictOptions) -> BatchLabeller:
         self.compile()
-        engine = self._open_shared()
+        engine = self._open_shared(features=needs_features(self.classifier, options))
         size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
         classifier, checks = self.classifier, self.checks
         return BatchLabeller(
@@ -366,7 +453,8 @@ class Predictor:
         self.close()
 
     def _label_one(self, numbered: Numbered, options: PredictOptions) -> Prediction:
-        engine, checks = self._open(threads=self.threads), self.checks
+        engine = self._open(threads=self.threads, features=needs_features(self.classifier, options))
+        checks = self.checks
         (prediction,) = label_batch([numbered], engine, self.classifier, options, checks=checks)
         self._answered = True
         self.report_warnings()
@@ -375,25 +463,26 @@ class Predictor:
     def _options(self, top_k: int, threshold: float | None) -> PredictOptions:
         return PredictOptions(top_k=top_k, threshold=threshold, exact=self.exact, read=self.read)
 
-    def _open_shared(self) -> Engine:
+    def _open_shared(self, *, features: bool) -> Engine:
         """One engine that all workers share: a thread of arithmetic each, or taking turns."""
         if self.classifier.parallel:
-            return self._open(threads=1)
-        return _TakingTurns(self._open(threads=self.threads))
+            return self._open(threads=1, features=features)
+        return _TakingTurns(self._open(threads=self.threads, features=features))
 
-    def _open(self, *, threads: int) -> Engine:
+    def _open(self, *, threads: int, features: bool = False) -> Engine:
         """The engine that computes with so many threads; opened where it is not yet."""
         if self._process != os.getpid():  # after a fork, an engine's threads are gone
             self._forget_engines()
         engines = self._engines
         with self._lock:
-            if threads not in engines:
-                engines[threads] = self.classifier.open_engine(threads)
-            return engines[threads]
+            key = threads, features
+            if key not in engines:
+                engines[key] = self.classifier.open_engine(threads, features=features)
+            return engines[key]
 
     def _forget_engines(self) -> None:
         self._lock = threading.Lock()
-        self._engines: dict[int, Engine] = {}
+        self._engines: dict[tuple[int, bool], Engine] = {}
         self._process = os.getpid()  # last: who sees it sees the others
 
     if not TYPE_CHECKING:
@@ -417,6 +506,25 @@ def _names_several(source: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(name, str) and (os.path.isdir(name) or is_pattern(name))
 
 
+def _features(prediction: Prediction, *, several: bool) -> NDArray[np.float32]:
+    """The features of an image.
+
+    Raises:
+        ImageError: It has none; of several, the message says which one it is.
+    """
+    if prediction.error is None:
+        assert prediction.features is not None
+        return prediction.features
+    code, message = prediction.error.code, prediction.error.message
+    raise ImageError(code, f"{prediction.source}: {message}" if several else message)
+
+
+def unit_length(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of features (..., D) scaled to length 1; one of zeros stays as it is."""
+    length = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
+    return np.asarray(rows / np.where(length == 0, 1, length), np.float32)
+
+
 class _TakingTurns:
     """An engine that is called by one thread at a time."""
 
@@ -429,3 +537,7 @@ class _TakingTurns:
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._turn:
             return self._engine(batch)
+
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with self._turn:
+            return self._engine.answer(batch)

@@ -66,8 +66,14 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
 
 
 def _eager(model: Model, inference: InferenceOptions) -> Classifier:
-    def open_engine(threads: int) -> Engine:
-        return TorchEngine(model, device=inference.device, dtype=inference.dtype, threads=threads)
+    def open_engine(threads: int, *, features: bool = False) -> Engine:
+        return TorchEngine(
+            model,
+            device=inference.device,
+            dtype=inference.dtype,
+            threads=threads,
+            features=features,
+        )
 
     return Classifier(
         name=model.name,

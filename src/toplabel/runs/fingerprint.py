@@ -32,6 +32,8 @@ def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, A
     """
     bundle = classifier.bundle
     options = asdict(settings)
+    if not settings.keep_features:  # as runs of older versions were begun with
+        del options["keep_features"]
     names = json.dumps([classifier.labels.names, classifier.labels.ids])
     found = {
         "toplabel": __version__,

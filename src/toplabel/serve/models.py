@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from toplabel.errors import UsageError
-from toplabel.inference.batch import PredictOptions, label_batch
+from toplabel.inference.batch import PredictOptions, label_batch, needs_features
 from toplabel.serve.api_error import ApiError
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ WARM_UP_IMAGE = base64.b64decode(
 """A small JPEG, so that the first request finds every library imported."""
 
 _ALIAS = re.compile(r"([A-Za-z0-9][\w.-]{0,63})=(.+)", re.ASCII | re.DOTALL)
+
+T = TypeVar("T")
 
 ObserveBatch = Callable[[int], None]
 """Called with the number of images in each call of an engine."""
@@ -130,14 +132,20 @@ class _Timed:
         self.seconds = 0.0
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._timed(self._engine, batch)
+
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self._timed(self._engine.answer, batch)
+
+    def _timed(self, call: Callable[[NDArray[np.float32]], T], batch: NDArray[np.float32]) -> T:
         started = time.perf_counter()
         try:
-            logits = self._engine(batch)
+            given = call(batch)
         finally:
             self.seconds += time.perf_counter() - started
         if self._observe is not None:
             self._observe(len(batch))
-        return logits
+        return given
 
 
 class ServedModels:
@@ -202,7 +210,10 @@ def serve_model(
     predictor.compile()
     classifier = predictor.classifier
     in_turns = batching or not classifier.parallel
-    engine: Engine = _Timed(classifier.open_engine(threads if in_turns else 1), observe)
+    opened = classifier.open_engine(
+        threads if in_turns else 1, features=needs_features(classifier, PredictOptions())
+    )
+    engine: Engine = _Timed(opened, observe)
     if in_turns:
         on_gpu = engine.device != "cpu"
         together = on_gpu if batching is None else batching
@@ -252,7 +263,8 @@ class _Call:
     """What one thread asks for."""
 
     batch: NDArray[np.float32]
-    logits: Future[NDArray[np.float32]] = field(default_factory=Future)
+    features: bool
+    answer: Future[tuple[NDArray[np.float32], ...]] = field(default_factory=Future)
 
 
 class BatchingEngine:
@@ -276,13 +288,20 @@ class BatchingEngine:
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32."""
-        call = _Call(batch)
+        return self._ask(_Call(batch, features=False))[0]
+
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (N, K) and features (N, D), float32, for a batch (N, C, H, W), float32."""
+        logits, features = self._ask(_Call(batch, features=True))
+        return logits, features
+
+    def _ask(self, call: _Call) -> tuple[NDArray[np.float32], ...]:
         with self._lock:
             self._waiting.append(call)
         with self._turn:  # whoever has it works for all that wait
-            if not call.logits.done():
+            if not call.answer.done():
                 self._run(self._take(call))
-        return call.logits.result()
+        return call.answer.result()
 
     def _take(self, own: _Call) -> list[_Call]:
         """The caller's own call and as many of the others as fit, oldest first."""
@@ -300,15 +319,18 @@ class BatchingEngine:
     def _run(self, calls: list[_Call]) -> None:
         batches = [call.batch for call in calls]
         try:
-            logits = self._engine(batches[0] if len(calls) == 1 else np.concatenate(batches))
+            batch = batches[0] if len(calls) == 1 else np.concatenate(batches)
+            both = any(call.features for call in calls)
+            given = self._engine.answer(batch) if both else (self._engine(batch),)
         except Exception as error:
             if len(calls) == 1:
-                calls[0].logits.set_exception(error)
+                calls[0].answer.set_exception(error)
             else:
                 for call in calls:
                     self._run([call])
             return
         start = 0
         for call in calls:
-            call.logits.set_result(logits[start : start + len(call.batch)])
-            start += len(call.batch)
+            end = start + len(call.batch)
+            call.answer.set_result(tuple(rows[start:end] for rows in given))
+            start = end

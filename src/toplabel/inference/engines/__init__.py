@@ -25,3 +25,33 @@ class Engine(Protocol):
             MemoryError: There was not enough memory for this batch, not even in halves.
         """
         ...
+
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (N, K) and features (N, D), float32, for a batch (N, C, H, W), float32.
+
+        The features are what the last linear layer takes (`toplabel.bundle.features`). Only an
+        engine that was opened with features has them.
+
+        Raises:
+            ModelError: It has none.
+            EngineError, MemoryError: As of a call.
+        """
+        ...
+
+
+class OpenEngine(Protocol):
+    """Opens an engine for a model."""
+
+    def __call__(self, threads: int, *, features: bool = False) -> Engine:
+        """The engine.
+
+        Args:
+            threads: Threads that one call of it computes with.
+            features: It is asked for `answer`, too.
+
+        Raises:
+            ModelError: With features: the model gives none; says why.
+            EngineError: The library cannot run it here.
+            BundleError: It no longer gives what it was checked with.
+        """
+        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.model import Model
     from toplabel.inference.engines import EngineName
+    from toplabel.inference.engines.torch_features import Layer
 
 _PLAIN = torch.contiguous_format
 _TF32, _before = threading.Lock(), list[tuple[bool, bool]]()
@@ -38,8 +39,10 @@ class TorchEngine:
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" is the CPU.
         dtype: "float32", "bfloat16" or "float16".
         threads: Threads that one call on the CPU computes with; None: as torch is set.
+        features: It is asked for its features, too (`answer`).
 
     Raises:
+        ModelError: It gives no features, and is asked for them.
         EngineError: The device or dtype is not to be had here; says what is.
     """
 
@@ -52,6 +55,7 @@ class TorchEngine:
         device: str = "auto",
         dtype: str = "float32",
         threads: int | None = None,
+        features: bool = False,
     ) -> None:
         self._device = find_device(device)
         self._dtype = _find_dtype(dtype)
@@ -61,6 +65,7 @@ class TorchEngine:
         self._layout = torch.channels_last if self._device.type == "cuda" else _PLAIN
         self._largest_batch: int | None = None
         self.device = str(self._device)
+        self._layer = self._find_layer(model) if features else None
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32.
@@ -72,6 +77,25 @@ class TorchEngine:
             EngineError: PyTorch failed.
             MemoryError: There was no room for a single image.
         """
+        (logits,) = self._in_pieces(batch, lambda part: (self._forward(part).float(),))
+        return logits
+
+    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (N, K) and features (N, D), float32, for a batch (N, C, H, W), float32.
+
+        Raises:
+            ModelError: It gives no features.
+            EngineError, MemoryError: As of a call.
+        """
+        logits, features = self._in_pieces(batch, self._forward_with_features)
+        return logits, features
+
+    def _in_pieces(
+        self,
+        batch: NDArray[np.float32],
+        forward: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
+    ) -> list[NDArray[np.float32]]:
+        """What a forward gives for the batch, at once or in pieces that memory has room for."""
         if self._device.type == "cpu" and self._threads not in (None, torch.get_num_threads()):
             torch.set_num_threads(self._threads)  # counts for the calling thread
         pixels = torch.from_numpy(np.require(batch, np.float32, ["C", "W"]))
@@ -79,7 +103,8 @@ class TorchEngine:
         while True:
             try:
                 starts = range(0, len(pixels), size)
-                return np.concatenate([self._run(pixels[at : at + size]) for at in starts])
+                pieces = [self._run(pixels[at : at + size], forward) for at in starts]
+                return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
             except ToplabelError:
                 raise
             except Exception as error:
@@ -91,20 +116,50 @@ class TorchEngine:
                 torch.cuda.empty_cache()
             size = self._largest_batch = (size + 1) // 2
 
-    def _run(self, part: torch.Tensor) -> NDArray[np.float32]:
+    def _run(
+        self, part: torch.Tensor, forward: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+    ) -> list[NDArray[np.float32]]:
         try:
-            return self._forward(part)
+            return self._compute(part, forward)
         except RuntimeError as error:
             if self._layout is _PLAIN or "view size is not compatible" not in str(error):
                 raise
         self._layout = _PLAIN  # its code counts on it
-        return self._forward(part)
+        return self._compute(part, forward)
 
-    def _forward(self, part: torch.Tensor) -> NDArray[np.float32]:
+    def _compute(
+        self, part: torch.Tensor, forward: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+    ) -> list[NDArray[np.float32]]:
         with torch.inference_mode(), self._precision():
             on_device = part.to(self._device, non_blocking=True)
-            logits: torch.Tensor = self._module(on_device.to(memory_format=self._layout))
-            return logits.float().cpu().numpy()
+            given = forward(on_device.to(memory_format=self._layout))
+            return [rows.cpu().numpy() for rows in given]
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._module(batch)
+        return logits
+
+    def _forward_with_features(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        from toplabel.inference.engines.torch_features import TakenBy
+
+        assert self._layer is not None, "it was opened without features"
+        with TakenBy(self._layer) as taken:
+            logits = self._forward(batch)
+        return logits.float(), taken.rows(len(batch))
+
+    def _find_layer(self, model: Model) -> Layer:
+        """The network's last linear layer, found in a forward of an image without content."""
+        from toplabel.inference.engines.torch_features import find_layer  # labels do without
+
+        shape = (1, model.preprocess.num_channels, *model.preprocess.input_size)
+        found: list[Layer] = []
+
+        def forward(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            found.append(find_layer(self._forward, batch))
+            return (batch,)
+
+        self._in_pieces(np.zeros(shape, np.float32), forward)
+        return found[-1]
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._dtype is not torch.float32:
