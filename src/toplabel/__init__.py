@@ -29,6 +29,7 @@ __all__ = [
     "RunSummary",
     "ToplabelError",
     "ToplabelWarning",
+    "TrainingResult",
     "UsageError",
     "__version__",
     "calibrate",
@@ -39,6 +40,7 @@ __all__ = [
     "label",
     "load",
     "run",
+    "train",
     "wrap",
 ]
 
@@ -61,6 +63,8 @@ _HOME = {
     "Evaluation": "toplabel.analysis.evaluate.evaluation",
     "evaluate": "toplabel.analysis.evaluate.evaluation",
     "explain": "toplabel.analysis.explain.explain",
+    "TrainingResult": "toplabel.training.result",
+    "train": "toplabel.training.train",
 }
 """Where a public name lives; errors, all in one file, are not listed."""
 

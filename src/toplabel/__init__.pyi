@@ -40,6 +40,7 @@ from toplabel.inference.predictor import Predictor as Predictor
 from toplabel.labels.labels import Labels as Labels
 from toplabel.preprocess.preprocess import Preprocess as Preprocess
 from toplabel.runs.summary import RunSummary as RunSummary
+from toplabel.training.result import TrainingResult as TrainingResult
 
 __version__: str
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "RunSummary",
     "ToplabelError",
     "ToplabelWarning",
+    "TrainingResult",
     "UsageError",
     "__version__",
     "calibrate",
@@ -75,6 +77,7 @@ __all__ = [
     "label",
     "load",
     "run",
+    "train",
     "wrap",
 ]
 
@@ -214,6 +217,35 @@ def run(
     exact: bool = ...,
     read: ReadOptions = ...,
 ) -> RunSummary: ...
+def train(
+    data: Dataset | str | os.PathLike[str],
+    *,
+    model: Predictor | str | os.PathLike[str] | None = ...,
+    progress: Callable[[int, int], None] | None = ...,
+    prior: str | Mapping[str, float] | None = ...,
+    previous: str | os.PathLike[str] | None = ...,
+    seed: int = ...,
+    arch: str | nn.Module | Callable[..., nn.Module] | None = ...,
+    arch_args: Mapping[str, Any] = ...,
+    script: str | os.PathLike[str] | None = ...,
+    labels: LabelsLike | None = ...,
+    preprocess: object = ...,
+    multi_label: bool = ...,
+    output: str | int | None = ...,
+    ema: bool = ...,
+    state_dict: str | None = ...,
+    allow_globals: Sequence[str] = ...,
+    allow_partial: bool = ...,
+    trust: bool = ...,
+    recompile: bool = ...,
+    engine: EngineChoice = ...,
+    device: str = ...,
+    dtype: Dtype = ...,
+    threads: int | None = ...,
+    batch_size: int | None = ...,
+    exact: bool = ...,
+    read: ReadOptions = ...,
+) -> TrainingResult: ...
 def wrap(
     module: nn.Module,
     *,

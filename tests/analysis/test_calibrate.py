@@ -12,7 +12,7 @@ import pytest
 import toplabel
 from run_material import draw_colours, save_model
 from serving import serving
-from toplabel.analysis.calibrate import fit_temperature, has_best_temperature
+from toplabel.analysis.temperature import fit_temperature, has_best_temperature
 from toplabel.analysis.thresholds import check_threshold, choose_threshold
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.calibration import Calibration

@@ -162,7 +162,7 @@ def test_a_threshold_chosen_with_another_prior_is_left_out(bundle: Bundle) -> No
 
 
 def test_a_temperature_is_fitted_to_what_the_prior_makes_of_the_logits() -> None:
-    from toplabel.analysis.calibrate import fit_temperature
+    from toplabel.analysis.temperature import fit_temperature
 
     chance = np.random.default_rng(0)
     logits = chance.normal(size=(4000, 3)) * 3

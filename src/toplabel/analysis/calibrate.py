@@ -19,6 +19,7 @@ from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.evaluate.evaluation import Outputs, run_model
 from toplabel.analysis.evaluate.metrics import calibration_error, log_losses
 from toplabel.analysis.prior import AS_TRAINED, PriorLike, read_prior
+from toplabel.analysis.temperature import fit_temperature, has_best_temperature
 from toplabel.analysis.thresholds import check_threshold, choose_threshold
 from toplabel.bundle.calibration import Calibration
 from toplabel.bundle.file import check_target, pack
@@ -39,8 +40,6 @@ _MIN_IMAGES = 40
 _SEED = 0
 _FAR_OFF = 1.5
 """Times what the prior says: a class that is so much more often among the images is told of."""
-
-_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.02, 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,46 +377,3 @@ def _curve(
     return tuple(
         (float(best[order][i]), (int(i) + 1) / len(order), float(precision[i])) for i in points
     )
-
-
-def has_best_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> bool:
-    """Whether one temperature is more likely than all others.
-
-    None is where every image is right: the lower the better, without end; nor where the true class
-    has no higher output than others on average: the higher.
-
-    Args:
-        logits: float32 (M, K).
-        truth: int (M,), the class of each.
-    """
-    true = logits[np.arange(len(truth)), truth]
-    is_true = np.arange(logits.shape[1]) == truth[:, None]
-    others = np.where(is_true, -np.inf, logits).max(axis=1)
-    return not (true > others).all() and float(true.mean()) > float(logits.mean())
-
-
-def fit_temperature(
-    logits: NDArray[np.float32],
-    truth: NDArray[np.int64],
-    *,
-    shift: NDArray[np.float32] | float = 0.0,
-) -> float:
-    """The temperature that maximises the likelihood of these images, from 0.02 to 50.
-
-    Args:
-        logits: float32 (M, K).
-        truth: int (M,), the class of each.
-        shift: (K,), what a prior adds to the logits once they are divided by the temperature.
-    """
-    from scipy.optimize import minimize_scalar
-
-    values = logits.astype(np.float64)
-
-    def loss(log_temperature: float) -> float:
-        scaled = values / np.exp(log_temperature) + shift
-        likely = scaled[np.arange(len(truth)), truth] - np.logaddexp.reduce(scaled, axis=1)
-        return float(-likely.mean())
-
-    bounds = (np.log(_MIN_TEMPERATURE), np.log(_MAX_TEMPERATURE))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))

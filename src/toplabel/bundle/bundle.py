@@ -57,6 +57,8 @@ class Bundle:
             that was compiled here.
         provenance: Source, revision, licence, versions, as text.
         calibration: How its scores are calibrated, where they are.
+        training: What a model that was trained here was trained on, how, and with what result, as
+            plain data for JSON; it changes no answer.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Bundle:
     conversion: Conversion = NO_CONVERSION
     provenance: Mapping[str, str] = field(default_factory=dict)
     calibration: Calibration | None = None
+    training: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in get_args(Activation):
@@ -120,6 +123,8 @@ class Bundle:
         }
         if self.calibration is not None:
             manifest["calibration"] = self.calibration.to_dict()
+        if self.training is not None:
+            manifest["training"] = dict(self.training)
         return manifest | self._says_more
 
     @property
@@ -169,6 +174,7 @@ class Bundle:
                 conversion=Conversion.from_dict(manifest.get("conversion", {})),
                 provenance={_text(k): _text(v) for k, v in manifest["provenance"].items()},
                 calibration=None if found is None else Calibration.from_dict(found),
+                training=_facts(manifest.get("training")),
             )
         except (AttributeError, KeyError, TypeError, ToplabelError) as error:
             raise BundleError(f"the bundle's manifest is damaged: {error}") from error
@@ -197,6 +203,12 @@ def with_doubts(provenance: Mapping[str, str], notices: Sequence[Notice]) -> dic
     }
     known = {name: text for name, text in provenance.items() if name not in doubts}
     return known | {name: text for name, text in doubts.items() if text}
+
+
+def _facts(value: object) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"got {value!r}; expected an object of facts")
+    return value
 
 
 def _text(value: object) -> str:

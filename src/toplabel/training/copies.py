@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from toplabel._internal.notices import warn
+from toplabel.training.data import check_counts
+from toplabel.training.options import MIN_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +27,50 @@ proportion."""
 _BLOCK = 1024
 
 
-def find_groups(features: NDArray[np.float32], *, same: Sequence[object] = ()) -> NDArray[np.int64]:
+def group_copies(
+    features: NDArray[np.float32], targets: NDArray[np.int64], names: Sequence[str]
+) -> NDArray[np.int64]:
+    """The group of each image, as `find_groups`, such that each class has 3 or more.
+
+    In a class whose images are all nearly alike only copies count as such, with a warning: what is
+    measured on them is what holds for images that are as alike.
+
+    Args:
+        features: float32 (N, D); rows are equal where the pixels are.
+        targets: int (N,), the class of each.
+        names: K.
+
+    Raises:
+        UsageError: A class has too few different images.
+    """
+    same = [row.tobytes() for row in features]
+    groups = find_groups(features, same=same)
+    alike = [index for index, count in _counts(targets, groups).items() if count < MIN_IMAGES]
+    if not alike:
+        return groups
+    exact = find_groups(features, same=same, near=np.zeros(len(features), np.bool_))
+    counts = {names[index]: count for index, count in _counts(targets, exact).items()}
+    check_counts(counts, what="different images")
+    listed = ", ".join(repr(names[index]) for index in alike[:4]) + ", ..." * (len(alike) > 4)
+    warn(
+        f"the images of {listed} are nearly copies of one another: the accuracy holds for images"
+        " that are as alike, and may be lower on others"
+    )
+    return find_groups(features, same=same, near=~np.isin(targets, alike))
+
+
+def _counts(targets: NDArray[np.int64], groups: NDArray[np.int64]) -> dict[int, int]:
+    """How many groups each class has."""
+    pairs = set(zip(targets.tolist(), groups.tolist(), strict=True))
+    return dict(sorted(Counter(target for target, _ in pairs).items()))
+
+
+def find_groups(
+    features: NDArray[np.float32],
+    *,
+    same: Sequence[object] = (),
+    near: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
     """The group of each image: int (N,), numbered from 0 in the order of their first images.
 
     Two images are in one group where they are copies, near-copies, or linked by others that are.
@@ -32,15 +80,17 @@ def find_groups(features: NDArray[np.float32], *, same: Sequence[object] = ()) -
 
     Args:
         features: float32 (N, D).
-        same: N keys, equal for images whose files are the same to the byte; None where unknown.
+        same: N keys, equal for images that are the same to the byte or pixel; None where unknown.
+        near: bool (N,), which images near-copies are looked for among; None: all.
     """
     union = _Union(len(features))
     first: dict[object, int] = {}
     for index, key in enumerate(same):
         if key is not None:
             union.join(first.setdefault(key, index), index)
-    for one, other in near_pairs(features):
-        union.join(one, other)
+    for one, other in near_pairs(features) if near is None or near.any() else ():
+        if near is None or (near[one] and near[other]):
+            union.join(one, other)
     return union.groups()
 
 

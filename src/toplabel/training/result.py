@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import os
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from toplabel.bundle.bundle import Bundle
@@ -100,7 +102,6 @@ class TrainingResult:
             chosen; `low` and `high` are its 95 % interval for other photos of the same kind.
         balanced_accuracy: The mean recall of the classes.
         plain_accuracy, plain_balanced_accuracy: The same with the prior as trained.
-        confusion: int (K, K): images of class row that are predicted as class column.
         sources: The N images, as they were named.
         targets: int (N,), their classes.
         scores: float32 (N, K), out of fold, calibrated, with the prior that was chosen.
@@ -126,7 +127,6 @@ class TrainingResult:
     balanced_accuracy: float
     plain_accuracy: float
     plain_balanced_accuracy: float
-    confusion: NDArray[np.int64] = field(repr=False)
     sources: tuple[str, ...] = field(repr=False)
     targets: NDArray[np.int64] = field(repr=False)
     scores: NDArray[np.float32] = field(repr=False)
@@ -139,9 +139,21 @@ class TrainingResult:
     calibration: Calibration
     strength: float
     folds: int
-    seconds: float
-    notices: tuple[str, ...]
+    seconds: float = 0.0
+    notices: tuple[str, ...] = ()
     unknown: Mapping[str, Any] | None = None
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The class that each image is predicted as, out of fold: int (N,)."""
+        return np.asarray(self.scores.argmax(axis=1))
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """How many images of class row are predicted as class column: int (K, K)."""
+        count = len(self.classes)
+        pairs = self.targets * count + self.predicted
+        return np.bincount(pairs, minlength=count * count).reshape(count, count)
 
     @property
     def name(self) -> str:
@@ -191,7 +203,7 @@ class TrainingResult:
             "balanced_accuracy": self.balanced_accuracy,
             "plain_accuracy": self.plain_accuracy,
             "plain_balanced_accuracy": self.plain_balanced_accuracy,
-            "confusion": self.confusion.tolist(),
+            "confusions": self._confusions(),
             "folds": self.folds,
             "strength": self.strength,
             "copies": [asdict(one) for one in self.copies],
@@ -205,6 +217,12 @@ class TrainingResult:
             "seconds": self.seconds,
             "notices": list(self.notices),
         }
+
+    def _confusions(self) -> list[list[int]]:
+        """[class, predicted class, images] of all mistakes, the most frequent first."""
+        wrong = self.targets != self.predicted
+        pairs = zip(self.targets[wrong].tolist(), self.predicted[wrong].tolist(), strict=True)
+        return [[*pair, count] for pair, count in Counter(pairs).most_common()]
 
     def __repr__(self) -> str:
         return (

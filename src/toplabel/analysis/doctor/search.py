@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.analysis.calibrate import fit_temperature
 from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.doctor.candidates import Candidate, Colour, usual
 from toplabel.analysis.doctor.sanity_checks import outputs_of
+from toplabel.analysis.temperature import fit_temperature
 from toplabel.bundle.outputs import are_shares
 from toplabel.errors import UsageError
 from toplabel.image.options import ReadOptions

@@ -1,0 +1,337 @@
+"""A folder of images by class in; a model that labels such images, and how good it is, out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toplabel._internal.notices import collect_warnings, warn
+from toplabel._internal.options import takes_options
+from toplabel._version import __version__
+from toplabel.analysis.data.dataset import Dataset
+from toplabel.analysis.prior import AS_TRAINED, read_prior
+from toplabel.bundle.calibration import Calibration
+from toplabel.errors import ModelError
+from toplabel.inference.predictor import Predictor
+from toplabel.inference.scoring import probabilities
+from toplabel.labels.labels import Labels
+from toplabel.models.load import load_predictor
+from toplabel.models.options import InferenceOptions, ModelOptions
+from toplabel.training.assess import (
+    balanced_accuracy,
+    class_results,
+    find_copies,
+    find_mistakes,
+    find_suspects,
+)
+from toplabel.training.copies import group_copies
+from toplabel.training.data import check_counts, read_training_data
+from toplabel.training.features import ImageFeatures, compute_features
+from toplabel.training.folds import count_folds, divide
+from toplabel.training.make_bundle import make_bundle
+from toplabel.training.options import TrainOptions
+from toplabel.training.out_of_fold import (
+    Examples,
+    OutOfFold,
+    accuracy_interval,
+    learning_curve,
+    predict_out_of_fold,
+    project,
+)
+from toplabel.training.result import CurvePoint, TrainingResult, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from toplabel.bundle.bundle import Bundle
+
+logger = logging.getLogger(__name__)
+
+BALANCED = "balanced"
+_UNBALANCED = 1.5
+"""Times as many images in the largest class as in the smallest: above, each class is taken to be
+equally frequent where the model is used."""
+
+_SHOWN = 3
+
+
+@takes_options(TrainOptions, ModelOptions, InferenceOptions)
+def train(
+    data: Dataset | str | os.PathLike[str],
+    *,
+    model: Predictor | str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    train_options: TrainOptions,
+    model_options: ModelOptions,
+    inference_options: InferenceOptions,
+) -> TrainingResult:
+    """Train a model on your own images, and say how good it is.
+
+    The network of `model` describes each image; a linear head is fitted to these features. That
+    takes seconds, and no PyTorch. No images need to be set apart: accuracy is measured out of fold.
+
+    >>> result = toplabel.train("photos/")  # doctest: +SKIP
+    >>> result.accuracy, result.low, result.high  # doctest: +SKIP
+    (0.948, 0.914, 0.969)
+    >>> result.save("mine.toplabel")  # doctest: +SKIP
+
+    Args:
+        data: A folder with one sub-folder per class, a folder of files whose names start with a
+            WordNet synset, or a .csv or .tsv file of paths and labels; at least 3 images a class.
+        model: Whose features are used: as `load` takes it, or a predictor; by default the built-in
+            model.
+        progress: Called with the number of images done, and of those that failed.
+
+    Raises:
+        UsageError: There is one class, one with too few images, or no labelled images at all.
+        LabelsError: A class name is not valid text.
+        ModelError: The model gives no features, or cannot be saved as a bundle.
+        BundleError: The trained model cannot be written.
+        ToplabelError: The model cannot be loaded; as for `load`.
+    """
+    started = time.perf_counter()
+    dataset = read_training_data(data)
+    check_counts(Counter(dataset.names), what="images")
+    predictor, base = _open_base(model, model_options, inference_options)
+    with collect_warnings() as notices, predictor:
+        images = compute_features(predictor, dataset.sources, progress=progress)
+        photos = _Photos.of(dataset, images)
+        _tell(dataset, images, photos)
+        predictor.close()  # its memory is needed
+        result = _Work(photos, base, train_options, _name_of(data)).result()
+    return replace(result, seconds=time.perf_counter() - started, notices=tuple(map(str, notices)))
+
+
+def _open_base(
+    model: Predictor | str | os.PathLike[str] | None,
+    options: ModelOptions,
+    inference: InferenceOptions,
+) -> tuple[Predictor, Bundle]:
+    """What gives the features, and the bundle that gets the head.
+
+    Raises:
+        ModelError: There is no such bundle.
+    """
+    found = model if isinstance(model, Predictor) else load_predictor(model, options, inference)
+    found.compile()
+    classifier = found.classifier
+    if classifier.bundle is None and inference.needs_torch and not isinstance(model, Predictor):
+        plain = load_predictor(model, options, InferenceOptions(read=inference.read))
+        plain.compile()
+        classifier = plain.classifier
+    if classifier.bundle is None:
+        raise ModelError(
+            f"cannot train on {found.name}: a trained model is saved as a bundle, and"
+            f" {classifier.unsaved or 'it could not be compiled'}"
+        )
+    # of the model's own classes nothing is asked: no checks of its labels
+    quiet = Predictor(
+        found.classifier,
+        threads=found.threads,
+        batch_size=found.batch_size,
+        read=found.read,
+        sanity_checks=False,
+    )
+    return quiet, classifier.bundle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Photos:
+    """The N images that could be read."""
+
+    sources: tuple[str, ...]
+    targets: NDArray[np.int64]  # (N,)
+    features: NDArray[np.float32]  # (N, D)
+    labels: Labels  # K
+    unreadable: tuple[Unreadable, ...]
+    digest: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, images: ImageFeatures) -> _Photos:
+        """What of a data set could be read.
+
+        Raises:
+            UsageError: Too little of a class.
+        """
+        names = dataset.classes
+        index = {name: place for place, name in enumerate(names)}
+        targets = np.array([index[name] for name in dataset.names], np.int64)[images.readable]
+        counts = np.bincount(targets, minlength=len(names))
+        unreadable = tuple(
+            Unreadable(dataset.sources[place], failure.code, failure.message)
+            for place, failure in sorted(images.failures.items())
+        )
+        for one in unreadable:
+            logger.info("left out %s: %s", one.source, one.message)
+        check_counts(dict(zip(names, counts.tolist(), strict=True)))
+        sources = tuple(np.array(dataset.sources, object)[images.readable])
+        labels = Labels(names)
+        return cls(sources, targets, images.features, labels, unreadable, dataset.digest)
+
+
+def _tell(dataset: Dataset, images: ImageFeatures, photos: _Photos) -> None:
+    """Warn of what was noticed in reading the images."""
+    total = len(dataset)
+    if images.known:
+        logger.info("%s of %s images are known from before", f"{images.known:,}", f"{total:,}")
+    if photos.unreadable:
+        first = photos.unreadable[0]
+        warn(
+            f"{len(photos.unreadable):,} of {total:,} images could not be read and are left out;"
+            f" the first is {first.source}: {first.message}"
+        )
+    for text, places in images.doubtful.items():
+        first_source = dataset.sources[places[0]]
+        warn(f"{len(places):,} of {total:,} images: {text}; the first is {first_source}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """From features to a result."""
+
+    photos: _Photos
+    base: Bundle
+    options: TrainOptions
+    name: str
+
+    def result(self) -> TrainingResult:
+        photos = self.photos
+        examples = self._examples()
+        found = predict_out_of_fold(examples)
+        calibration = self._calibration(found, examples)
+        shift = log_ratio(calibration)
+        calibrated = found.logits / np.float32(found.temperature)
+        scores = probabilities(calibrated + shift, "softmax").astype(np.float32)
+        plain, predicted = calibrated.argmax(axis=1), scores.argmax(axis=1)
+        copies = find_copies(photos.sources, photos.labels.names, photos.targets, examples.groups)
+        _warn_of_contradictions(copies)
+        right = predicted == photos.targets
+        accuracy = accuracy_interval(right, examples.groups)
+        last = CurvePoint(len(right), accuracy.value, accuracy.low, accuracy.high)
+        curve = (*learning_curve(examples, found, shift, seed=self.options.seed), last)
+        mistakes = find_mistakes(photos.sources, photos.labels.names, photos.targets, scores)
+        balanced = balanced_accuracy(photos.targets, predicted)
+        head = examples.fit(found.strength, start=found.heads[0])
+        facts = self._facts(found, examples, accuracy=last, balanced=balanced)
+        bundle = make_bundle(
+            self.base,
+            head,
+            name=self.name,
+            labels=photos.labels,
+            calibration=calibration,
+            training=facts,
+        )
+        return TrainingResult(
+            bundle=bundle,
+            classes=class_results(photos.labels.names, photos.targets, predicted),
+            accuracy=accuracy.value,
+            low=accuracy.low,
+            high=accuracy.high,
+            balanced_accuracy=balanced,
+            plain_accuracy=float((plain == photos.targets).mean()),
+            plain_balanced_accuracy=balanced_accuracy(photos.targets, plain),
+            sources=photos.sources,
+            targets=photos.targets,
+            scores=scores,
+            copies=copies,
+            mistakes=mistakes,
+            suspects=find_suspects(mistakes),
+            curve=curve,
+            twice=project(curve),
+            unreadable=photos.unreadable,
+            calibration=calibration,
+            strength=found.strength,
+            folds=int(examples.folds.max()) + 1,
+        )
+
+    def _examples(self) -> Examples:
+        """The images with their groups and folds."""
+        photos, seed = self.photos, self.options.seed
+        groups = group_copies(photos.features, photos.targets, photos.labels.names)
+        folds = count_folds(photos.targets, groups)
+        chosen = divide(photos.targets, groups, folds=folds, seed=seed)
+        return Examples(photos.features, photos.targets, groups, chosen, len(photos.labels))
+
+    def _calibration(self, found: OutOfFold, examples: Examples) -> Calibration:
+        counts = np.bincount(examples.targets, examples.weights, minlength=examples.classes)
+        trained = tuple(float(count) for count in counts / counts.sum())
+        given = self.options.prior
+        if given is None:
+            given = BALANCED if counts.max() > _UNBALANCED * counts.min() else AS_TRAINED
+        plain = isinstance(given, str) and given == AS_TRAINED
+        return Calibration(
+            temperature=found.temperature,
+            images=len(examples.targets),
+            digest=self.photos.digest,
+            date=_today(),
+            trained_prior=trained,
+            prior=None if plain else read_prior(given, self.photos.labels, model="the data"),
+        )
+
+    def _facts(
+        self, found: OutOfFold, examples: Examples, *, accuracy: CurvePoint, balanced: float
+    ) -> dict[str, Any]:
+        """What the bundle says of its training; of the images nothing but their number."""
+        counts = np.bincount(examples.targets, minlength=examples.classes).tolist()
+        return {
+            "images": len(examples.targets),
+            "classes": dict(zip(self.photos.labels.names, counts, strict=True)),
+            "method": "logistic regression on the features of a network that stays as it is",
+            "base": self.base.name,
+            "features": int(examples.features.shape[1]),
+            "strength": found.strength,
+            "folds": int(examples.folds.max()) + 1,
+            "accuracy": round(accuracy.accuracy, 4),
+            "low": round(accuracy.low, 4),
+            "high": round(accuracy.high, 4),
+            "balanced_accuracy": round(balanced, 4),
+            "seed": self.options.seed,
+            "date": _today(),
+            "toplabel": __version__,
+        }
+
+
+def _name_of(data: Dataset | str | os.PathLike[str]) -> str:
+    """What the model is called: as the folder or table it was trained on."""
+    if isinstance(data, Dataset):
+        return "trained"
+    stem = Path(os.path.abspath(data)).stem
+    return "".join(c if c.isprintable() and c not in "@/" else "_" for c in stem) or "trained"
+
+
+def log_ratio(calibration: Calibration) -> NDArray[np.float32]:
+    """What the prior adds to calibrated logits: float32 (K,)."""
+    trained = np.array(calibration.trained_prior, np.float64)
+    wanted = trained if calibration.prior is None else np.array(calibration.prior, np.float64)
+    return (np.log(wanted) - np.log(trained)).astype(np.float32)
+
+
+def _warn_of_contradictions(copies: tuple[Any, ...]) -> None:
+    found = [one for one in copies if one.contradictory]
+    if found:
+        pairs = [
+            ", ".join(f"{s} ({c})" for s, c in zip(one.sources[:4], one.classes, strict=False))
+            for one in found[:_SHOWN]
+        ]
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        warn(
+            f"{len(found)} image{'s stand' if len(found) > 1 else ' stands'} under several classes,"
+            f" as copies or near-copies: {'; '.join(pairs)}{more}; keep each under one class"
+        )
+
+
+def _today() -> str:
+    """The date, or that of SOURCE_DATE_EPOCH, which reproducible builds set."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
+    return f"{now:%Y-%m-%d}"
