@@ -29,6 +29,7 @@ HELP = """Evaluate a model on images whose classes are known.
 toplabel evaluate photos-by-class/ -m best.toplabel
 toplabel evaluate val.csv -m best.pth --arch resnet18 ... --report report.html
 toplabel evaluate val/ -m a.toplabel -m b.toplabel     side by side: is b really better?
+toplabel evaluate val/ -m best.toplabel --corruptions  and with noise, blur, darkness ...?
 
 DATA is a folder with one sub-folder per class, a folder of files whose names start with WordNet
 synsets, or a .csv or .tsv file of paths and labels. Images are labelled exactly as predictions
@@ -52,7 +53,14 @@ _WORST = 5
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report."
 )
+@click.option(
+    "--corruptions",
+    is_flag=True,
+    help="Also label each image corrupted in nine ways at three strengths: noise, blur, pixelated,"
+    " JPEG, dark, low contrast, rotated, upside down, cropped. Takes 27 times as long.",
+)
 @json_flag
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with --corruptions.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @loading_flags
 def evaluate(
@@ -60,7 +68,9 @@ def evaluate(
     *,
     models: tuple[str, ...],
     report: Path | None,
+    corruptions: bool,
     as_json: bool,
+    as_csv: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -68,6 +78,10 @@ def evaluate(
     from toplabel._internal.optional import require
     from toplabel.analysis.data.dataset import read_dataset
 
+    if as_csv and not corruptions:
+        raise click.UsageError("got --csv without --corruptions; use --json for other metrics")
+    if as_csv and as_json:
+        raise click.UsageError("got --json and --csv; expected one of them")
     require("sklearn", extra="evaluate", purpose="toplabel evaluate")
     options = take_load_options(options)
     check_one_model(options, max(1, len(models)))
@@ -80,20 +94,32 @@ def evaluate(
     for name in models or (None,):
         progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
         with load(name, **options) as predictor:
-            found.append(evaluate_model(predictor, dataset, progress=progress.update))
+            found.append(
+                evaluate_model(
+                    predictor, dataset, corruptions=corruptions, progress=progress.update
+                )
+            )
         clear_line()
     tests = [paired_test(found[0].outputs.right, other.outputs.right) for other in found[1:]]
     if report is not None:
         from toplabel.analysis.evaluate.report import write_evaluation_report
 
         write_evaluation_report(report, found, tests)
-    if as_json:
+    if as_csv:
+        from toplabel.cli.robustness import csv_lines
+
+        print_lines(csv_lines(found))
+    elif as_json:
         compared = [one.to_dict() for one in tests]
         print_json({"models": [one.to_dict() for one in found], "compared_with_first": compared})
     else:
         blocks = ["\n".join(_lines(one)) for one in found]
         for other, test in zip(found[1:], tests, strict=True):
             blocks.append(f"{found[0].model} and {other.model}: {test}")
+        if corruptions and len(found) > 1:
+            from toplabel.cli.robustness import comparison_lines
+
+            blocks.append("\n".join(comparison_lines(found)))
         print_lines(["\n\n".join(blocks)])
     return 1 if any(one.metrics.failed for one in found) else 0
 
@@ -125,6 +151,10 @@ def _lines(one: Evaluation) -> list[str]:
     for actual, predicted, count in metrics.confusions[:_WORST]:
         names = f"predicted {one.labels[predicted]}, actual {one.labels[actual]}"
         lines.append(f"  {count:>5,} x {names}")
+    if one.robustness is not None:
+        from toplabel.cli.robustness import table_lines
+
+        lines += ["", *table_lines(one.robustness)]
     return lines + [f"note: {as_flags(note)}" for note in one.notes]
 
 

@@ -222,7 +222,7 @@ class Predictor:
             yield self._label_one(head[0], options)
         if len(head) < 2:
             return
-        labeller = self._labeller(options)
+        labeller = self._labeller(options, self.checks)
         batches = batched(
             itertools.chain(head, numbered), labeller.batch_size, singles=labeller.workers
         )
@@ -362,6 +362,7 @@ class Predictor:
         all_scores: bool = False,
         keep_logits: bool = False,
         keep_features: bool = False,
+        sanity_checks: bool = True,
     ) -> BatchLabeller:
         """What labels batch after batch, for a caller that keeps the order and the bounds itself.
 
@@ -372,6 +373,8 @@ class Predictor:
             exact: Never read a large JPEG at a reduced scale first; None: as the predictor does.
             all_scores, keep_logits, keep_features: Whether predictions keep the scores of all
                 classes, logits and features.
+            sanity_checks: Whether these images count as what the model is for; else the predictor's
+                checks do not look at them.
 
         Raises:
             ModelError: The model gives no features, and they are to be kept.
@@ -382,13 +385,14 @@ class Predictor:
             keep_logits=keep_logits,
             keep_features=keep_features,
         )
-        return self._labeller(options if exact is None else replace(options, exact=exact))
+        options = options if exact is None else replace(options, exact=exact)
+        return self._labeller(options, self.checks if sanity_checks else None)
 
-    def _labeller(self, options: PredictOptions) -> BatchLabeller:
+    def _labeller(self, options: PredictOptions, checks: SanityChecks | None) -> BatchLabeller:
         self.compile()
         engine = self._open_shared(features=needs_features(self.classifier, options))
         size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
-        classifier, checks = self.classifier, self.checks
+        classifier = self.classifier
         return BatchLabeller(
             label=lambda batch: label_batch(batch, engine, classifier, options, checks=checks),
             batch_size=size,

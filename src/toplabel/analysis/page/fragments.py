@@ -1,0 +1,108 @@
+"""Text and numbers in; fragments of one HTML page out, escaped, in the style of all pages."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING
+
+from toplabel._internal.text import visible
+from toplabel.image.options import ReadOptions
+from toplabel.image.reading import read_image
+from toplabel.runs.report.report import palette
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_THUMBNAIL = (320, 240)  # at most (width, height)
+_READ = ReadOptions(timeout_seconds=10.0)
+
+
+class Html(str):
+    """Text that is HTML already, so that it is not escaped."""
+
+    __slots__ = ()
+
+
+def fill(name: str, /, **values: object) -> Html:
+    """A fragment of the template with its $names replaced; all but `Html` is escaped."""
+    texts = {
+        key: value if isinstance(value, Html) else html.escape(visible(str(value)))
+        for key, value in values.items()
+    }
+    return Html(_fragments()[name].substitute(texts))
+
+
+@cache
+def _fragments() -> dict[str, Template]:
+    """The fragments of page.html, each below a line with its name."""
+    text = (files(__package__) / "page.html").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^<!-- (\w+) -->\n", text, flags=re.MULTILINE)
+    return {name: Template(part) for name, part in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def page(title: str, *, summary: str, notes: Iterable[str], sections: Iterable[Html]) -> Html:
+    """The whole page; `notes` stand above the sections, once each, as sentences."""
+    style = palette() + (files(__package__) / "page.css").read_text(encoding="utf-8")
+    return fill(
+        "page",
+        title=title,
+        style=Html(style),
+        summary=summary,
+        notes=join(fill("note", text=note[:1].upper() + note[1:]) for note in dict.fromkeys(notes)),
+        sections=join(sections),
+    )
+
+
+def join(parts: Iterable[Html]) -> Html:
+    """Fragments, one after the other."""
+    return Html("".join(parts))
+
+
+def section(title: str, body: Html) -> Html:
+    """What stands below a heading."""
+    return fill("section", title=title, body=body)
+
+
+def figure(caption: str, svg: Html, model: str = "") -> Html:
+    """A drawing with its caption, and of which model it is."""
+    return fill("figure", caption=caption, model=model, svg=svg)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, texts: int = 1) -> Html:
+    """A table whose first `texts` columns hold text, the others numbers."""
+
+    def cells(name: str, row: Sequence[object], start: int) -> Html:
+        kinds = ("text" if place < texts else "number" for place in range(start, len(head)))
+        return join(fill(name, kind=kind, text=text) for kind, text in zip(kinds, row, strict=True))
+
+    body = (fill("row", name=row[0], cells=cells("cell", row[1:], 1)) for row in rows)
+    return fill("table", head=cells("heading", head, 0), rows=join(body))
+
+
+def thumbnail(source: object) -> Html:
+    """The image in the page, or a placeholder: a report never fails for one image."""
+    width, height = _THUMBNAIL
+    try:
+        return thumbnail_of(
+            read_image(source, options=_READ, resized_size=lambda *_: (height, width)).pixels
+        )
+    except Exception:  # moved, changed, or an array of six channels
+        return fill("placeholder")
+
+
+def thumbnail_of(pixels: NDArray[np.uint8]) -> Html:
+    """The image in the page: uint8 (H, W, 3)."""
+    from PIL import Image
+
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image.save(file, "WEBP", quality=75)
+    return fill("image", webp=base64.b64encode(file.getvalue()).decode())
