@@ -294,3 +294,42 @@ def test_output_means_the_networks_output_where_no_file_is_written() -> None:
     chosen = dict.fromkeys(("compare", "evaluate", "inspect", "serve"), "model_output")
     files = dict.fromkeys(("predict", "run", "explain", "calibrate", "doctor", "pack"), "output")
     assert spelled == {**files, **chosen}
+
+
+def test_inspect_of_a_folder_or_pattern_is_a_table_with_a_line_for_each_file(tmp_path, checkpoint):
+    (tmp_path / "sub").mkdir()
+    torch.save(GreyNet(9).state_dict(), tmp_path / "sub" / "grey.pt")
+    (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+    (tmp_path / "notes.txt").write_text("no model")
+    done = run("inspect", tmp_path)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [Path(row[0]).name for row in rows] == ["best.pth", "broken.pth", "grey.pt"]
+    assert rows[0][1:5] == ["torch zip", "44.8 MB", "37", "torchvision/resnet18"]
+    assert rows[1][1] == "unreadable"
+    assert "--arch" in rows[2][5]
+    assert "broken.pth" in done.stderr
+    assert done.returncode == 1
+    printed = run("inspect", tmp_path / "*.pth", "--json").stdout.splitlines()
+    assert [json.loads(line)["file"] for line in printed] == [row[0] for row in rows[:2]]
+
+
+def test_inspect_of_nothing_says_what_counts_as_a_model(tmp_path):
+    assert "there are no model files" in run("inspect", tmp_path).stderr
+    assert "nothing matches" in run("inspect", tmp_path / "*.pth").stderr
+    done = run("inspect", "embedded", "embedded", "--card")
+    assert "got --card with 2 files" in done.stderr
+
+
+def test_a_model_card_is_yaml_and_markdown_of_what_the_bundle_states(tmp_path):
+    card = run("inspect", "embedded", "--card").stdout
+    _, metadata, text = card.split("---\n", 2)
+    assert "license: apache-2.0\n" in metadata
+    assert "pipeline_tag: image-classification\n" in metadata
+    assert "tench, goldfish" in text
+    assert "1,000 classes" in text
+
+
+def test_only_a_bundle_has_a_model_card(checkpoint):
+    done = run("inspect", checkpoint, "--card")
+    assert done.returncode == 2
+    assert "toplabel pack" in done.stderr

@@ -253,9 +253,7 @@ def describe_packed(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with _open_archive(path) as archive:
         manifest, program = archive.manifest, archive.read_json(DESCRIPTION_NAME)
-        labels = manifest.get("labels")
-        names = labels.get("names") if isinstance(labels, dict) else None
-        names = names if isinstance(names, list) else []
+        names = _names(manifest)
         provenance = manifest.get("provenance")
         provenance = provenance if isinstance(provenance, dict) else {}
         return {
@@ -278,6 +276,22 @@ def describe_packed(path: str | os.PathLike[str]) -> dict[str, Any]:
             "members": {name: member.size for name, member in archive.members.items()},
             "verified": _verified(archive),
         }
+
+
+def packed_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """All class names of a bundle file, in output order; none where it states none.
+
+    Raises:
+        BundleError: It is not a bundle, or a truncated or newer one; says which.
+    """
+    with _open_archive(path) as archive:
+        return tuple(map(str, _names(archive.manifest)))
+
+
+def _names(manifest: Mapping[str, Any]) -> list[Any]:
+    labels = manifest.get("labels")
+    names = labels.get("names") if isinstance(labels, dict) else None
+    return names if isinstance(names, list) else []
 
 
 def _verified(archive: _Archive) -> bool | str:

@@ -65,6 +65,10 @@ def _invoke(arguments: Sequence[str]) -> int:
 
     from toplabel.cli.group import toplabel
 
+    if asked := os.environ.get("_TOPLABEL_COMPLETE"):  # by a shell, where TAB was pressed
+        from toplabel.cli.completion import answer_shell
+
+        return answer_shell(asked)
     try:
         with toplabel.make_context("toplabel", list(arguments)) as context:
             status = toplabel.invoke(context)

@@ -10,6 +10,7 @@ import click
 
 from toplabel.bundle.calibration import in_words
 from toplabel.cli.options import (
+    SOURCE,
     Command,
     as_flags,
     json_flag,
@@ -43,7 +44,7 @@ per class whose images are counted.
 
 
 @click.command(cls=Command, help=HELP, short_help="Calibrate a model's confidence scores.")
-@click.argument("data", metavar="[DATA]", required=False)
+@click.argument("data", metavar="[DATA]", required=False, type=SOURCE)
 @click.option(
     "-o",
     "--output",

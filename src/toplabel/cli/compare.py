@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.options import (
+    SOURCE,
     Command,
     add_options,
     debug_flag,
@@ -58,9 +59,9 @@ _VARIANTS = tuple(
 
 
 @click.command(cls=Command, help=HELP, short_help="Find where two ways to run a model differ.")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("a", metavar="A", type=SOURCE)
+@click.argument("b", metavar="B", type=SOURCE)
+@click.argument("images", metavar="IMAGE...", type=SOURCE, nargs=-1, required=True)
 @json_flag
 @lambda command: add_options(command, _VARIANTS, section="The two variants")
 @model_file_flags

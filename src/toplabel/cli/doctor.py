@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel.cli.options import Command, as_flags, debug_flag, json_flag, model_file_flags, take
+from toplabel.cli.options import (
+    SOURCE,
+    Command,
+    as_flags,
+    debug_flag,
+    json_flag,
+    model_file_flags,
+    take,
+)
 from toplabel.cli.records import print_json, print_lines
 from toplabel.errors import UsageError
 from toplabel.models.options import ModelOptions
@@ -34,7 +42,7 @@ _SIGNS = {"fine": "ok", "wrong": "WRONG", "told": "found", "cannot tell": "?"}
 
 
 @click.command(cls=Command, help=HELP, short_help="Find what is wrong with a checkpoint.")
-@click.argument("model", metavar="FILE")
+@click.argument("model", metavar="FILE", type=SOURCE)
 @click.option("--images", metavar="FOLDER", help="Ordinary photos, at least 16; no labels needed.")
 @click.option("--labelled", metavar="DATA", help="Labelled images, as for toplabel evaluate.")
 @click.option(

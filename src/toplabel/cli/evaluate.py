@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.options import (
+    SOURCE,
     Command,
     as_flags,
     check_one_model,
+    default_models,
     json_flag,
     loading_flags,
     take_load_options,
@@ -41,7 +43,7 @@ _WORST = 5
 
 
 @click.command(cls=Command, help=HELP, short_help="Evaluate a model on labelled images.")
-@click.argument("data", metavar="DATA")
+@click.argument("data", metavar="DATA", type=SOURCE)
 @click.option(
     "-m",
     "--model",
@@ -84,6 +86,7 @@ def evaluate(
         raise click.UsageError("got --json and --csv; expected one of them")
     require("sklearn", extra="evaluate", purpose="toplabel evaluate")
     options = take_load_options(options)
+    models = models or default_models()
     check_one_model(options, max(1, len(models)))
     dataset = read_dataset(data)
     from toplabel import load

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 import click
 
 from toplabel._version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
@@ -22,6 +26,7 @@ COMMANDS = {
     "pack": "toplabel.cli.pack:pack",
     "serve": "toplabel.cli.serve:serve",
     "cache": "toplabel.cli.cache:cache",
+    "completion": "toplabel.cli.completion:completion",
 }
 """Each command and its function; the file is imported when the command is called."""
 
@@ -63,11 +68,23 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command in front if the first word is not a command."""
+        if ctx.resilient_parsing and not args:  # a shell asks what the first word may be
+            return super().parse_args(ctx, args)
         first = args[0] if args else ""
         if first not in (*COMMANDS, "-h", "--help", "--version"):
             _check_may_be_input(first)
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What the first word may be."""
+        from toplabel.cli.completion import complete_first_word
+
+        if incomplete.startswith("-"):
+            default = self.get_command(ctx, DEFAULT)
+            assert default is not None
+            return default.shell_complete(click.Context(default, ctx), incomplete)
+        return complete_first_word(self, ctx, incomplete)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The main job first: it needs no command."""

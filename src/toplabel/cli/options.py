@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +15,9 @@ from toplabel.cli.terminal import show_notices
 from toplabel.image.options import ReadOptions
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.runs.options import RunOptions
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -112,8 +116,35 @@ def _check_number(ctx: click.Context, option: click.Parameter, value: float | No
     return value
 
 
+class Source(click.types.StringParamType):
+    """A text that mostly names a file, so that shells complete files."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Whatever files there are."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+SOURCE = Source()
+MODEL_VARIABLE = "TOPLABEL_MODEL"
+
+
+def default_models() -> tuple[str, ...]:
+    """The model that the environment names, for commands that take several."""
+    named = os.environ.get(MODEL_VARIABLE)
+    return (named,) if named else ()
+
+
 model_flag = click.option(
-    "-m", "--model", metavar="MODEL", help="Model to use; see toplabel models."
+    "-m",
+    "--model",
+    metavar="MODEL",
+    type=SOURCE,
+    envvar=MODEL_VARIABLE,
+    help=f"Model to use; see toplabel models.  [default: {MODEL_VARIABLE}, else built in]",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 debug_flag = click.option(

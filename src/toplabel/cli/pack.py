@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from toplabel.cli.options import Command, debug_flag, model_file_flags, take_load_options
+from toplabel.cli.options import SOURCE, Command, debug_flag, model_file_flags, take_load_options
 from toplabel.cli.terminal import say
 
 HELP = """Save a model with its class names and preprocessing as one file.
@@ -21,7 +21,7 @@ MODEL is anything that -m accepts: a checkpoint, a name, an ONNX file.
 
 
 @click.command(cls=Command, help=HELP, short_help="Save a model as one file.")
-@click.argument("model")
+@click.argument("model", type=SOURCE)
 @click.option(
     "-o",
     "--output",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.options import (
+    SOURCE,
     Command,
     loading_flags,
     model_flag,
@@ -45,7 +46,7 @@ _LOOK_AHEAD = 100
 
 
 @click.command(cls=Command)
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, type=SOURCE, metavar="INPUT...")
 @scoring_flags
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")

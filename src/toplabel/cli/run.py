@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toplabel.cli.options import (
+    SOURCE,
     Command,
     loading_flags,
     model_flag,
@@ -50,7 +51,7 @@ output_flag = click.option(
 
 
 @click.command(cls=Command, help=HELP, short_help="Label many inputs into a file or folder.")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, type=SOURCE, required=True, metavar="INPUT...")
 @output_flag
 @run_flags
 @scoring_flags

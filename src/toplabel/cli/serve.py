@@ -10,6 +10,7 @@ import click
 from toplabel.cli.options import (
     Command,
     check_one_model,
+    default_models,
     flags_of,
     loading_flags,
     take,
@@ -55,6 +56,7 @@ def serve(models: tuple[str, ...], **options: Any) -> int:
     serving = ServeOptions(**take(ServeOptions, options))
     if options["max_pixels"] is None:
         options["max_pixels"] = MAX_PIXELS
+    models = models or default_models()
     loading = take_load_options(options)
     check_one_model(loading, len(models))
     loading["read"] = replace(loading["read"], max_bytes=serving.max_body)

@@ -86,7 +86,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MAX_LABEL_WIDTH = 30
 _MAX_BAR_WIDTH = 24
 _MIN_BAR_WIDTH = 6
-_GAPS_AND_SCORE = 16  # "  " before the bar and the score, "0.71", and room for "  unsure"
+_GAPS_AND_SCORE = 16  # "  " before the bar, " " before the score, "<0.01", and "  unsure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +142,18 @@ def to_rows(prediction: Prediction, layout: Layout) -> str:
         bold = "1" if place == 0 else ""
         lines.append(
             f"{_source_cell(source, layout)}{_paint(label, bold, layout)}"
-            f"  {_paint(bar, '36', layout)}  {candidate.score:.2f}{unsure}\n"
+            f"  {_paint(bar, '36', layout)} {_score(candidate.score)}{unsure}\n"
         )
     return "".join(lines)
+
+
+def _score(score: float) -> str:
+    """Two decimals, but never 0.00 or 1.00 of what is neither: "<0.01", ">0.99"."""
+    if 0 < score < 0.005:
+        return "<0.01"
+    if 0.995 <= score < 1:
+        return ">0.99"
+    return f"{score:5.2f}"
 
 
 def _widths(labels: Sequence[str], layout: Layout) -> tuple[int, int]:

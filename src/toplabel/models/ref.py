@@ -5,15 +5,18 @@ Every command, Python and the server ask here, so that they agree. Files are kno
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from toplabel._internal.json_file import read_json
 from toplabel.bundle.bundle import BUILT_IN_NAME, is_bundle
-from toplabel.errors import MissingDependency, ModelNotFound
+from toplabel.errors import MissingDependency, ModelNotFound, UsageError
+from toplabel.image.paths import is_pattern
 
 Kind = Literal["built-in", "bundle", "onnx", "checkpoint", "folder", "name"]
 """What a model is. A "name" is one of torchvision's, timm's or the Hugging Face hub's."""
@@ -99,6 +102,39 @@ class ModelRef:
             if self.given.startswith(prefix):
                 return _name_on_hub(self.given.removeprefix(prefix), given=self.given)
         return _bare_name(self.given)
+
+
+def model_files(names: Iterable[str]) -> Iterator[str]:
+    """The model files that these names stand for, in their order.
+
+    Args:
+        names: A folder gives the files in it, and below, that have the suffix of a model file,
+            sorted; a Hugging Face folder is one model. A pattern gives what it matches.
+
+    Raises:
+        UsageError: A folder has no such file, or a pattern matches nothing.
+    """
+    for name in names:
+        if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
+            found = [
+                os.path.join(folder, file)
+                for folder, _, files in os.walk(name)
+                for file in files
+                if os.path.splitext(file)[1].lower() in _FILES
+            ]
+            if not found:
+                raise UsageError(
+                    f"there are no model files in the folder {name!r}; files count as such by their"
+                    f" suffix: {' '.join(sorted(_FILES))}"
+                )
+            yield from sorted(found)
+        elif is_pattern(name):
+            matched = sorted(glob.glob(name, recursive=True))
+            if not matched:
+                raise UsageError(f"nothing matches the pattern {name!r}")
+            yield from matched
+        else:
+            yield name
 
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
