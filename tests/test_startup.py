@@ -42,11 +42,19 @@ def test_labelling_imports_no_torch_and_no_metadata(shared_data: Path):
 def test_public_names_are_those_that_are_promised():
     promised = {"label", "load", "wrap", "Labels", "Prediction", "Predictor", "Preprocess"}
     promised |= {"Comparison", "Diagnosis", "Evaluation", "ReadOptions", "RunSummary"}
+    promised |= {"Explanation", "Predictions", "read_image", "read_labels"}
     promised |= {"calibrate", "compare", "diagnose", "evaluate", "explain", "run", "__version__"}
     promised |= {n for n in vars(errors) if n.endswith("Error") or n == "ModelNotFound"}
     promised |= {"MissingDependency", "ToplabelWarning"}
     assert set(toplabel.__all__) == promised
-    assert promised <= set(dir(toplabel))
+    assert dir(toplabel) == sorted(promised)  # what editors offer
+
+
+def test_help_is_a_table_of_contents_that_fits_a_screen():
+    contents = toplabel.__doc__
+    assert len(contents.splitlines()) <= 40
+    functions = {name for name in toplabel.__all__ if name[0].islower()}
+    assert [name for name in functions if f"{name}(" not in contents] == []
 
 
 @pytest.mark.parametrize("name", toplabel.__all__)

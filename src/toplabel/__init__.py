@@ -1,7 +1,31 @@
-"""toplabel: the predicted label of an image, according to a PyTorch classifier.
+"""The predicted label of an image, according to a PyTorch classifier.
 
-Importing it costs next to nothing: each public name is loaded when it is first used. Editors and
-type checkers find all names, with every argument, in `__init__.pyi`.
+    toplabel.label("cat.jpg")                       'tabby', by the built-in model
+    model = toplabel.load("resnet50")               or "best.pth", arch=MyCNN, labels=names, ...
+    model("cat.jpg")                                Prediction(label='tabby', score=0.71, ...)
+    model(["cat.jpg", "dog.jpg"]), model("photos/") a list of them
+    for prediction in model.stream(paths): ...      any number, in order, in bounded memory
+
+Models
+    load(model)             a predictor for a name, a checkpoint, a bundle or an ONNX file
+    wrap(module)            one for a network of yours
+    Predictor               labels images; .labels, .preprocess, .name, .save("cats.toplabel")
+    Prediction              .label, .score, .top, .error, .warnings, .to_dict()
+Many images
+    run(inputs, output)     each image once, into Parquet, CSV or JSONL; the same call resumes
+Your own classes
+    train("photos/")        a classifier from a folder with one sub-folder per class
+What a model is worth
+    evaluate(model, data)   accuracy with its interval, per class, calibration
+    calibrate(model, data)  scores that mean something
+    compare(a, b, images)   where two ways to label differ: pixels, tensor, logits, label
+    diagnose(checkpoint)    what is wrong with a file, and how its images were prepared
+    explain(model, image)   the evidence in an image for its label
+What they take and raise
+    Labels, Preprocess, ReadOptions; read_labels("names.csv"), read_image("cat.tif")
+    ToplabelError           of every error; ImageError has a .code; ToplabelWarning
+
+help(toplabel.load) and so on list all arguments.
 """
 
 from toplabel._version import __version__
@@ -14,6 +38,7 @@ __all__ = [
     "DownloadError",
     "EngineError",
     "Evaluation",
+    "Explanation",
     "ImageError",
     "Labels",
     "LabelsError",
@@ -21,6 +46,7 @@ __all__ = [
     "ModelError",
     "ModelNotFound",
     "Prediction",
+    "Predictions",
     "Predictor",
     "Preprocess",
     "PreprocessError",
@@ -39,6 +65,8 @@ __all__ = [
     "explain",
     "label",
     "load",
+    "read_image",
+    "read_labels",
     "run",
     "train",
     "wrap",
@@ -49,6 +77,7 @@ _HOME = {
     "load": "toplabel.models.load",
     "wrap": "toplabel.models.load",
     "Prediction": "toplabel.inference.prediction",
+    "Predictions": "toplabel.inference.prediction",
     "Predictor": "toplabel.inference.predictor",
     "Preprocess": "toplabel.preprocess.preprocess",
     "Labels": "toplabel.labels.labels",
@@ -62,9 +91,12 @@ _HOME = {
     "diagnose": "toplabel.analysis.doctor.diagnose",
     "Evaluation": "toplabel.analysis.evaluate.evaluation",
     "evaluate": "toplabel.analysis.evaluate.evaluation",
+    "Explanation": "toplabel.analysis.explain.pipeline",
     "explain": "toplabel.analysis.explain.explain",
     "TrainingResult": "toplabel.training.result",
     "train": "toplabel.training.train",
+    "read_image": "toplabel.image.pixels",
+    "read_labels": "toplabel.labels.files",
 }
 """Where a public name lives; errors, all in one file, are not listed."""
 
@@ -84,4 +116,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

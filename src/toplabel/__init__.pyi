@@ -18,6 +18,7 @@ from toplabel.analysis.compare import Comparison as Comparison, compare as compa
 from toplabel.analysis.doctor.diagnose import Diagnosis as Diagnosis
 from toplabel.analysis.evaluate.evaluation import Evaluation as Evaluation, evaluate as evaluate
 from toplabel.analysis.explain.explain import explain as explain
+from toplabel.analysis.explain.pipeline import Explanation as Explanation
 from toplabel.errors import (
     BundleError as BundleError,
     CheckpointError as CheckpointError,
@@ -35,8 +36,10 @@ from toplabel.errors import (
     UsageError as UsageError,
 )
 from toplabel.image.options import ReadOptions as ReadOptions
-from toplabel.inference.prediction import Prediction as Prediction
+from toplabel.image.pixels import read_image as read_image
+from toplabel.inference.prediction import Prediction as Prediction, Predictions as Predictions
 from toplabel.inference.predictor import Predictor as Predictor
+from toplabel.labels.files import read_labels as read_labels
 from toplabel.labels.labels import Labels as Labels
 from toplabel.preprocess.preprocess import Preprocess as Preprocess
 from toplabel.runs.summary import RunSummary as RunSummary
@@ -51,6 +54,7 @@ __all__ = [
     "DownloadError",
     "EngineError",
     "Evaluation",
+    "Explanation",
     "ImageError",
     "Labels",
     "LabelsError",
@@ -58,6 +62,7 @@ __all__ = [
     "ModelError",
     "ModelNotFound",
     "Prediction",
+    "Predictions",
     "Predictor",
     "Preprocess",
     "PreprocessError",
@@ -76,6 +81,8 @@ __all__ = [
     "explain",
     "label",
     "load",
+    "read_image",
+    "read_labels",
     "run",
     "train",
     "wrap",

@@ -23,7 +23,6 @@ from explaining_material import (
     turned_jpeg,
     wrapped,
 )
-from toplabel.analysis.explain.explain import explain_image
 from toplabel.analysis.explain.gradcam import Grid, find_grid, grad_cam
 from toplabel.analysis.explain.perturbation import PATCHES_PER_SIDE, MaskedInput, occlusion_heat
 from toplabel.analysis.explain.rendering import colour_table, explain_upload
@@ -41,7 +40,7 @@ def colours() -> toplabel.Predictor:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_heat_is_over_the_image_at_its_own_size(colours, method):
     pixels = picture()
-    heat = toplabel.explain(colours, pixels, method=method)
+    heat = toplabel.explain(colours, pixels, method=method).heat
     assert heat.shape == (96, 160)
     assert heat.dtype == np.float32
     assert heat.min() == 0
@@ -50,7 +49,7 @@ def test_the_heat_is_over_the_image_at_its_own_size(colours, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_heat_lies_where_the_label_comes_from(colours, method):
-    heat = toplabel.explain(colours, picture(), method=method)
+    heat = toplabel.explain(colours, picture(), method=method).heat
     row, column = centre_of(heat)
     assert (row, column) == pytest.approx((52, 75), abs=5)
     assert heat[40:64, 60:90].mean() > 8 * heat.mean()
@@ -59,7 +58,7 @@ def test_the_heat_lies_where_the_label_comes_from(colours, method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("label", ["blue", 2])
 def test_another_label_has_its_own_heat(colours, method, label):
-    heat = toplabel.explain(colours, picture(), label, method=method)
+    heat = toplabel.explain(colours, picture(), label, method=method).heat
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     assert (row, column) == pytest.approx((11, 111), abs=8)
     assert heat[4:18, 104:118].mean() > 4 * heat[40:64, 60:90].mean()
@@ -68,15 +67,15 @@ def test_another_label_has_its_own_heat(colours, method, label):
 @pytest.mark.parametrize("method", METHODS)
 def test_an_image_that_lies_on_its_side_is_explained_upright(colours, method):
     pixels = picture()
-    turned = toplabel.explain(colours, turned_jpeg(pixels), method=method)
-    upright = toplabel.explain(colours, pixels, method=method)
+    turned = toplabel.explain(colours, turned_jpeg(pixels), method=method).heat
+    upright = toplabel.explain(colours, pixels, method=method).heat
     assert turned.shape == upright.shape == (96, 160)
     assert np.abs(turned - upright).mean() < 0.02
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_was_cropped_off_has_no_heat(colours, method):
-    heat = toplabel.explain(colours, picture(red=(40, 2, 64, 60)), method=method)
+    heat = toplabel.explain(colours, picture(red=(40, 2, 64, 60)), method=method).heat
     assert not heat[:, :31].any()  # 96x160 becomes 64x107, of which the middle 64 are seen
     assert not heat[:, 129:].any()
     assert heat[40:64, 34:60].mean() > 0.5
@@ -84,7 +83,7 @@ def test_what_was_cropped_off_has_no_heat(colours, method):
 
 def test_tokens_are_laid_out_as_the_image_is():
     predictor = wrapped(Tokens())
-    found = explain_image(predictor, picture(), method="gradcam")
+    found = toplabel.explain(predictor, picture(), method="gradcam")
     assert found.layer.endswith("mix")
     assert centre_of(found.heat) == pytest.approx((52, 75), abs=6)
 
@@ -157,7 +156,7 @@ def test_a_layers_output_is_recognised_by_its_shape(shape, size, grid):
 
 
 def test_faithfulness_is_high_for_the_true_part_and_low_for_others(colours):
-    found = explain_image(colours, picture(), method="gradcam")
+    found = toplabel.explain(colours, picture(), method="gradcam")
     assert (found.label, found.index) == ("red", 0)
     assert found.faithfulness > 0.3
     assert found.faithfulness > 3 * max(found.random_faithfulness, 0.01)
@@ -165,19 +164,19 @@ def test_faithfulness_is_high_for_the_true_part_and_low_for_others(colours):
 
 def test_a_model_without_a_network_falls_back_to_occlusion_and_says_so():
     cat = "examples/cat.jpg"
-    found = explain_image(None, cat)
+    found = toplabel.explain(None, cat)
     assert (found.method, found.layer) == ("occlusion", "")
     with pytest.raises(ModelError, match="use method 'occlusion'"):
-        explain_image(None, cat, method="gradcam")
+        toplabel.explain(None, cat, method="gradcam")
 
 
 def test_a_network_without_a_map_is_explained_by_occlusion():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 3))
-    found = explain_image(wrapped(module), picture())
+    found = toplabel.explain(wrapped(module), picture())
     assert found.method == "occlusion"
     with pytest.raises(ModelError, match="no layer of this network gives a map"):
-        explain_image(wrapped(module), picture(), method="gradcam")
+        toplabel.explain(wrapped(module), picture(), method="gradcam")
 
 
 def test_wrong_labels_methods_and_images_are_refused(colours):
@@ -264,7 +263,7 @@ def test_both_methods_find_what_the_built_in_models_label_hangs_on(shared_data):
     photos = sorted((shared_data / "imagenet").glob("*.JPEG"))[::8][:24]
     for method in METHODS:
         model = live if method == "gradcam" else None  # the same weights, a faster engine
-        found = [explain_image(model, photo, method=method) for photo in photos]
+        found = [toplabel.explain(model, photo, method=method) for photo in photos]
         hottest = np.mean([one.faithfulness for one in found])
         others = np.mean([one.random_faithfulness for one in found])
         print(method, hottest, others)

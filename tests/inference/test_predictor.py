@@ -89,17 +89,40 @@ def test_a_list_gives_a_list_and_keeps_the_others_when_one_fails() -> None:
 
 
 @pytest.mark.parametrize("name", ["{}", "{}/", "{}/*.png"])
-def test_a_folder_or_pattern_is_streamed_and_one_image_says_so(name: str, tmp_path: Path) -> None:
+def test_a_folder_or_pattern_gives_the_images_of_it(name: str, tmp_path: Path) -> None:
     for index in (2, 0):
         Image.fromarray(colour(index)).save(tmp_path / f"{9 - index}.png")
     model, source = predictor(FakeEngine()), name.format(tmp_path)
     assert [one.label for one in model.stream(source)] == ["blue", "red"]
-    with pytest.raises(ImageError, match=r"stream\('.*'\) labels the images of it"):
-        model(source)
-    with pytest.raises(UsageError, match="nothing matches the pattern"):
-        list(model.stream(f"{tmp_path}/*.jpg"))
+    assert [str(one) for one in model(source)] == ["blue", "red"]
+    for call in (model, lambda source: list(model.stream(source))):
+        with pytest.raises(UsageError, match="nothing matches the pattern"):
+            call(f"{tmp_path}/*.jpg")
     with pytest.raises(UsageError, match="got one source to stream"):
         list(model.stream(jpeg(colour(0))))
+
+
+def test_a_url_with_a_question_mark_is_one_image() -> None:
+    with pytest.raises(ImageError) as caught:
+        predictor(FakeEngine())("http://127.0.0.1:9/cat.jpg?size=[2]")
+    assert caught.value.code == "fetch_failed"
+
+
+def test_a_list_of_predictions_is_short_in_a_session_and_a_grid_in_a_notebook() -> None:
+    predictions = predictor(FakeEngine())([colour(0), "<b>.jpg", colour(2)])
+    first, failed, _ = predictions
+    assert repr(first).startswith("Prediction(source='<array 0>', label='red', score=")
+    assert repr(failed) == "Prediction(source='<b>.jpg', error='not_found')"
+    assert len(repr(predictions)) < 300
+    page = predictions._repr_html_()
+    assert all(text in page for text in ("red", "not_found", "&lt;b&gt;.jpg"))
+    assert "<b>.jpg" not in page
+
+
+def test_predictions_are_rows_of_pandas() -> None:
+    table = predictor(FakeEngine())([colour(0), "missing.jpg"]).to_pandas()
+    assert [*table.columns][:4] == ["source", "label", "index", "score"]
+    assert (table.label[0], table.error_code[1]) == ("red", "not_found")
 
 
 @pytest.mark.parametrize("threads", [1, 3])

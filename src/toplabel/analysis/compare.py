@@ -131,6 +131,12 @@ class Comparison:
     note: str = ""
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """One line: the variants, and on how many images their labels differ."""
+        changed = sum(one.labels_differ for one in self.images)
+        labels = f"{changed:,} of {len(self.images):,} labels differ"
+        return f"<Comparison of {self.a} and {self.b}: {labels}>"
+
     @property
     def firsts(self) -> Counter[Stage]:
         """How many images differ first at each stage."""

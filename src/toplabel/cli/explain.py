@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel._internal.platform import written_aside
-from toplabel.cli.options import Command, json_flag, loading_flags, model_flag, take_load_options
+from toplabel.cli.options import (
+    SOURCE,
+    Command,
+    json_flag,
+    loading_flags,
+    model_flag,
+    take_load_options,
+)
 from toplabel.cli.records import print_json
 from toplabel.cli.terminal import say
-from toplabel.errors import ToplabelError, UsageError
 
 if TYPE_CHECKING:
     from toplabel.analysis.explain.pipeline import Explanation
@@ -33,7 +37,7 @@ drop in score without the hottest tenth of the image, and without a random tenth
 
 
 @click.command(cls=Command, help=HELP, short_help="Show the evidence for a label.")
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", type=SOURCE)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The PNG to write."
 )
@@ -66,9 +70,11 @@ def explain(
     if output is None and not as_json:
         raise click.UsageError("got no -o; expected the PNG to write, -o why.png, or --json")
     if output is not None:
-        _check_target(output)  # before the model is loaded
+        from toplabel.analysis.explain.rendering import check_png_target
+
+        check_png_target(output)  # before the model is loaded
     from toplabel import load
-    from toplabel.analysis.explain.explain import explain_image
+    from toplabel.analysis.explain.explain import explain as explain_image
 
     options |= take_load_options(options)
     with load(**options) as predictor:
@@ -92,12 +98,12 @@ def _label(label: str | None, predictor: Predictor) -> int | str | None:
 
 
 def _write_png(found: Explanation, output: Path) -> None:
-    from toplabel.analysis.explain.rendering import render_png, shown_size
+    from toplabel.analysis.explain.rendering import shown_size
 
-    own = found.image.height, found.image.width
+    own = found.decoded.height, found.decoded.width
     if (size := shown_size(*own)) != own:
         say(f"{output} is {size[1]}x{size[0]}; the image is {own[1]}x{own[0]}")
-    _replace(output, render_png(found))
+    found.save(output)
 
 
 def _sentence(found: Explanation, output: Path | None) -> str:
@@ -107,39 +113,3 @@ def _sentence(found: Explanation, output: Path | None) -> str:
         f" {found.faithfulness:.3f} without the hottest tenth, by {found.random_faithfulness:.3f}"
         " without a random one"
     )
-
-
-def _check_target(path: Path) -> None:
-    """Stop where the PNG could not, or should not, be written.
-
-    Raises:
-        UsageError: There is no such folder, or a file stands there that explain did not write.
-    """
-    from toplabel.analysis.explain.rendering import is_overlay
-
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"got -o {str(path)!r}; expected a name that ends in .png")
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise UsageError(f"got -o {str(path)!r}; there is no folder {str(target.parent)!r}")
-    if not target.exists():
-        return
-    if not target.is_file() or not is_overlay(target.read_bytes()[:1024]):
-        raise UsageError(
-            f"got -o {str(path)!r}, which exists and was not written by toplabel explain; choose"
-            " another name"
-        )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write the file at once, or leave what stands there.
-
-    Raises:
-        ToplabelError: It cannot be written.
-    """
-    target = Path(os.path.realpath(path))  # a link stays one
-    try:
-        with written_aside(target) as aside:
-            aside.write_bytes(content)
-    except OSError as error:
-        raise ToplabelError(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from toplabel._internal.text import escape_name
-from toplabel.errors import ErrorCode, ImageError
+from toplabel.errors import ErrorCode, ImageError, MissingDependency
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 SCORE_DIGITS = 6
 """Decimals of a score in records: finer than engines agree."""
-
-THUMBNAIL_PIXELS = 192
 
 NO_CLASS = "(none)"
 """What people read where no class of a multi-label model applies; programs get null, or nothing."""
@@ -94,19 +92,23 @@ class Prediction:
             return f"error: {self.error.code}"
         return ", ".join(self.labels)
 
+    def __repr__(self) -> str:
+        """One line: the source, and the label with its score, or the error's code."""
+        if self.error is not None:
+            return f"Prediction(source={self.source!r}, error={self.error.code!r})"
+        score = "None" if self.score is None else f"{self.score:.3f}"
+        answer = f"label={self.label!r}, score={score}"
+        if self.multi_label:
+            answer = f"labels={list(self.labels)!r}, score={score}"
+        warned = f", warnings={len(self.warnings)}" if self.warnings else ""
+        unsure = ", unsure=True" if self.unsure else ""
+        return f"Prediction(source={self.source!r}, {answer}{unsure}{warned})"
+
     def _repr_html_(self) -> str:
         """HTML for a notebook, self-contained and escaped: the image beside its labels."""
-        import html  # only in notebooks
+        from toplabel.inference.notebook import prediction_html  # only there
 
-        if self.error is not None:
-            body = f"<div><b>{html.escape(f'{self.error.code}: {self.error.message}')}</b></div>"
-        else:
-            body = "".join(_bar(html.escape(c.label), c.score) for c in self.top or ())
-            body = body or f"<div>{NO_CLASS}</div>"
-        return (
-            f'<div style="display:flex;gap:1em">{_thumbnail(self)}'
-            f"<div><div>{html.escape(self.source)}</div>{body}</div></div>"
-        )
+        return prediction_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         r"""The record as plain data, with the keys of the JSON contract, in its order.
@@ -130,35 +132,43 @@ class Prediction:
         }
 
 
+class Predictions(list[Prediction]):
+    """The predictions for several images, in their order: a list that notebooks show as a grid."""
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`: a row for each image, the keys of the record as columns.
+
+        `error` makes two columns, `error_code` and `error_message`, as in CSV.
+
+        >>> import toplabel
+        >>> toplabel.load()(["examples/coffee.jpg"]).to_pandas().label[0]
+        'espresso'
+
+        Raises:
+            MissingDependency: There is no pandas.
+        """
+        try:
+            from importlib import import_module
+
+            pandas = import_module("pandas")
+        except ModuleNotFoundError as missing:
+            raise MissingDependency(
+                "to_pandas needs pandas, which is not installed; pip install pandas"
+            ) from missing
+        rows: list[dict[str, Any]] = []
+        for one in self:
+            record = one.to_dict()
+            error = record.pop("error") or {"code": None, "message": None}
+            rows.append({**record, **{f"error_{key}": text for key, text in error.items()}})
+        return pandas.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """HTML for a notebook, self-contained and escaped: a grid of images and labels."""
+        from toplabel.inference.notebook import predictions_html  # only there
+
+        return predictions_html(self)
+
+
 def _candidate_dict(candidate: Candidate) -> dict[str, Any]:
     score = round(candidate.score, SCORE_DIGITS)
     return {"label": candidate.label, "index": candidate.index, "score": score}
-
-
-def _bar(label: str, score: float) -> str:
-    return (
-        f'<div style="display:flex;gap:.5em"><div style="width:14em">{label}</div>'
-        f'<div style="width:8em"><div style="width:{score:.1%};height:1em;'
-        f'background:#4a90d9"></div></div><div>{score:.3f}</div></div>'
-    )
-
-
-def _thumbnail(prediction: Prediction) -> str:
-    """The image, read again, where the source is a local file."""
-    if prediction.error is not None or prediction.source.startswith(("<", "-", "http")):
-        return ""
-    import base64  # only in notebooks
-    import io
-
-    from PIL import Image
-
-    from toplabel.image.reading import read_image
-
-    try:
-        image = Image.fromarray(read_image(prediction.source).pixels)
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=85)
-    except Exception:  # moved or changed since
-        return ""
-    return f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'

@@ -17,6 +17,7 @@ from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus, fork_safe
 from toplabel.errors import ImageError, ModelError, UsageError
+from toplabel.image.files import is_data_uri, is_url
 from toplabel.image.options import ReadOptions
 from toplabel.image.paths import expand, is_pattern
 from toplabel.inference.batch import (
@@ -29,6 +30,7 @@ from toplabel.inference.batch import (
 )
 from toplabel.inference.checks import SanityChecks
 from toplabel.inference.classifier import Classifier, PendingClassifier
+from toplabel.inference.prediction import Prediction, Predictions
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.inference.engines import Engine
-    from toplabel.inference.prediction import Prediction
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
 
@@ -147,7 +148,7 @@ class Predictor:
         *,
         top_k: int = ...,
         threshold: float | None = ...,
-    ) -> list[Prediction]: ...
+    ) -> Predictions: ...
 
     @overload
     def __call__(
@@ -157,30 +158,36 @@ class Predictor:
     @suggests_names
     def __call__(
         self, source: object, *, top_k: int = 5, threshold: float | None = None
-    ) -> Prediction | list[Prediction]:
-        """The prediction for one image; for a list or tuple of images, a list of predictions.
+    ) -> Prediction | Predictions:
+        """The prediction for one image; for several images, a list of predictions.
+
+        >>> import toplabel
+        >>> model = toplabel.load()
+        >>> model("examples/coffee.jpg").label
+        'espresso'
+        >>> len(model("examples/*.jpg"))
+        3
 
         Args:
             source: A path, URL, bytes, binary file, PIL image, numpy array (RGB, uint8 (H, W, 3)
-                or float in [0, 1]) or torch tensor (3, H, W); or a list of such.
+                or float in [0, 1]) or torch tensor (3, H, W). Several images: a list or tuple of
+                such, or, as on the command line, a folder or a pattern (`"photos/"`, `"*.jpg"`).
             top_k: How many classes to return; more than the model has means all.
             threshold: In [0, 1]: a best score below it is marked `unsure`.
 
         Raises:
             ImageError: The one image could not be labelled; `.code` says why. In a list, it is a
                 prediction whose `error` is set, so that the others are not lost.
+            UsageError: The folder has no images, or the pattern matches nothing.
         """
-        if isinstance(source, list | tuple):
-            return list(self.stream(source, top_k=top_k, threshold=threshold))
+        if isinstance(source, list | tuple) or _names_several(source):
+            return Predictions(self.stream(source, top_k=top_k, threshold=threshold))
         options = self._options(top_k, threshold)
         if self._answered:
             self.compile()
         prediction = self._label_one((0, source), options)
         if prediction.error is not None:
-            message = prediction.error.message
-            if _names_several(source):
-                message += f"; stream({os.fspath(source)!r}) labels the images of it"
-            raise ImageError(prediction.error.code, message)
+            raise ImageError(prediction.error.code, prediction.error.message)
         return prediction
 
     @suggests_names
@@ -305,7 +312,7 @@ class Predictor:
     @suggests_names
     def predict_tensor(
         self, batch: object, *, top_k: int = 5, threshold: float | None = None
-    ) -> Prediction | list[Prediction]:
+    ) -> Prediction | Predictions:
         """Predictions for inputs of the network that are prepared already.
 
         Args:
@@ -333,7 +340,7 @@ class Predictor:
             self.compile()
         engine = self._open(threads=self.threads, features=needs_features(self.classifier, options))
         size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
-        predictions: list[Prediction] = []
+        predictions = Predictions()
         for first in range(0, len(prepared.tensors), size):
             predictions += label_tensors(
                 prepared.tensors[first : first + size],
@@ -507,7 +514,9 @@ def _names_several(source: object) -> TypeGuard[str | os.PathLike[str]]:
     if not isinstance(source, str | os.PathLike):
         return False
     name = os.fspath(source)
-    return isinstance(name, str) and (os.path.isdir(name) or is_pattern(name))
+    if not isinstance(name, str) or name == "-" or is_url(name) or is_data_uri(name):
+        return False
+    return os.path.isdir(name) or is_pattern(name)
 
 
 def _features(prediction: Prediction, *, several: bool) -> NDArray[np.float32]:

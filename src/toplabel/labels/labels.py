@@ -33,6 +33,11 @@ class Labels:
                 f"got {len(self.names)} class names and {len(self.ids)} ids; expected one per name"
             )
 
+    def __repr__(self) -> str:
+        """One line: how many, and the first ones."""
+        shown = ", ".join(self.names[:3]) + (", ..." if len(self) > 3 else "")
+        return f"<Labels: {len(self):,} classes: {shown}>"
+
     def __len__(self) -> int:
         return len(self.names)
 

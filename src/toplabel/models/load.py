@@ -77,14 +77,15 @@ def label(
     model_options: ModelOptions,
     inference_options: InferenceOptions,
 ) -> str | list[str | None]:
-    """The label of one image; for a list or tuple of images, a list of labels.
+    """The label of one image; for several images, a list of labels.
 
     >>> import toplabel
     >>> toplabel.label("examples/coffee.jpg")
     'espresso'
 
     Args:
-        source: As `Predictor` takes it: a path, URL, bytes, PIL image or array; or a list of such.
+        source: As `Predictor` takes it: a path, URL, bytes, PIL image or array; several images: a
+            list of such, a folder, or a pattern.
         model: As `load` takes it; by default the built-in model.
 
     Raises:
@@ -92,9 +93,8 @@ def label(
             None, with a warning, so that the others are not lost.
     """
     predictor = shared_predictor(model, model_options, inference_options)
-    if not isinstance(source, list | tuple):
-        return str(predictor(source, top_k=1))
-    return [_label_of(prediction) for prediction in predictor.stream(source, top_k=1)]
+    found = predictor(source, top_k=1)
+    return [_label_of(one) for one in found] if isinstance(found, list) else str(found)
 
 
 def _label_of(prediction: Prediction) -> str | None:

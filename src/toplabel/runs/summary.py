@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+_MOST_SHOWN = 10
+"""Labels in a notebook."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -86,6 +89,21 @@ class RunSummary:
     recovered: int = 0
     passing: int = 0
     unlabelled: int = 0
+
+    def __repr__(self) -> str:
+        """One line: how many inputs have a label, and which failed."""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        return f"<RunSummary {self.output}: {self.labelled:,} of {self.inputs:,} labelled{failed}>"
+
+    def _repr_html_(self) -> str:
+        """HTML for a notebook, escaped: the counts, and the most frequent labels."""
+        from toplabel.inference.notebook import table_html  # only there
+
+        facts = ("model", "inputs", "labelled", "failed", "unsure", "new")
+        counts = [(name, getattr(self, name)) for name in facts]
+        labels = [(f"label {one.label}", one.count) for one in self.labels[:_MOST_SHOWN]]
+        errors = [(f"error {code}", count) for code, count in self.errors.items()]
+        return table_html(str(self.output), [*counts, *labels, *errors])
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""

@@ -70,6 +70,10 @@ class Diagnosis:
     preprocess: Preprocess | None
     sure: bool
 
+    def __repr__(self) -> str:
+        """One line: what was examined, and how much was found."""
+        return f"<Diagnosis of {self.model}: {len(self.findings)} findings>"
+
     @property
     def recipe(self) -> Preprocess | None:
         """The former name of `preprocess`."""

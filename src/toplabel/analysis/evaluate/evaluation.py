@@ -100,6 +100,20 @@ class Evaluation:
     outputs: Outputs
     robustness: Robustness | None = None
 
+    def __repr__(self) -> str:
+        """One line: the model, the images, and how often it is right."""
+        top1 = self.metrics.top1
+        return (
+            f"<Evaluation of {self.model} on {self.data}: accuracy {top1.value:.3f}"
+            f" ({top1.low:.3f} to {top1.high:.3f})>"
+        )
+
+    def _repr_html_(self) -> str:
+        """HTML for a notebook, escaped: the metrics."""
+        from toplabel.inference.notebook import table_html  # only there
+
+        return table_html(repr(self)[1:-1], _shown(self.metrics))
+
     @property
     def measures(self) -> Metrics:
         """Deprecated name of `metrics`."""
@@ -125,6 +139,17 @@ class Evaluation:
         if self.robustness is not None:
             plain["robustness"] = self.robustness.to_dict()
         return plain
+
+
+def _shown(metrics: Metrics) -> list[tuple[str, object]]:
+    """The metrics in one number each, with intervals, for people."""
+    rows: list[tuple[str, object]] = [("images", metrics.images), ("failed", metrics.failed)]
+    named = {"accuracy": metrics.top1, "top 5": metrics.top5}
+    named |= {"balanced accuracy": metrics.macro_recall, "macro F1": metrics.macro_f1}
+    for name, one in named.items():
+        if one is not None:
+            rows.append((name, f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"))
+    return [*rows, ("calibration error", f"{metrics.ece.value:.3f}")]
 
 
 _ORDER_FIELDS = ("kind", "accuracy", "fitted", "p")

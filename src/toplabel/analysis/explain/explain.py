@@ -11,9 +11,6 @@ from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from toplabel.analysis.explain.pipeline import Explanation, MethodChoice
 
 
@@ -24,15 +21,17 @@ def explain(
     label: int | str | None = None,
     *,
     method: MethodChoice = "auto",
-) -> NDArray[np.float32]:
-    """A heat map of the evidence for a label: float32 (H, W) in [0, 1].
+) -> Explanation:
+    """The evidence in an image for a label, as a heat map.
 
-    (H, W) is the size of the upright image; 1 marks the strongest evidence for the label, 0 none,
-    and everything that the model does not see.
+    `heat` is float32 (H, W) in [0, 1], where (H, W) is the size of the upright `image`: 1 marks
+    the strongest evidence for the label, 0 none, and everything that the model does not see.
+    `save("why.png")` writes both.
 
     >>> import toplabel
-    >>> toplabel.explain(toplabel.load(), "examples/coffee.jpg").shape
-    (400, 600)
+    >>> why = toplabel.explain(toplabel.load(), "examples/coffee.jpg")
+    >>> why.label, why.heat.shape
+    ('espresso', (400, 600))
 
     Args:
         model: A predictor, or what `load` accepts.
@@ -48,17 +47,6 @@ def explain(
         ModelError: Grad-CAM was requested, and this model does not support it.
         MissingDependency: Grad-CAM was requested, and `toplabel[explain]` is not installed.
     """
-    return explain_image(model, source, label, method=method).heat
-
-
-def explain_image(
-    model: Predictor | str | os.PathLike[str] | None,
-    source: object,
-    label: int | str | None = None,
-    *,
-    method: MethodChoice = "auto",
-) -> Explanation:
-    """As `explain`, with the label, the method, and how faithful the map is."""
     predictor = model if isinstance(model, Predictor) else shared_predictor(model)
     return explain_with(
         predictor.classifier,

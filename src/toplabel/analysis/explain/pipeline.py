@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from toplabel.inference.scoring import rank
 from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from toplabel.analysis.explain.gradcam import GradCam
     from toplabel.image.decoded_image import DecodedImage
@@ -53,7 +54,7 @@ class Explanation:
             the mean colour.
         random_faithfulness: The mean drop for random tenths of the same shape. A faithful map has
             a `faithfulness` well above it.
-        image: The whole upright image.
+        decoded: The whole upright image.
         input_heat: float32 (h, w) in [0, 1], over the model's input.
         preprocess: What made the input from the image.
         warnings: What was assumed or noticed of the model and the image, as in a prediction.
@@ -67,7 +68,7 @@ class Explanation:
     model: str
     faithfulness: float
     random_faithfulness: float
-    image: DecodedImage
+    decoded: DecodedImage
     input_heat: NDArray[np.float32]
     preprocess: Preprocess
     warnings: tuple[str, ...] = ()
@@ -78,11 +79,16 @@ class Explanation:
 
         1 marks the strongest evidence for the label, 0 none, and what the model does not see.
         """
-        return self.heat_at((self.image.height, self.image.width))
+        return self.heat_at((self.decoded.height, self.decoded.width))
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """The whole upright image: uint8 (H, W, 3), RGB."""
+        return self.decoded.pixels
 
     def heat_at(self, size: tuple[int, int]) -> NDArray[np.float32]:
         """The same where the image is shown at another (height, width)."""
-        image_size = self.image.height, self.image.width
+        image_size = self.decoded.height, self.decoded.width
         return over_image(self.input_heat, self.preprocess, image_size=image_size, size=size)
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,8 +96,37 @@ class Explanation:
         names = ("label", "index", "score", "method", "layer")
         more = ("faithfulness", "random_faithfulness", "model")
         facts = {name: getattr(self, name) for name in (*names, *more)}
-        size = {"width": self.image.width, "height": self.image.height}
+        size = {"width": self.decoded.width, "height": self.decoded.height}
         return {**facts, **size, "warnings": list(self.warnings)}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a PNG of the image under its heat map, at most 2048 pixels long, at once.
+
+        Raises:
+            UsageError: Its name is not that of a PNG, there is no such folder, or a file stands
+                there that `explain` did not write.
+            ToplabelError: It cannot be written.
+        """
+        from toplabel.analysis.explain.rendering import save_png  # Pillow's writer
+
+        save_png(self, path)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """The heat, for numpy and what builds on it."""
+        return np.array(self.heat, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        """One line: the label, its score, and how the map was made."""
+        how = f"gradcam at {self.layer}" if self.layer else self.method
+        size = f"{self.decoded.width}x{self.decoded.height}"
+        return f"<Explanation of {self.label!r} {self.score:.3f} by {how}, {size}>"
+
+    def _repr_html_(self) -> str:
+        """HTML for a notebook: the image under its heat map."""
+        from toplabel.analysis.explain.rendering import render_png
+        from toplabel.inference.notebook import png_html
+
+        return png_html(render_png(self, longest=512), alt=repr(self))
 
 
 def explain_with(
@@ -157,7 +192,7 @@ def explain_with(
         model=classifier.name,
         faithfulness=hottest,
         random_faithfulness=random,
-        image=image,
+        decoded=image,
         input_heat=heat,
         preprocess=preprocess,
         warnings=(*classifier.warnings, *image.warnings),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from toplabel._internal.platform import read_start, written_aside
 from toplabel._version import __version__
 from toplabel.analysis.explain.pipeline import Explanation, explain_with
-from toplabel.errors import ImageError
+from toplabel.errors import ImageError, ToplabelError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,17 +94,17 @@ def explain_upload(
     longest, facts = _UPLOADED_SIDES[format], found.to_dict()
     if format == "png":
         return Rendered(render_png(found, longest=longest), facts)
-    heat = found.heat_at(shown_size(found.image.height, found.image.width, longest=longest))
+    heat = found.heat_at(shown_size(found.decoded.height, found.decoded.width, longest=longest))
     rows = [[round(float(value), 3) for value in row] for row in heat]
     return Rendered(json.dumps(facts | {"heat": rows}).encode(), facts)
 
 
 def render_png(found: Explanation, *, longest: int = LONGEST_SIDE) -> bytes:
     """A PNG of the upright image under its heat map, shrunk to `longest` where it is larger."""
-    size = shown_size(found.image.height, found.image.width, longest=longest)
+    size = shown_size(found.decoded.height, found.decoded.width, longest=longest)
     about = f"{found.label} {found.score:.4f} by {found.model}, {found.method}"
     texts = {"Title": found.label, "Description": about}
-    return overlay(found.image.pixels, found.heat_at(size), texts=texts)
+    return overlay(found.image, found.heat_at(size), texts=texts)
 
 
 def shown_size(height: int, width: int, *, longest: int = LONGEST_SIDE) -> tuple[int, int]:
@@ -162,3 +165,36 @@ def _blend(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.u
     light = _COLD_LIGHT + (1 - _COLD_LIGHT) * heat[..., None]
     blended = pixels * (light * (1 - share)) + colours * share
     return np.rint(blended).astype(np.uint8)
+
+
+def check_png_target(path: str | os.PathLike[str]) -> None:
+    """Stop where the PNG could not, or should not, be written.
+
+    Raises:
+        UsageError: There is no such folder, or a file stands there that explain did not write.
+    """
+    name = os.fspath(path)
+    if not name.lower().endswith(".png"):
+        raise UsageError(f"got {name!r}; expected a name that ends in .png")
+    target = Path(os.path.realpath(name))
+    if not target.parent.is_dir():
+        raise UsageError(f"got {name!r}; there is no folder {str(target.parent)!r}")
+    if not target.exists():
+        return
+    if not target.is_file() or not is_overlay(read_start(target, 1024)):
+        raise UsageError(
+            f"got {name!r}, which exists and was not written by toplabel explain; choose another"
+            " name"
+        )
+
+
+def save_png(found: Explanation, path: str | os.PathLike[str]) -> None:
+    """Write the PNG at once, or leave what stands there; raises as `Explanation.save`."""
+    check_png_target(path)
+    target = Path(os.path.realpath(path))  # a link stays one
+    content = render_png(found)
+    try:
+        with written_aside(target) as aside:
+            aside.write_bytes(content)
+    except OSError as error:
+        raise ToplabelError(f"cannot write {os.fspath(path)!r}: {error.strerror}") from error
