@@ -73,7 +73,9 @@ def test_the_model_that_the_environment_names_is_used_unless_another_is_given(tm
     done = run(cat, "-q", TOPLABEL_MODEL="no-such.toplabel")
     assert done.returncode == 2
     assert "'no-such.toplabel'" in done.stderr
-    assert run(cat, "-q", "-m", "embedded", TOPLABEL_MODEL="no-such.toplabel").stdout == "tiger cat\n"
+    assert (
+        run(cat, "-q", "-m", "embedded", TOPLABEL_MODEL="no-such.toplabel").stdout == "tiger cat\n"
+    )
     assert run(cat, "-q", TOPLABEL_MODEL="").stdout == "tiger cat\n"
     (tmp_path / "tiger cat").mkdir()
     shutil.copy(cat, tmp_path / "tiger cat")

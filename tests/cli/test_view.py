@@ -78,7 +78,14 @@ def test_all_classes_of_a_multi_label_image_are_shown_among_several_images():
 
 
 def test_no_score_is_shown_as_nothing_or_as_certain_that_is_neither():
-    scores = {0.0: " 0.00", 1e-5: "<0.01", 0.005: " 0.01", 0.994: " 0.99", 0.9987: ">0.99", 1.0: " 1.00"}
+    scores = {
+        0.0: " 0.00",
+        1e-5: "<0.01",
+        0.005: " 0.01",
+        0.994: " 0.99",
+        0.9987: ">0.99",
+        1.0: " 1.00",
+    }
     top = tuple(Candidate("a", n, score) for n, score in enumerate(scores))
     rows = to_rows(prediction(top=top), layout("cat.jpg", top_k=6)).splitlines()
     assert [row[-5:] for row in rows] == [*scores.values()]
