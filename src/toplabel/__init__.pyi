@@ -193,6 +193,7 @@ def run(
     threshold: float | None = ...,
     format: str | None = ...,
     all_scores: bool = ...,
+    embeddings: bool = ...,
     report: str | os.PathLike[str] | None = ...,
     copy_to: str | os.PathLike[str] | None = ...,
     link_to: str | os.PathLike[str] | None = ...,

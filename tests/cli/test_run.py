@@ -67,6 +67,8 @@ def test_quiet_is_quiet(material: tuple[Path, list[str]], tmp_path: Path) -> Non
     [
         (["photos", "--restart"], "got --restart without an output; add -o labels.csv"),
         (["photos", "--max-errors", "0"], "got --max-errors without an output"),
+        (["photos", "--embeddings"], "got --embeddings without an output; add -o vectors.parquet"),
+        (["photos", "--embeddings", "-o", "a.csv"], "got --embeddings and CSV, whose cells"),
         (["run", "photos"], "got no output; add -o labels.csv"),
         (["run", "-o", "a.csv"], "Missing argument 'INPUT...'"),
         (["photos", "--json", "-o", "a.csv"], "the output's suffix sets its format"),

@@ -14,7 +14,7 @@ import toplabel
 from run_material import colour_bytes, draw_colours, local_predictor, read_csv, read_jsonl
 from toplabel.inference.prediction import Prediction
 from toplabel.runs import retrying
-from toplabel.runs.formats import load_format
+from toplabel.runs.formats import Columns, load_format
 from toplabel.runs.labelling import Outcome
 
 
@@ -155,6 +155,7 @@ def test_replaced_rows_are_those_of_an_encoding_of_all(tmp_path: Path, suffix: s
                 source=f"{odd[number % len(odd)]}{number}", label=label, index=1, score=0.5,
                 top=(), unsure=None, warnings=('says "so"\nand more',), model="m", width=1,
                 height=2, scores=np.array([0.5, 0.25], np.float16),
+                features=None if number % 5 == 0 else np.array([number / 7, -0.1], np.float32),
             )
         )  # fmt: skip
 
@@ -162,6 +163,7 @@ def test_replaced_rows_are_those_of_an_encoding_of_all(tmp_path: Path, suffix: s
     after = [outcome(number, "new") if number % 3 == 0 else before[number] for number in range(20)]
     encoding = load_format(suffix)
     part = tmp_path / f"part.{suffix}"
-    part.write_bytes(encoding.encode(before, all_scores=True))
+    columns = Columns(scores=True, embedding=0 if suffix == "csv" else 2)
+    part.write_bytes(encoding.encode(before, columns))
     rows = {number: after[number] for number in range(0, 20, 3)}
-    assert encoding.replace(part, rows, all_scores=True) == encoding.encode(after, all_scores=True)
+    assert encoding.replace(part, rows, columns) == encoding.encode(after, columns)

@@ -80,8 +80,9 @@ def predict(
     if output is not None:
         return run_inputs(inputs, output, run_options, options, quiet=quiet)
     for name in run_options:
+        example = "vectors.parquet" if name == "embeddings" else "labels.csv"
         raise click.UsageError(
-            f"got --{name.replace('_', '-')} without an output; add -o labels.csv"
+            f"got --{name.replace('_', '-')} without an output; add -o {example}"
         )
     top_k, threshold = options.pop("top_k"), options.pop("threshold")
     complaints: list[str] = []

@@ -27,7 +27,7 @@ from toplabel.bundle.file import open_packed, pack
 from toplabel.errors import RunError
 from toplabel.inference.batch import PredictOptions
 from toplabel.runs.entry import Entry
-from toplabel.runs.formats import load_format
+from toplabel.runs.formats import Columns, load_format
 from toplabel.runs.labelling import label_shards
 from toplabel.runs.manifest import Manifest, Shard
 from toplabel.runs.shard_result import FinishedShard, ShardResult
@@ -50,6 +50,7 @@ class ActorConfig:
         bundle: The packed model, as bytes.
         settings: Of every prediction.
         format: Of the parts.
+        columns: What records have beyond the columns of every run.
         threads: Processors of each actor.
         batch_size: Images in one call of the engine; None: the engine's default.
         noticed: What the outputs of the first images looked like, in earlier calls.
@@ -58,6 +59,7 @@ class ActorConfig:
     bundle: bytes
     settings: PredictOptions
     format: str
+    columns: Columns
     threads: int
     batch_size: int | None
     noticed: tuple[str, ...] = ()
@@ -111,8 +113,7 @@ class ShardLabeller:
         ((_, outcomes),) = label_shards(
             self._labeller, [shard], lambda outcomes: None, noticed=self._config.noticed
         )
-        scores = self._config.settings.all_scores
-        return FinishedShard.of(shard, outcomes, self._format, all_scores=scores)
+        return FinishedShard.of(shard, outcomes, self._format, self._config.columns)
 
 
 def finish_on_ray(
@@ -122,6 +123,7 @@ def finish_on_ray(
     pending: Sequence[int],
     *,
     format: str,
+    columns: Columns,
     batch_size: int | None,
     noticed: tuple[str, ...] = (),
 ) -> Iterator[FinishedShard]:
@@ -135,6 +137,7 @@ def finish_on_ray(
         manifest: Of the run; it is read on this machine alone.
         pending: Numbers of shards, ascending.
         format: Of the parts.
+        columns: What records have beyond the columns of every run.
         batch_size: Images in one call of the engine; None: the engine's default.
         noticed: What the outputs of the first images looked like, in earlier calls.
 
@@ -147,6 +150,7 @@ def finish_on_ray(
             bundle=_pack(bundle),
             settings=settings,
             format=format,
+            columns=columns,
             threads=threads,
             batch_size=batch_size,
             noticed=noticed,

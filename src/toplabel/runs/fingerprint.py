@@ -19,9 +19,11 @@ _IN_WORDS = {
     "program": "weights",
     "labels": "class names",
     "preprocess": "preprocessing",
+    "keep_features": "embeddings",
     "read": "options of reading images",
     "toplabel": "version of toplabel",
 }
+_UNLESS_STATED = {"keep_features": False, "multi_label": False}
 
 
 def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
         RunError: Names the first difference.
     """
     for name in (*now, *begun):
-        old, new = begun.get(name), now.get(name)
+        old, new = (side.get(name, _UNLESS_STATED.get(name)) for side in (begun, now))
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):  # show only what differs

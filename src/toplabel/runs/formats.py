@@ -19,13 +19,26 @@ FORMATS = ("parquet", "csv", "jsonl")
 """The names of formats, which are also the suffixes of their files."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """What records have beyond the columns of every run.
+
+    Args:
+        scores: Those of all classes.
+        embedding: D, the numbers of an image's features; 0: they are not written.
+    """
+
+    scores: bool = False
+    embedding: int = 0
+
+
 class Format(Protocol):
     """How records are written."""
 
-    def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
+    def encode(self, outcomes: Sequence[Outcome], columns: Columns) -> bytes:
         """The whole content of a part: a file of this format."""
 
-    def replace(self, part: Path, rows: Mapping[int, Outcome], *, all_scores: bool) -> bytes:
+    def replace(self, part: Path, rows: Mapping[int, Outcome], columns: Columns) -> bytes:
         """The content of a part with other records in these rows.
 
         Raises:
@@ -80,24 +93,24 @@ class TextFormat:
     header_lines: int
     quoted: bool
 
-    def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
+    def encode(self, outcomes: Sequence[Outcome], columns: Columns) -> bytes:
         """The header, and a record for each outcome."""
-        header = self.header(("width", "height", *(("scores",) if all_scores else ())))
+        header = self.header(_further_columns(None, columns))
         return header + b"".join(
             [
-                self.record(one.prediction, _further_columns(one.prediction, all_scores))
+                self.record(one.prediction, _further_columns(one.prediction, columns))
                 for one in outcomes
             ]
         )
 
-    def replace(self, part: Path, rows: Mapping[int, Outcome], *, all_scores: bool) -> bytes:
+    def replace(self, part: Path, rows: Mapping[int, Outcome], columns: Columns) -> bytes:
         """The same lines, but for these records."""
         with open(part, "rb") as file:
             header = b"".join(file.readline() for _ in range(self.header_lines))
             records = list(self._records(file))
         for row, outcome in rows.items():
             prediction = outcome.prediction
-            records[row] = self.record(prediction, _further_columns(prediction, all_scores))
+            records[row] = self.record(prediction, _further_columns(prediction, columns))
         return header + b"".join(records)
 
     def _records(self, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -118,11 +131,18 @@ class TextFormat:
                     shutil.copyfileobj(source, file)
 
 
-def _further_columns(prediction: Prediction, all_scores: bool) -> dict[str, Any]:
-    more: dict[str, Any] = {"width": prediction.width, "height": prediction.height}
-    if all_scores:  # in as few digits as give the same float16 again
-        scores = prediction.scores
+def _further_columns(prediction: Prediction | None, columns: Columns) -> dict[str, Any]:
+    """The values of a record's further columns by name; of no prediction the names alone."""
+    more: dict[str, Any] = {
+        "width": prediction and prediction.width,
+        "height": prediction and prediction.height,
+    }
+    if columns.scores:  # in as few digits as give the same float16 again
+        scores = None if prediction is None else prediction.scores
         more["scores"] = None if scores is None else [float(f"{s:.5g}") for s in scores.tolist()]
+    if columns.embedding:  # in as few digits as give the same float32 again
+        features = None if prediction is None else prediction.features
+        more["embedding"] = None if features is None else [float(str(f)) for f in features]
     return more
 
 

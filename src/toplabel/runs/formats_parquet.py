@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from toplabel._internal.optional import require
 from toplabel._internal.text import escape_name, name_bytes, written_out
 from toplabel.inference.prediction import Prediction
+from toplabel.runs.formats import Columns
 from toplabel.runs.labelling import Outcome
 
 pa: Any = require("pyarrow", extra="parquet", purpose="writing Parquet")
@@ -37,16 +40,16 @@ _BYTES_OF_GROUP = 64 * 2**20
 class ParquetFormat:
     """Typed columns; `source_bytes` is set only where a name is not UTF-8."""
 
-    def encode(self, outcomes: Sequence[Outcome], *, all_scores: bool) -> bytes:
+    def encode(self, outcomes: Sequence[Outcome], columns: Columns) -> bytes:
         """One row group with all outcomes."""
-        return _content(_table(outcomes, all_scores=all_scores))
+        return _content(_table(outcomes, columns))
 
-    def replace(self, part: Path, rows: Mapping[int, Outcome], *, all_scores: bool) -> bytes:
+    def replace(self, part: Path, rows: Mapping[int, Outcome], columns: Columns) -> bytes:
         """The same rows, but for these."""
         table = pq.read_table(part, partitioning=None)
         pieces, at = [], 0
         for row in sorted(rows):
-            pieces += [table.slice(at, row - at), _table([rows[row]], all_scores=all_scores)]
+            pieces += [table.slice(at, row - at), _table([rows[row]], columns)]
             at = row + 1
         return _content(pa.concat_tables([*pieces, table.slice(at)]).combine_chunks())
 
@@ -57,10 +60,25 @@ class ParquetFormat:
                 writer.write_table(pa.concat_tables(group), row_group_size=_ROWS_OF_GROUP)
 
 
-def _table(outcomes: Sequence[Outcome], *, all_scores: bool) -> Any:
-    columns = [*_COLUMNS, ("scores", pa.list_(pa.float16()))] if all_scores else _COLUMNS
-    rows = [_row(outcome.prediction, all_scores=all_scores) for outcome in outcomes]
-    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+def _table(outcomes: Sequence[Outcome], columns: Columns) -> Any:
+    fields = [*_COLUMNS, ("scores", pa.list_(pa.float16()))] if columns.scores else _COLUMNS
+    rows = [_row(outcome.prediction, all_scores=columns.scores) for outcome in outcomes]
+    table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
+    if not columns.embedding:
+        return table
+    return table.append_column("embedding", _embeddings(outcomes, columns.embedding))
+
+
+def _embeddings(outcomes: Sequence[Outcome], size: int) -> Any:
+    """A column of lists of that size; null where an input failed."""
+    given = [outcome.prediction.features for outcome in outcomes]
+    rows = np.zeros((len(given), size), np.float32)
+    for row, features in zip(rows, given, strict=True):
+        if features is not None:
+            row[:] = features
+    failed = pa.array([features is None for features in given], pa.bool_())
+    kind = pa.list_(pa.float32(), size)
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=kind, mask=failed)
 
 
 def _content(table: Any) -> bytes:

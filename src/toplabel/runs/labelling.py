@@ -80,7 +80,11 @@ class LocalLabeller:
     def __init__(self, predictor: Predictor, settings: PredictOptions) -> None:
         self._predictor = predictor
         self._labeller = predictor.batch_labeller(
-            top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
+            top_k=settings.top_k,
+            threshold=settings.threshold,
+            exact=settings.exact,
+            all_scores=settings.all_scores,
+            keep_features=settings.keep_features,
         )
 
     @property

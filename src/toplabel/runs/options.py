@@ -35,6 +35,11 @@ class RunOptions:
         help="Format of the parts in a folder. By default parquet.",
     )
     all_scores: bool = option(False, help="Also write the scores of all classes, as float16.")
+    embeddings: bool = option(
+        False,
+        help="Also write the features of each image, as float32; images are then read in full. Not"
+        " for CSV.",
+    )
     report: str | os.PathLike[str] | None = option(
         None, metavar="FILE", help="Also write an HTML page with images and counts."
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from toplabel.errors import ErrorCode
 from toplabel.image.files import is_url
 from toplabel.runs.entry import Entry
-from toplabel.runs.formats import Format
+from toplabel.runs.formats import Columns, Format
 from toplabel.runs.labelling import Labeller, label_shards
 from toplabel.runs.manifest import Shard
 from toplabel.runs.readers.kinds import is_remote
@@ -65,8 +65,7 @@ def label_again(
     rows: Mapping[int, list[int]],
     labeller: Labeller,
     encoding: Format,
-    *,
-    all_scores: bool,
+    columns: Columns,
 ) -> Iterator[tuple[ShardResult, FinishedShard]]:
     """The old result of each shard of which something has changed, and the shard as it is now.
 
@@ -75,7 +74,7 @@ def label_again(
         rows: Of each shard what to label again.
         labeller: Labels it.
         encoding: Of the parts.
-        all_scores: Whether records have all scores.
+        columns: What records have beyond the columns of every run.
     """
     for shard in state.manifest.read_shards(rows):
         result = ShardResult.read(state.result(shard.number))
@@ -90,7 +89,7 @@ def label_again(
             or outcome.prediction.error.code != result.failures[row].code
         }
         if changed:
-            part = encoding.replace(state.output.part(shard.number), changed, all_scores=all_scores)
+            part = encoding.replace(state.output.part(shard.number), changed, columns)
             now = result.replaced(changed, part_bytes=len(part))
             yield result, FinishedShard(shard, part, now)
 

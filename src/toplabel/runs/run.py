@@ -17,7 +17,7 @@ from toplabel.inference.predictor import Predictor
 from toplabel.models.load import load_predictor
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.runs.fingerprint import fingerprint
-from toplabel.runs.formats import load_format
+from toplabel.runs.formats import Columns, load_format
 from toplabel.runs.labelling import Outcome, label_shards
 from toplabel.runs.manifest import Shard
 from toplabel.runs.options import RunOptions
@@ -78,6 +78,7 @@ def run(
     """
     target = Output.of(output, format=run_options.format)
     load_format(target.format)  # its library may be missing
+    _check_format(target, run_options)
     inputs = _as_list(source)
     _check_targets(inputs, run_options)
     started = time.monotonic()
@@ -90,20 +91,38 @@ def run(
         settings = PredictOptions(
             top_k=run_options.top_k,
             threshold=run_options.threshold,
-            exact=predictor.exact,
+            exact=predictor.exact or run_options.embeddings,
             all_scores=run_options.all_scores,
+            keep_features=run_options.embeddings,
             read=predictor.read,
+        )
+        columns = Columns(
+            scores=run_options.all_scores,
+            embedding=predictor.embedding_size if run_options.embeddings else 0,
         )
         found = fingerprint(predictor.classifier, settings)
         with open_state(target, found, restart=run_options.restart) as state:
             entries = list_entries(inputs, column=run_options.column)
             missing = state.list_inputs(entries, shard_size=run_options.shard_size)
-            work = _Work(state, predictor, settings, run_options, notices)
+            work = _Work(state, predictor, settings, columns, run_options, notices)
             work.label()
             work.merge()
             work.report()
             seconds = time.monotonic() - started
             return work.summary(missing=missing, seconds=seconds)
+
+
+def _check_format(target: Output, options: RunOptions) -> None:
+    """Refuse a format that has no place for what is asked for.
+
+    Raises:
+        UsageError: Says which has.
+    """
+    if options.embeddings and target.format == "csv":
+        raise UsageError(
+            "got embeddings=True and CSV, whose cells hold no lists of numbers; write to a .parquet"
+            " or .jsonl file"
+        )
 
 
 def _as_list(source: Source | Sequence[Source]) -> list[str]:
@@ -187,6 +206,7 @@ class _Work:
         state: Of the run, locked, its inputs listed.
         predictor: The model, compiled where it can be.
         settings: Of every prediction.
+        columns: What records have beyond the columns of every run.
         options: What the run is to do.
         notices: What this call assumed or noticed; it grows.
     """
@@ -196,12 +216,14 @@ class _Work:
         state: State,
         predictor: Predictor,
         settings: PredictOptions,
+        columns: Columns,
         options: RunOptions,
         notices: Sequence[Notice],
     ) -> None:
         self._state = state
         self._predictor = predictor
         self._settings = settings
+        self._columns = columns
         self._options = options
         self._notices = notices
         for text in state.noticed:  # in an earlier call; its records say it
@@ -260,7 +282,7 @@ class _Work:
             return
         with open_labeller(self._predictor, self._settings) as labeller:
             for before, finished in label_again(
-                self._state, rows, labeller, self._format, all_scores=self._settings.all_scores
+                self._state, rows, labeller, self._format, self._columns
             ):
                 self._state.remember_merged(None)
                 self._commit(finished)
@@ -328,13 +350,12 @@ class _Work:
 
     def _finish_here(self) -> Iterator[FinishedShard]:
         shards = self._checked(self._state.manifest.read_shards(self._pending))
-        all_scores = self._settings.all_scores
         with open_labeller(self._predictor, self._settings) as labeller:
             self._began = time.monotonic()
             for shard, outcomes in label_shards(
                 labeller, shards, self._count_outcomes, noticed=self._state.noticed
             ):
-                yield FinishedShard.of(shard, outcomes, self._format, all_scores=all_scores)
+                yield FinishedShard.of(shard, outcomes, self._format, self._columns)
 
     def _finish_on_ray(self) -> Iterator[FinishedShard]:
         from toplabel.runs.cluster import finish_on_ray  # imports Ray
@@ -350,6 +371,7 @@ class _Work:
             self._state.manifest,
             self._pending,
             format=self._state.output.format,
+            columns=self._columns,
             batch_size=predictor.batch_size,
             noticed=self._state.noticed,
         ):

@@ -25,7 +25,7 @@ from toplabel._internal import platform
 from toplabel._internal.notices import warn
 from toplabel.inference.prediction import Failure
 from toplabel.labels.labels import Labels
-from toplabel.runs.formats import Format
+from toplabel.runs.formats import Columns, Format
 from toplabel.runs.labelling import Outcome
 from toplabel.runs.manifest import Shard
 from toplabel.runs.readers.inputs import open_source, stamp
@@ -209,10 +209,10 @@ class FinishedShard:
 
     @classmethod
     def of(
-        cls, shard: Shard, outcomes: list[Outcome], encoding: Format, *, all_scores: bool
+        cls, shard: Shard, outcomes: list[Outcome], encoding: Format, columns: Columns
     ) -> FinishedShard:
         """The shard with these outcomes, encoded."""
-        part = encoding.encode(outcomes, all_scores=all_scores)
+        part = encoding.encode(outcomes, columns)
         return cls(shard, part, ShardResult.of(outcomes, part_bytes=len(part)))
 
 

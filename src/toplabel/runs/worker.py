@@ -61,7 +61,10 @@ class WorkerSpec:
                 read=settings.read,
             )
             return predictor, predictor.batch_labeller(
-                top_k=settings.top_k, threshold=settings.threshold, all_scores=settings.all_scores
+                top_k=settings.top_k,
+                threshold=settings.threshold,
+                all_scores=settings.all_scores,
+                keep_features=settings.keep_features,
             )
         except Exception as error:
             if folder.exists():
