@@ -43,6 +43,7 @@ def test_public_names_are_those_that_are_promised():
     promised = {"label", "load", "wrap", "Labels", "Prediction", "Predictor", "Preprocess"}
     promised |= {"Comparison", "Diagnosis", "Evaluation", "ReadOptions", "RunSummary"}
     promised |= {"Explanation", "Predictions", "read_image", "read_labels"}
+    promised |= {"TrainingResult", "train"}
     promised |= {"calibrate", "compare", "diagnose", "evaluate", "explain", "run", "__version__"}
     promised |= {n for n in vars(errors) if n.endswith("Error") or n == "ModelNotFound"}
     promised |= {"MissingDependency", "ToplabelWarning"}
