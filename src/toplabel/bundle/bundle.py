@@ -24,6 +24,7 @@ from toplabel.bundle.program import (
     check_schema,
     read_object,
 )
+from toplabel.bundle.unknown import UNKNOWN_NAME, Memory, UnknownDetector
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
 from toplabel.preprocess.preprocess import Preprocess
@@ -59,6 +60,7 @@ class Bundle:
         calibration: How its scores are calibrated, where they are.
         training: What a model that was trained here was trained on, how, and with what result, as
             plain data for JSON; it changes no answer.
+        unknown: Tells images that are unlike those it was trained on, where it can.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Bundle:
     provenance: Mapping[str, str] = field(default_factory=dict)
     calibration: Calibration | None = None
     training: Mapping[str, Any] | None = None
+    unknown: UnknownDetector | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in get_args(Activation):
@@ -125,12 +128,15 @@ class Bundle:
             manifest["calibration"] = self.calibration.to_dict()
         if self.training is not None:
             manifest["training"] = dict(self.training)
+        if self.unknown is not None:
+            manifest["unknown"] = self.unknown.to_dict()
         return manifest | self._says_more
 
     @property
     def schema(self) -> int:
         """Of its manifest: the first that can say all, so that old versions read what they can."""
-        if self.calibration is not None and self.calibration.trained_prior is not None:
+        has_prior = self.calibration is not None and self.calibration.trained_prior is not None
+        if has_prior or self.unknown is not None:
             return _SCHEMAS[2]
         return _SCHEMAS[bool(self._says_more)]
 
@@ -175,12 +181,15 @@ class Bundle:
                 provenance={_text(k): _text(v) for k, v in manifest["provenance"].items()},
                 calibration=None if found is None else Calibration.from_dict(found),
                 training=_facts(manifest.get("training")),
+                unknown=_read_unknown(manifest.get("unknown"), program),
             )
         except (AttributeError, KeyError, TypeError, ToplabelError) as error:
             raise BundleError(f"the bundle's manifest is damaged: {error}") from error
 
     def write(self, folder: Path) -> None:
-        """Put the manifest beside the program's files in `folder`."""
+        """Put the manifest beside the program's files in `folder`; also what is kept of images."""
+        if self.unknown is not None:
+            self.unknown.memory.write(folder / UNKNOWN_NAME)
         text = json.dumps(self.to_manifest(), ensure_ascii=False, indent=1)
         (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -209,6 +218,12 @@ def _facts(value: object) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise TypeError(f"got {value!r}; expected an object of facts")
     return value
+
+
+def _read_unknown(found: Any, program: Program) -> UnknownDetector | None:
+    if found is None:
+        return None
+    return UnknownDetector.from_dict(found, Memory(program.path.parent / UNKNOWN_NAME))
 
 
 def _text(value: object) -> str:

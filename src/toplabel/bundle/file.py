@@ -4,6 +4,7 @@ A zip file whose members are stored as they are, so that any tool can look into 
 
 goldens.npz      reference inputs, and the outputs the program must give
 program.onnx     the program; weights that do not fit into it follow as further members
+unknown.npy      what is kept of training images, to tell unknown ones; of few models
 program.json     what is known of the program
 manifest.json    name, preprocessing, labels, provenance; sha256 of every other member and of itself
 """
@@ -51,7 +52,8 @@ from toplabel.bundle.program import (
     program_files,
 )
 from toplabel.bundle.reference import ReferenceOutputs
-from toplabel.errors import BundleError, UsageError
+from toplabel.bundle.unknown import UNKNOWN_NAME, Memory
+from toplabel.errors import BundleError, ModelError, UsageError
 
 FORMATS = (1, 2)
 """Of packed files. The second is that of manifests of the third schema, so that a toplabel that
@@ -122,6 +124,10 @@ def _write(bundle: Bundle, archive: zipfile.ZipFile) -> None:
     files |= {name: program.path.parent / name for name in weights}
     sizes = {name: file.stat().st_size for name, file in files.items()}
     hashes = {name: _add_file(archive, name, file) for name, file in files.items()}
+    if bundle.unknown is not None:
+        content = bundle.unknown.memory.to_bytes()
+        sizes[UNKNOWN_NAME] = len(content)
+        hashes[UNKNOWN_NAME] = _add_bytes(archive, UNKNOWN_NAME, content)
     description = program.to_description(sizes)
     description["key"] = content_key(description, hashes)
     hashes[DESCRIPTION_NAME] = _add_json(archive, DESCRIPTION_NAME, description)
@@ -147,9 +153,12 @@ def _add_file(archive: zipfile.ZipFile, name: str, file: Path) -> str:
 
 
 def _add_json(archive: zipfile.ZipFile, name: str, content: dict[str, Any]) -> str:
-    text = (json.dumps(content, indent=1) + "\n").encode()
-    archive.writestr(_member(name, len(text)), text)
-    return hashlib.sha256(text).hexdigest()
+    return _add_bytes(archive, name, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _add_bytes(archive: zipfile.ZipFile, name: str, content: bytes) -> str:
+    archive.writestr(_member(name, len(content)), content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _member(name: str, size: int) -> zipfile.ZipInfo:
@@ -233,10 +242,26 @@ def _import(archive: _Archive, folder: Path) -> Program:
     program = Program.read(folder)
     weights = read_onnx_header(program.path).weights
     named = {program.path.name, program.reference_path.name, *weights}
+    if archive.manifest.get("unknown") is not None:
+        named.add(UNKNOWN_NAME)
     if strange := sorted(named ^ {file.name for file in program_files(folder)}):
         raise archive.invalid(f"its program and its list of members disagree on {strange[0]!r}")
     ReferenceOutputs.load(program.reference_path, expecting=(program.input_shape, program.outputs))
+    if UNKNOWN_NAME in named:
+        _check_memory(archive, program, folder / UNKNOWN_NAME)
     return program
+
+
+def _check_memory(archive: _Archive, program: Program, path: Path) -> None:
+    """Refuse what is kept of training images where it does not fit the program's features."""
+    from toplabel.bundle.features import find_features
+
+    try:
+        size = find_features(program).size
+    except ModelError as error:
+        raise archive.invalid(f"{UNKNOWN_NAME} is of features, and {error}") from error
+    if (found := Memory(path).rows["row"].shape[1]) != size:
+        raise archive.invalid(f"{UNKNOWN_NAME} is of {found} features; its program has {size}")
 
 
 # Described
@@ -268,6 +293,7 @@ def describe_packed(path: str | os.PathLike[str]) -> dict[str, Any]:
             "preprocess": manifest.get("preprocess"),
             "calibration": manifest.get("calibration"),
             **({"training": manifest["training"]} if "training" in manifest else {}),
+            "unknown": manifest.get("unknown"),
             "licence": provenance.get("licence", "not stated"),
             "provenance": {k: v for k, v in provenance.items() if k != DOUBTS_ABOUT},
             "made_by": manifest.get("made_by"),

@@ -21,7 +21,7 @@ from toplabel.cli.options import (
 from toplabel.cli.records import Records
 from toplabel.cli.run import output_flag, run_inputs
 from toplabel.cli.terminal import Progress, clear_line, is_terminal, say
-from toplabel.cli.view import View, choose_view
+from toplabel.cli.view import View, choose_view, with_unknown
 from toplabel.errors import UsageError
 from toplabel.runs.options import RunOptions
 
@@ -68,8 +68,9 @@ def predict(
     INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
     terminal the output is a table; in a pipe it is one line SOURCE<TAB>LABEL<TAB>SCORE per image,
     in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r; -k adds more
-    labels and scores, and a last field says "unsure" below --threshold. An image that fails has an
-    empty label and score, and a message on standard error. With -o, records are saved to a file or
+    labels and scores, and last fields say "unsure" below --threshold and "unknown" of an image unlike
+    those that the model was trained on, if it can tell. An image that fails has an empty label and
+    score, and a message on standard error. With -o, records are saved to a file or
     folder: see toplabel run --help.
     """
     if not inputs:
@@ -110,6 +111,8 @@ def _label(
     with load(**options) as predictor:
         if options["model"] is None:
             report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
+        if predictor.classifier.unknown is not None:
+            report.view = with_unknown(report.view)
         try:
             for prediction in predictor.stream(sources, **wanted):
                 report.add(prediction, of_model=predictor.warnings)
@@ -161,7 +164,7 @@ class Report:
     """
 
     def __init__(self, view: View, *, quiet: bool, progress: Progress) -> None:
-        self._view = view
+        self.view = view
         self._quiet = quiet
         self._at_terminal = view.is_table and is_terminal(sys.stderr)
         self._progress = progress
@@ -184,12 +187,12 @@ class Report:
             prediction: What to print.
             of_model: The model's own warnings, which are in each of its records.
         """
-        if not self._done and self._view.header:
-            self._records.write(self._view.header)
+        if not self._done and self.view.header:
+            self._records.write(self.view.header)
         self._done += 1
         self._failed += prediction.error is not None
-        self._records.write(self._view.encode(prediction))
-        if not self._view.tells:
+        self._records.write(self.view.encode(prediction))
+        if not self.view.tells:
             self._explain(prediction, of_model)
         self._progress.update(self._done, self._failed)
 
@@ -211,7 +214,7 @@ class Report:
     def close(self) -> None:
         """Remove the progress line, and count the failures that only the records report."""
         clear_line()
-        if self._failed and self._view.tells:
+        if self._failed and self.view.tells:
             say(f"{self._failed:,} of {self._done:,} inputs failed; see their records")
 
     def _explain(self, prediction: Prediction, of_model: tuple[str, ...]) -> None:

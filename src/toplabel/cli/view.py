@@ -51,13 +51,26 @@ def choose_view(
     if as_json:
         return View(encode=records.to_json, tells=True)
     if as_csv:
-        header = records.csv_header()
-        return View(encode=_for_reader(records.to_csv), header=header, tells=True)
+        return _csv_view()
     if quiet:
         return View(encode=_for_reader(partial(records.to_quiet, top_k=top_k or 1)))
     if not is_terminal(sys.stdout):
         return View(encode=partial(records.to_tsv, top_k=top_k or 1))
     return _table_view(names, top_k)
+
+
+def with_unknown(view: View) -> View:
+    """The same for a model that tells unknown images: CSV has a column more."""
+    return _csv_view("unknown") if view.header else view
+
+
+def _csv_view(*more: str) -> View:
+    from toplabel.inference import records
+
+    def encode(prediction: Prediction) -> bytes:
+        return records.to_csv(prediction, [records.unknown_cell(prediction)] if more else ())
+
+    return View(encode=_for_reader(encode), header=records.csv_header(more), tells=True)
 
 
 def _for_reader(encode: Callable[[Prediction], bytes]) -> Callable[[Prediction], bytes]:
@@ -132,10 +145,11 @@ def to_rows(prediction: Prediction, layout: Layout) -> str:
         return _failed_row(prediction, layout)
     shown = prediction.top[: None if prediction.multi_label else layout.rows]
     shown = shown or _no_class(prediction)
-    label_width, bar_width = _widths([printable(c.label) for c in shown], layout)
+    labels = [_label(candidate, prediction) for candidate in shown]
+    label_width, bar_width = _widths(labels, layout)
     lines = []
     for place, candidate in enumerate(shown):
-        label = fit(printable(candidate.label), label_width)
+        label = fit(labels[place], label_width)
         bar = _bar(candidate.score, bar_width, blocks=layout.blocks)
         unsure = "  unsure" if place == 0 and prediction.unsure and prediction.top else ""
         source = prediction.source if place == 0 else ""
@@ -154,6 +168,13 @@ def _score(score: float) -> str:
     if 0.995 <= score < 1:
         return ">0.99"
     return f"{score:5.2f}"
+
+
+def _label(candidate: Candidate, prediction: Prediction) -> str:
+    label = printable(candidate.label)
+    if prediction.unknown and candidate.index == prediction.index:
+        return f"unknown (nearest: {label})"
+    return label
 
 
 def _widths(labels: Sequence[str], layout: Layout) -> tuple[int, int]:

@@ -77,6 +77,7 @@ class _Item:
     size: tuple[int, int] | None = None  # (height, width)
     logits: NDArray[np.float32] | None = None  # (K,)
     features: NDArray[np.float32] | None = None  # (D,)
+    distance: float | None = None  # from the training images, where the model knows of these
     error: ImageError | None = None
 
 
@@ -132,6 +133,7 @@ def label_tensors(
     ready = [item for item in items if item.error is None]
     if ready:
         _infer(ready, tensors[finite], engine, features=needs_features(classifier, options))
+        _measure(ready, classifier)
         if checks is not None and checks.active:
             _check(ready, tensors[finite], engine, checks)
     noticed = () if checks is None else checks.found
@@ -194,6 +196,7 @@ def _run(
         checks.look_at_sizes(item.size for item in ready if item.size is not None)
     if ready:
         _infer(ready, batch[: len(ready)], engine, features=needs_features(classifier, options))
+        _measure(ready, classifier)
         if checks is not None and checks.active:
             _check(ready, batch, engine, checks)
 
@@ -214,7 +217,7 @@ def _check(
 
 def needs_features(classifier: Classifier, options: PredictOptions) -> bool:
     """Whether the engine is asked for features, too: it has to be opened with them."""
-    return options.keep_features
+    return options.keep_features or classifier.unknown is not None
 
 
 def _infer(
@@ -237,9 +240,25 @@ def _infer(
             items[0].error = ImageError(code, f"the model failed on this image: {_text(error)}")
 
 
+def _measure(items: Sequence[_Item], classifier: Classifier) -> None:
+    """Fill in how far each is from the training images, of a model that knows of these."""
+    if classifier.unknown is None:
+        return
+    for item in items:
+        if item.features is None:
+            continue
+        try:
+            item.distance = float(classifier.unknown.distance(item.features[None])[0])
+        except Exception as error:
+            item.error = image_error(error)
+
+
 def _is_close(item: _Item, classifier: Classifier, options: PredictOptions) -> bool:
     if item.scale == 1 or item.logits is None:
         return False
+    unknown = classifier.unknown
+    if unknown is not None and item.distance is not None and unknown.is_close(item.distance):
+        return True
     try:
         return is_close(
             item.logits,
@@ -300,7 +319,14 @@ def _rank(
         scores=classifier.scores(item.logits).astype(np.float16) if options.all_scores else None,
         logits=item.logits.copy() if options.keep_logits else None,  # not the whole batch's
         features=_features(item, options),
+        unknown=_is_unknown(item, classifier),
     )
+
+
+def _is_unknown(item: _Item, classifier: Classifier) -> bool | None:
+    if classifier.unknown is None or item.distance is None:
+        return None
+    return classifier.unknown.is_unknown(item.distance)
 
 
 def _features(item: _Item, options: PredictOptions) -> NDArray[np.float32] | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.calibration import Calibration
     from toplabel.bundle.conversion import Conversion
     from toplabel.bundle.model import Activation
+    from toplabel.bundle.unknown import UnknownDetector
     from toplabel.inference.engines import Engine, OpenEngine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
@@ -64,6 +65,8 @@ class Classifier:
     which logits are divided by before they become scores, and `threshold`, the score below which a
     prediction is unsure unless another is asked for. A class prior is in the logits already that
     its engines give, so that whatever is made of them agrees.
+    `unknown`: Tells images that are unlike those it was trained on, where it can: then its engines
+    give features, too.
     `warnings`: What was assumed or noticed when it was made; each of its records has them.
     `lazy_module`: The network itself, in eval mode, on the CPU; a file without one has none.
     """
@@ -79,6 +82,7 @@ class Classifier:
     unsaved: str = ""
     lazy_module: Lazy[nn.Module] | None = None
     calibration: Calibration | None = None
+    unknown: UnknownDetector | None = None
     warnings: tuple[Notice, ...] = ()
     temperature: float = field(init=False, default=1.0)
     threshold: float | None = field(init=False, default=None)
@@ -116,7 +120,7 @@ class Classifier:
             f"its preprocessing {preprocess.name} is code, which a bundle cannot hold; pass a"
             " preset, a JSON file or a transform that can be translated"
         )
-        return replace(self, preprocess=preprocess, bundle=None, unsaved=reason)
+        return replace(self, preprocess=preprocess, bundle=None, unknown=None, unsaved=reason)
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Classifier:
@@ -127,6 +131,7 @@ class Classifier:
                 OnnxRuntimeEngine,  # 100 ms; only when it runs
             )
 
+            features = features or bundle.unknown is not None
             engine: Engine = OnnxRuntimeEngine(bundle.program, threads=threads, features=features)
             if bundle.conversion:
                 engine = ConvertingEngine(engine, bundle.conversion)
@@ -143,6 +148,7 @@ class Classifier:
             parallel=True,
             bundle=bundle,
             calibration=bundle.calibration,
+            unknown=bundle.unknown,
             warnings=bundle.warnings,
         )
 

@@ -7,7 +7,7 @@ import html
 import io
 from collections.abc import Sequence
 
-from toplabel.inference.prediction import NO_CLASS, Prediction
+from toplabel.inference.prediction import NO_CLASS, UNKNOWN, Prediction
 
 THUMBNAIL_PIXELS = 192
 MOST_SHOWN = 24
@@ -22,6 +22,8 @@ def prediction_html(prediction: Prediction) -> str:
     else:
         body = "".join(_bar(html.escape(c.label), c.score) for c in prediction.top or ())
         body = body or f"<div>{NO_CLASS}</div>"
+        if prediction.unknown:
+            body = f"<div><b>{UNKNOWN}</b></div>{body}"
     return (
         f'<div style="display:flex;gap:1em">{_thumbnail(prediction, THUMBNAIL_PIXELS)}'
         f"<div><div>{html.escape(prediction.source)}</div>{body}{_warnings(prediction)}</div></div>"
@@ -62,6 +64,8 @@ def _cell(prediction: Prediction) -> str:
     else:
         unsure = ", unsure" if prediction.unsure and prediction.label is not None else ""
         answer = f"{html.escape(str(prediction) or NO_CLASS)} {prediction.score:.2f}{unsure}"
+        if prediction.unknown:
+            answer = f"<b>unknown</b> (nearest: {answer})"
     source = html.escape(prediction.source)
     return (
         f'<div style="width:{THUMBNAIL_PIXELS // 2}px;overflow-wrap:anywhere" title="{source}">'

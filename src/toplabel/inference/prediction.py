@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SCORE_DIGITS = 6
 """Decimals of a score in records: finer than engines agree."""
 
+UNKNOWN = "unknown: unlike everything that the model was trained on; nearest"
+"""What people read above the label of such an image."""
+
 NO_CLASS = "(none)"
 """What people read where no class of a multi-label model applies; programs get null, or nothing."""
 
@@ -49,6 +52,9 @@ class Prediction:
     threshold. Where none does it is empty, `label` and `index` are None, `unsure` is True, and
     `score` is the highest there was.
 
+    `unknown` says whether the image is unlike everything that the model was trained on, so that its
+    label, which stays, means nothing; None where the model cannot tell.
+
     `width` and `height` are those of the upright image in pixels, None where it was not read.
     `scores`, shape (K,), float16, are those of all classes, where they were asked for; `logits`,
     shape (K,), float32, are the model's outputs, of which the best makes the label: before the
@@ -68,6 +74,7 @@ class Prediction:
     width: int | None = None
     height: int | None = None
     multi_label: bool = False
+    unknown: bool | None = None
     scores: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
     logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
@@ -102,7 +109,8 @@ class Prediction:
             answer = f"labels={list(self.labels)!r}, score={score}"
         warned = f", warnings={len(self.warnings)}" if self.warnings else ""
         unsure = ", unsure=True" if self.unsure else ""
-        return f"Prediction(source={self.source!r}, {answer}{unsure}{warned})"
+        unknown = ", unknown=True" if self.unknown else ""
+        return f"Prediction(source={self.source!r}, {answer}{unsure}{unknown}{warned})"
 
     def _repr_html_(self) -> str:
         """HTML for a notebook, self-contained and escaped: the image beside its labels."""
@@ -113,13 +121,14 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         r"""The record as plain data, with the keys of the JSON contract, in its order.
 
+        `unknown` is the last one, where the model can tell.
         A source that is no UTF-8 has such bytes written out: `caf\xe9.png` (docs/output.md).
         """
         top = None if self.top is None else [_candidate_dict(c) for c in self.top]
         error = None
         if self.error is not None:
             error = {"code": self.error.code, "message": self.error.message}
-        return {
+        record = {
             "source": escape_name(self.source),
             "label": self.label,
             "index": self.index,
@@ -130,6 +139,7 @@ class Prediction:
             "model": self.model,
             "error": error,
         }
+        return record if self.unknown is None else {**record, "unknown": self.unknown}
 
 
 class Predictions(list[Prediction]):

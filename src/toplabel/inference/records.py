@@ -52,8 +52,8 @@ def to_tsv(prediction: Prediction, top_k: int = 1) -> bytes:
     r"""One line `source<TAB>label<TAB>score`; label and score are empty where the input failed.
 
     With `top_k` the further best classes follow, `label<TAB>score` each; of a multi-label model all
-    that apply, or an empty label and the highest score. A last field says `unsure` where that is
-    so. In source and labels, backslash, tab, newline and carriage return are written
+    that apply, or an empty label and the highest score. Last fields say `unsure` and `unknown`
+    where that is so. In source and labels, backslash, tab, newline and carriage return are written
     `\\`, `\t`, `\n` and `\r`. Scores have four decimals.
     """
     found = [(prediction.label or "", prediction.score)]
@@ -62,17 +62,17 @@ def to_tsv(prediction: Prediction, top_k: int = 1) -> bytes:
     cells = [as_line(prediction.source)]
     for label, score in found:
         cells += [as_line(label), "" if score is None else f"{score:.4f}"]
-    return encode_text("\t".join([*cells, *_unsure(prediction)]) + "\n")
+    return encode_text("\t".join([*cells, *_marks(prediction)]) + "\n")
 
 
 def to_quiet(prediction: Prediction, top_k: int = 1) -> bytes:
     """One line with the label alone, escaped as in `to_tsv`; empty where the input failed.
 
     With `top_k` the further best ones follow, of a multi-label model all that apply, and `unsure`
-    where that is so, with tabs between.
+    and `unknown` where that is so, with tabs between.
     """
     labels = [one.label for one in _shown(prediction, top_k)]
-    return encode_text("\t".join([*map(as_line, labels), *_unsure(prediction)]) + "\n")
+    return encode_text("\t".join([*map(as_line, labels), *_marks(prediction)]) + "\n")
 
 
 def _shown(prediction: Prediction, top_k: int) -> tuple[Candidate, ...]:
@@ -80,8 +80,14 @@ def _shown(prediction: Prediction, top_k: int) -> tuple[Candidate, ...]:
     return (prediction.top or ())[: None if prediction.multi_label else top_k]
 
 
-def _unsure(prediction: Prediction) -> tuple[str, ...]:
-    return ("unsure",) if prediction.unsure and prediction.label is not None else ()
+def _marks(prediction: Prediction) -> tuple[str, ...]:
+    unsure = ("unsure",) if prediction.unsure and prediction.label is not None else ()
+    return (*unsure, "unknown") if prediction.unknown else unsure
+
+
+def unknown_cell(prediction: Prediction) -> str:
+    """What a column `unknown` of CSV has, of a model that can tell."""
+    return "" if prediction.unknown is None else str(prediction.unknown).lower()
 
 
 def csv_header(more: Iterable[str] = ()) -> bytes:

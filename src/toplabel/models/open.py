@@ -275,6 +275,9 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
             fitted = "its calibration, which was fitted with other options"
             warn(f"{bundle.name} is used without {fitted}")
         calibration = kept
+    unknown = bundle.unknown if preprocess is None else None
+    if unknown is not bundle.unknown:
+        warn(f"{bundle.name} does not tell unknown images with another preprocessing")
     given: dict[About | None, bool] = {
         "labels": labels is not None,
         "preprocess": preprocess is not None,
@@ -288,6 +291,7 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
     return replace(
         bundle,
         calibration=calibration,
+        unknown=unknown,
         labels=labels or bundle.labels,
         preprocess=preprocess if isinstance(preprocess, Preprocess) else bundle.preprocess,
         activation="sigmoid" if sigmoid else bundle.activation,
