@@ -84,7 +84,7 @@ class Memory:
     def features(self) -> NDArray[np.float32]:
         """The features that are kept, as exactly as they are: float32 (M, D)."""
         rows = self.rows
-        return rows["row"].astype(np.float32) * rows["scale"][:, None]
+        return np.asarray(rows["row"].astype(np.float32) * rows["scale"][:, None], np.float32)
 
     @property
     def targets(self) -> NDArray[np.int64]:
@@ -104,7 +104,7 @@ class Memory:
         squares = (points * points).sum(axis=1)[:, None] + (directions * directions).sum(axis=1)
         # one image at a time: how many there are changes no bit
         products = np.stack([directions @ point for point in points])
-        return np.sqrt(np.maximum(squares - 2 * products, 0))
+        return np.asarray(np.sqrt(np.maximum(squares - 2 * products, 0)), np.float32)
 
     @property
     def directions(self) -> NDArray[np.float32]:
@@ -220,7 +220,8 @@ class UnknownDetector:
 def nearest(distances: NDArray[np.float32], neighbours: int) -> NDArray[np.float32]:
     """The mean of the smallest in each row: (N, M) -> (N,); infinite ones count for none."""
     count = min(neighbours, distances.shape[1])
-    return np.partition(distances, count - 1, axis=1)[:, :count].mean(axis=1)
+    smallest = np.partition(distances, count - 1, axis=1)[:, :count]
+    return np.asarray(smallest.mean(axis=1), np.float32)
 
 
 def wilson(count: float, total: int) -> tuple[float, float]:
@@ -237,4 +238,4 @@ def wilson(count: float, total: int) -> tuple[float, float]:
 def unit_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scaled to length 1; one of zeros stays as it is."""
     lengths = np.sqrt((features * features).sum(axis=1, keepdims=True))
-    return features / np.where(lengths > 0, lengths, 1)
+    return np.asarray(features / np.where(lengths > 0, lengths, 1), np.float32)

@@ -68,8 +68,8 @@ def predict(
     INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
     terminal the output is a table; in a pipe it is one line SOURCE<TAB>LABEL<TAB>SCORE per image,
     in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r; -k adds more
-    labels and scores, and last fields say "unsure" below --threshold and "unknown" of an image unlike
-    those that the model was trained on, if it can tell. An image that fails has an empty label and
+    labels and scores, and last fields say "unsure" below --threshold, and "unknown" where a model
+    can tell that an image is unlike its training images. An image that fails has an empty label and
     score, and a message on standard error. With -o, records are saved to a file or
     folder: see toplabel run --help.
     """
