@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+if TYPE_CHECKING:
+    import asyncio
 
 _LOCK_POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
@@ -208,6 +212,11 @@ def read_start(path: str | os.PathLike[str], size: int) -> bytes:
         return b""
 
 
+def has_posix_processes() -> bool:
+    """Whether there are process groups, signals to them, and descriptors that children inherit."""
+    return hasattr(os, "fork") and hasattr(os, "killpg")
+
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -223,10 +232,15 @@ if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
-    import fcntl
+    try:
+        import fcntl
+    except ImportError:  # WebAssembly
+        fcntl = None  # type: ignore[assignment]
 
     def _try_lock(descriptor: int) -> bool | None:
         """True: locked. False: somebody else has it. None: there are no locks here."""
+        if fcntl is None:
+            return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -236,12 +250,53 @@ else:
         return True
 
     def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+_READING = threading.Lock()
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Bytes of an open file from `offset`; for several threads at once, where they do only this.
+
+    Raises:
+        OSError: They cannot be read.
+    """
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, offset)
+    with _READING:  # Windows has one position in a file, whoever reads
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
+def on_signals(loop: asyncio.AbstractEventLoop, call: Callable[[int], None]) -> None:
+    """Let the loop call this with the number of each SIGTERM and SIGINT from now on."""
+    import signal  # only a server has a loop
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, call, number)
+        except NotImplementedError:  # loops on Windows
+            signal.signal(number, lambda number, _: loop.call_soon_threadsafe(call, number))
+
+
+def processor_name() -> str:
+    """What tells this kind of processor from others: its architecture, its instruction sets."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            lines = file.read(8192).splitlines()  # the first processor's entry
+        sets = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        return f"{os.uname().machine}\n{sets}"
+    except (OSError, AttributeError):  # elsewhere than on Linux
+        import platform as standard
+
+        return f"{standard.machine()}\n{standard.processor()}"
 
 
 def can_fork() -> bool:
     """Whether a forked child can do real work here: on Linux; macOS's own libraries forbid it."""
-    return sys.platform == "linux"
+    return sys.platform == "linux" and has_posix_processes()
 
 
 def die_with_parent(parent: int) -> None:

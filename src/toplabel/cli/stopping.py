@@ -10,6 +10,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from toplabel._internal.platform import has_posix_processes
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -34,7 +36,7 @@ def watch_for_stop() -> None:
     library would hold them up: a thread watches over it and ends the process where it takes
     longer than `GRACE_SECONDS`. Where Python drops what a handler raises, it ends at once.
     """
-    if os.name != "posix":  # elsewhere Ctrl-C is Python's own KeyboardInterrupt
+    if not has_posix_processes():  # elsewhere Ctrl-C is Python's own KeyboardInterrupt
         return
     wanted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
     reading, writing = os.pipe()

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from time import monotonic
 
 from toplabel._internal.notices import warn
+from toplabel._internal.platform import has_posix_processes
 from toplabel.errors import EngineError, ErrorCode, ImageError
 from toplabel.inference.batch import PredictOptions
 from toplabel.inference.predictor import Predictor
@@ -39,7 +40,7 @@ def open_labeller(predictor: Predictor, settings: PredictOptions) -> Iterator[La
     PyTorch stays on the threads of this process: a live network cannot be sent elsewhere.
     """
     bundle = predictor.classifier.bundle
-    if bundle is None or os.name != "posix" or not sys.executable:
+    if bundle is None or not has_posix_processes() or not sys.executable:
         yield LocalLabeller(predictor, settings)
         return
     spec = WorkerSpec(bundle=bundle, settings=settings, batch_size=predictor.batch_size)

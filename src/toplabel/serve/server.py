@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from toplabel._internal.notices import warn
-from toplabel._internal.platform import available_cpus
+from toplabel._internal.platform import available_cpus, on_signals
 from toplabel.errors import ToplabelError, UsageError
 from toplabel.serve.connection import MAX_HEAD_BYTES, Connections
 from toplabel.serve.gate import Gate
@@ -147,8 +147,7 @@ class _Running:
     async def run(self, models: Sequence[str | None], load: Load) -> int:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
+        on_signals(loop, self._stop)
         threading.Thread(target=self._prepare, args=(models, load, loop), daemon=True).start()
         await self._server.serve(sockets=[self._listener])
         self._workers.close()
@@ -339,9 +338,10 @@ def _cannot_listen(host: str, port: int, error: Exception) -> UsageError:
 
 def _allow_descriptors(connections: int) -> None:
     """Let this process have a file descriptor for each connection, as far as the system allows."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows
         return
-    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_DESCRIPTORS

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toplabel._internal.onnxruntime import open_session, ort
+from toplabel._internal.platform import processor_name
 from toplabel.bundle.cache import optimised_folder
 from toplabel.errors import BundleError, EngineError, ModelError
 
@@ -191,13 +192,4 @@ def _processor() -> str:
     """A short name of this processor's kind: an optimised program fits its vector width."""
     import zlib
 
-    described = f"{os.uname().machine}\n"
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            lines = file.read(8192).splitlines()  # the first processor's entry
-        described += next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        import platform  # elsewhere than Linux
-
-        described += platform.processor()
-    return f"{zlib.crc32(described.encode()):08x}"
+    return f"{zlib.crc32(processor_name().encode()):08x}"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
+from toplabel._internal import platform
 from toplabel.errors import ImageError
 from toplabel.image.failures import from_system
 from toplabel.image.files import open_file
@@ -51,7 +52,7 @@ class LocalFile:
     def read_at(self, offset: int, size: int) -> bytes:
         """The bytes from `offset`; from several threads at once."""
         try:
-            return os.pread(self._descriptor, size, offset)
+            return platform.read_at(self._descriptor, size, offset)
         except OSError as error:
             raise from_system(error) from error
 
