@@ -149,6 +149,29 @@ def test_another_head_takes_the_place_of_all_that_the_old_one_was(
     np.testing.assert_allclose(run(thrice)[0], LOGITS[:, :5], atol=1e-5)
 
 
+def test_two_heads_on_the_same_rows_have_features_each_behind_a_norm_of_its_own(
+    tmp_path: Path,
+) -> None:
+    statistics = ["four", "four", "four", "four"]
+    nodes = [
+        *POOL,
+        node("BatchNormalization", ["rows", *statistics], ["r"]),
+        node("BatchNormalization", ["rows", *statistics[:3], "ones"], ["s"]),
+        node("Gemm", ["r", "w"], ["p"]),
+        node("Gemm", ["s", "w", "b"], ["q"]),
+        node("Add", ["p", "q"], ["t"]),
+        node("Mul", ["t", "half"], ["y"]),
+    ]
+    constants = {
+        "four": np.arange(1, 5).astype(np.float32),
+        "ones": np.ones(4, np.float32),
+        "half": np.float32(0.5),
+    }
+    content = model_of(nodes, **constants)
+    found = find_features(program_of(content, tmp_path))
+    np.testing.assert_allclose(run(with_features(content, found))[1], POOLED, atol=1e-6)
+
+
 def test_a_cosine_head_whose_weights_are_computed_has_features(tmp_path: Path) -> None:
     nodes = [
         *POOL,
@@ -203,11 +226,12 @@ NONE = "this model gives no features"
         (
             [
                 *POOL,
+                node("Relu", ["rows"], ["others"]),
                 node("Gemm", ["rows", "w"], ["p"]),
-                node("Gemm", ["rows", "w", "b"], ["q"]),
+                node("Gemm", ["others", "w", "b"], ["q"]),
                 node("Add", ["p", "q"], ["y"]),
             ],
-            "2 linear layers have a part in its class outputs",
+            "its class outputs come from 2 linear layers that take different rows",
         ),
         (
             [

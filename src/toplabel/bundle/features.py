@@ -41,6 +41,7 @@ _NAMES_BEHIND = (
     " AveragePool MaxPool GlobalAveragePool GlobalMaxPool"
 )
 _BEHIND = frozenset(_NAMES_BEHIND.split())
+_BEFORE = frozenset(("Identity", "Dropout", "BatchNormalization"))
 _QUANTISED = frozenset(
     (
         "QuantizeLinear",
@@ -87,11 +88,11 @@ def find_features(program: Program) -> Features:
     constants = set(graph.constants)
     fixed = fixed_tensors(graph.nodes, constants)
     head = last_linear(graph.nodes, fixed, program.output_name)
-    attributes = graph.attributes[graph.nodes.index(head)]
-    weight = _weight(graph, head.inputs[1])
-    size, units = _sizes(head.operator, attributes, weight)
+    attributes = graph.attributes[graph.nodes.index(head.layer)]
+    weight = _weight(graph, head.layer.inputs[1])
+    size, units = _sizes(head.layer.operator, attributes, weight)
     check_units(units, program.outputs)
-    return Features(head.inputs[0], size, head.operator, weight.dtype == FLOAT)
+    return Features(head.taken, size, head.layer.operator, weight.dtype == FLOAT)
 
 
 def fixed_tensors(nodes: Sequence[Node], constants: Collection[str]) -> set[str]:
@@ -103,8 +104,23 @@ def fixed_tensors(nodes: Sequence[Node], constants: Collection[str]) -> set[str]
     return fixed
 
 
-def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> Node:
-    """The node of the linear layer that makes an output.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a network.
+
+    Args:
+        layer: Its last linear layer; one of several, where they take the same.
+        taken: The tensor that it takes.
+        taker: The node that takes it: the layer, or a norm before each of several.
+    """
+
+    layer: Node
+    taken: str
+    taker: Node
+
+
+def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> Head:
+    """The last linear layer before an output; of several that are averaged, what all of them take.
 
     Args:
         nodes: In the order of their dependencies; operators have ONNX's names.
@@ -112,7 +128,7 @@ def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> N
         output: The name of the tensor with the outputs of the classes.
 
     Raises:
-        ModelError: There is none, or several have a part in it.
+        ModelError: There is none, or there are several that take different tensors.
     """
     makers = {name: one for one in nodes for name in one.outputs}
     found: dict[tuple[str, ...], Node] = {}
@@ -137,12 +153,24 @@ def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> N
             waiting += values_of(maker)
         else:
             raise ModelError(NO_FEATURES)
-    if len(found) != 1:
+    heads = [Head(layer, layer.inputs[0], layer) for layer in found.values()]
+    if len({head.taken for head in heads}) > 1:
+        heads = [_before_norm(head, makers) for head in heads]
+    if not heads:
+        raise ModelError(NO_FEATURES)
+    if len({(head.taken, head.layer.operator) for head in heads}) > 1:
         raise ModelError(
-            f"this model gives no features: {len(found)} linear layers have a part in its class"
-            " outputs; expected one"
+            f"this model gives no features: its class outputs come from {len(heads)} linear layers"
+            " that take different rows; expected one"
         )
-    return next(iter(found.values()))
+    return heads[0]
+
+
+def _before_norm(head: Head, makers: Mapping[str, Node]) -> Head:
+    """The same with what a norm just before the layer takes."""
+    while (maker := makers.get(head.taken)) is not None and maker.operator in _BEFORE:
+        head = Head(head.layer, maker.inputs[0], maker)
+    return head
 
 
 def check_units(units: int, outputs: int) -> None:

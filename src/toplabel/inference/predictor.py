@@ -136,7 +136,8 @@ class Predictor:
 
     def open_engine(self) -> Engine:
         """The engine itself, with all threads on each call; opened where it is not yet."""
-        return self._open(threads=self.threads)
+        features = needs_features(self.classifier, PredictOptions())
+        return self._open(threads=self.threads, features=features)
 
     def __repr__(self) -> str:
         return f"<Predictor {self.name}, {len(self.labels)} classes>"

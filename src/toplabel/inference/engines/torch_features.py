@@ -7,7 +7,7 @@ layers that are functions are found, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,16 +27,22 @@ _LAYERS = {  # ONNX's name; at which places input and weight are; whether that i
     "_convolution": ("Conv", 0, 1, True),
     "conv2d": ("Conv", 0, 1, True),
 }
+_BEFORE = {  # what may stand before a layer: one number in, one out
+    "batch_norm": "BatchNormalization",
+    "native_batch_norm": "BatchNormalization",
+    "_native_batch_norm_legit_no_training": "BatchNormalization",
+    "cudnn_batch_norm": "BatchNormalization",
+    "dropout": "Dropout",
+}
 _QUANTISED = "quantized::"
 
 _NAMES_BEHIND = (
     "view _unsafe_view reshape alias detach clone contiguous _to_copy to expand permute transpose t"
-    " squeeze unsqueeze flatten cat stack dropout _softmax softmax _log_softmax log_softmax sigmoid"
+    " squeeze unsqueeze flatten cat stack _softmax softmax _log_softmax log_softmax sigmoid"
     " hardsigmoid log_sigmoid_forward tanh relu leaky_relu exp log softplus sqrt neg abs add sub"
     " rsub mul div pow clamp clamp_min clamp_max hardtanh minimum maximum mean amax amin sum"
     " max_pool2d max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool2d"
-    " mkldnn_adaptive_avg_pool2d native_batch_norm batch_norm _native_batch_norm_legit_no_training"
-    " cudnn_batch_norm _reshape_alias select slice lift_fresh"
+    " mkldnn_adaptive_avg_pool2d _reshape_alias select slice lift_fresh"
 )
 _BEHIND = frozenset(_NAMES_BEHIND.split())
 
@@ -46,8 +52,8 @@ class Layer:
     """A network's last linear layer.
 
     Args:
-        number: Which of the calls of such operators in a forward it is.
-        place: Which of its arguments is its input.
+        number: Which call of a forward takes what it takes, among those of layers and norms.
+        place: Which of its arguments that is.
         size: D, the numbers that it takes for each image.
         maps: They come as maps (N, D, h, w), whose mean is meant.
     """
@@ -72,9 +78,10 @@ def find_layer(forward: Callable[[torch.Tensor], torch.Tensor], batch: torch.Ten
     with recorder:
         logits = forward(batch)
     head = last_linear(recorder.nodes, {""}, recorder.name_of(logits))
-    layer, units = recorder.layers[head.outputs[0]]
+    layer, units = recorder.layers[head.layer.outputs[0]]
     check_units(units, logits.shape[1])
-    return layer
+    place = layer.place if head.taker is head.layer else 0
+    return replace(layer, number=recorder.numbers[head.taker.outputs[0]], place=place)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -87,6 +94,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.nodes: list[Node] = []
         self.layers: dict[str, tuple[Layer, int]] = {}  # by the name of its output
+        self.numbers: dict[str, int] = {}  # of calls, by the same
         self._names: Any = WeakTensorKeyDictionary()
         self._names[batch] = "batch"
         self._calls = 0
@@ -102,11 +110,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operator, and write it down."""
         taken = tuple(map(self.name_of, _flat((*args, *(kwargs or {}).values()))))
         given = function(*args, **(kwargs or {}))
-        operator = function._schema.name.removeprefix("aten::").rstrip("_")
+        operator = _operator(function)
         layer = _LAYERS.get(operator)
         if any(taken):
             made = [one for one in _flat((given,)) if isinstance(one, torch.Tensor)]
             names = tuple(f"{len(self.nodes)}.{place}" for place in range(len(made)))
+            self.numbers.update(dict.fromkeys(names, self._calls))
             for name, tensor in zip(names, made, strict=True):
                 self._names[tensor] = name
             if layer is not None:
@@ -114,12 +123,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     zip((one.name for one in function._schema.arguments), args, strict=False)
                 )
                 self.nodes.append(self._layer_node(layer, args, named | (kwargs or {}), names))
+            elif operator in _BEFORE:
+                self.nodes.append(Node(_BEFORE[operator], taken, names, {}))
             elif operator in _BEHIND:
                 self.nodes.append(Node("Concat", taken, names, {}))
             else:
                 quantised = operator.startswith(_QUANTISED)
                 self.nodes.append(Node("QuantizeLinear" if quantised else "", taken, names, {}))
-        self._calls += layer is not None
+        self._calls += _is_counted(operator)
         return given
 
     def _layer_node(
@@ -156,7 +167,7 @@ class TakenBy(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run an operator."""
-        if function._schema.name.removeprefix("aten::").rstrip("_") in _LAYERS:
+        if _is_counted(_operator(function)):
             if self._calls == self._layer.number:
                 self._taken = args[self._layer.place]
             self._calls += 1
@@ -175,6 +186,15 @@ class TakenBy(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if rows.shape != (count, self._layer.size):
             raise ModelError(NO_FEATURES)
         return rows
+
+
+def _operator(function: Any) -> str:
+    name: str = function._schema.name.removeprefix("aten::")
+    return name.rstrip("_")
+
+
+def _is_counted(operator: str) -> bool:
+    return operator in _LAYERS or operator in _BEFORE
 
 
 def _is_pointwise(arguments: Mapping[str, Any]) -> bool:
