@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,8 +133,22 @@ def turn(pixels: int) -> Iterator[None]:
     if pixels <= LARGE_PIXELS:
         yield
         return
-    with _LARGE:
+    with _turn_of_large():
         yield
 
 
+def take_turns_at(turn_of_large: Callable[[], AbstractContextManager[object]]) -> None:
+    """Have large images wait for their turn there, as processes do that share a machine."""
+    global _turn_of_large
+    _turn_of_large = turn_of_large
+
+
 _LARGE = fork_safe(threading.Lock())
+
+
+def _one_at_a_time() -> AbstractContextManager[object]:
+    turn: AbstractContextManager[object] = _LARGE
+    return turn
+
+
+_turn_of_large: Callable[[], AbstractContextManager[object]] = _one_at_a_time

@@ -37,6 +37,14 @@ _SHOWN = 40  # characters of a name that is none
 _HEADER_BYTES = 1 << 17  # where nearly every JPEG has said its size
 
 
+class ReadsItself:
+    """A source that knows how it is read: the server's files, which another process decodes."""
+
+    def read_image(self, *, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
+        """As the function of that name."""
+        raise NotImplementedError
+
+
 def read_image(
     source: object, *, options: ReadOptions = _DEFAULTS, resized_size: ResizedSize | None = None
 ) -> DecodedImage:
@@ -58,6 +66,8 @@ def read_image(
         ImageError: The source could not be read; `.code` says why.
         UnknownSource: A TypeError: the source is none of these things.
     """
+    if isinstance(source, ReadsItself):
+        return source.read_image(options=options, resized_size=resized_size)
     try:
         return _read(source, options, resized_size)
     except ImageError as error:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from time import monotonic
 
+from toplabel._internal.child import can_start, start_child
 from toplabel._internal.notices import warn
-from toplabel._internal.platform import has_posix_processes
 from toplabel.errors import EngineError, ErrorCode, ImageError
 from toplabel.inference.batch import PredictOptions
 from toplabel.inference.predictor import Predictor
@@ -30,8 +26,6 @@ STALL_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
 
-_COMMAND = "from toplabel.runs.worker import main; main({})"
-
 
 @contextmanager
 def open_labeller(predictor: Predictor, settings: PredictOptions) -> Iterator[Labeller]:
@@ -40,7 +34,7 @@ def open_labeller(predictor: Predictor, settings: PredictOptions) -> Iterator[La
     PyTorch stays on the threads of this process: a live network cannot be sent elsewhere.
     """
     bundle = predictor.classifier.bundle
-    if bundle is None or not has_posix_processes() or not sys.executable:
+    if bundle is None or not can_start():
         yield LocalLabeller(predictor, settings)
         return
     spec = WorkerSpec(bundle=bundle, settings=settings, batch_size=predictor.batch_size)
@@ -53,17 +47,6 @@ def share_threads(threads: int) -> list[int]:
     processes = max(1, round(threads / THREADS_OF_PROCESS))
     whole, more = divmod(threads, processes)
     return [whole + (number < more) for number in range(processes)]
-
-
-def _safe_path() -> list[str]:
-    """Where a worker imports from: as this process does, but never the current folder.
-
-    That may be a folder of images from somewhere, and hold a `numpy.py`.
-    """
-    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    here = os.path.realpath(os.curdir)
-    kept = [path for path in sys.path if path and os.path.realpath(path) != here]
-    return kept if ours in kept else [*kept, ours]  # last: the current folder is a checkout's
 
 
 class SubprocessLabeller:
@@ -268,16 +251,7 @@ class _Worker:
             raise EngineError(f"the worker process {death} before it was ready") from death
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _COMMAND.format(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the run, which ends its workers
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_safe_path())},
-            )
-        self.connection = Connection(ours.detach())
+        self._process, self.connection = start_child("toplabel.runs.worker")
         try:
             with suppress(OSError):  # it is dead; waiting for its reply shows how it died
                 self.connection.send(self._spec)

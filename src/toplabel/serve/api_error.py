@@ -19,7 +19,6 @@ _STATUS: dict[ErrorCode, int] = {
     "too_large": 413,
     "out_of_memory": 503,
     "internal": 500,
-    "worker_crash": 500,
 }
 INTERNAL = "internal error; see the server's log"
 _HIDDEN = "the model failed on this image; see the server's log"
@@ -59,7 +58,7 @@ class ApiError(Exception):
 
 def message_of(error: ImageError | Failure) -> str:
     """The message of an image's failure, for clients: those of libraries stay in the log."""
-    return _HIDDEN if error.code in ("internal", "worker_crash") else error.message
+    return _HIDDEN if error.code == "internal" else error.message
 
 
 def busy(what: str) -> ApiError:

@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,7 +31,7 @@ from toplabel.serve.openapi import (
 )
 from toplabel.serve.request_body import JsonLimits, decode_base64, parse, parse_json
 from toplabel.serve.service import Service, as_json, failures, note, warning_headers
-from toplabel.serve.work import RequestOptions
+from toplabel.serve.work import Lane, RequestOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,7 +136,9 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         note(request, model=model.name, images=count)
         if given.name == TENSOR:
             batch = _checked(given, model)
-            _, (logits,) = await service.labeller.run(request, [lambda: model.engine(batch)])
+            lane: Lane = "ordinary" if len(batch) == 1 else "heavy"
+            work = partial(model.engine, batch)
+            _, (logits,) = await service.labeller.run(request, [(work, lane)])
             return _finite(list(logits)), model.predictor.warnings
         if given.datatype != "BYTES":
             raise bad(f"the input {IMAGE!r} is {given.datatype}; expected BYTES")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from toplabel.inference.engines import Engine, EngineName
     from toplabel.inference.prediction import Prediction
     from toplabel.inference.predictor import Predictor
+    from toplabel.serve.work import Source
 
 GPU_BATCH = 64
 CPU_BATCH = 8
@@ -87,12 +88,12 @@ class ServedModel:
     names: tuple[str, ...] = field(default=())
 
     def answer(
-        self, content: bytes, *, top_k: int, threshold: float | None, checked: bool = True
+        self, source: Source, *, top_k: int, threshold: float | None, checked: bool = True
     ) -> Answer:
-        """The prediction for an image file's bytes; computed in the calling thread.
+        """The prediction for an image file; computed in the calling thread.
 
         Args:
-            content: Of the file.
+            source: The file.
             top_k, threshold: As for a predictor.
             checked: Let the sanity checks look at the outputs; they are of a client's image.
         """
@@ -105,9 +106,8 @@ class ServedModel:
         )
         started = time.perf_counter()
         timed = _Timed(self.engine)
-        # bytes, never text: text would be a path or a URL to the reader
         (prediction,) = label_batch(
-            [(0, bytes(content))],
+            [(0, source)],
             timed,
             self.predictor.classifier,
             settings,

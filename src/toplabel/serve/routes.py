@@ -118,18 +118,19 @@ def api_routes(service: Service) -> APIRouter:
                 raise ApiError(
                     422, "too_many_images", f"got {len(uploads)} images; expected one to explain"
                 )
+            source, _ = service.labeller.source(request, uploads[0].content)
             work = partial(
                 explain_upload,
                 model.predictor.classifier,
                 model.engine,
-                uploads[0].content,
+                source,
                 label=query.label,
                 format=query.format,
                 read=model.read,
             )
             note(request, model=model.name, images=1)
             try:
-                _, (rendered,) = await service.labeller.run(request, [work])
+                _, (rendered,) = await service.labeller.run(request, [(work, "heavy")])
             except ImageError as error:
                 raise ApiError.of_image(error) from error
             except UsageError as error:

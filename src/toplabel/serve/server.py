@@ -23,6 +23,7 @@ import uvicorn
 from toplabel._internal.notices import warn
 from toplabel._internal.platform import available_cpus, on_signals
 from toplabel.errors import ToplabelError, UsageError
+from toplabel.image.decoded_image import USUAL_BYTES
 from toplabel.serve.connection import MAX_HEAD_BYTES, Connections
 from toplabel.serve.gate import Gate
 from toplabel.serve.metrics import Metrics
@@ -32,6 +33,7 @@ from toplabel.serve.work import Workers
 
 if TYPE_CHECKING:
     from toplabel.image.options import ReadOptions
+    from toplabel.serve.decoders import Decoders
     from toplabel.serve.models import ServedModel
     from toplabel.serve.options import ServeOptions
     from toplabel.serve.service import Service
@@ -55,6 +57,8 @@ BACKLOG = 2048
 
 _BATCHING = {"auto": None, "on": True, "off": False}
 _OTHER_DESCRIPTORS = 256  # models, libraries, URLs that are fetched
+_DECODING_SECONDS = 5  # of processor time for one image
+_DECODER_BYTES = 192 * 2**20  # a process without an image, and some room
 _LAST_CHANCE_SECONDS = 0.5
 
 
@@ -141,6 +145,7 @@ class _Running:
         )
         config.http_protocol_class = self._connections  # type: ignore[assignment]
         self._server = _Server(config)
+        self._decoders: Decoders | None = None
         self._error: BaseException | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -151,6 +156,8 @@ class _Running:
         threading.Thread(target=self._prepare, args=(models, load, loop), daemon=True).start()
         await self._server.serve(sockets=[self._listener])
         self._workers.close()
+        if self._decoders is not None:
+            self._decoders.close()
         if self._error is not None:
             raise self._error
         return CUT_OFF if self._server.server_state.tasks else 0
@@ -234,12 +241,24 @@ class _Running:
         return Service(
             models=ServedModels(models),
             bodies=bodies,
-            labeller=Labeller(self._workers, options, self._metrics),
+            labeller=Labeller(self._workers, options, self._metrics, self._open_decoders()),
             options=options,
             metrics=self._metrics,
             remote=remote,
             state=lambda: self._middleware.state,
         )
+
+    def _open_decoders(self) -> Decoders | None:
+        from toplabel._internal.child import can_start
+        from toplabel.serve.decoder import Limits
+        from toplabel.serve.decoders import Decoders
+
+        if not can_start():
+            return None
+        pixels, files = self._read.max_pixels * USUAL_BYTES, 4 * self._options.max_body
+        memory = _DECODER_BYTES + int(pixels) + files
+        self._decoders = Decoders(Limits(seconds=_DECODING_SECONDS, memory=memory))
+        return self._decoders
 
     def _open(self, app: Any) -> None:
         self._middleware.app = app

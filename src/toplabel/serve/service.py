@@ -46,6 +46,7 @@ class Service:
         """
         if self.state() != "ready":
             raise ApiError(503, "not_ready", f"the server is {self.state()}")
+        self.labeller.check_ready()
 
     @asynccontextmanager
     async def uploads(self, request: Request) -> AsyncIterator[list[Upload]]:

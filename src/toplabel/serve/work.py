@@ -1,6 +1,7 @@
 """Work: a request's images in, a model's answers out, within the request's time.
 
-A bounded queue and a few threads that all requests and models share.
+Two bounded queues, each with a few threads, that all requests and models share: one for ordinary
+images, the other for what may take long, so that nobody waits behind a bomb.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
+from toplabel.image.ordinary import is_ordinary
 from toplabel.serve.api_error import ApiError, busy
+from toplabel.serve.decoders import Decoders, IsolatedImage
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,6 +29,12 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+Source = bytes | IsolatedImage
+"""An image file; never text, which would be a path or a URL to the reader."""
+
+Lane = Literal["ordinary", "heavy"]
+"""What surely takes a moment, and what may take long: each has threads and a queue of its own."""
+
 
 class Job(Generic[Result]):
     """One piece of work, and the place its result comes to.
@@ -32,87 +42,117 @@ class Job(Generic[Result]):
     Args:
         work: Called in a worker's thread; what it raises comes to the future.
         deadline: By `time.monotonic`; a job that has not begun by then never does.
+        lane: Which queue it waits in.
     """
 
-    def __init__(self, work: Callable[[], Result], *, deadline: float) -> None:
+    def __init__(
+        self, work: Callable[[], Result], *, deadline: float, lane: Lane = "ordinary"
+    ) -> None:
         self.work = work
         self.deadline = deadline
+        self.lane = lane
         self.future: Future[Result] = Future()
         self.submitted = time.monotonic()
         self.queue_seconds = 0.0
 
 
 class Workers:
-    """Threads that work on jobs, in the order of their coming.
+    """Threads that work on jobs; those of a lane in the order of their coming.
 
     Args:
-        threads: How many.
-        capacity: Most jobs that wait; those that are being worked on do not count.
+        threads: How many, for each lane.
+        capacity: Most jobs that wait in a lane; those that are being worked on do not count.
     """
 
     def __init__(self, threads: int, *, capacity: int) -> None:
-        self.threads = 0
         self.capacity = capacity
-        self._waiting: deque[Job[Any]] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._lanes: dict[Lane, _Queue] = {lane: _Queue(self._lock) for lane in get_args(Lane)}
         self._closed = False
-        self.grow(threads)
+        for lane in self._lanes:
+            self.grow(threads, lane)
 
-    def grow(self, threads: int) -> None:
-        """Have so many threads, where there are fewer."""
-        for number in range(self.threads, threads):
-            name = f"toplabel-serve-{number}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-        self.threads = max(self.threads, threads)
+    def grow(self, threads: int, lane: Lane = "ordinary") -> None:
+        """Have so many threads in a lane, where there are fewer."""
+        queue = self._lanes[lane]
+        for number in range(queue.threads, threads):
+            name = f"toplabel-{lane}-{number}"
+            threading.Thread(target=self._work, args=(queue,), name=name, daemon=True).start()
+        queue.threads = max(queue.threads, threads)
 
     @property
     def depth(self) -> int:
         """How many jobs wait."""
-        return len(self._waiting)
+        return sum(len(queue.waiting) for queue in self._lanes.values())
 
     @property
     def is_full(self) -> bool:
-        """Whether a job would be refused now."""
-        return len(self._waiting) >= self.capacity
+        """Whether a job for an ordinary image would be refused now."""
+        return len(self._lanes["ordinary"].waiting) >= self.capacity
+
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether all threads for ordinary images have been at their job for so long."""
+        return self._lanes["ordinary"].is_stuck(time.monotonic() - seconds)
 
     def submit(self, jobs: Sequence[Job[Any]]) -> None:
-        """Put jobs into the queue: all, or none.
+        """Put jobs into their queues: all, or none.
 
         Raises:
             ApiError: 503, there is no room for them.
         """
-        with self._changed:
-            if len(self._waiting) + len(jobs) > self.capacity:
+        with self._lock:
+            given = [(q, [j for j in jobs if j.lane == lane]) for lane, q in self._lanes.items()]
+            if any(more and len(q.waiting) + len(more) > self.capacity for q, more in given):
                 raise busy("the queue is full")
-            self._waiting.extend(jobs)
-            self._changed.notify(len(jobs))
+            for queue, more in given:
+                queue.waiting.extend(more)
+                queue.changed.notify(len(more))
 
     def cancel(self, jobs: Sequence[Job[Any]]) -> None:
-        """Take jobs out of the queue; those that have begun go on, and nobody hears of them."""
-        with self._changed:
+        """Take jobs out of their queue; those that have begun go on, and nobody hears of them."""
+        with self._lock:
             for job in jobs:
-                if job in self._waiting:
-                    self._waiting.remove(job)
+                waiting = self._lanes[job.lane].waiting
+                if job in waiting:
+                    waiting.remove(job)
         for job in jobs:
             job.future.cancel()
 
     def close(self) -> None:
         """Let the threads end after what they are at. What waits is forgotten."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._waiting.clear()
-            self._changed.notify_all()
+            for queue in self._lanes.values():
+                queue.waiting.clear()
+                queue.changed.notify_all()
 
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
+    def _work(self, queue: _Queue) -> None:
+        me = threading.get_ident()
+        while (job := self._next(queue)) is not None:
+            queue.began[me] = time.monotonic()
             _run(job)
+            del queue.began[me]
             del job  # what it holds, an image, is not kept until the next one comes
 
-    def _next(self) -> Job[Any] | None:
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            return None if self._closed else self._waiting.popleft()
+    def _next(self, queue: _Queue) -> Job[Any] | None:
+        with queue.changed:
+            while not queue.waiting and not self._closed:
+                queue.changed.wait()
+            return None if self._closed else queue.waiting.popleft()
+
+
+class _Queue:
+    """The jobs of one lane that wait, and when its threads began what they are at."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.threads = 0
+        self.changed = threading.Condition(lock)
+        self.waiting: deque[Job[Any]] = deque()
+        self.began: dict[int, float] = {}
+
+    def is_stuck(self, since: float) -> bool:
+        began = list(self.began.values())
+        return len(began) == self.threads and max(began) <= since
 
 
 def _run(job: Job[Any]) -> None:
@@ -147,12 +187,40 @@ class Labeller:
         workers: All requests and models share them.
         options: How long a request may take.
         metrics: Told of every image.
+        decoders: Read what is no ordinary image; None: the workers themselves do.
     """
 
-    def __init__(self, workers: Workers, options: ServeOptions, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        options: ServeOptions,
+        metrics: Metrics,
+        decoders: Decoders | None = None,
+    ) -> None:
         self._workers = workers
         self._options = options
         self._metrics = metrics
+        self._decoders = decoders
+
+    def check_ready(self) -> None:
+        """Refuse where nobody could be answered now.
+
+        Raises:
+            ApiError: 503.
+        """
+        if self._workers.is_full:
+            raise busy("the queue is full")
+        if self._workers.is_stuck(self._options.request_timeout / 2):
+            raise busy("no worker has been free for a long time")
+
+    def source(self, request: Request, content: bytes) -> tuple[Source, Lane]:
+        """An image file as `read_image` takes it, and where reading it waits for its turn."""
+        if is_ordinary(content):
+            return content, "ordinary"
+        if self._decoders is None:
+            return content, "heavy"
+        deadline = request.scope["state"]["deadline"]
+        return IsolatedImage(content, self._decoders, deadline), "heavy"
 
     async def label(
         self,
@@ -161,7 +229,7 @@ class Labeller:
         contents: Sequence[bytes],
         wanted: RequestOptions,
     ) -> tuple[list[Answer], float]:
-        """An answer for each image, and the longest wait in the queue, in seconds.
+        """An answer for each image, and the longest wait in a queue, in seconds.
 
         An image that cannot be labelled has a record with an error.
 
@@ -170,8 +238,10 @@ class Labeller:
             ClientGone: Nobody waits for the answer any more.
         """
 
-        def work_on(content: bytes) -> Callable[[], Answer]:
-            return lambda: model.answer(content, top_k=wanted.top_k, threshold=wanted.threshold)
+        def work_on(content: bytes) -> tuple[Callable[[], Answer], Lane]:
+            source, lane = self.source(request, bytes(content))
+            wants = partial(model.answer, top_k=wanted.top_k, threshold=wanted.threshold)
+            return partial(wants, source), lane
 
         jobs, answers = await self.run(request, [work_on(content) for content in contents])
         for job, answer in zip(jobs, answers, strict=True):
@@ -179,16 +249,16 @@ class Labeller:
         return answers, max(job.queue_seconds for job in jobs)
 
     async def run(
-        self, request: Request, works: Sequence[Callable[[], Result]]
+        self, request: Request, works: Sequence[tuple[Callable[[], Result], Lane]]
     ) -> tuple[list[Job[Result]], list[Result]]:
-        """Results of work that the workers do for a request; all or none.
+        """Results of work that the workers of its lane do for a request; all or none.
 
         Raises:
             ApiError: 503, where the queue is full or the time is up.
             ClientGone: Nobody waits for them any more.
         """
         deadline = request.scope["state"]["deadline"]
-        jobs = [Job(work, deadline=deadline) for work in works]
+        jobs = [Job(work, deadline=deadline, lane=lane) for work, lane in works]
         self._workers.submit(jobs)
         try:
             return jobs, await self._wait(request, jobs, deadline)

@@ -70,7 +70,7 @@ class Rendered:
 def explain_upload(
     classifier: Classifier,
     engine: Engine,
-    content: bytes,
+    source: object,
     *,
     label: int | None,
     format: Format,
@@ -81,7 +81,7 @@ def explain_upload(
     Args:
         classifier: The model.
         engine: Runs it.
-        content: The image file.
+        source: The image file, as `read_image` takes it.
         label: The index of the class; None: the predicted one.
         format: "png" or "json".
         read: Limits in reading it.
@@ -90,7 +90,7 @@ def explain_upload(
         ImageError: The image cannot be read.
         UsageError: There is no such class.
     """
-    found = explain_with(classifier, engine, bytes(content), label=label, read=read)
+    found = explain_with(classifier, engine, source, label=label, read=read)
     longest, facts = _UPLOADED_SIDES[format], found.to_dict()
     if format == "png":
         return Rendered(render_png(found, longest=longest), facts)
