@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "predict": "toplabel.cli.predict:predict",
     "run": "toplabel.cli.run:run",
+    "train": "toplabel.cli.train:train",
     "explain": "toplabel.cli.explain:explain",
     "calibrate": "toplabel.cli.calibrate:calibrate",
     "compare": "toplabel.cli.compare:compare",
@@ -111,6 +112,7 @@ def toplabel() -> None:
 
 
 _MEANT = {
+    "train": "fit learn finetune fine-tune teach retrain",
     "predict": "classify label infer inference detect recognize recognise",
     "evaluate": "test validate validation val eval score benchmark bench accuracy",
     "pack": "export convert save compile onnx quantize optimize optimise build",

@@ -25,6 +25,8 @@ from toplabel.models.options import ModelOptions
 if TYPE_CHECKING:
     from toplabel.models.inspect import Description
 
+_MOST = 10
+
 HELP = """Describe a model file without running any of its code.
 
 \b
@@ -176,11 +178,29 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:,}"
     if name == "calibration" and isinstance(value, dict):
         return _of_calibration(value)
+    if name == "training" and isinstance(value, dict):
+        return _of_training(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none found"
     if isinstance(value, dict):
         return ", ".join(f"{key}={one}" for key, one in value.items())
     return str(value)
+
+
+def _of_training(facts: dict[str, Any]) -> str:
+    """On what, how and with what result, in one line."""
+    try:
+        classes = facts["classes"]
+        counts = ", ".join(f"{name} {count:,}" for name, count in [*classes.items()][:_MOST])
+        more = f" and {len(classes) - _MOST:,} more" if len(classes) > _MOST else ""
+        accuracy, low, high = (100 * facts[one] for one in ("accuracy", "low", "high"))
+        return (
+            f"{facts['images']:,} images of {len(classes):,} classes ({counts}{more});"
+            f" {facts['method']}; accuracy {accuracy:.1f} % ({low:.1f} to {high:.1f}) out of fold,"
+            f" balanced {100 * facts['balanced_accuracy']:.1f} %; {facts['date']}"
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return f"damaged: {facts}"
 
 
 def _of_calibration(fields: dict[str, Any]) -> str:

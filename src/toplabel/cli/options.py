@@ -228,8 +228,9 @@ def as_flags(text: str) -> str:
     'pass --arch-arg num_classes=10 or --allow-partial; not colour=3'
     """
     from toplabel.serve.options import ServeOptions
+    from toplabel.training.options import TrainOptions
 
-    groups = (*_LOADING, RunOptions, ServeOptions)
+    groups = (*_LOADING, RunOptions, ServeOptions, TrainOptions)
     shown = [one for group in groups for one in fields(group) if one.metadata["shell"]]
     flags = {one.name: _first_flag(one) for one in shown}
     flags |= {name: f"--{name.replace('_', '-')}" for name in _OF_COMMANDS}

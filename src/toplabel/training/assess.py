@@ -14,7 +14,7 @@ from toplabel.training.result import Copies, Mistake, TrainedClass
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SUSPICIOUS = -0.5
+_SUSPICIOUS = -0.75
 """A margin: below, the model is surer of another class than it could be of this one."""
 
 

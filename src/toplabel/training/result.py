@@ -156,6 +156,13 @@ class TrainingResult:
         return np.bincount(pairs, minlength=count * count).reshape(count, count)
 
     @property
+    def confusions(self) -> tuple[tuple[int, int, int], ...]:
+        """(class, predicted class, images) of all mistakes, the most frequent first."""
+        wrong = self.targets != self.predicted
+        pairs = zip(self.targets[wrong].tolist(), self.predicted[wrong].tolist(), strict=True)
+        return tuple((*pair, count) for pair, count in Counter(pairs).most_common())
+
+    @property
     def name(self) -> str:
         """The model's full name."""
         return self.bundle.name
@@ -203,7 +210,7 @@ class TrainingResult:
             "balanced_accuracy": self.balanced_accuracy,
             "plain_accuracy": self.plain_accuracy,
             "plain_balanced_accuracy": self.plain_balanced_accuracy,
-            "confusions": self._confusions(),
+            "confusions": [list(one) for one in self.confusions],
             "folds": self.folds,
             "strength": self.strength,
             "copies": [asdict(one) for one in self.copies],
@@ -217,12 +224,6 @@ class TrainingResult:
             "seconds": self.seconds,
             "notices": list(self.notices),
         }
-
-    def _confusions(self) -> list[list[int]]:
-        """[class, predicted class, images] of all mistakes, the most frequent first."""
-        wrong = self.targets != self.predicted
-        pairs = zip(self.targets[wrong].tolist(), self.predicted[wrong].tolist(), strict=True)
-        return [[*pair, count] for pair, count in Counter(pairs).most_common()]
 
     def __repr__(self) -> str:
         return (
