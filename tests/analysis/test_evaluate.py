@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import toplabel
 from run_material import draw_colours, save_model
@@ -298,6 +299,9 @@ def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_pa
     object.__setattr__(outputs, "truth", wrong)
     object.__setattr__(found, "labels", hostile)
     object.__setattr__(found, "metrics", compute_metrics(outputs, hostile))
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)  # of many bytes
+    for source in outputs.dataset.sources:
+        Image.fromarray(photo).save(source)
     page = tmp_path / "page.html"
     write_evaluation_report(page, [found], [])
     problems: list[str] = []
@@ -309,7 +313,7 @@ def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_pa
     problems.remove(page.as_uri())
     assert tab.evaluate("() => document.documentElement.scrollWidth") == 360
     assert tab.locator(".mistakes li").count() == 24
-    assert tab.locator(".mistakes img").first.evaluate("(image) => image.naturalWidth") > 0
+    assert tab.locator(".mistakes img").first.evaluate("(image) => image.naturalWidth") == 120
     assert "<b>" in tab.locator(".mistakes p").first.inner_text()
     tab.close()
     assert [one for one in problems if not one.startswith("data:")] == []

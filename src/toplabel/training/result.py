@@ -187,14 +187,12 @@ class TrainingResult:
         pack(self.bundle, path)
 
     def report(self, path: str | os.PathLike[str]) -> None:
-        """Write the training's report: one HTML page.
+        """Write the training's report: one HTML page with what to do next, needing nothing else.
 
         Raises:
-            UsageError: The page cannot be written.
+            RunError: The page cannot be written.
         """
-        from toplabel.training.report.report import (  # type: ignore[import-not-found,unused-ignore]
-            write_training_report,
-        )
+        from toplabel.training.report.report import write_training_report  # not needed to train
 
         write_training_report(path, self)
 

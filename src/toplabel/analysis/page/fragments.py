@@ -34,10 +34,15 @@ class Html(str):
 def fill(name: str, /, **values: object) -> Html:
     """A fragment of the template with its $names replaced; all but `Html` is escaped."""
     texts = {
-        key: value if isinstance(value, Html) else html.escape(visible(str(value)))
+        key: value if isinstance(value, Html) else _escaped(str(value))
         for key, value in values.items()
     }
     return Html(_fragments()[name].substitute(texts))
+
+
+def _escaped(text: str) -> str:
+    """The text as HTML; a number and its unit stay on one line."""
+    return html.escape(visible(text)).replace(" %", "&nbsp;%")
 
 
 @cache
@@ -61,6 +66,11 @@ def page(title: str, *, summary: str, notes: Iterable[str], sections: Iterable[H
     )
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """A share as all pages write it: 0.1234 is "12.3 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def join(parts: Iterable[Html]) -> Html:
     """Fragments, one after the other."""
     return Html("".join(parts))
@@ -76,12 +86,20 @@ def figure(caption: str, svg: Html, model: str = "") -> Html:
     return fill("figure", caption=caption, model=model, svg=svg)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, texts: int = 1) -> Html:
-    """A table whose first `texts` columns hold text, the others numbers."""
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    texts: int = 1,
+    kinds: Sequence[str] = (),
+) -> Html:
+    """A table whose first `texts` columns hold text, the others numbers; or as `kinds` says."""
+    kinds = kinds or ["text" if place < texts else "number" for place in range(len(head))]
 
     def cells(name: str, row: Sequence[object], start: int) -> Html:
-        kinds = ("text" if place < texts else "number" for place in range(start, len(head)))
-        return join(fill(name, kind=kind, text=text) for kind, text in zip(kinds, row, strict=True))
+        return join(
+            fill(name, kind=kind, text=text) for kind, text in zip(kinds[start:], row, strict=True)
+        )
 
     body = (fill("row", name=row[0], cells=cells("cell", row[1:], 1)) for row in rows)
     return fill("table", head=cells("heading", head, 0), rows=join(body))
@@ -105,4 +123,5 @@ def thumbnail_of(pixels: NDArray[np.uint8]) -> Html:
     image, file = Image.fromarray(pixels), io.BytesIO()
     image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS, reducing_gap=2.0)
     image.save(file, "WEBP", quality=75)
-    return fill("image", webp=base64.b64encode(file.getvalue()).decode())
+    # as it is: text for people would lose its middle
+    return fill("image", webp=Html(base64.b64encode(file.getvalue()).decode()))
