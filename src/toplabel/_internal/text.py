@@ -22,6 +22,11 @@ def first_line(error: BaseException | str, *, named: bool = False) -> str:
     return f"{name}: {line}" if named and line else line or name
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """A share in words: 0.1234 is "12.3 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def printable(text: str) -> str:
     r"""`text` with what disturbs a terminal written out: `\n`, `\x1b`, `\xff` for a byte."""
     if text.isprintable():

@@ -126,7 +126,7 @@ def _lines(result: TrainingResult) -> Iterator[str]:
     if advice := advise(result):
         yield ""
         yield "what to do next:"
-        yield from (f"- {as_flags(text)}" for text in advice)
+        yield from (f"- {text}" for text in advice)
 
 
 def _as_flag() -> str:

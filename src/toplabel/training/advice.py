@@ -1,87 +1,177 @@
-"""The result of a training in; what to do next, in words, out: what its pages and lines say."""
+"""The result of a training in; what would help most next, in words, out: in lines and on pages."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, log2
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toplabel._internal.text import percent
 
 if TYPE_CHECKING:
     from toplabel.training.result import TrainingResult
 
-_WIDE = 0.05
-"""Half an interval: above, more images are needed to know how good the model is."""
+RULE = (
+    "The class is the one in which more photos would spare the most errors if its errors fall with"
+    " the number of its photos as the learning curve does"
+)
 
-_WORTH = 0.01
-"""Of accuracy: what more images must bring to be asked for."""
+_STEP = 10  # photos are asked for in tens
+_MOST = 500
+_PRIOR_IMAGES = 4
+"""Of the mean recall that each class's own counts as, so that few photos do not shout."""
 
-_WEAK = 0.9
-_WEAKER = 0.03
-"""A recall below the first, and by the second below the balanced accuracy, wants more images."""
+_ALSO = 0.8  # of the best class's gain: a second one that is named beside it
+_LITTLE = 0.005  # accuracy that twice the photos add: below, they hardly help
+_WIDE = 0.1  # of an interval: above, the accuracy itself is hardly known
+_USUAL_EXPONENT = 0.3
+_STANDS_OUT = 1.25  # times the mean gain of a class
+_MISTAKEN = 3  # images, and half of a class's errors, before a pair is named
 
 
 def advise(result: TrainingResult) -> tuple[str, ...]:
-    """What would help most, a sentence each, what is most likely to be wrong first."""
-    return tuple(filter(None, (_of_copies(result), _of_suspects(result), *_of_images(result))))
+    """What to do next, the most worthwhile first, in sentences."""
+    return tuple(_steps(result))
 
 
-def _of_copies(result: TrainingResult) -> str:
-    found = [one for one in result.copies if one.contradictory]
-    if not found:
+def _steps(result: TrainingResult) -> Iterator[str]:
+    contradictory = [one for one in result.copies if one.contradictory]
+    if contradictory:
+        first = contradictory[0]
+        other = next(i for i, name in enumerate(first.classes) if name != first.classes[0])
+        yield (
+            "Keep each image under one class; under several, as copies, are"
+            f" {_count(len(contradictory), 'image')}, such as {first.sources[0]}"
+            f" ({first.classes[0]}) and {first.sources[other]} ({first.classes[other]})."
+        )
+    if result.suspects:
+        worst = result.suspects[0]
+        yield (
+            f"Look at what may bear the wrong label: {_count(len(result.suspects), 'image')},"
+            f" beginning with {worst.source}, which is in {worst.actual!r} and looks like"
+            f" {worst.predicted!r}. A wrong label costs more than a photo brings."
+        )
+    if result.unreadable:
+        count = _count(len(result.unreadable), "image")
+        yield f"Replace or remove what could not be read and was left out: {count}."
+    yield from _about_photos(result)
+    if result.high - result.low > _WIDE:
+        yield (
+            f"Trust the accuracy only so far: with {len(result.sources):,} photos it may be"
+            f" anything from {percent(result.low, 0)} to {percent(result.high, 0)}. Four times as"
+            " many would halve this range."
+        )
+
+
+def _about_photos(result: TrainingResult) -> Iterator[str]:
+    if result.accuracy == 1:
+        yield (
+            "Try it on photos of another day, place or camera: of these it gets none wrong, so"
+            " they have no more to teach it."
+        )
+        return
+    wish = most_helpful(result)
+    twice = result.twice
+    if twice is not None and twice.accuracy - result.accuracy < _LITTLE:
+        yield (
+            "More photos of the same kind would hardly help: twice as many would bring"
+            f" {percent(result.accuracy)} to {percent(twice.accuracy)}. A larger network as its"
+            " base, or one that is trained whole, may do more."
+        )
+    elif wish is None:
+        more = ""
+        if twice is not None:
+            more = (
+                f": twice as many would bring {percent(result.accuracy)} to about"
+                f" {percent(twice.accuracy)} ({percent(twice.low)} to {percent(twice.high)})"
+            )
+        yield f"Add photos of every class, as none stands out{more}."
+    else:
+        yield str(wish)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """More photos of a class.
+
+    Args:
+        names: The class; a second one that would help nearly as much.
+        photos: How many more.
+        gain: Accuracy that they would add, for the first.
+        mistaken: What images of the first are mostly mistaken for; "" where nothing stands out.
+    """
+
+    names: tuple[str, ...]
+    photos: int
+    gain: float
+    mistaken: str
+
+    def __str__(self) -> str:
+        names = " or ".join(map(repr, self.names))
+        gain = f"{100 * self.gain:.1f}" if self.gain >= 0.001 else "less than 0.1"
+        text = (
+            f"{self.photos:,} more photos of {names} would help most: about {gain} points of"
+            " accuracy."
+        )
+        if self.mistaken:
+            text += (
+                f" {self.names[0]!r} is mostly mistaken for {self.mistaken!r}: choose photos that"
+                " show the difference."
+            )
+        return text
+
+
+def most_helpful(result: TrainingResult) -> Wish | None:
+    """The class of which more photos would spare the most errors; None where none stands out.
+
+    Each class in turn gets as many photos more: half as many as classes have in the mean. Its
+    errors then fall as a power of the number of its photos, with the exponent of the learning
+    curve (0.3 where there is none), and count as often as the class is expected to occur. A recall
+    of few photos is drawn towards the mean. A class stands out if it would gain 1.25 times as much
+    as a class does in the mean.
+    """
+    images = np.array([one.images for one in result.classes], np.float64)
+    recall = np.array([one.recall for one in result.classes])
+    mean = float(recall.mean())
+    errors = 1 - (recall * images + mean * _PRIOR_IMAGES) / (images + _PRIOR_IMAGES)
+    photos = min(_MOST, _STEP * ceil(float(images.mean()) / 2 / _STEP))
+    spared = 1 - (images / (images + photos)) ** _exponent(result)
+    prior = result.calibration.prior
+    shares = images / images.sum() if prior is None else np.array(prior)
+    gains = shares * errors * spared
+    order = np.argsort(-gains, kind="stable")
+    best = float(gains[order[0]])
+    if best <= 0 or best < _STANDS_OUT * float(gains.mean()):
+        return None
+    named = [order[0]]
+    if len(order) > 2 and gains[order[1]] >= _ALSO * best:
+        named.append(order[1])
+    names = tuple(result.classes[place].name for place in named)
+    return Wish(names, photos, best, _mostly_mistaken(result, int(order[0])))
+
+
+def _exponent(result: TrainingResult) -> float:
+    """Of the power of the number of images that the error falls as, by the learning curve."""
+    if result.twice is None or result.accuracy >= 1:
+        return _USUAL_EXPONENT
+    left = (1 - result.twice.accuracy) / (1 - result.accuracy)
+    return -log2(max(left, 0.5))
+
+
+def _mostly_mistaken(result: TrainingResult, target: int) -> str:
+    """The class that most of its mistakes are predicted as; "" where they are few or scattered."""
+    predicted = result.predicted[result.targets == target]
+    wrong = Counter(predicted[predicted != target].tolist()).most_common(1)
+    if not wrong:
         return ""
-    first = found[0]
-    other = next(i for i, name in enumerate(first.classes) if name != first.classes[0])
-    return (
-        f"keep each image under one class: {_count(len(found), 'image')} stand under several, such"
-        f" as {first.sources[0]} ({first.classes[0]}) and {first.sources[other]}"
-        f" ({first.classes[other]})"
-    )
-
-
-def _of_suspects(result: TrainingResult) -> str:
-    if not result.suspects:
-        return ""
-    worst = result.suspects[0]
-    count = len(result.suspects)
-    many = f"look at the {count:,} images whose class may be wrong, beginning with"
-    return (
-        f"{many if count > 1 else 'look at'} {worst.source}: it is in {worst.actual!r} and looks"
-        f" like {worst.predicted!r}"
-    )
-
-
-def _of_images(result: TrainingResult) -> list[str]:
-    """More images: of which class, and what they would bring."""
-    gain = 0.0 if result.twice is None else result.twice.accuracy - result.accuracy
-    found = []
-    weakest = min(result.classes, key=lambda one: (one.recall, one.images))
-    behind = result.balanced_accuracy - weakest.recall
-    if weakest.recall < _WEAK and behind > _WEAKER:
-        taken = _mostly_taken_for(result, weakest.name)
-        found.append(f"{weakest.images:,} more images of {weakest.name!r} would help most: {taken}")
-    if gain > _WORTH:
-        found.append(
-            f"twice as many images would bring about {100 * gain:.0f} points of accuracy, if it"
-            " goes on as it did"
-        )
-    elif result.high - result.low > 2 * _WIDE:
-        found.append(
-            f"more images would tell how good it is: {len(result.sources):,} leave the accuracy"
-            f" between {result.low:.0%} and {result.high:.0%}"
-        )
-    elif result.twice is not None and result.accuracy < _WEAK:
-        found.append(
-            "more images of the same kind would hardly help: try another network (model='...'),"
-            " or look at what is mistaken"
-        )
-    return found
-
-
-def _mostly_taken_for(result: TrainingResult, name: str) -> str:
-    wrong = [one for one in result.mistakes if one.actual == name]
-    (other, count), *_ = Counter(one.predicted for one in wrong).most_common(1)
-    images = next(one.images for one in result.classes if one.name == name)
-    return f"{len(wrong):,} of {images:,} are mistaken, {count:,} of them for {other!r}"
+    index, count = wrong[0]
+    enough = count >= max(_MISTAKEN, int((predicted != target).sum()) / 2)
+    return result.classes[index].name if enough else ""
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -66,11 +66,6 @@ def page(title: str, *, summary: str, notes: Iterable[str], sections: Iterable[H
     )
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """A share as all pages write it: 0.1234 is "12.3 %"."""
-    return f"{100 * share:.{digits}f} %"
-
-
 def join(parts: Iterable[Html]) -> Html:
     """Fragments, one after the other."""
     return Html("".join(parts))

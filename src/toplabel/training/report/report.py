@@ -11,18 +11,18 @@ import numpy as np
 
 from toplabel._internal.ordered_map import ordered_map
 from toplabel._internal.platform import available_cpus
+from toplabel._internal.text import percent
 from toplabel.analysis.page.fragments import (
     Html,
     fill,
     join,
     page,
-    percent,
     section,
     table,
     thumbnail,
 )
 from toplabel.runs.report.report import write_page
-from toplabel.training.report.advice import RULE, next_steps
+from toplabel.training.advice import RULE, advise
 from toplabel.training.report.curve import draw_curve
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _page(result: TrainingResult) -> Html:
 
 def _sections(result: TrainingResult) -> Iterator[Html]:
     yield _reached(result)
-    steps = join(fill("step", text=text) for text in next_steps(result))
+    steps = join(fill("step", text=text) for text in advise(result))
     yield section("What to do next", fill("steps", items=steps, rule=f"{RULE}."))
     if len(result.curve) > 1:
         yield section("What more photos would bring", _curve(result))
