@@ -33,6 +33,16 @@ def import_torchvision() -> ModuleType:
     return require("torchvision", extra="torch", purpose="using torchvision's models")
 
 
+def import_torchvision_transforms() -> ModuleType:
+    """The module torchvision.transforms.v2.
+
+    Raises:
+        MissingDependency: torchvision is not installed, or torch is not.
+    """
+    import_torchvision()
+    return require("torchvision.transforms.v2", extra="torch", purpose="changing photos at will")
+
+
 def import_timm() -> ModuleType:
     """The module timm.
 

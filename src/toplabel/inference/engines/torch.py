@@ -108,7 +108,7 @@ class TorchEngine:
             except ToplabelError:
                 raise
             except Exception as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise EngineError(f"torch failed: {first_line(error)}") from error
                 if size == 1:
                     raise MemoryError(f"no room for one image on {self.device}: {error}") from error
@@ -205,7 +205,8 @@ def _place(module: nn.Module, device: torch.device) -> nn.Module:
     return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch failed for want of memory, on a CPU or a GPU."""
     text = str(error).lower()
     marks = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
