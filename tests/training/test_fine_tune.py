@@ -51,13 +51,21 @@ def network() -> HeadedNetwork:
     """Its features say something of colours; its head does not."""
     torch.manual_seed(0)
     plain = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Dropout(0.2), nn.Linear(8, 5),
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(8, 5),
     )
     weight = np.zeros((3, 8), np.float32)
     return with_fitted_head(
-        plain.eval(), np.zeros((1, 3, 16, 16), np.float32), weight=weight,
-        bias=np.array([0.1, 0, 0], np.float32), name="mine",
+        plain.eval(),
+        np.zeros((1, 3, 16, 16), np.float32),
+        weight=weight,
+        bias=np.array([0.1, 0, 0], np.float32),
+        name="mine",
     )
 
 
@@ -182,9 +190,10 @@ def test_the_frozen_head_stays_where_no_epoch_is_better(photos: Photos, tmp_path
     kept = tuned(photos, tmp_path, replace(SETTINGS, learning_rate=1e-9))
     assert kept.epoch == 0
     assert kept.accuracy == kept.frozen_accuracy
-    assert torch.equal(weights(kept), torch.cat([
-        tensor.flatten().double() for tensor in network().state_dict().values()
-    ]))
+    assert torch.equal(
+        weights(kept),
+        torch.cat([tensor.flatten().double() for tensor in network().state_dict().values()]),
+    )
 
 
 @pytest.mark.torch
@@ -246,7 +255,10 @@ def test_minutes_leave_out_epochs_for_which_there_is_no_time(
 
 @pytest.mark.torch
 def test_it_says_how_far_it_is_and_warns_of_the_time(
-    photos: Photos, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    photos: Photos,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_LONG", 0.0)
     with caplog.at_level(logging.INFO, "toplabel"):

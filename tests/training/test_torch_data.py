@@ -101,13 +101,20 @@ def test_preprocessing_that_cannot_follow_a_random_crop_is_refused() -> None:
     with pytest.raises(ModelError, match="it takes 5 channels"):
         check_preprocess(
             Preprocess(
-                input_size=(8, 8), resize_size=(8, 8), channels=5, mean=(0.5,) * 5, std=(1,) * 5,
+                input_size=(8, 8),
+                resize_size=(8, 8),
+                channels=5,
+                mean=(0.5,) * 5,
+                std=(1,) * 5,
                 pad_value=(0,) * 5,
             ),
             name="mine",
         )
     code = CustomPreprocess(
-        name="mine.py:transform", function=lambda pixels: pixels, shape=(3, 8, 8), values=(0, 1),
+        name="mine.py:transform",
+        function=lambda pixels: pixels,
+        shape=(3, 8, 8),
+        values=(0, 1),
         digest="",
     )
     with pytest.raises(ModelError, match=r"mine\.py:transform is code"):

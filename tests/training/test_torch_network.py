@@ -99,17 +99,19 @@ def test_what_a_network_does_behind_its_last_layer_is_left_out() -> None:
     assert found.linear.out_features == 4
     small_batch = torch.from_numpy(example(32))
     assert torch.equal(found(small_batch), plain(small_batch))
-    features = functional.linear(
-        times_five.features(batch), network.head.weight, network.head.bias
-    )
+    features = functional.linear(times_five.features(batch), network.head.weight, network.head.bias)
     assert torch.equal(network(batch), features)
 
 
 @pytest.mark.torch
 def test_only_what_is_random_is_switched_on_for_training() -> None:
     module = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Dropout(0.5), nn.Linear(8, 5),
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(8, 5),
     ).eval()
     network = headed(module, size=8, width=8)
     statistics = network.network[1].running_mean.clone()

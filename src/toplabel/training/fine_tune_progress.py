@@ -41,7 +41,9 @@ class ProgressFile:
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a damaged file makes of it
-            logger.info("training begins anew: %s cannot be read: %s", self._path, first_line(error))
+            logger.info(
+                "training begins anew: %s cannot be read: %s", self._path, first_line(error)
+            )
             return None
         return found if isinstance(found, dict) else None
 
