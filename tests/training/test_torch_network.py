@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from own_networks import ResNet20
-from small_networks import Small, small
 from torch import nn
 from torch.nn import functional
 
+from own_networks import ResNet20
+from small_networks import Small, small
 from toplabel.errors import ModelError
 from toplabel.models.outputs import Scores
 from toplabel.models.zoo_import import import_timm, import_torchvision

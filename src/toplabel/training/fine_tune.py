@@ -188,8 +188,8 @@ class _Training:
         groups = parameter_groups(
             headed, photos.example, rate=settings.learning_rate, decay=_WEIGHT_DECAY
         )
-        layout: Any = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self._model = headed.to(device).to(memory_format=layout)
+        self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self._model = _to_layout(headed.to(device), self._layout)
         self._optimizer = torch.optim.AdamW(groups)
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: self._rate(step)
@@ -225,7 +225,7 @@ class _Training:
     def result(self) -> FineTuned:
         """What came of it."""
         chosen = self._choose()
-        network = self._model.cpu().to(memory_format=torch.contiguous_format)
+        network = _to_layout(self._model.cpu(), torch.contiguous_format)
         network.load_state_dict(self._best if chosen else self._frozen)
         self._file.remove()
         return FineTuned(
@@ -293,14 +293,14 @@ class _Training:
         batches = self._photos.batches(self._parts.held_out, size=BATCH_SIZE)
         for inputs, _ in batches:
             with torch.no_grad(), self._precision():
-                found += [self._answer(part) for part in inputs.split(self._at_once)]
+                found.append(self._answer(inputs))
         self._asking_seconds = monotonic() - before
         return torch.cat(found)
 
     def _answer(self, inputs: torch.Tensor) -> torch.Tensor:
         while True:
             try:
-                parts = inputs.split(self._at_once)
+                parts = torch.split(inputs, self._at_once)
                 answers = [self._average.module(self._placed(part)) for part in parts]
                 return torch.cat([one.float().cpu() for one in answers])
             except (RuntimeError, MemoryError) as error:
@@ -332,9 +332,7 @@ class _Training:
 
     def _placed(self, inputs: torch.Tensor) -> torch.Tensor:
         placed = inputs.to(self._device, non_blocking=True)
-        if self._device.type != "cuda":
-            return placed
-        return placed.contiguous(memory_format=torch.channels_last)
+        return placed.contiguous(memory_format=self._layout)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._device.type != "cuda":
@@ -470,13 +468,18 @@ class _Training:
         logger.info("fine-tuning goes on where it was stopped, in epoch %d", self._epoch)
 
 
+def _to_layout(network: HeadedNetwork, layout: torch.memory_format) -> HeadedNetwork:
+    placed: HeadedNetwork = network.to(memory_format=layout)  # type: ignore[call-overload]
+    return placed
+
+
 def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
 def _average(
-    averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor | int
+    averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: torch.Tensor | int
 ) -> None:
     """The exponential moving average, whose first weights count for little."""
     decay = min(_MOST_AVERAGED, (1 + int(count)) / (10 + int(count)))
-    torch._foreach_lerp_(averaged, current, 1 - decay)
+    torch._foreach_lerp_([*averaged], [*current], 1 - decay)

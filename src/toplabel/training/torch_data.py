@@ -115,7 +115,10 @@ class Photos:
             interpolation=v2.InterpolationMode(self.preprocess.interpolation),
         )
         random = v2.RandAugment(_OPERATIONS, _MAGNITUDE, fill=list(_GREY))
-        return v2.Compose([crop, v2.RandomHorizontalFlip(), random])
+        changes: Callable[[Image.Image], Any] = v2.Compose(
+            [crop, v2.RandomHorizontalFlip(), random]
+        )
+        return changes
 
     @cached_property
     def _without_resize(self) -> Preprocess:

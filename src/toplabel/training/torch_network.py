@@ -199,14 +199,14 @@ def _what_forbids(network: nn.Module) -> str:
 
 def _find_head(network: nn.Module, example: torch.Tensor, *, name: str) -> str:
     """The name of the last layer that makes a row of numbers of features, linearly."""
-    seen = _run(network, example)
+    seen = [one for one in _run(network, example) if one[0]]
     for layer_name, part, output in reversed(seen):
-        if layer_name and _is_linear(part) and _is_row(output, _width(part)[1]):
+        if _is_linear(part) and _is_row(output, _width(part)[1]):
             return layer_name
-    last = next((layer_name for layer_name, _, _ in reversed(seen) if layer_name), "")
+    last = seen[-1][0] if seen else type(network).__name__
     raise ModelError(
         f"{name} cannot be fine-tuned: no linear layer makes the scores of its classes (its last"
-        f" layer is {last or type(network).__name__!r}); expected an nn.Linear, or a 1x1"
+        f" layer is {last!r}); expected an nn.Linear, or a 1x1"
         " convolution, as the last one"
     )
 
