@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 SMALLEST_CROP = 0.35
 """Of a photo's area; below, what it shows is often cut away."""
 
+SMALL = 64
+"""Pixels of a network's input, up to which photos are moved, not cropped and resized: a resize of
+32 pixels blurs what they show."""
+
 _OPERATIONS, _MAGNITUDE = 2, 7
 """Of RandAugment (Cubuk et al. 2020): how many changes, and how strong of 30."""
 
@@ -109,14 +113,19 @@ class Photos:
     @cached_property
     def _changes(self) -> Callable[[Image.Image], Any]:
         v2 = import_torchvision_transforms()
-        crop = v2.RandomResizedCrop(
-            self.preprocess.input_size,
-            scale=(SMALLEST_CROP, 1),
-            interpolation=v2.InterpolationMode(self.preprocess.interpolation),
-        )
+        size = self.preprocess.input_size
+        filter_ = v2.InterpolationMode(self.preprocess.interpolation)
+        if max(size) <= SMALL:
+            margin = max(1, max(size) // 8)
+            crop = [
+                v2.Resize(max(size), filter_),
+                v2.RandomCrop(size, padding=margin, padding_mode="reflect"),
+            ]
+        else:
+            crop = [v2.RandomResizedCrop(size, (SMALLEST_CROP, 1), interpolation=filter_)]
         random = v2.RandAugment(_OPERATIONS, _MAGNITUDE, fill=list(_GREY))
         changes: Callable[[Image.Image], Any] = v2.Compose(
-            [crop, v2.RandomHorizontalFlip(), random]
+            [*crop, v2.RandomHorizontalFlip(), random]
         )
         return changes
 

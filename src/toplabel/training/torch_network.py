@@ -200,9 +200,9 @@ def _what_forbids(network: nn.Module) -> str:
 def _find_head(network: nn.Module, example: torch.Tensor, *, name: str) -> str:
     """The name of the last layer that makes a row of numbers of features, linearly."""
     seen = [one for one in _run(network, example) if one[0]]
-    for layer_name, part, output in reversed(seen):
-        if _is_linear(part) and _is_row(output, _width(part)[1]):
-            return layer_name
+    linear = [n for n, part, out in seen if _is_linear(part) and _is_row(out, _width(part)[1])]
+    if linear:
+        return linear[-1]
     last = seen[-1][0] if seen else type(network).__name__
     raise ModelError(
         f"{name} cannot be fine-tuned: no linear layer makes the scores of its classes (its last"
