@@ -19,12 +19,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import toplabel
+from containers import IMAGES, write_parquet, write_tar, write_zip
 from run_material import colour_bytes, draw_colours, local_predictor, read_jsonl
 from toplabel.errors import ImageError, RunError, UsageError
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.inputs import ArchiveMember, list_entries, open_source, stamp
-
-IMAGES = {f"{n % 3}/{n:03d}.png": colour_bytes(n) for n in range(7)}
 
 
 def names(*inputs: str | Path, **options: Any) -> list[str]:
@@ -44,22 +43,6 @@ def read_or_code(member: ArchiveMember) -> bytes | str:
         return member.read()
     except ImageError as error:
         return error.code
-
-
-def write_tar(path: Path, mode: str = "w", **options: Any) -> Path:
-    with tarfile.open(path, mode, **options) as archive:
-        for name, content in {**IMAGES, "labels.json": b"{}"}.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-def write_zip(path: Path, compression: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in {**IMAGES, "labels.json": b"{}"}.items():
-            archive.writestr(name, content)
-    return path
 
 
 # Local files and lists
@@ -327,20 +310,6 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]
 
 
 # Parquet
-
-
-def write_parquet(path: Path, *, struct: bool = True, rows_of_group: int = 3, **more: Any) -> Path:
-    pa = pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq
-
-    images = list(IMAGES.values())
-    if struct:
-        column = [{"bytes": content, "path": name} for name, content in IMAGES.items()]
-    else:
-        column = images
-    table = pa.table({"id": list(range(7)), "image": column, **more})
-    pq.write_table(table, path, row_group_size=rows_of_group)
-    return path
 
 
 @pytest.mark.parametrize("struct", [True, False])

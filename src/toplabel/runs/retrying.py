@@ -10,20 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from toplabel.errors import ErrorCode
 from toplabel.image.files import is_url
 from toplabel.runs.entry import Entry
 from toplabel.runs.formats import Columns, Format
 from toplabel.runs.labelling import Labeller, label_shards
 from toplabel.runs.manifest import Shard
+from toplabel.runs.passing import PASSING, SOON, may_pass
 from toplabel.runs.readers.kinds import is_remote
 from toplabel.runs.shard_result import FinishedShard, ShardResult
 from toplabel.runs.state import State
-
-PASSING: frozenset[ErrorCode] = frozenset(
-    {"not_found", "permission_denied", "timeout", "fetch_failed"}
-)
-"""Codes of causes that may pass."""
 
 WAITS = (1.0, 4.0, 16.0)
 """Seconds before each time that a run tries again by itself."""
@@ -31,7 +26,7 @@ WAITS = (1.0, 4.0, 16.0)
 
 def passing_rows(result: ShardResult) -> list[int]:
     """The numbers, within a shard, of what failed for a cause that may pass."""
-    return [row for row, failure in result.failures.items() if failure.code in PASSING]
+    return [row for row, failure in result.failures.items() if may_pass(failure)]
 
 
 def worth_trying(state: State, numbers: Iterable[int], *, far_only: bool) -> dict[int, list[int]]:
@@ -45,7 +40,10 @@ def worth_trying(state: State, numbers: Iterable[int], *, far_only: bool) -> dic
     found = {}
     for shard in state.manifest.read_shards(sorted(numbers)):
         result = ShardResult.read(state.result(shard.number))
-        failed = [] if result is None else passing_rows(result)
+        if result is None:
+            continue
+        codes = SOON if far_only else PASSING
+        failed = [row for row in passing_rows(result) if result.failures[row].code in codes]
         if rows := [row for row in failed if _may_work(shard.entries[row], far_only)]:
             found[shard.number] = rows
     return found

@@ -22,7 +22,7 @@ from toplabel.runs.labelling import Outcome, label_shards
 from toplabel.runs.manifest import Shard
 from toplabel.runs.options import RunOptions
 from toplabel.runs.readers.inputs import list_entries
-from toplabel.runs.retrying import PASSING, WAITS, label_again, passing_rows, worth_trying
+from toplabel.runs.retrying import WAITS, label_again, passing_rows, worth_trying
 from toplabel.runs.shard_result import (
     FinishedShard,
     ShardResult,
@@ -336,7 +336,7 @@ class _Work:
             unlabelled=tally.unlabelled,
             new=tally.rows - self._before,
             recovered=self._recovered,
-            passing=sum(number for code, number in tally.errors.items() if code in PASSING),
+            passing=tally.passing,
             missing=missing,
             seconds=seconds,
             labels=tally.labels,

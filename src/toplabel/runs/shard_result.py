@@ -28,6 +28,7 @@ from toplabel.labels.labels import Labels
 from toplabel.runs.formats import Columns, Format
 from toplabel.runs.labelling import Outcome
 from toplabel.runs.manifest import Shard
+from toplabel.runs.passing import may_pass
 from toplabel.runs.readers.inputs import open_source, stamp
 from toplabel.runs.state import State
 from toplabel.runs.summary import LabelCount
@@ -293,6 +294,7 @@ class Tally:
         self._errors: Counter[str] = Counter()
         self.rows = 0
         self.unsure = 0
+        self.passing = 0  # failures whose cause may pass
         self.unlabelled = 0  # images to which no class of a multi-label model applies
 
     @property
@@ -329,6 +331,7 @@ class Tally:
         self.unlabelled += sign * (sum(not one for one in classes) - len(result.failures))
         for failure in result.failures.values():
             self._errors[failure.code] += sign
+            self.passing += sign * may_pass(failure)
         self._errors = +self._errors  # without those that have none left
         self.rows += sign * len(result)
         self.unsure += sign * int(result.unsure.sum())

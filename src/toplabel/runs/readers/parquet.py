@@ -129,6 +129,9 @@ class _Window:
             while number not in self._kept:
                 try:
                     self._kept[self._next] = next(self._batches).column(0)
+                except ImageError:  # the file cannot be read now; no damage of it
+                    self._next = -1
+                    raise
                 except _DAMAGES as error:
                     self._damage = self._next, error
                     raise

@@ -57,8 +57,12 @@ class LocalFile:
             raise from_system(error) from error
 
 
-def open_random_access(name: str) -> RandomAccessFile:
+def open_random_access(name: str, *, patient: bool = True) -> RandomAccessFile:
     """The file or URL as it is now.
+
+    Args:
+        name: A path, or a URL that fsspec opens.
+        patient: Wait for a store that is away, for some seconds.
 
     Raises:
         ImageError: There is none, or it may not be read.
@@ -66,7 +70,7 @@ def open_random_access(name: str) -> RandomAccessFile:
     if is_remote(name):
         from toplabel.runs.readers.remote import RemoteFile  # imports fsspec
 
-        return RemoteFile(name)
+        return RemoteFile(name, patient=patient)
     return LocalFile(name)
 
 
@@ -88,7 +92,7 @@ def open_listed(name: str, size: int, mtime_ns: int) -> RandomAccessFile:
 
 @lru_cache(maxsize=_OPEN_AT_ONCE)
 def _kept(name: str, size: int, mtime_ns: int) -> RandomAccessFile:
-    return open_random_access(name)
+    return open_random_access(name, patient=False)
 
 
 class FileObject(io.RawIOBase):

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
 
 from toplabel._internal.optional import require
 from toplabel._internal.text import first_line
 from toplabel.errors import ErrorCode, ImageError, UsageError
 from toplabel.image.paths import is_image
 from toplabel.runs.entry import Entry
+from toplabel.runs.passing import SOON
 from toplabel.runs.readers.kinds import kind_of_container
 
 fsspec: Any = require("fsspec", extra="remote", purpose="reading URLs other than http")
 fsspec_utils: Any = require("fsspec.utils", extra="remote", purpose="reading URLs")
 
+Answer = TypeVar("Answer")
+
 _BLOCK_BYTES = 1 << 20
+_WAITS = (1.0, 4.0, 16.0)
+_WAITS_FOR_ONE = (1.0, 4.0)
+_SECONDS_AWAY = 15.0
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -55,24 +64,28 @@ def read_member(entry: Entry, size: int) -> bytes:
     Raises:
         ImageError: It cannot be had.
     """
-    try:
-        location = _Location(entry.name)
+    location = _Location(entry.name)
+
+    def read() -> bytes:
         with location.fs.open(location.path, "rb", block_size=_BLOCK_BYTES) as file:
             content: bytes = file.read(size)
-    except Exception as error:
-        raise _as_image_error(error) from error
-    return content
+        return content
+
+    return _unless_away(location, read)
 
 
 class RemoteFile:
-    """A remote file of which any part can be read."""
+    """A remote file of which any part can be read.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: As fsspec takes it.
+        patient: Ask a store that is away again, and wait; else whoever reads comes back later.
+    """
+
+    def __init__(self, url: str, *, patient: bool) -> None:
         self._location = _Location(url)
-        try:
-            info = self._location.fs.info(self._location.path)
-        except Exception as error:
-            raise _as_image_error(error) from error
+        self._ask = _ask_again if patient else partial(_unless_away, self._location)
+        info = self._ask(lambda: self._location.fs.info(self._location.path))
         if info.get("type") == "directory":
             raise ImageError("not_a_file", "it is a folder; expected a file")
         self.size = int(info.get("size") or 0)
@@ -83,11 +96,81 @@ class RemoteFile:
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
-        try:
-            content: bytes = self._location.fs.cat_file(self._location.path, start=offset, end=end)
-        except Exception as error:
-            raise _as_image_error(error) from error
+        content: bytes = self._ask(
+            lambda: self._location.fs.cat_file(self._location.path, start=offset, end=end)
+        )
         return content
+
+
+def _ask_again(call: Callable[[], Answer]) -> Answer:
+    """What a store answers; asked again, with longer and longer waits, where it is away.
+
+    Raises:
+        ImageError: It does not.
+    """
+    for wait in (*_WAITS, None):
+        try:
+            return call()
+        except Exception as error:
+            failure = _as_image_error(error)
+            if wait is None or failure.code not in SOON:
+                raise failure from error
+            time.sleep(wait)
+    raise AssertionError("the last wait is none")
+
+
+class _Outages:
+    """Which stores do not answer now: what is read of them fails at once for a while.
+
+    Libraries ask a store dozens of times, over half a minute, before they give up: a hundred
+    thousand objects would take weeks. A run tries all of them again at its end.
+    """
+
+    def __init__(self) -> None:
+        self._failures: Counter[int] = Counter()  # in a row, by the store's file system
+        self._until: dict[int, float] = {}
+
+    def check(self, store: int) -> None:
+        """Raises ImageError where it was away just now."""
+        if time.monotonic() < self._until.get(store, 0):
+            raise ImageError("fetch_failed", "the store is away")
+
+    def answered(self, store: int) -> None:
+        """It is there."""
+        self._failures.pop(store, None)
+
+    def failed(self, store: int) -> float | None:
+        """Seconds to wait before it is asked again; None where it is away."""
+        self._failures[store] += 1
+        if self._failures[store] <= len(_WAITS_FOR_ONE):
+            return _WAITS_FOR_ONE[self._failures[store] - 1]
+        self._until[store] = time.monotonic() + _SECONDS_AWAY
+        return None
+
+
+_outages = _Outages()
+
+
+def _unless_away(location: _Location, call: Callable[[], Answer]) -> Answer:
+    """What a store answers, perhaps not at once; an error where it has not answered lately.
+
+    Raises:
+        ImageError: It does not.
+    """
+    store = id(location.fs)  # which fsspec keeps
+    while True:
+        _outages.check(store)
+        try:
+            answer = call()
+        except Exception as error:
+            failure = _as_image_error(error)
+            wait = _outages.failed(store) if failure.code in SOON else None
+            if wait is None:
+                raise failure from error
+            time.sleep(wait)
+        else:
+            _outages.answered(store)
+            return answer
 
 
 class _Location:
@@ -112,7 +195,7 @@ def _find(location: _Location, url: str, *, literal: bool) -> Iterator[str]:
     path = location.path
     if not literal and _MAGIC.search(path):
         return _matches(location, path)
-    if kind_of_container(url) is None and location.fs.isdir(path):
+    if kind_of_container(url) is None and _ask_again(lambda: location.fs.isdir(path)):
         return (one for one in _walk(location, path) if is_image(one))
     return iter([path])
 
@@ -155,7 +238,7 @@ def _list(location: _Location, folder: str) -> list[str] | None:
     one without a name, which is listed under its parent's own.
     """
     ours, names = folder.rstrip("/"), []
-    for info in location.fs.ls(ours or "/", detail=True):
+    for info in _ask_again(lambda: location.fs.ls(ours or "/", detail=True)):
         name = str(info["name"]).rstrip("/")
         if info["type"] == "directory":
             if name == ours:

@@ -60,6 +60,8 @@ def read_member(entry: Entry, size: int) -> bytes:
     else:
         try:
             content = _stream(entry.container, stamp[0], stamp[1]).read_at(offset, wanted)
+        except ImageError:  # of the file that holds the compressed bytes
+            raise
         except EOFError:
             content = b""
         except _DAMAGES as error:
@@ -81,6 +83,8 @@ def _walk(name: str, file: IO[bytes], stamp: tuple[int, int]) -> Iterator[Entry]
         ended = _how_it_ended(watched.last)
         while watched.read(_BUFFER_BYTES):  # to the end, where the checksum stands
             pass
+    except ImageError:  # it is a ValueError, too
+        raise
     except tarfile.ReadError as error:
         short = "end of data" in str(error) or "truncated" in str(error)
         ended = ("truncated" if short else "corrupt"), f"the archive is damaged: {error}"
