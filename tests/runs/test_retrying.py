@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import toplabel
+from containers import IMAGES, write_tar
 from run_material import colour_bytes, draw_colours, local_predictor, read_csv, read_jsonl
 from toplabel.inference.prediction import Prediction
 from toplabel.runs import retrying
@@ -167,3 +168,67 @@ def test_replaced_rows_are_those_of_an_encoding_of_all(tmp_path: Path, suffix: s
     part.write_bytes(encoding.encode(before, columns))
     rows = {number: after[number] for number in range(0, 20, 3)}
     assert encoding.replace(part, rows, columns) == encoding.encode(after, columns)
+
+
+# What could not be listed
+
+
+def test_an_archive_that_comes_later_is_labelled_in_its_place(tmp_path: Path) -> None:
+    draw_colours(tmp_path / "photos", 3)
+    inputs = [tmp_path / "photos", tmp_path / "late.tar", *draw_colours(tmp_path, 1, first=7)]
+    output = tmp_path / "a.jsonl"
+    first = label(inputs, output)
+    assert (first.inputs, first.errors, first.passing) == (5, {"not_found": 1}, 1)
+    assert label(inputs, output).passing == 1  # it is still not there
+    write_tar(tmp_path / "late.tar")
+    last = label(inputs, output)
+    assert (last.inputs, last.errors, last.missing) == (4 + 7, {}, 0)
+    assert (last.recovered, last.new) == (1, 6)
+    records = read_jsonl(output)
+    wanted = [f"{tmp_path}/late.tar#{name}" for name in IMAGES]
+    assert [record["source"] for record in records[3:4] + records[5:]] == wanted
+    assert {record["error"] for record in records} == {None}
+    again = label(inputs, output)
+    assert (again.inputs, again.new, again.missing) == (11, 0, 0)
+    assert len(list((tmp_path / ".a.jsonl.run" / "_toplabel" / "inputs").iterdir())) == 4
+
+
+def test_a_problem_that_becomes_another_is_written_down(tmp_path: Path) -> None:
+    inputs = [*draw_colours(tmp_path, 1), tmp_path / "late.zip"]
+    label(inputs, tmp_path / "a.jsonl")
+    (tmp_path / "late.zip").write_bytes(b"no archive")
+    summary = label(inputs, tmp_path / "a.jsonl")
+    assert (summary.inputs, summary.errors, summary.passing) == (2, {"truncated": 1}, 0)
+    assert label(inputs, tmp_path / "a.jsonl").errors == {"truncated": 1}
+
+
+def test_a_folder_in_a_list_that_comes_later_is_labelled(tmp_path: Path) -> None:
+    (tmp_path / "late").mkdir()
+    (good,) = draw_colours(tmp_path, 1)
+    (tmp_path / "list.txt").write_text(f"{good}\n{tmp_path}/late\n")
+    first = label(tmp_path / "list.txt", tmp_path / "a.csv")
+    assert first.errors == {"not_found": 1}
+    draw_colours(tmp_path / "late", 4, first=1)
+    last = label(tmp_path / "list.txt", tmp_path / "a.csv", copy_to=tmp_path / "sorted")
+    assert (last.inputs, last.labelled, last.missing) == (5, 5, 0)
+    assert len(list((tmp_path / "sorted").rglob("*.png"))) == 5
+
+
+def test_a_kill_between_the_new_list_of_inputs_and_its_labels_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [*draw_colours(tmp_path, 3), tmp_path / "late.tar"]
+    label(inputs, tmp_path / "a.jsonl")
+    write_tar(tmp_path / "late.tar")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("toplabel.runs.run.label_shards", killed)
+    with pytest.raises(KeyboardInterrupt):
+        label(inputs, tmp_path / "a.jsonl")
+    monkeypatch.undo()
+    last = label(inputs, tmp_path / "a.jsonl")
+    assert (last.inputs, last.errors) == (10, {})
+    sources = [record["source"] for record in read_jsonl(tmp_path / "a.jsonl")]
+    assert len(set(sources)) == 10

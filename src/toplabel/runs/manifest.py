@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -60,11 +60,13 @@ class Generation:
         rows: How many.
         shard_size: Inputs of each shard; the last one may have fewer.
         first_shard: The number of its first shard among those of all generations.
+        edition: How often lines of it have been replaced.
     """
 
     rows: int
     shard_size: int
     first_shard: int
+    edition: int = 0
 
     @property
     def shards(self) -> int:
@@ -129,10 +131,41 @@ class Manifest:
             rows=rows, shard_size=shard_size or choose_shard_size(rows), first_shard=self.shards
         )
         number = len(self.generations)
-        np.save(self._offsets(number), _shard_offsets(listing, new.shard_size))
-        platform.fsync_file(self._offsets(number))
-        platform.replace_file(listing, self._lines(number))
+        np.save(self._offsets(number, new), _shard_offsets(listing, new.shard_size))
+        platform.fsync_file(self._offsets(number, new))
+        platform.replace_file(listing, self._lines(number, new))
         return Manifest(self._folder, (*self.generations, new))
+
+    def replace(self, lines: Mapping[int, bytes]) -> Manifest:
+        """The manifest with other lines in these rows, in files beside the old ones.
+
+        They are durable, but count only once the generations stand in the run's state.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        generations, first = [], 0
+        for number, old in enumerate(self.generations):
+            mine = {row - first: line for row, line in lines.items() if 0 <= row - first < old.rows}
+            first += old.rows
+            new = replace(old, edition=old.edition + 1) if mine else old
+            generations.append(new)
+            if mine:
+                aside = self._lines(number, new).with_suffix(".tmp")
+                with open(self._lines(number, old), "rb") as source, open(aside, "wb") as file:
+                    file.writelines(mine.get(row, line) for row, line in enumerate(source))
+                np.save(self._offsets(number, new), _shard_offsets(aside, new.shard_size))
+                platform.fsync_file(self._offsets(number, new))
+                platform.replace_file(aside, self._lines(number, new))
+        return Manifest(self._folder, generations)
+
+    def remove_old(self) -> None:
+        """Remove the files that hold lines from before they were replaced."""
+        for number, generation in enumerate(self.generations):
+            for edition in range(generation.edition):
+                old = replace(generation, edition=edition)
+                self._lines(number, old).unlink(missing_ok=True)
+                self._offsets(number, old).unlink(missing_ok=True)
 
     def read_shards(self, numbers: Iterable[int]) -> Iterator[Shard]:
         """The shards of these numbers, which ascend; one at a time is held.
@@ -146,8 +179,8 @@ class Manifest:
             end = generation.first_shard + generation.shards
             if number is None or number >= end:
                 continue
-            offsets = np.load(self._offsets(index), mmap_mode="r")
-            with open(self._lines(index), "rb") as file:
+            offsets = np.load(self._offsets(index, generation), mmap_mode="r")
+            with open(self._lines(index, generation), "rb") as file:
                 while number is not None and number < end:
                     at = number - generation.first_shard
                     span = int(offsets[at]), int(offsets[at + 1])
@@ -156,15 +189,19 @@ class Manifest:
 
     def lines(self) -> Iterator[bytes]:
         """The line of each input, in order."""
-        for index in range(len(self.generations)):
-            with open(self._lines(index), "rb") as file:
+        for index, generation in enumerate(self.generations):
+            with open(self._lines(index, generation), "rb") as file:
                 yield from file
 
-    def _lines(self, number: int) -> Path:
-        return self._folder / f"{number:03d}.jsonl"
+    def _lines(self, number: int, generation: Generation) -> Path:
+        return self._folder / f"{_stem(number, generation)}.jsonl"
 
-    def _offsets(self, number: int) -> Path:
-        return self._folder / f"{number:03d}.npy"
+    def _offsets(self, number: int, generation: Generation) -> Path:
+        return self._folder / f"{_stem(number, generation)}.npy"
+
+
+def _stem(number: int, generation: Generation) -> str:
+    return f"{number:03d}" + (f"-{generation.edition}" if generation.edition else "")
 
 
 def _shard_offsets(listing: Path, shard_size: int) -> NDArray[np.int64]:

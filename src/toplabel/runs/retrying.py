@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from toplabel.image.files import is_url
+from toplabel.inference.prediction import Failure
 from toplabel.runs.entry import Entry
 from toplabel.runs.formats import Columns, Format
 from toplabel.runs.labelling import Labeller, label_shards
@@ -44,15 +45,21 @@ def worth_trying(state: State, numbers: Iterable[int], *, far_only: bool) -> dic
             continue
         codes = SOON if far_only else PASSING
         failed = [row for row in passing_rows(result) if result.failures[row].code in codes]
+        failed = [row for row in failed if not _is_known(shard.entries[row], result.failures[row])]
         if rows := [row for row in failed if _may_work(shard.entries[row], far_only)]:
             found[shard.number] = rows
     return found
 
 
+def _is_known(entry: Entry, failure: Failure) -> bool:
+    """Whether a listing has found again what it found before."""
+    return entry.problem is not None and entry.problem.code == failure.code
+
+
 def _may_work(entry: Entry, far_only: bool) -> bool:
     place = entry.container or entry.name
     if entry.kind == "problem":
-        return False
+        return not far_only
     if entry.kind == "remote" or is_remote(place) or is_url(place):
         return True
     return not far_only and os.access(place, os.R_OK)  # a file that is not there yet is not read

@@ -23,6 +23,7 @@ from toplabel.runs.entry import Entry
 from toplabel.runs.fingerprint import check_same
 from toplabel.runs.formats import FORMATS, check_format
 from toplabel.runs.manifest import Generation, Manifest, copy_new, find_additions, write_listing
+from toplabel.runs.problems import find_solved
 
 SCHEMA = 1
 STATE_NAME = "_toplabel"
@@ -171,6 +172,7 @@ class State:
             self._content["generations"] = [asdict(g) for g in self.manifest.generations]
             self._content["listing"] = asdict(listing)
             self._save()
+            self.manifest.remove_old()
             return missing
         finally:
             listed.unlink(missing_ok=True)
@@ -189,9 +191,13 @@ class State:
                 f"{found.moved!r} is elsewhere in its file than when this run began: the file was"
                 " rewritten; start over with restart=True"
             )
+        solved = find_solved(self.manifest.lines(), listed, found.is_new)
+        if solved.lines:
+            self.manifest = self.manifest.replace(solved.lines)
+            found.is_new[list(solved.taken)] = False
         addition = listed.with_name("addition.tmp")
         copy_new(listed, found.is_new, addition)
-        return addition, int(found.is_new.sum()), found.missing
+        return addition, int(found.is_new.sum()), found.missing - solved.renamed
 
     def _save(self) -> None:
         write_json(self.output.state / "run.json", self._content)
