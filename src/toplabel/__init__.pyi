@@ -231,6 +231,8 @@ def train(
     model: Predictor | str | os.PathLike[str] | None = ...,
     progress: Callable[[int, int], None] | None = ...,
     prior: str | Mapping[str, float] | None = ...,
+    unknown: float = ...,
+    no_unknown: bool = ...,
     previous: str | os.PathLike[str] | None = ...,
     seed: int = ...,
     arch: str | nn.Module | Callable[..., nn.Module] | None = ...,

@@ -123,6 +123,9 @@ def _lines(result: TrainingResult) -> Iterator[str]:
     yield from _table(result.classes)
     if confused := _confusions(result):
         yield f"mistaken most: {', '.join(confused)}"
+    if result.bundle.unknown is not None:
+        yield ""
+        yield f"unknown: {result.bundle.unknown}"
     if advice := advise(result):
         yield ""
         yield "what to do next:"

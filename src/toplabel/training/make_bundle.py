@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.bundle.calibration import Calibration
+    from toplabel.bundle.unknown import UnknownDetector
     from toplabel.labels.labels import Labels
     from toplabel.training.head import Head
 
@@ -42,6 +43,7 @@ def make_bundle(
     name: str,
     labels: Labels,
     calibration: Calibration,
+    unknown: UnknownDetector | None,
     training: Mapping[str, Any],
 ) -> Bundle:
     """The bundle that gives head.logits(features) of the base model's features.
@@ -52,6 +54,7 @@ def make_bundle(
         name: What it is called in records; the start of a hash is added.
         labels: K names.
         calibration: Temperature and prior.
+        unknown: Tells images that are unlike those it was trained on; None: nothing does.
         training: What `inspect` says of how it was made, as plain data for JSON.
 
     Raises:
@@ -69,6 +72,7 @@ def make_bundle(
         labels=labels,
         provenance=with_doubts({**base.provenance, "trained on": base.name}, notices),
         calibration=calibration,
+        unknown=unknown,
         training=training,
     )
 

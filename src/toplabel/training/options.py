@@ -32,6 +32,16 @@ class TrainOptions:
         " times in their number of images, else as-trained.",
         python="Also a mapping of class names to shares.",
     )
+    unknown: float = option(
+        0.05,
+        metavar="RATE",
+        help="The share of images like these that may be flagged as unknown, so that images unlike"
+        " them are.  [default: 0.05]",
+    )
+    no_unknown: bool = option(
+        False,
+        help="Flag nothing as unknown. Nothing of the training images is kept in the bundle then.",
+    )
     previous: str | os.PathLike[str] | None = option(
         None,
         flags=("--from",),
@@ -44,5 +54,7 @@ class TrainOptions:
     )
 
     def __post_init__(self) -> None:
+        if not 0 < self.unknown <= 0.5:
+            raise UsageError(f"got unknown={self.unknown!r}; expected a share above 0, at most 0.5")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise UsageError(f"got seed={self.seed!r}; expected a whole number, at least 0")

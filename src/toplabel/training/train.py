@@ -47,6 +47,7 @@ from toplabel.training.out_of_fold import (
     project,
 )
 from toplabel.training.result import CurvePoint, TrainingResult, Unreadable
+from toplabel.training.unknown import fit_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.bundle.bundle import Bundle
+    from toplabel.bundle.unknown import UnknownDetector
 
 logger = logging.getLogger(__name__)
 
@@ -223,12 +225,14 @@ class _Work:
         balanced = balanced_accuracy(photos.targets, predicted)
         head = examples.fit(found.strength, start=found.heads[0])
         facts = self._facts(found, examples, accuracy=last, balanced=balanced)
+        unknown = self._unknown(examples)
         bundle = make_bundle(
             self.base,
             head,
             name=self.name,
             labels=photos.labels,
             calibration=calibration,
+            unknown=unknown,
             training=facts,
         )
         return TrainingResult(
@@ -252,6 +256,19 @@ class _Work:
             calibration=calibration,
             strength=found.strength,
             folds=int(examples.folds.max()) + 1,
+            unknown=None if unknown is None else unknown.to_dict(),
+        )
+
+    def _unknown(self, examples: Examples) -> UnknownDetector | None:
+        """What tells images that are unlike these; None where it is not wished."""
+        if self.options.no_unknown:
+            return None
+        return fit_unknown(
+            examples.features,
+            examples.targets,
+            false_alarm=self.options.unknown,
+            seed=self.options.seed,
+            groups=examples.groups,
         )
 
     def _examples(self) -> Examples:
