@@ -315,3 +315,65 @@ def test_the_base_install_trains(photos, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=tmp_path
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+# Going on from a model that was trained before
+
+
+@pytest.fixture(scope="module")
+def saved(result, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "mine.toplabel"
+    result.save(path)
+    return path
+
+
+def test_a_class_is_added_and_nothing_is_forgotten(saved, tmp_path):
+    more = draw_folder(tmp_path / "more", {"grid": 10})
+    result = toplabel.train(more, previous=saved)
+    assert result.predictor.labels.names == ("round", "striped", "grid")
+    assert [one.images for one in result.classes] == [12, 12, 10]
+    assert result.bundle.training["classes"] == {"round": 12, "striped": 12, "grid": 10}
+    right = [result.predictor(draw(k, n)).label == k for k in CLASSES for n in range(100, 110)]
+    assert sum(right) >= 18
+    assert sum(result.predictor(draw("grid", n)).label == "grid" for n in range(100, 105)) >= 4
+    assert all("kept image" not in one.source for one in result.mistakes)
+
+
+def test_more_images_of_a_class_come_to_those_before(saved, photos, tmp_path):
+    more = draw_folder(tmp_path / "more", {"round": 5, "striped": 2}, first=10)
+    result = toplabel.train(more, previous=saved)  # 010 and 011 were there before
+    assert result.bundle.training["classes"] == {"round": 15, "striped": 12}
+    both = draw_folder(tmp_path / "both", {"round": 15, "striped": 12})
+    together = toplabel.train(both)
+    images = [draw(kind, number) for kind in CLASSES for number in range(100, 106)]
+    one, other = (
+        np.stack([p.score for p in model(images)])
+        for model in (result.predictor, together.predictor)
+    )
+    assert np.abs(one - other).max() < 0.12  # features are kept in 8 bits, folds are others
+
+
+def test_what_keeps_nothing_cannot_be_gone_on_from(photos, tmp_path):
+    result = toplabel.train(photos, no_unknown=True)
+    assert not result.bundle.memories
+    assert result.unknown is None
+    result.save(tmp_path / "mine.toplabel")
+    with pytest.raises(toplabel.ModelError, match="keeps nothing of its training images"):
+        toplabel.train(photos, previous=tmp_path / "mine.toplabel")
+    toplabel.load().save(tmp_path / "plain.toplabel")
+    with pytest.raises(toplabel.ModelError, match="does not come from toplabel train"):
+        toplabel.train(photos, previous=tmp_path / "plain.toplabel")
+
+
+def test_images_beyond_those_that_tell_unknown_ones_are_kept_too(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("toplabel.training.unknown.MOST_KEPT", 10)
+    result = toplabel.train(photos)
+    result.save(tmp_path / "mine.toplabel")
+    bundle = toplabel.load(tmp_path / "mine.toplabel").classifier.bundle
+    assert {name: len(one.rows) for name, one in bundle.memories.items()} == {
+        "unknown.npy": 10,
+        "examples.npy": 14,
+    }
+    more = draw_folder(tmp_path / "more", {"grid": 5})
+    again = toplabel.train(more, previous=tmp_path / "mine.toplabel")
+    assert again.bundle.training["classes"] == {"round": 12, "striped": 12, "grid": 5}

@@ -24,7 +24,7 @@ from toplabel.bundle.program import (
     check_schema,
     read_object,
 )
-from toplabel.bundle.unknown import UNKNOWN_NAME, Memory, UnknownDetector
+from toplabel.bundle.unknown import EXAMPLES_NAME, UNKNOWN_NAME, Memory, UnknownDetector
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
 from toplabel.preprocess.preprocess import Preprocess
@@ -61,6 +61,8 @@ class Bundle:
         training: What a model that was trained here was trained on, how, and with what result, as
             plain data for JSON; it changes no answer.
         unknown: Tells images that are unlike those it was trained on, where it can.
+        examples: The features of further images that it was trained on, for a training that
+            goes on from it.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Bundle:
     calibration: Calibration | None = None
     training: Mapping[str, Any] | None = None
     unknown: UnknownDetector | None = None
+    examples: Memory | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in get_args(Activation):
@@ -130,6 +133,8 @@ class Bundle:
             manifest["training"] = dict(self.training)
         if self.unknown is not None:
             manifest["unknown"] = self.unknown.to_dict()
+        if self.examples is not None:
+            manifest["examples"] = len(self.examples.rows)
         return manifest | self._says_more
 
     @property
@@ -139,6 +144,13 @@ class Bundle:
         if has_prior or self.unknown is not None:
             return _SCHEMAS[2]
         return _SCHEMAS[bool(self._says_more)]
+
+    @property
+    def memories(self) -> dict[str, Memory]:
+        """What is kept of training images, by the name of its file."""
+        unknown = None if self.unknown is None else self.unknown.memory
+        found = {UNKNOWN_NAME: unknown, EXAMPLES_NAME: self.examples}
+        return {name: memory for name, memory in found.items() if memory is not None}
 
     @property
     def _says_more(self) -> dict[str, Any]:
@@ -182,14 +194,17 @@ class Bundle:
                 calibration=None if found is None else Calibration.from_dict(found),
                 training=_facts(manifest.get("training")),
                 unknown=_read_unknown(manifest.get("unknown"), program),
+                examples=(
+                    Memory(program.path.parent / EXAMPLES_NAME) if "examples" in manifest else None
+                ),
             )
         except (AttributeError, KeyError, TypeError, ToplabelError) as error:
             raise BundleError(f"the bundle's manifest is damaged: {error}") from error
 
     def write(self, folder: Path) -> None:
         """Put the manifest beside the program's files in `folder`; also what is kept of images."""
-        if self.unknown is not None:
-            self.unknown.memory.write(folder / UNKNOWN_NAME)
+        for name, memory in self.memories.items():
+            memory.write(folder / name)
         text = json.dumps(self.to_manifest(), ensure_ascii=False, indent=1)
         (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
 

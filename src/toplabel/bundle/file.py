@@ -5,6 +5,7 @@ A zip file whose members are stored as they are, so that any tool can look into 
 goldens.npz      reference inputs, and the outputs the program must give
 program.onnx     the program; weights that do not fit into it follow as further members
 unknown.npy      what is kept of training images, to tell unknown ones; of few models
+examples.npy     what is kept of further ones, to train on them again; of few models
 program.json     what is known of the program
 manifest.json    name, preprocessing, labels, provenance; sha256 of every other member and of itself
 """
@@ -52,7 +53,7 @@ from toplabel.bundle.program import (
     program_files,
 )
 from toplabel.bundle.reference import ReferenceOutputs
-from toplabel.bundle.unknown import UNKNOWN_NAME, Memory
+from toplabel.bundle.unknown import EXAMPLES_NAME, UNKNOWN_NAME, Memory
 from toplabel.errors import BundleError, ModelError, UsageError
 
 FORMATS = (1, 2)
@@ -66,6 +67,8 @@ _BLOCK_BYTES = 1 << 20
 _MAX_JSON_BYTES = 8 << 20  # 21,000 labels take one
 _MAX_DIRECTORY_BYTES = 1 << 20
 _SHOWN_LABELS = 5
+_MEMORIES = (("unknown", UNKNOWN_NAME), ("examples", EXAMPLES_NAME))
+"""Keys of a manifest, and the members that are there with them."""
 _ADVICE = "copy or download it again, or pack the model again"
 
 
@@ -124,10 +127,10 @@ def _write(bundle: Bundle, archive: zipfile.ZipFile) -> None:
     files |= {name: program.path.parent / name for name in weights}
     sizes = {name: file.stat().st_size for name, file in files.items()}
     hashes = {name: _add_file(archive, name, file) for name, file in files.items()}
-    if bundle.unknown is not None:
-        content = bundle.unknown.memory.to_bytes()
-        sizes[UNKNOWN_NAME] = len(content)
-        hashes[UNKNOWN_NAME] = _add_bytes(archive, UNKNOWN_NAME, content)
+    for name, memory in bundle.memories.items():
+        content = memory.to_bytes()
+        sizes[name] = len(content)
+        hashes[name] = _add_bytes(archive, name, content)
     description = program.to_description(sizes)
     description["key"] = content_key(description, hashes)
     hashes[DESCRIPTION_NAME] = _add_json(archive, DESCRIPTION_NAME, description)
@@ -242,13 +245,13 @@ def _import(archive: _Archive, folder: Path) -> Program:
     program = Program.read(folder)
     weights = read_onnx_header(program.path).weights
     named = {program.path.name, program.reference_path.name, *weights}
-    if archive.manifest.get("unknown") is not None:
-        named.add(UNKNOWN_NAME)
+    memories = [name for key, name in _MEMORIES if archive.manifest.get(key) is not None]
+    named.update(memories)
     if strange := sorted(named ^ {file.name for file in program_files(folder)}):
         raise archive.invalid(f"its program and its list of members disagree on {strange[0]!r}")
     ReferenceOutputs.load(program.reference_path, expecting=(program.input_shape, program.outputs))
-    if UNKNOWN_NAME in named:
-        _check_memory(archive, program, folder / UNKNOWN_NAME)
+    for name in memories:
+        _check_memory(archive, program, folder / name)
     return program
 
 
@@ -259,9 +262,9 @@ def _check_memory(archive: _Archive, program: Program, path: Path) -> None:
     try:
         size = find_features(program).size
     except ModelError as error:
-        raise archive.invalid(f"{UNKNOWN_NAME} is of features, and {error}") from error
+        raise archive.invalid(f"{path.name} is of features, and {error}") from error
     if (found := Memory(path).rows["row"].shape[1]) != size:
-        raise archive.invalid(f"{UNKNOWN_NAME} is of {found} features; its program has {size}")
+        raise archive.invalid(f"{path.name} is of {found} features; its program has {size}")
 
 
 # Described

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 UNKNOWN_NAME = "unknown.npy"
 """The file of what is kept of training images, beside a program."""
 
+EXAMPLES_NAME = "examples.npy"
+"""The file of what is kept of further ones, which tell nothing but can be trained on again."""
+
 MARGIN = 0.02
 """In distance. A scaled decode is trusted where it is farther from the threshold.
 

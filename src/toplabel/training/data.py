@@ -42,7 +42,7 @@ def read_training_data(data: Dataset | str | os.PathLike[str]) -> Dataset:
                 f"got a class called {name!r}, which is not valid text; rename its folder, or the"
                 " label in the table, in UTF-8"
             )
-    _warn_of_like_names(dataset.classes)
+    warn_of_like_names(dataset.classes)
     return _without_repeats(dataset)
 
 
@@ -102,7 +102,8 @@ def _subfolders(folder: str) -> list[str]:
         return []
 
 
-def _warn_of_like_names(classes: Iterable[str]) -> None:
+def warn_of_like_names(classes: Iterable[str]) -> None:
+    """Warn of classes that are probably one."""
     like: defaultdict[str, list[str]] = defaultdict(list)
     for name in classes:
         like["".join(name.casefold().split())].append(name)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.bundle.calibration import Calibration
-    from toplabel.bundle.unknown import UnknownDetector
+    from toplabel.bundle.unknown import Memory, UnknownDetector
     from toplabel.labels.labels import Labels
     from toplabel.training.head import Head
 
@@ -44,6 +44,7 @@ def make_bundle(
     labels: Labels,
     calibration: Calibration,
     unknown: UnknownDetector | None,
+    examples: Memory | None,
     training: Mapping[str, Any],
 ) -> Bundle:
     """The bundle that gives head.logits(features) of the base model's features.
@@ -55,6 +56,7 @@ def make_bundle(
         labels: K names.
         calibration: Temperature and prior.
         unknown: Tells images that are unlike those it was trained on; None: nothing does.
+        examples: Of further images, to train on them again.
         training: What `inspect` says of how it was made, as plain data for JSON.
 
     Raises:
@@ -73,6 +75,7 @@ def make_bundle(
         provenance=with_doubts({**base.provenance, "trained on": base.name}, notices),
         calibration=calibration,
         unknown=unknown,
+        examples=examples,
         training=training,
     )
 

@@ -50,6 +50,11 @@ class Examples:
     weights: NDArray[np.float64] | None = None
 
     @property
+    def counts(self) -> NDArray[np.float64]:
+        """How many images each class has, as they count: (K,)."""
+        return np.bincount(self.targets, self.weights, self.classes).astype(np.float64)
+
+    @property
     def is_large(self) -> bool:
         """Whether a fit takes many minutes."""
         return float(self.features.size) * self.classes > _LARGE

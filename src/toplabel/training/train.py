@@ -19,7 +19,8 @@ from toplabel._version import __version__
 from toplabel.analysis.data.dataset import Dataset
 from toplabel.analysis.prior import AS_TRAINED, read_prior
 from toplabel.bundle.calibration import Calibration
-from toplabel.errors import ModelError
+from toplabel.bundle.unknown import Memory
+from toplabel.errors import ModelError, UsageError
 from toplabel.inference.predictor import Predictor
 from toplabel.inference.scoring import probabilities
 from toplabel.labels.labels import Labels
@@ -33,7 +34,7 @@ from toplabel.training.assess import (
     find_suspects,
 )
 from toplabel.training.copies import group_copies
-from toplabel.training.data import check_counts, read_training_data
+from toplabel.training.data import check_counts, read_training_data, warn_of_like_names
 from toplabel.training.features import ImageFeatures, compute_features
 from toplabel.training.folds import count_folds, divide
 from toplabel.training.make_bundle import make_bundle
@@ -46,8 +47,9 @@ from toplabel.training.out_of_fold import (
     predict_out_of_fold,
     project,
 )
+from toplabel.training.previous import Previous
 from toplabel.training.result import CurvePoint, TrainingResult, Unreadable
-from toplabel.training.unknown import fit_unknown
+from toplabel.training.unknown import choose_kept, fit_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +67,8 @@ _UNBALANCED = 1.5
 equally frequent where the model is used."""
 
 _SHOWN = 3
+_MOST_EXAMPLES = 20_000
+"""Images that a bundle keeps beyond those that tell unknown ones: 26 MB of 1,280 features."""
 
 
 @takes_options(TrainOptions, ModelOptions, InferenceOptions)
@@ -101,17 +105,29 @@ def train(
         BundleError: The trained model cannot be written.
         ToplabelError: The model cannot be loaded; as for `load`.
     """
-    started = time.perf_counter()
-    dataset = read_training_data(data)
-    check_counts(Counter(dataset.names), what="images")
-    predictor, base = _open_base(model, model_options, inference_options)
-    with collect_warnings() as notices, predictor:
+    started, previous = time.perf_counter(), None
+    with collect_warnings() as notices:
+        dataset = read_training_data(data)
+    if train_options.previous is None:
+        check_counts(Counter(dataset.names), what="images")
+    elif model is not None:
+        raise UsageError(
+            "got model=... and previous=...; expected one of them: a training goes on with the"
+            " features of the bundle that it goes on from"
+        )
+    named = train_options.previous if model is None else model
+    predictor, base = _open_base(named, model_options, inference_options)
+    if train_options.previous is not None:
+        previous = Previous.of(base)
+    with collect_warnings() as more, predictor:
         images = compute_features(predictor, dataset.sources, progress=progress)
-        photos = _Photos.of(dataset, images)
+        photos = _Photos.of(dataset, images, previous)
         _tell(dataset, images, photos)
         predictor.close()  # its memory is needed
         result = _Work(photos, base, train_options, _name_of(data)).result()
-    return replace(result, seconds=time.perf_counter() - started, notices=tuple(map(str, notices)))
+    return replace(
+        result, seconds=time.perf_counter() - started, notices=(*map(str, notices), *map(str, more))
+    )
 
 
 def _open_base(
@@ -149,25 +165,41 @@ def _open_base(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Photos:
-    """The N images that could be read."""
+    """The images that could be read, L of them, and what is kept of those trained on before."""
 
-    sources: tuple[str, ...]
+    sources: tuple[str, ...]  # L
     targets: NDArray[np.int64]  # (N,)
     features: NDArray[np.float32]  # (N, D)
+    weights: NDArray[np.float64] | None  # (N,)
     labels: Labels  # K
     unreadable: tuple[Unreadable, ...]
     digest: str
 
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """N names; of what is kept "<kept image 0>" and so on."""
+        more = len(self.targets) - len(self.sources)
+        return (*self.sources, *(f"<kept image {number}>" for number in range(more)))
+
     @classmethod
-    def of(cls, dataset: Dataset, images: ImageFeatures) -> _Photos:
-        """What of a data set could be read.
+    def of(cls, dataset: Dataset, images: ImageFeatures, previous: Previous | None) -> _Photos:
+        """What of a data set could be read, after what is kept of an earlier one.
 
         Raises:
             UsageError: Too little of a class.
         """
         names = dataset.classes
+        if previous is not None:
+            names = (*previous.names, *(name for name in names if name not in previous.names))
+            warn_of_like_names(names)
         index = {name: place for place, name in enumerate(names)}
         targets = np.array([index[name] for name in dataset.names], np.int64)[images.readable]
+        features, weights = images.features, None
+        if previous is not None:
+            previous = previous.without(features)
+            weights = np.concatenate([np.ones(len(targets)), previous.weights])
+            targets = np.concatenate([targets, previous.targets])
+            features = np.concatenate([features, previous.features])
         counts = np.bincount(targets, minlength=len(names))
         unreadable = tuple(
             Unreadable(dataset.sources[place], failure.code, failure.message)
@@ -178,7 +210,7 @@ class _Photos:
         check_counts(dict(zip(names, counts.tolist(), strict=True)))
         sources = tuple(np.array(dataset.sources, object)[images.readable])
         labels = Labels(names)
-        return cls(sources, targets, images.features, labels, unreadable, dataset.digest)
+        return cls(sources, targets, features, weights, labels, unreadable, dataset.digest)
 
 
 def _tell(dataset: Dataset, images: ImageFeatures, photos: _Photos) -> None:
@@ -215,13 +247,18 @@ class _Work:
         calibrated = found.logits / np.float32(found.temperature)
         scores = probabilities(calibrated + shift, "softmax").astype(np.float32)
         plain, predicted = calibrated.argmax(axis=1), scores.argmax(axis=1)
-        copies = find_copies(photos.sources, photos.labels.names, photos.targets, examples.groups)
+        copies = find_copies(
+            photos.all_sources, photos.labels.names, photos.targets, examples.groups
+        )
         _warn_of_contradictions(copies)
         right = predicted == photos.targets
         accuracy = accuracy_interval(right, examples.groups)
         last = CurvePoint(len(right), accuracy.value, accuracy.low, accuracy.high)
         curve = (*learning_curve(examples, found, shift, seed=self.options.seed), last)
-        mistakes = find_mistakes(photos.sources, photos.labels.names, photos.targets, scores)
+        here = slice(len(photos.sources))  # of others there is nothing to look at
+        mistakes = find_mistakes(
+            photos.sources, photos.labels.names, photos.targets[here], scores[here]
+        )
         balanced = balanced_accuracy(photos.targets, predicted)
         head = examples.fit(found.strength, start=found.heads[0])
         facts = self._facts(found, examples, accuracy=last, balanced=balanced)
@@ -233,6 +270,7 @@ class _Work:
             labels=photos.labels,
             calibration=calibration,
             unknown=unknown,
+            examples=None if unknown is None else self._rest(examples),
             training=facts,
         )
         return TrainingResult(
@@ -244,7 +282,7 @@ class _Work:
             balanced_accuracy=balanced,
             plain_accuracy=float((plain == photos.targets).mean()),
             plain_balanced_accuracy=balanced_accuracy(photos.targets, plain),
-            sources=photos.sources,
+            sources=photos.all_sources,
             targets=photos.targets,
             scores=scores,
             copies=copies,
@@ -271,16 +309,27 @@ class _Work:
             groups=examples.groups,
         )
 
+    def _rest(self, examples: Examples) -> Memory | None:
+        """What is kept to go on from, of images that tell no unknown ones; None where all do."""
+        seed, size = self.options.seed, examples.features.shape[1]
+        kept = choose_kept(examples.targets, examples.groups, size, seed)
+        rest = np.setdiff1d(np.arange(len(examples.targets)), kept)
+        if len(rest) > _MOST_EXAMPLES:
+            rest = np.sort(np.random.default_rng(seed).permutation(rest)[:_MOST_EXAMPLES])
+        return Memory.of(examples.features[rest], examples.targets[rest]) if len(rest) else None
+
     def _examples(self) -> Examples:
         """The images with their groups and folds."""
         photos, seed = self.photos, self.options.seed
         groups = group_copies(photos.features, photos.targets, photos.labels.names)
         folds = count_folds(photos.targets, groups)
         chosen = divide(photos.targets, groups, folds=folds, seed=seed)
-        return Examples(photos.features, photos.targets, groups, chosen, len(photos.labels))
+        return Examples(
+            photos.features, photos.targets, groups, chosen, len(photos.labels), photos.weights
+        )
 
     def _calibration(self, found: OutOfFold, examples: Examples) -> Calibration:
-        counts = np.bincount(examples.targets, examples.weights, minlength=examples.classes)
+        counts = examples.counts
         trained = tuple(float(count) for count in counts / counts.sum())
         given = self.options.prior
         if given is None:
@@ -299,9 +348,9 @@ class _Work:
         self, found: OutOfFold, examples: Examples, *, accuracy: CurvePoint, balanced: float
     ) -> dict[str, Any]:
         """What the bundle says of its training; of the images nothing but their number."""
-        counts = np.bincount(examples.targets, minlength=examples.classes).tolist()
+        counts = examples.counts.round().astype(int).tolist()
         return {
-            "images": len(examples.targets),
+            "images": sum(counts),
             "classes": dict(zip(self.photos.labels.names, counts, strict=True)),
             "method": "logistic regression on the features of a network that stays as it is",
             "base": self.base.name,

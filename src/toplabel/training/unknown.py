@@ -53,7 +53,7 @@ def fit_unknown(
     if not 0 < false_alarm <= 0.5:
         raise UsageError(f"got unknown={false_alarm!r}; expected a share above 0, at most 0.5")
     groups = np.arange(len(features)) if groups is None else groups
-    kept = _choose(targets, groups, features.shape[1], seed)
+    kept = choose_kept(targets, groups, features.shape[1], seed)
     if len(kept) < 2:
         raise UsageError("got a single image, or copies of it; unknown images need two at least")
     memory = Memory.of(features[kept], targets[kept])
@@ -72,7 +72,7 @@ def fit_unknown(
     )
 
 
-def _choose(
+def choose_kept(
     targets: NDArray[np.int64], groups: NDArray[np.int64], size: int, seed: int
 ) -> NDArray[np.int64]:
     """The images that are kept, in order: one of each group of copies, and as many as may be.
