@@ -13,7 +13,6 @@ from PIL import Image
 import toplabel
 from run_material import COLOURS, RECIPE, draw_colours, read_jsonl, save_model
 from serving import serving
-from toplabel.analysis.explain.explain import explain_image
 from toplabel.analysis.prior import read_prior
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.calibration import Calibration
@@ -72,7 +71,7 @@ def test_every_face_has_the_label_that_the_prior_makes(bundle: Bundle, tmp_path:
         "one": predictor(photo).label,
         "several": predictor([photo, photo])[1].label,
         "tensor": predictor.predict_tensor(tensor).label,
-        "explain": explain_image(predictor, photo).label,
+        "explain": toplabel.explain(predictor, photo).label,
         "compare": toplabel.compare(path, path, [photo]).images[0].a[0],
     }
     toplabel.run(photo, tmp_path / "out.jsonl", model=path)

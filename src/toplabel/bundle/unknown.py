@@ -135,6 +135,41 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Whether more images are unknown than of images like those of the training would be.
+
+    Args:
+        unknown: How many are, of `images`.
+        images: Those that have a label.
+        share: unknown / images; `low` and `high` are its interval of 99 %.
+        expected: The share of images like the training's that is flagged, too.
+        most_expected: Its upper limit (99 %): the threshold was chosen by so many images alone.
+    """
+
+    unknown: int
+    images: int
+    share: float
+    low: float
+    high: float
+    expected: float
+    most_expected: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether it is more than chance explains: the two intervals do not meet."""
+        return self.low > self.most_expected
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.unknown:,} of {self.images:,} images are unknown ({self.share:.1%}; of images"
+            f" like those of the training {self.expected:.0%} would be)"
+        )
+        if not self.is_significant:
+            return text
+        return f"{text}: these images differ from what the model was trained on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownDetector:
     """Tells images that are unlike all that a model was trained on.
 
@@ -181,6 +216,20 @@ class UnknownDetector:
             features: float32 (N, D).
         """
         return nearest(self.memory.distances(features), self.neighbours)
+
+    def drift(self, unknown: int, images: int) -> Drift:
+        """How so many unknown ones among so many images compare with what can be expected."""
+        expected, most = self.expected
+        low, high = wilson(unknown, images)
+        return Drift(
+            unknown=unknown,
+            images=images,
+            share=unknown / images if images else 0.0,
+            low=low,
+            high=high,
+            expected=expected,
+            most_expected=most,
+        )
 
     def is_unknown(self, distance: float) -> bool:
         """Whether an image at this distance is unknown; NaN is."""

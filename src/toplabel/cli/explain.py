@@ -108,8 +108,9 @@ def _write_png(found: Explanation, output: Path) -> None:
 
 def _sentence(found: Explanation, output: Path | None) -> str:
     method = f"Grad-CAM at {found.layer}" if found.method == "gradcam" else "occlusion"
+    label = f"unknown (nearest: {found.label})" if found.unknown else found.label
     return (
-        f"{output}: {found.label} {found.score:.3f}, by {method}; the score drops by"
+        f"{output}: {label} {found.score:.3f}, by {method}; the score drops by"
         f" {found.faithfulness:.3f} without the hottest tenth, by {found.random_faithfulness:.3f}"
         " without a random one"
     )

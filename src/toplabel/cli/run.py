@@ -146,6 +146,8 @@ def tell_summary(summary: RunSummary) -> None:
         f" {summary.labelled:,} labelled, {summary.failed:,} failed"
         f"{_doubtful(summary)}"
     )
+    if summary.drift is not None and not summary.drift.is_significant:  # else it was warned of
+        say(str(summary.drift))
     if summary.labels:
         say(f"labels: {_counts([(c.label, c.count) for c in summary.labels])}")
     if summary.recovered:

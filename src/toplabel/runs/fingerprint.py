@@ -20,6 +20,7 @@ _IN_WORDS = {
     "labels": "class names",
     "preprocess": "preprocessing",
     "keep_features": "embeddings",
+    "unknown": "detector of unknown images",
     "read": "options of reading images",
     "toplabel": "version of toplabel",
 }
@@ -32,7 +33,7 @@ def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, A
     How the arithmetic is spread (engine, device, threads) is left out: engines were checked
     against each other, and a run may resume elsewhere.
     """
-    bundle = classifier.bundle
+    bundle, unknown = classifier.bundle, classifier.unknown
     options = asdict(settings)
     if not settings.keep_features:  # as runs of older versions were begun with
         del options["keep_features"]
@@ -46,6 +47,7 @@ def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, A
         "activation": classifier.activation,
         **({"multi_label": True} if classifier.multi_label else {}),
         "calibration": classifier.calibration and classifier.calibration.to_dict(),
+        **({} if unknown is None else {"unknown": unknown.to_dict()}),
         **options,
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))

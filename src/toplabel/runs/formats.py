@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from toplabel.errors import UsageError
 from toplabel.inference.prediction import Prediction
-from toplabel.inference.records import csv_header, to_csv, to_json
+from toplabel.inference.records import csv_header, to_csv, to_json, unknown_cell
 from toplabel.runs.labelling import Outcome
 
 FORMATS = ("parquet", "csv", "jsonl")
@@ -26,10 +26,12 @@ class Columns:
     Args:
         scores: Those of all classes.
         embedding: D, the numbers of an image's features; 0: they are not written.
+        unknown: Whether an image is unknown, of a model that can tell.
     """
 
     scores: bool = False
     embedding: int = 0
+    unknown: bool = False
 
 
 class Format(Protocol):
@@ -137,6 +139,8 @@ def _further_columns(prediction: Prediction | None, columns: Columns) -> dict[st
         "width": prediction and prediction.width,
         "height": prediction and prediction.height,
     }
+    if columns.unknown:
+        more["unknown"] = prediction and prediction.unknown
     if columns.scores:  # in as few digits as give the same float16 again
         scores = None if prediction is None else prediction.scores
         more["scores"] = None if scores is None else [float(f"{s:.5g}") for s in scores.tolist()]
@@ -147,6 +151,8 @@ def _further_columns(prediction: Prediction | None, columns: Columns) -> dict[st
 
 
 def _csv_row(prediction: Prediction, more: dict[str, Any]) -> bytes:
+    if "unknown" in more:
+        more["unknown"] = unknown_cell(prediction)
     if more.get("scores") is not None:
         more["scores"] = json.dumps(more["scores"])
     return to_csv(prediction, more.values())

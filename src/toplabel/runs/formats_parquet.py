@@ -61,8 +61,12 @@ class ParquetFormat:
 
 
 def _table(outcomes: Sequence[Outcome], columns: Columns) -> Any:
-    fields = [*_COLUMNS, ("scores", pa.list_(pa.float16()))] if columns.scores else _COLUMNS
-    rows = [_row(outcome.prediction, all_scores=columns.scores) for outcome in outcomes]
+    fields = list(_COLUMNS)
+    if columns.unknown:
+        fields.append(("unknown", pa.bool_()))
+    if columns.scores:
+        fields.append(("scores", pa.list_(pa.float16())))
+    rows = [_row(outcome.prediction, columns) for outcome in outcomes]
     table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
     if not columns.embedding:
         return table
@@ -100,7 +104,7 @@ def _groups(parts: Sequence[Path]) -> Iterator[list[Any]]:
         yield group
 
 
-def _row(prediction: Prediction, *, all_scores: bool) -> dict[str, Any]:
+def _row(prediction: Prediction, columns: Columns) -> dict[str, Any]:
     error, top = prediction.error, prediction.top
     row: dict[str, Any] = {
         "source": escape_name(prediction.source),
@@ -117,7 +121,9 @@ def _row(prediction: Prediction, *, all_scores: bool) -> dict[str, Any]:
         "error_message": _text(error.message if error else None),
         "model": _text(prediction.model),
     }
-    if all_scores:
+    if columns.unknown:
+        row["unknown"] = prediction.unknown
+    if columns.scores:
         row["scores"] = prediction.scores
     return row
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from toplabel._internal.notices import Notice, collect_warnings, warn
 from toplabel._internal.options import given_options, takes_options
+from toplabel.bundle.unknown import Drift
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import PredictOptions
 from toplabel.inference.predictor import Predictor
@@ -99,6 +100,7 @@ def run(
         columns = Columns(
             scores=run_options.all_scores,
             embedding=predictor.embedding_size if run_options.embeddings else 0,
+            unknown=predictor.classifier.unknown is not None,
         )
         found = fingerprint(predictor.classifier, settings)
         with open_state(target, found, restart=run_options.restart) as state:
@@ -107,6 +109,7 @@ def run(
             work = _Work(state, predictor, settings, columns, run_options, notices)
             work.label()
             work.merge()
+            work.judge()
             work.report()
             seconds = time.monotonic() - started
             return work.summary(missing=missing, seconds=seconds)
@@ -303,6 +306,20 @@ class _Work:
         if self._state.output.is_file:
             merge_parts(self._state, self._format)
 
+    @property
+    def _drift(self) -> Drift | None:
+        """How many images are unknown; None where the model cannot tell."""
+        detector, tally = self._predictor.classifier.unknown, self._tally
+        return (
+            None if detector is None else detector.drift(tally.unknown, tally.rows - tally.failed)
+        )
+
+    def judge(self) -> None:
+        """Warn where more images are unknown than chance explains."""
+        drift = self._drift
+        if drift is not None and drift.is_significant:
+            warn(str(drift))
+
     def report(self) -> None:
         """Write the report that was asked for.
 
@@ -321,6 +338,7 @@ class _Work:
             title=str(self._state.output.path),
             threads=self._predictor.threads,
             warnings=self._warnings(),
+            drift=self._drift,
         )
 
     def summary(self, *, missing: int, seconds: float) -> RunSummary:
@@ -342,6 +360,7 @@ class _Work:
             labels=tally.labels,
             errors=tally.errors,
             warnings=self._warnings(),
+            drift=self._drift,
         )
 
     def _warnings(self) -> tuple[str, ...]:
@@ -392,12 +411,13 @@ class _Work:
         for shard in self._state.manifest.read_shards(done):
             result = ShardResult.read(self._state.result(shard.number))
             if result is not None:
-                self._sorting.sort(shard.entries, result.classes())
+                self._sorting.sort(shard.entries, result.classes(), result.unknown or ())
         self._state.remember_sorted(self._sorting.target)
 
     def _commit(self, finished: FinishedShard) -> FinishedShard:
         if self._sorting is not None:
-            self._sorting.sort(finished.shard.entries, finished.result.classes())
+            result = finished.result
+            self._sorting.sort(finished.shard.entries, result.classes(), result.unknown or ())
         self._remember_noticed()
         commit(self._state, finished)
         return finished

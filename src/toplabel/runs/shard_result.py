@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from toplabel._internal import platform
 from toplabel._internal.notices import warn
-from toplabel.inference.prediction import Failure
+from toplabel.inference.prediction import Failure, Prediction
 from toplabel.labels.labels import Labels
 from toplabel.runs.formats import Columns, Format
 from toplabel.runs.labelling import Outcome
@@ -68,6 +68,7 @@ class ShardResult:
         applying: All classes that apply to an image of a multi-label model, by its number in the
             shard, where they are more than three.
         multi_label: It is one.
+        unknown: The numbers of images that are unknown; None where the model cannot tell.
     """
 
     part_bytes: int
@@ -79,6 +80,7 @@ class ShardResult:
     failures: dict[int, Failure]
     applying: dict[int, list[int]] = field(default_factory=dict)
     multi_label: bool = False
+    unknown: frozenset[int] | None = None
 
     def __len__(self) -> int:
         return len(self.unsure)
@@ -109,6 +111,7 @@ class ShardResult:
                 if prediction.multi_label and prediction.top and len(prediction.top) > KEPT
             },
             multi_label=any(prediction.multi_label for prediction in predictions),
+            unknown=_unknown_rows(predictions),
         )
 
     def classes(self) -> list[list[int]]:
@@ -130,11 +133,16 @@ class ShardResult:
         failures = kept | {at[place]: failure for place, failure in new.failures.items()}
         applying = {row: classes for row, classes in self.applying.items() if row not in rows}
         applying |= {at[place]: classes for place, classes in new.applying.items()}
+        unknown = self.unknown
+        if unknown is not None or new.unknown is not None:
+            others = (unknown or frozenset()).difference(rows)
+            unknown = others | {at[place] for place in new.unknown or ()}
         return ShardResult(
             part_bytes=part_bytes,
             failures=failures,
             applying=applying,
             multi_label=self.multi_label or new.multi_label,
+            unknown=unknown,
             **arrays,
         )
 
@@ -165,6 +173,7 @@ class ShardResult:
                 failures=failures,
                 applying=dict(known.get("applying", [])),
                 multi_label=known.get("multi_label", False),
+                unknown=frozenset(known["unknown"]) if "unknown" in known else None,
                 **arrays,
             )
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
@@ -179,6 +188,8 @@ class ShardResult:
         }
         if self.multi_label:
             header |= {"multi_label": True, "applying": list(self.applying.items())}
+        if self.unknown is not None:
+            header["unknown"] = sorted(self.unknown)
         raw = b"".join(
             np.ascontiguousarray(getattr(self, name), dtype).tobytes()
             for name, (dtype, _) in _COLUMNS.items()
@@ -198,6 +209,13 @@ class ShardResult:
         finally:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
+
+
+def _unknown_rows(predictions: Sequence[Prediction]) -> frozenset[int] | None:
+    """Which of them are unknown; None where the model cannot tell."""
+    if all(prediction.unknown is None for prediction in predictions):
+        return None
+    return frozenset(row for row, prediction in enumerate(predictions) if prediction.unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +313,7 @@ class Tally:
         self.rows = 0
         self.unsure = 0
         self.passing = 0  # failures whose cause may pass
+        self.unknown = 0
         self.unlabelled = 0  # images to which no class of a multi-label model applies
 
     @property
@@ -335,6 +354,7 @@ class Tally:
         self._errors = +self._errors  # without those that have none left
         self.rows += sign * len(result)
         self.unsure += sign * int(result.unsure.sum())
+        self.unknown += sign * len(result.unknown or ())
 
 
 def _top(best: Iterable[tuple[int, float]], *, failed: bool) -> tuple[tuple[int, float], ...]:
@@ -391,4 +411,5 @@ def report_rows(state: State) -> Iterator[ReportRow]:
                 top=_top(best, failed=row in result.failures),
                 unsure=bool(result.unsure[row]),
                 error=result.failures.get(row),
+                unknown=row in (result.unknown or ()),
             )

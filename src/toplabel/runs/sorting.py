@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from toplabel.labels.labels import Labels
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.inputs import open_source
 
+UNKNOWN_FOLDER = "unknown"
 _UNSAFE = frozenset('/\\:*?"<>|')
 _LONGEST_FOLDER, _LONGEST_FILE = 100, 200
 _RESERVED = frozenset({"con", "prn", "aux", "nul"}) | {
@@ -52,7 +53,7 @@ class Sorting:
     Args:
         folder: The one that holds a folder for each label.
         how: Whether they are copied there, or linked to.
-        names: The folder's name for each class.
+        names: The folder's name for each class, and last that of unknown images.
     """
 
     folder: Path
@@ -69,9 +70,9 @@ class Sorting:
     ) -> Self | None:
         """The sorting that was asked for; None where none was."""
         if copy_to is not None:
-            return cls(folder=Path(copy_to), how="copy", names=folder_names(labels))
+            return cls(folder=Path(copy_to), how="copy", names=_names(labels))
         if link_to is not None:
-            return cls(folder=Path(link_to), how="link", names=folder_names(labels))
+            return cls(folder=Path(link_to), how="link", names=_names(labels))
         return None
 
     @property
@@ -94,26 +95,41 @@ class Sorting:
                     " instead of link_to=..."
                 )
 
-    def sort(self, entries: Sequence[Entry], classes: Sequence[Sequence[int]]) -> None:
+    def sort(
+        self,
+        entries: Sequence[Entry],
+        classes: Sequence[Sequence[int]],
+        unknown: Collection[int] = (),
+    ) -> None:
         """Copy or link the images of a shard; what is there already stays as it is.
 
         Args:
             entries: n of them.
             classes: For each, the classes that it is of; an image goes into each one's folder.
+            unknown: Those of the entries that go into the folder of unknown images instead.
 
         Raises:
             UsageError: An input cannot be linked to.
             OSError: The folder cannot be written to.
         """
         self.check(entries)
-        for entry, indices in zip(entries, classes, strict=True):
-            for index in indices:
+        for row, (entry, indices) in enumerate(zip(entries, classes, strict=True)):
+            for index in (-1,) if row in unknown else indices:
                 folder = self.folder / self.names[index]
                 folder.mkdir(parents=True, exist_ok=True)
                 if self.how == "link":
                     _link(os.path.abspath(entry.name), folder)
                 else:
                     _copy(entry, folder)
+
+
+def _names(labels: Labels) -> tuple[str, ...]:
+    names = folder_names(labels)
+    taken = {name.casefold() for name in names}
+    unknown = UNKNOWN_FOLDER
+    if unknown in taken:
+        unknown = _unused(unknown, len(names), taken)
+    return (*names, unknown)
 
 
 def _safe(name: str) -> str:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toplabel.bundle.unknown import Drift
+
 _MOST_SHOWN = 10
 """Labels in a notebook."""
 
@@ -72,6 +74,8 @@ class RunSummary:
         errors: Inputs by error code, the most frequent first.
         warnings: What was assumed or noticed in this call that may make labels wrong.
         unlabelled: Of those labelled, the ones that no class of a multi-label model applies to.
+        drift: How many of those labelled are unknown, and whether that is more than of images like
+            those of the training would be; None where the model cannot tell.
     """
 
     output: Path
@@ -89,6 +93,7 @@ class RunSummary:
     recovered: int = 0
     passing: int = 0
     unlabelled: int = 0
+    drift: Drift | None = None
 
     def __repr__(self) -> str:
         """One line: how many inputs have a label, and which failed."""
@@ -101,6 +106,8 @@ class RunSummary:
 
         facts = ("model", "inputs", "labelled", "failed", "unsure", "new")
         counts = [(name, getattr(self, name)) for name in facts]
+        if self.drift is not None:
+            counts.append(("unknown", self.drift.unknown))
         labels = [(f"label {one.label}", one.count) for one in self.labels[:_MOST_SHOWN]]
         errors = [(f"error {code}", count) for code, count in self.errors.items()]
         return table_html(str(self.output), [*counts, *labels, *errors])

@@ -22,6 +22,7 @@ from toplabel.serve.service import (
     failures,
     media_type,
     note,
+    unknown_header,
     warning_headers,
 )
 from toplabel.serve.work import RequestOptions, refuse_failed
@@ -63,7 +64,8 @@ def huggingface_routes(service: Service) -> APIRouter:
         note(request, model=model.name, images=1, **failures(answers))
         refuse_failed(answers[0])
         scores = _scores(answers[0], model, parameters)
-        return as_json(scores, headers=warning_headers(answers[0].prediction.warnings))
+        headers = warning_headers(answers[0].prediction.warnings)
+        return as_json(scores, headers=headers | unknown_header([answers[0].prediction.unknown]))
 
     return router
 

@@ -41,8 +41,16 @@ if TYPE_CHECKING:
 VERSION = "1"
 IMAGE, TENSOR = "image", "tensor"
 DEFAULT_OUTPUTS: tuple[Literal["label", "index", "score"], ...] = ("label", "index", "score")
-OUTPUTS = {"label": "BYTES", "index": "INT64", "score": "FP32", "scores": "FP32", "logits": "FP32"}
-"""Of each image: its label, class index and score; the scores and logits of all classes.
+OUTPUTS = {
+    "label": "BYTES",
+    "index": "INT64",
+    "score": "FP32",
+    "scores": "FP32",
+    "logits": "FP32",
+    "unknown": "BOOL",
+}
+"""Of each image: its label, class index and score; the scores and logits of all classes; whether it
+is unlike all that the model was trained on, of models that can tell, among the default ones then.
 
 Where no class of a multi-label model applies the label is empty, and the index -1.
 """
@@ -103,12 +111,12 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         header_length = request.headers.get(HEADER_LENGTH)
         async with service.bodies.read(request) as body:
             asked, given = await parse(body, lambda: read_request(body, header_length))
-            logits, warnings = await infer_logits(request, model, given)
+            inferred = await infer_logits(request, model, given)
         response = {"model_name": model.name, "model_version": VERSION}
         if isinstance(asked.id, str):
             response["id"] = asked.id[:200]
-        content, headers = encode_response(response, _outputs(asked, model, logits))
-        return Response(content, headers={**headers, **warning_headers(warnings)})
+        content, headers = encode_response(response, _outputs(asked, model, inferred))
+        return Response(content, headers={**headers, **warning_headers(inferred.warnings)})
 
     @router.get(
         "/v2/models/{name:path}",
@@ -125,10 +133,8 @@ def inference_protocol_routes(service: Service) -> APIRouter:
             raise ApiError(404, "model_not_found", f"this model has the version {VERSION} only")
         return service.models.find(name)
 
-    async def infer_logits(
-        request: Request, model: ServedModel, given: Tensor
-    ) -> tuple[Logits, Sequence[str]]:
-        """The logits of each image, and what was assumed or noticed of the model and of them."""
+    async def infer_logits(request: Request, model: ServedModel, given: Tensor) -> Inferred:
+        """What the model says of each image."""
         count = given.values.size if given.name == IMAGE else len(given.values)
         if count > service.options.max_images:
             text = f"got {count} images; expected at most {service.options.max_images} per request"
@@ -137,9 +143,10 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         if given.name == TENSOR:
             batch = _checked(given, model)
             lane: Lane = "ordinary" if len(batch) == 1 else "heavy"
-            work = partial(model.engine, batch)
-            _, (logits,) = await service.labeller.run(request, [(work, lane)])
-            return _finite(list(logits)), model.predictor.warnings
+            _, inferred = await service.labeller.run(
+                request, [(partial(_infer, model, batch), lane)]
+            )
+            return inferred[0]
         if given.datatype != "BYTES":
             raise bad(f"the input {IMAGE!r} is {given.datatype}; expected BYTES")
         contents = list(given.values.reshape(-1))
@@ -149,17 +156,47 @@ def inference_protocol_routes(service: Service) -> APIRouter:
             if (error := answer.prediction.error) is not None:
                 refusal = ApiError.of_image(error)
                 raise ApiError(refusal.status, error.code, f"image {place}: {message_of(error)}")
-        every = [answer.prediction.logits for answer in answers]
-        warnings = [text for answer in answers for text in answer.prediction.warnings]
-        return [logits for logits in every if logits is not None], warnings
+        every = [answer.prediction for answer in answers]
+        return Inferred(
+            [one.logits for one in every if one.logits is not None],
+            [one.unknown for one in every if one.unknown is not None],
+            [text for one in every for text in one.warnings],
+        )
 
     return router
 
 
-def _outputs(asked: InferRequest, model: ServedModel, logits: Logits) -> list[tuple[Tensor, bool]]:
-    """The tensors that a request asks for, and whether each goes in binary."""
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """What a model says of N images: their logits, whether each is unknown, where it can tell, and
+    what was assumed or noticed of the model and of them.
+    """
+
+    logits: Logits
+    unknown: Sequence[bool]
+    warnings: Sequence[str]
+
+
+def _infer(model: ServedModel, batch: NDArray[np.float32]) -> Inferred:
+    """What it says of prepared tensors."""
+    detector, warnings = model.predictor.classifier.unknown, model.predictor.warnings
+    if detector is None:
+        return Inferred(_finite(list(model.engine(batch))), (), warnings)
+    logits, features = model.engine.answer(batch)
+    unknown = [detector.is_unknown(float(one)) for one in detector.distance(features)]
+    return Inferred(_finite(list(logits)), unknown, warnings)
+
+
+def _outputs(
+    asked: InferRequest, model: ServedModel, inferred: Inferred
+) -> list[tuple[Tensor, bool]]:
+    """The tensors that a request asks for, and whether each goes in binary.
+
+    Raises:
+        ApiError: 400, the model does not tell unknown images.
+    """
     classifier = model.predictor.classifier
-    stacked = np.stack(logits)  # (N, K)
+    stacked = np.stack(inferred.logits)  # (N, K)
     scores = classifier.scores(stacked).astype(np.float32)
     best = stacked.argmax(axis=1)
     applies = np.full(len(best), True)
@@ -173,9 +210,14 @@ def _outputs(asked: InferRequest, model: ServedModel, logits: Logits) -> list[tu
         "score": scores[np.arange(len(best)), best],
         "scores": scores,
         "logits": np.maximum(stacked, np.finfo(np.float32).min),  # JSON has no infinity
+        "unknown": np.array(inferred.unknown, np.bool_),
     }
-    found = []
-    for one in asked.outputs or [_Output(name=name) for name in DEFAULT_OUTPUTS]:
+    found, default = [], [_Output(name=name) for name in DEFAULT_OUTPUTS]
+    if classifier.unknown is not None:
+        default.append(_Output(name="unknown"))
+    for one in asked.outputs or default:
+        if one.name == "unknown" and classifier.unknown is None:
+            raise bad(f"{model.name} does not tell unknown images")
         parameters = one.parameters or _Parameters()
         tensor = Tensor(one.name, OUTPUTS[one.name], values[one.name])
         if parameters.classification and one.name in ("scores", "logits"):
@@ -238,6 +280,7 @@ def _metadata(model: ServedModel) -> dict[str, Any]:
         "outputs": [
             {"name": name, "datatype": datatype, "shape": shapes.get(name, [-1])}
             for name, datatype in OUTPUTS.items()
+            if name != "unknown" or model.predictor.classifier.unknown is not None
         ],
     }
 
@@ -266,7 +309,7 @@ class _Input(BaseModel):
 class _Output(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    name: Literal["label", "index", "score", "scores", "logits"]
+    name: Literal["label", "index", "score", "scores", "logits", "unknown"]
     parameters: _Parameters | None = None
 
 

@@ -41,6 +41,15 @@ class Metrics:
         )
         text = "Images by model and outcome: labelled, or the code of the error."
         self.images = Counter("toplabel_images", text, ("model", "outcome"), registry=registry)
+        text = "Images unlike all that the model was trained on."
+        self.unknown = Counter("toplabel_unknown_images", text, ("model",), registry=registry)
+        text = "Their share of the last hour's images."
+        self.unknown_share = Gauge("toplabel_unknown_share", text, ("model",), registry=registry)
+        text = "The most of it that images like those of the training explain."
+        name = "toplabel_unknown_share_expected"
+        self.unknown_expected = Gauge(name, text, ("model",), registry=registry)
+        text = "1 where the last hour's images differ from those of the training."
+        self.drift = Gauge("toplabel_drift", text, ("model",), registry=registry)
         text = "Images in one call of a model."
         self.batch_images = Histogram(
             "toplabel_batch_images", text, buckets=_IMAGES, registry=registry

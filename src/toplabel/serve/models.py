@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from toplabel.inference.engines import Engine, EngineName
     from toplabel.inference.prediction import Prediction
     from toplabel.inference.predictor import Predictor
+    from toplabel.serve.drift import LastHour
     from toplabel.serve.work import Source
 
 GPU_BATCH = 64
@@ -78,6 +79,7 @@ class ServedModel:
         engine: Shared by all workers.
         sha256: Of its weights; what is known of it, at least the first eight digits.
         read: Limits in reading images.
+        last_hour: Counts its unknown images, where it can tell them.
     """
 
     name: str
@@ -86,6 +88,7 @@ class ServedModel:
     sha256: str
     read: ReadOptions
     names: tuple[str, ...] = field(default=())
+    last_hour: LastHour | None = None
 
     def answer(
         self, source: Source, *, top_k: int, threshold: float | None, checked: bool = True

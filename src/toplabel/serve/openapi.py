@@ -107,6 +107,10 @@ class RecordBody(BaseModel):
     warnings: list[str]
     model: str
     error: ImageFailure | None
+    unknown: bool | None = Field(
+        default=None,
+        description="Unlike all that the model was trained on; of models that can tell.",
+    )
 
 
 class ModelIdentity(BaseModel):

@@ -165,10 +165,16 @@ def _described(model: ServedModel, default: bool) -> dict[str, Any]:
         "classes": len(model.predictor.labels),
         "input_size": list(model.predictor.preprocess.input_size),
         "default": default,
-        "warnings": list(model.predictor.warnings),
+        "warnings": [*model.predictor.warnings, *_of_last_hour(model)],
         "engine": f"{model.engine.name} on {model.engine.device}",
         "labels_url": f"/v1/models/{quote(model.name, safe='/')}/labels",
     }
+
+
+def _of_last_hour(model: ServedModel) -> list[str]:
+    """That many of its images are unknown, where that is so."""
+    drift = None if model.last_hour is None else model.last_hour.drift
+    return [f"in the last hour {drift}"] if drift is not None and drift.is_significant else []
 
 
 _MEDIA_TYPES = {"png": "image/png", "json": "application/json"}

@@ -219,7 +219,14 @@ class _Running:
             )
         except ToplabelError as error:
             raise type(error)(f"{given or 'the built-in model'}: {error}") from error
-        return model if alias is None else replace(model, name=alias)
+        model = model if alias is None else replace(model, name=alias)
+        if (detector := model.predictor.classifier.unknown) is None:
+            return model
+        from toplabel.serve.drift import LastHour
+
+        last_hour = LastHour(model.name, detector)
+        last_hour.watch(self._metrics)
+        return replace(model, last_hour=last_hour)
 
     def _service(self, models: list[ServedModel]) -> Service:
         from toplabel.serve.models import ServedModels

@@ -129,6 +129,11 @@ def warning_headers(texts: Sequence[str]) -> dict[str, str]:
     return {"X-Warnings": json.dumps([*dict.fromkeys(texts)])} if texts else {}
 
 
+def unknown_header(flags: Sequence[bool | None]) -> dict[str, str]:
+    """Which images are unknown, as JSON in a header, for answers that have no place for it."""
+    return {} if None in flags else {"X-Unknown": json.dumps([*flags])}
+
+
 def note(request: Request, **facts: Any) -> None:
     """Put facts into the request's line of the access log."""
     request.scope["state"].setdefault("facts", {}).update(facts)

@@ -295,6 +295,9 @@ class Labeller:
         error = answer.prediction.error
         outcome = "labelled" if error is None else error.code
         self._metrics.images.labels(model.name, outcome).inc()
+        if answer.prediction.unknown is not None and model.last_hour is not None:
+            self._metrics.unknown.labels(model.name).inc(answer.prediction.unknown)
+            model.last_hour.add(answer.prediction.unknown)
 
 
 async def _disconnected(request: Request) -> None:

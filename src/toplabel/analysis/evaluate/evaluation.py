@@ -6,7 +6,7 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.analysis.evaluate.robustness import Robustness
+    from toplabel.bundle.unknown import Drift
     from toplabel.labels.labels import Labels
 
 
@@ -41,6 +42,7 @@ class Outputs:
         scores: float64 (M, K), in [0, 1], as in predictions.
         failures: Index of an image -> why it could not be labelled.
         doubtful: What was noticed in reading images -> the indices of those.
+        unknown: bool (M,): unlike what the model was trained on; None where it cannot tell.
     """
 
     dataset: Dataset
@@ -50,6 +52,7 @@ class Outputs:
     scores: NDArray[np.float64]
     failures: dict[int, Failure]
     doubtful: dict[str, list[int]] = field(default_factory=dict)
+    unknown: NDArray[np.bool_] | None = None
 
     @property
     def known(self) -> NDArray[np.int64]:
@@ -88,6 +91,8 @@ class Evaluation:
         notes: What may make the metrics misleading, one sentence each.
         outputs: The model's outputs for each image.
         robustness: What corruptions do to its labels, where that was asked for.
+        drift: How many of the images are unknown, and whether that is more than can be expected;
+            None where the model cannot tell.
     """
 
     model: str
@@ -99,6 +104,7 @@ class Evaluation:
     notes: tuple[str, ...]
     outputs: Outputs
     robustness: Robustness | None = None
+    drift: Drift | None = None
 
     def __repr__(self) -> str:
         """One line: the model, the images, and how often it is right."""
@@ -133,6 +139,7 @@ class Evaluation:
             "data": self.data,
             **self.metrics.to_dict(),
             "errors": dict(self.outputs.codes),
+            **({} if self.drift is None else {"drift": asdict(self.drift)}),
             "order": {name: getattr(self.order, name) for name in _ORDER_FIELDS},
             "notes": list(self.notes),
         }
@@ -218,7 +225,15 @@ def evaluate(
         notes=tuple(_notes(predictor, outputs, matching, order)),
         outputs=outputs,
         robustness=robustness,
+        drift=_drift(predictor, outputs),
     )
+
+
+def _drift(predictor: Predictor, outputs: Outputs) -> Drift | None:
+    detector = predictor.classifier.unknown
+    if detector is None or outputs.unknown is None:
+        return None
+    return detector.drift(int(outputs.unknown.sum()), len(outputs.unknown))
 
 
 def run_model(
@@ -240,7 +255,7 @@ def run_model(
     """
     labeller = predictor.batch_labeller(top_k=1, exact=True, keep_logits=True)
     logits = np.empty((len(dataset), len(predictor.labels)), np.float32)
-    readable = np.zeros(len(dataset), np.bool_)
+    readable, unknown = np.zeros(len(dataset), np.bool_), np.zeros(len(dataset), np.bool_)
     failures: dict[int, Failure] = {}
     doubtful: defaultdict[str, list[int]] = defaultdict(list)
     done = 0
@@ -250,6 +265,7 @@ def run_model(
         for prediction in predictions:
             if prediction.error is None:
                 logits[done], readable[done] = prediction.logits, True
+                unknown[done] = prediction.unknown is True
             else:
                 failures[done] = prediction.error
             for text in prediction.warnings:
@@ -262,7 +278,16 @@ def run_model(
     scores = predictor.classifier.scores(logits)
     for text in predictor.warnings:  # those are of the model
         doubtful.pop(text, None)
-    return Outputs(dataset, truth, readable, logits, scores, failures, dict(doubtful))
+    return Outputs(
+        dataset,
+        truth,
+        readable,
+        logits,
+        scores,
+        failures,
+        dict(doubtful),
+        unknown[readable] if predictor.classifier.unknown is not None else None,
+    )
 
 
 def _notes(
@@ -291,7 +316,16 @@ def _notes(
         notes.append(f"the model has no class names; {matching}: check that this is its order")
     if order.note:
         notes.append(order.note)
+    if (drift := _drift(predictor, outputs)) is not None:
+        notes.append(_of_unknown(drift, outputs))
     return [*notes, *predictor.warnings, *_of_images(outputs)]
+
+
+def _of_unknown(drift: Drift, outputs: Outputs) -> str:
+    """How many are unknown, and how often the others are right."""
+    assert outputs.unknown is not None
+    known = outputs.best[~outputs.unknown] == outputs.known[~outputs.unknown]
+    return f"{drift}" + (f"; of the others {known.mean():.1%} are right" if len(known) else "")
 
 
 def _of_images(outputs: Outputs) -> list[str]:

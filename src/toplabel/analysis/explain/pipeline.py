@@ -58,6 +58,7 @@ class Explanation:
         input_heat: float32 (h, w) in [0, 1], over the model's input.
         preprocess: What made the input from the image.
         warnings: What was assumed or noticed of the model and the image, as in a prediction.
+        unknown: The image is unlike what the model was trained on; None where it cannot tell.
     """
 
     label: str
@@ -72,6 +73,7 @@ class Explanation:
     input_heat: NDArray[np.float32]
     preprocess: Preprocess
     warnings: tuple[str, ...] = ()
+    unknown: bool | None = None
 
     @cached_property
     def heat(self) -> NDArray[np.float32]:
@@ -96,6 +98,8 @@ class Explanation:
         names = ("label", "index", "score", "method", "layer")
         more = ("faithfulness", "random_faithfulness", "model")
         facts = {name: getattr(self, name) for name in (*names, *more)}
+        if self.unknown is not None:
+            facts["unknown"] = self.unknown
         size = {"width": self.decoded.width, "height": self.decoded.height}
         return {**facts, **size, "warnings": list(self.warnings)}
 
@@ -119,7 +123,8 @@ class Explanation:
         """One line: the label, its score, and how the map was made."""
         how = f"gradcam at {self.layer}" if self.layer else self.method
         size = f"{self.decoded.width}x{self.decoded.height}"
-        return f"<Explanation of {self.label!r} {self.score:.3f} by {how}, {size}>"
+        unknown = ", unknown" if self.unknown else ""
+        return f"<Explanation of {self.label!r} {self.score:.3f} by {how}, {size}{unknown}>"
 
     def _repr_html_(self) -> str:
         """HTML for a notebook: the image under its heat map."""
@@ -169,7 +174,7 @@ def explain_with(
         )
     index = None if label is None else resolve_label(label, classifier.labels)
     image, tensor = _read(source, classifier, read or ReadOptions())
-    (logits,) = engine(tensor[None])
+    logits, unknown = _answer(classifier, engine, tensor)
     ranking = rank(logits, classifier.labels, activation=classifier.activation, top_k=1)
     index = ranking.best.index if index is None else index
     score = float(classifier.scores(logits)[index])
@@ -196,7 +201,19 @@ def explain_with(
         input_heat=heat,
         preprocess=preprocess,
         warnings=(*classifier.warnings, *image.warnings),
+        unknown=unknown,
     )
+
+
+def _answer(
+    classifier: Classifier, engine: Engine, tensor: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], bool | None]:
+    """The logits (K,), and whether the image is unknown, where the model can tell."""
+    if classifier.unknown is None:
+        (logits,) = engine(tensor[None])
+        return logits, None
+    (logits,), features = engine.answer(tensor[None])
+    return logits, classifier.unknown.is_unknown(float(classifier.unknown.distance(features)[0]))
 
 
 def _read(

@@ -16,6 +16,7 @@ from typing import Any
 from toplabel._internal.platform import written_aside
 from toplabel._internal.text import visible
 from toplabel._version import __version__
+from toplabel.bundle.unknown import Drift
 from toplabel.errors import RunError
 from toplabel.inference.prediction import NO_CLASS
 from toplabel.labels.labels import Labels
@@ -46,6 +47,7 @@ def write_report(
     threads: int,
     max_images: int = 10_000,
     warnings: Sequence[str] = (),
+    drift: Drift | None = None,
 ) -> None:
     """Write one HTML file that shows how inputs were labelled; it needs no other file, no network.
 
@@ -61,6 +63,7 @@ def write_report(
         threads: That read images.
         max_images: How many images the page shows at most.
         warnings: What was assumed or noticed that may make labels wrong.
+        drift: How many are unknown, of a model that can tell.
 
     Raises:
         RunError: The file cannot be written.
@@ -70,19 +73,23 @@ def write_report(
         counts.add(row)
         selection.add(row)
     images = selection.images()
-    data = script_json(_content(counts, images, labels=labels, model=model))
+    if drift is not None and not drift.is_significant:  # else it is among the warnings
+        warnings = (*warnings, str(drift))
+    content = _content(counts, images, labels=labels, model=model, tells=drift is not None)
+    data = script_json(content)
     groups = _thumbnail_json(images, len(data), threads=threads)
     page = _page(data, groups, title=title, warnings=warnings)
     write_page(Path(path), page)
 
 
 def _content(
-    counts: Counts, images: Sequence[ReportRow], *, labels: Labels, model: str
+    counts: Counts, images: Sequence[ReportRow], *, labels: Labels, model: str, tells: bool
 ) -> dict[str, Any]:
     """The data of the page's script, apart from thumbnails.
 
-    An image is [folder, name in it, [class index, score, ...], unsure] and, where it failed, its
-    code and message; folders and labels are written once.
+    An image is [folder, name in it, [class index, score, ...], 1 for unsure and 2 for unknown] and,
+    where it failed, its code and message; folders and labels are written once. `tells`: the model
+    knows of unknown images.
     """
     folders: dict[str, int] = {}
     rows = [_row(image, folders) for image in images]
@@ -96,6 +103,7 @@ def _content(
             "inputs": counts.inputs,
             "failed": counts.failed,
             "unsure": counts.unsure,
+            **({"unknown": counts.unknown} if tells else {}),
             "labels": counts.labels.most_common(),
             "errors": counts.errors.most_common(),
             "scores": counts.scores,
@@ -115,7 +123,8 @@ def _row(image: ReportRow, folders: dict[str, int]) -> list[Any]:
     if folder + base != name:  # it ends in a slash
         folder, base = "", name
     top = [value for index, score in image.top for value in (index, round(score, _SCORE_DIGITS))]
-    row = [folders.setdefault(folder, len(folders)), base, top, int(image.unsure)]
+    marks = image.unsure + 2 * image.unknown
+    row = [folders.setdefault(folder, len(folders)), base, top, marks]
     if image.error is not None:
         row += [image.error.code, visible(image.error.message)]
     return row

@@ -18,6 +18,7 @@ BINS = 20
 """Of the histogram of scores, equally wide, over [0, 1]."""
 
 FAILURE_SHARE = 10  # at most one image in ten is a failure, while there are labelled ones
+UNKNOWN_SHARE = 5  # at most one in five is there because it is unknown
 LABEL_SHARE = 2  # at most one in two is there for its label; the others are the least certain
 
 
@@ -33,6 +34,7 @@ class ReportRow:
             class -1 with the highest score, where no class of a multi-label model applies.
         unsure: Its best score is below the threshold.
         error: Why it has no label; None where it has one.
+        unknown: It is unlike everything that the model was trained on.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ReportRow:
     top: tuple[tuple[int, float], ...]
     unsure: bool
     error: Failure | None
+    unknown: bool = False
 
     @property
     def score(self) -> float:
@@ -56,6 +59,7 @@ class Counts:
 
     inputs: int = 0
     unsure: int = 0
+    unknown: int = 0
     labels: Counter[int] = field(default_factory=Counter)
     errors: Counter[ErrorCode] = field(default_factory=Counter)
     scores: list[int] = field(default_factory=lambda: [0] * BINS)
@@ -72,6 +76,7 @@ class Counts:
             self.errors[row.error.code] += 1
             return
         self.unsure += row.unsure
+        self.unknown += row.unknown
         self.labels[row.top[0][0]] += 1
         self.scores[min(max(int(row.score * BINS), 0), BINS - 1)] += 1
 
@@ -108,6 +113,7 @@ class Selection:
         self._label_uncertain: dict[int, Least] = {}
         self._label_certain: dict[int, Least] = {}
         self._failures = Least(max_images)
+        self._unknown = Least(max(1, max_images // UNKNOWN_SHARE))
         self._code_failures: dict[ErrorCode, Least] = {}
 
     def add(self, row: ReportRow) -> None:
@@ -119,13 +125,14 @@ class Selection:
             return
         label = row.top[0][0]
         self._by_label[label] += 1
+        if row.unknown:
+            self._unknown.add(_spread(row), ordinal, row)
         self._uncertain.add(row.score, ordinal, row)
         self._label_uncertain.setdefault(label, Least(1)).add(row.score, ordinal, row)
         self._label_certain.setdefault(label, Least(1)).add(-row.score, ordinal, row)
 
     def _add_failure(self, code: ErrorCode, ordinal: int, row: ReportRow) -> None:
-        # By a hash of the name: spread over the inputs, and the same ones in every run.
-        key = zlib.crc32(row.name.encode("utf-8", "surrogatepass"))
+        key = _spread(row)
         self._failures.add(key, ordinal, row)
         capacity = max(1, self._max_images // FAILURE_SHARE)
         self._code_failures.setdefault(code, Least(capacity)).add(key, ordinal, row)
@@ -133,16 +140,18 @@ class Selection:
     def images(self) -> list[ReportRow]:
         """The selected rows: the labelled ones, least certain first, then the failed ones.
 
-        Failures take up to a tenth of the slots, in turns by code. Half of the rest goes to the
-        most and the least certain input of each label, frequent labels first; the others are the
-        least certain of all. Slots that remain go to more failures.
+        Failures take up to a tenth of the slots, in turns by code. Unknown images take up to a
+        fifth, and with the most and the least certain input of each label, frequent labels first,
+        half of the rest; the others are the least certain of all. Slots that remain go to more
+        failures.
         """
         slots = self._max_images
         failed: dict[int, ReportRow] = {}
         _take(failed, in_turns(self._code_failures.values()), -(-slots // FAILURE_SHARE))
         labelled: dict[int, ReportRow] = {}
         slots -= len(failed)
-        _take(labelled, self._for_labels(), slots // LABEL_SHARE)
+        _take(labelled, self._unknown, self._max_images // UNKNOWN_SHARE)
+        _take(labelled, self._for_labels(), max(len(labelled), slots // LABEL_SHARE))
         _take(labelled, self._uncertain, slots)
         _take(failed, self._failures, self._max_images - len(labelled))
         by_score = sorted(labelled.items(), key=lambda item: (item[1].score, item[0]))
@@ -152,6 +161,11 @@ class Selection:
         for label, _ in self._by_label.most_common():
             yield from self._label_certain[label]
             yield from self._label_uncertain[label]
+
+
+def _spread(row: ReportRow) -> int:
+    """A hash of the name: spread over the inputs, and the same ones in every run."""
+    return zlib.crc32(row.name.encode("utf-8", "surrogatepass"))
 
 
 def _take(

@@ -10,6 +10,11 @@ const TOP = 5;
 const NO_CLASS = "(none)";
 const HINT = "Choose a class to see the evidence for it.";
 
+function answerOf({ label, unknown }) {
+  const named = label ?? NO_CLASS;
+  return unknown ? `Unknown (nearest: ${named})` : named;
+}
+
 export class Card {
   /** @param {File} file  @param {{model: () => string, say: (text: string) => void, changed: () => void}} page */
   constructor(file, page) {
@@ -51,7 +56,7 @@ export class Card {
       if (stop.signal.aborted) return;
       this.record = { ...answer.predictions[0], source: this.file.name };
       this.showRecord();
-      this.page.say(`${this.file.name}: ${this.record.label ?? NO_CLASS}, ${percent.format(this.record.score)}`);
+      this.page.say(`${this.file.name}: ${answerOf(this.record)}, ${percent.format(this.record.score)}`);
     } catch (trouble) {
       if (stop.signal.aborted) return;
       this.fail(trouble);
@@ -84,9 +89,10 @@ export class Card {
   }
 
   showRecord() {
-    const { label, unsure, warnings, top } = this.record;
-    this.find(".label").textContent = label ?? NO_CLASS;
+    const { unsure, unknown, warnings, top } = this.record;
+    this.find(".label").textContent = answerOf(this.record);
     this.find(".unsure").hidden = !unsure;
+    this.find(".unknown").hidden = !unknown;
     this.find(".warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     const names = top.map((one) => one.label);
     this.find(".top").replaceChildren(...top.map((one) => this.row(one, names.filter((name) => name === one.label).length > 1)));

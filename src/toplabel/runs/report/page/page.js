@@ -36,7 +36,7 @@
     return sameName.get(name) > 1 ? `${name} (class ${index})` : name;
   };
 
-  const images = data.images.map(([folder, base, top, unsure, code, message], order) => {
+  const images = data.images.map(([folder, base, top, marks, code, message], order) => {
     const best = [];
     for (let i = 0; i < top.length; i += 2) best.push({ index: top[i], score: top[i + 1] });
     const label = best.length ? labelName(best[0].index) : "";
@@ -44,7 +44,8 @@
     return {
       order, base, name, label, code, message, top: best,
       failed: code !== undefined,
-      unsure: unsure === 1,
+      unsure: (marks & 1) !== 0,
+      unknown: (marks & 2) !== 0,
       index: best.length ? best[0].index : -1,
       score: best.length ? best[0].score : -1,
       text: `${label}\n${name}`.toLowerCase(),
@@ -69,7 +70,7 @@
 
   const DEFAULTS = { q: "", label: "", min: 0, max: 1, state: "all", code: "", sort: "least", group: false };
   const state = { ...DEFAULTS };
-  const STATES = ["all", "labelled", "unsure", "failed"];
+  const STATES = ["all", "labelled", "unsure", "unknown", "failed"];
   const SORTS = ["least", "most", "name"];
 
   function readAddress() {
@@ -118,7 +119,7 @@
     return ordered(state.sort).filter((p) =>
       (state.label === "" || p.index === Number(state.label)) &&
       (whole || (!p.failed && p.score >= state.min && p.score <= state.max)) &&
-      (state.state === "all" || (state.state === "unsure" ? p.unsure : p.failed === (state.state === "failed"))) &&
+      (state.state === "all" || (state.state === "unsure" || state.state === "unknown" ? p[state.state] : p.failed === (state.state === "failed"))) &&
       (state.code === "" || p.code === state.code) &&
       (text === "" || p.text.includes(text)));
   }
@@ -136,6 +137,7 @@
     ["all", counts.inputs, counts.inputs === 1 ? "input" : "inputs"],
     ["labelled", labelled, "labelled"],
     ["unsure", counts.unsure, "unsure"],
+    ...(counts.unknown === undefined ? [] : [["unknown", counts.unknown, "unknown"]]), // where the model can tell
     ["failed", counts.failed, "failed"],
   ];
   const share = (n) => {
@@ -323,10 +325,13 @@
     return make("span", { className: "track" }, fill);
   }
 
-  const title = (image) => (image.failed ? image.code.replaceAll("_", " ") : image.label);
+  const title = (image) => {
+    if (image.failed) return image.code.replaceAll("_", " ");
+    return image.unknown ? `unknown (nearest: ${image.label})` : image.label;
+  };
 
   function described(image) {
-    const fact = image.failed ? `failed, ${title(image)}` : `${image.label}, score ${score(image.score)}`;
+    const fact = image.failed ? `failed, ${title(image)}` : `${title(image)}, score ${score(image.score)}`;
     return `${fact}${image.unsure ? ", unsure" : ""}, ${image.base}`;
   }
 
@@ -498,7 +503,9 @@
     const image = shown[position];
     byId("dialog-position").textContent = `${number.format(position + 1)} of ${number.format(shown.length)}`;
     byId("dialog-label").textContent = title(image);
-    const fact = image.failed ? "Not labelled" : image.unsure ? "Unsure: below the threshold" : "";
+    const unsure = image.unsure ? "Unsure: below the threshold" : "";
+    const unknown = image.unknown ? "Unknown: unlike everything that the model was trained on" : "";
+    const fact = image.failed ? "Not labelled" : [unknown, unsure].filter(Boolean).join(". ");
     byId("dialog-state").textContent = fact;
     byId("dialog-state").hidden = !fact;
     byId("dialog-image").replaceChildren(thumbnailOf(image) || "");
