@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints/cpu.txt
 WORKERS ?= 2
 
-.PHONY: demo browser test test-slow test-all check format bench embedded clean
+.PHONY: demo browser test test-slow test-all check docs format bench embedded clean
 
 demo: $(VENV)/.base  ## set everything up (no torch), then label the example photos
 	@echo '$$ toplabel examples/*.jpg -k 3'
@@ -36,7 +36,11 @@ check: $(VENV)/.dev  ## format, lint, types, the direction of imports, and the s
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/write_stub.py --check
+	$(BIN)/python scripts/write_reference.py --check
 	$(BIN)/python scripts/measure_structure.py
+
+docs: $(VENV)/.dev  ## the site, in build/site; a warning is a failure
+	PATH="$(BIN):$$PATH" $(BIN)/python scripts/build_site.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

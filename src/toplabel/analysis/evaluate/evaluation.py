@@ -176,8 +176,8 @@ def evaluate(
     >>> evaluation.metrics.top1.value
     0.934
     >>> robustness = toplabel.evaluate("best.toplabel", "val/", corruptions=True).robustness
-    >>> [one.accuracy.value for one in robustness.of("blur")]
-    [0.91, 0.82, 0.64]
+    >>> tuple(one.accuracy.value for one in robustness.of("blur"))
+    (0.91, 0.82, 0.64)
 
     Args:
         model: A predictor, or what `load` takes.
