@@ -1,6 +1,6 @@
-"""Build the documentation's site into build/site with zensical; a warning, or a missing page, fails.
+"""Build the documents' site into build/site with zensical; a warning or a missing page fails.
 
-    python scripts/build_site.py
+python scripts/build_site.py
 """
 
 from __future__ import annotations

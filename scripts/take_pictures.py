@@ -68,7 +68,9 @@ def take_server(page: Page) -> None:
             except OSError:
                 time.sleep(0.1)
         page.goto(address)
-        page.locator("input[type=file]:not(#camera)").set_input_files(ROOT / "examples" / "coffee.jpg")
+        page.locator("input[type=file]:not(#camera)").set_input_files(
+            ROOT / "examples" / "coffee.jpg"
+        )
         page.get_by_text("espresso").first.wait_for()
         page.screenshot(path=PICTURES / "page.png")
     finally:

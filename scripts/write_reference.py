@@ -35,9 +35,7 @@ def main() -> int:
 
 def reference() -> str:
     """The whole page."""
-    group = Context(
-        toplabel, info_name="toplabel", terminal_width=100, **toplabel.context_settings
-    )
+    group = Context(toplabel, info_name="toplabel", terminal_width=100, **toplabel.context_settings)
     parts = [HEAD, section("toplabel", toplabel.get_help(group))]
     for name in toplabel.list_commands(group):
         command = toplabel.get_command(group, name)

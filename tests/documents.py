@@ -1,8 +1,8 @@
 """Documents: Markdown in; its code blocks, run as they stand in a folder of a newcomer's, out.
 
-A block of `console` holds commands behind "$ " with what they print on standard output, a terminal of
-80 columns; "..." stands for anything, also for lines. A block of `python` is run; a comment behind an
-expression that looks like a value is its value.
+A block of `console` holds commands behind "$ " with what they print on standard output, a terminal
+of 80 columns; "..." stands for anything, also for lines. A block of `python` is run; a comment
+behind an expression that looks like a value is its value.
 """
 
 import ast
@@ -55,7 +55,9 @@ def run_console(block: Block, folder: Path) -> None:
         shown, said, status = _run_on_terminal(command, folder)
         lines = [line.rstrip() for line in shown.splitlines() if line.strip()]
         is_so = fnmatch.fnmatchcase("\n".join(lines), _pattern("\n".join(expected)))
-        assert is_so and status < 2, f"line {block.line}: $ {command}\n{shown}\n{said}"
+        assert (is_so, status < 2) == (True, True), (
+            f"line {block.line}: $ {command}\n{shown}\n{said}"
+        )
 
 
 def run_python(block: Block, folder: Path, names: dict[str, object]) -> None:

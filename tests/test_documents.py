@@ -14,7 +14,7 @@ import toplabel
 from documents import PAGES, ROOT, blocks, commands, run_console, run_python
 from toplabel.cli.group import COMMANDS, toplabel as group
 
-NETS = '''
+NETS = """
 from torch import nn
 from toplabel.models.zoo_import import import_torchvision
 
@@ -30,7 +30,7 @@ class MyCNN(nn.Module):
 
     def forward(self, x):
         return self.head(self.features(x).flatten(1))
-'''
+"""
 RUN = ["README.md", "docs/index.md", "docs/labels.md", "docs/notebooks.md", "docs/models.md"]
 """Pages whose blocks of `console` and `python` are run as they stand."""
 
