@@ -22,6 +22,7 @@ import toplabel
 from containers import IMAGES, write_parquet, write_tar, write_zip
 from run_material import colour_bytes, draw_colours, local_predictor, read_jsonl
 from toplabel.errors import ImageError, RunError, UsageError
+from toplabel.image.options import ReadOptions
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.inputs import ArchiveMember, list_entries, open_source, stamp
 
@@ -701,3 +702,67 @@ def test_page_headers_of_any_bytes_end_in_sizes_or_an_error(content: bytes) -> N
     except PageError:
         return
     assert page.unpacked >= 0
+
+
+# Memory, and what is odd
+
+
+def _tar_header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_headers_of_a_tar_that_swell_are_not_read_into_memory(tmp_path: Path, kind: bytes) -> None:
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        file.write(_tar_header("long", 64 << 20, kind))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    write_tar(tmp_path / "b.tar")
+    tracemalloc.start()
+    found = list(list_entries([str(tmp_path / "a.tar.gz"), str(tmp_path / "b.tar")]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [entry.problem and entry.problem.code for entry in found] == ["corrupt", *[None] * 7]
+    assert peak < 20 << 20
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_large_members_are_refused_before_they_are_read(tmp_path: Path, kind: str) -> None:
+    path, head = tmp_path / f"a.{kind}", colour_bytes(1)[:33]
+    sizes = {"large.png": 60 << 20, "nothing.png": 30 << 20}
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, size in sizes.items():
+                archive.writestr(name, (head if "large" in name else b"") + bytes(size))
+    else:
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            for name, size in sizes.items():
+                file.write(_tar_header(name, size) + (head if "large" in name else b""))
+                file.write(bytes(size - (len(head) if "large" in name else 0)))
+            file.write(bytes(1024))
+    sources = [open_source(entry) for entry in list_entries([str(path)])]
+    predictor = local_predictor(threads=1, read=ReadOptions(max_bytes=40 << 20))
+    tracemalloc.start()
+    large, nothing = predictor(sources)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert large.error is not None
+    assert nothing.error is not None
+    assert (large.error.code, nothing.error.code) == ("too_large", "not_an_image")
+    assert peak < 80 << 20  # of a compressed tar, what was passed is kept
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_without_images_says_so(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("notes.md", b"x")
+    else:
+        with tarfile.open(path, "w"):
+            pass
+    (entry,) = list_entries([str(path)])
+    assert entry.problem is not None
+    assert (entry.problem.code, entry.name) == ("empty", str(path))

@@ -162,15 +162,21 @@ class UnknownSource(TypeError):
     """A source of a kind that is not accepted; the text lists those that are."""
 
 
-def read_stream(stream: Any, *, max_bytes: int) -> bytes:
+def read_stream(stream: Any, *, max_bytes: int, head_bytes: int | None = None) -> bytes:
     """All bytes of a binary file object from where it stands; all of it where that is its end.
+
+    Args:
+        stream: May say by `stored_bytes` how many it will give.
+        max_bytes: More are refused.
+        head_bytes: Only so many of its first.
 
     Raises:
         ImageError: `too_large`, or what reading failed with.
         UnknownSource: It gives something else than bytes.
     """
     try:
-        content = stream.read(max_bytes + 1)
+        check_bytes(getattr(stream, "stored_bytes", 0), max_bytes=max_bytes)  # before it is read
+        content = stream.read(max_bytes + 1 if head_bytes is None else head_bytes)
         if not content and _rewind(stream):
             content = stream.read(max_bytes + 1)
     except ImageError:

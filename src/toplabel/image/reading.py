@@ -35,6 +35,7 @@ _DEFAULTS = ReadOptions()
 _LONGEST_NAME, _LONGEST_PART = 4096, 255  # of a path on Linux, and of a name in it
 _SHOWN = 40  # characters of a name that is none
 _HEADER_BYTES = 1 << 17  # where nearly every JPEG has said its size
+_LARGE_BYTES = 8 << 20  # of which it pays to look at the first bytes before the others are read
 
 
 class ReadsItself:
@@ -165,6 +166,8 @@ def _content(source: object, options: ReadOptions) -> bytes:
         check_bytes(len(content), max_bytes=options.max_bytes)
         return content
     if hasattr(source, "read"):
+        if getattr(source, "stored_bytes", 0) > _LARGE_BYTES:
+            sniff(read_stream(source, max_bytes=options.max_bytes, head_bytes=HEAD_BYTES))
         return read_stream(source, max_bytes=options.max_bytes)
     raise UnknownSource(
         f"got {type(source).__name__}; expected a path, a URL, bytes, a binary file"

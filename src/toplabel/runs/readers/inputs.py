@@ -36,6 +36,12 @@ class ArchiveMember:
         """The source in its record."""
         return self.entry.name
 
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes its archive says that it has; 0 where that is not known."""
+        place = {"tar": 1, "zip": 2}.get(self.entry.kind)
+        return 0 if place is None else self.entry.location[place]
+
     def read(self, size: int = -1) -> bytes:
         """Its bytes, `size` of them at most; all where that is negative.
 
@@ -127,7 +133,13 @@ def _open_up(entry: Entry, column: str | None) -> Iterator[Entry]:
         yield entry
         return
     members = import_module(CONTAINERS[kind]).list_members(entry.name, column=column)
-    yield from _going_on(entry.name, members, kind)
+    empty = kind != "parquet"  # a split of a data set may have no rows
+    for member in _going_on(entry.name, members, kind):
+        empty = False
+        yield member
+    if empty:
+        reason = f"the {kind} has no image in it; its files count as images by their suffix"
+        yield Entry.unreadable(entry.name, "empty", reason)
 
 
 def open_source(entry: Entry) -> object:

@@ -8,7 +8,7 @@ import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import IO, cast
 
@@ -24,7 +24,8 @@ from toplabel.runs.readers.random_access import (
 )
 
 _BUFFER_BYTES = 1 << 20
-_OPEN_AT_ONCE = 4
+_OPEN_AT_ONCE = 2  # each keeps what it has passed lately
+_MOST_HEADER_BYTES = 8 << 20  # a name has 4 kB; a file of many holes a long list of them
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
 _DAMAGES = (
     *(tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError),
@@ -79,9 +80,10 @@ def _walk(name: str, file: IO[bytes], stamp: tuple[int, int]) -> Iterator[Entry]
         with tarfile.open(fileobj=cast(IO[bytes], watched), mode="r:") as archive:
             while (info := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]
+                watched.header_bytes = _bytes_of(archive.pax_headers)  # which are those of all
                 yield from _member(name, info, stamp)
         ended = _how_it_ended(watched.last)
-        while watched.read(_BUFFER_BYTES):  # to the end, where the checksum stands
+        while file.read(_BUFFER_BYTES):  # to the end, where the checksum stands
             pass
     except ImageError:  # it is a ValueError, too
         raise
@@ -97,13 +99,22 @@ def _walk(name: str, file: IO[bytes], stamp: tuple[int, int]) -> Iterator[Entry]
 
 
 class _Watched:
-    """A file that remembers what was read of it last: `tarfile` does not say why it stops."""
+    """A file as `tarfile` reads it: only headers, and those of a member into memory at once.
+
+    `last`: what was read last, as `tarfile` does not say why it stops. `header_bytes`: how much
+    since somebody has set it.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.last = b""
+        self.header_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
+        self.header_bytes += size
+        if self.header_bytes > _MOST_HEADER_BYTES:
+            most = f"{_MOST_HEADER_BYTES >> 20} MiB"
+            raise tarfile.ReadError(f"the header of a file in it has more than {most}")
         self.last = self._file.read(size)
         return self.last
 
@@ -112,6 +123,10 @@ class _Watched:
 
     def tell(self) -> int:
         return self._file.tell()
+
+
+def _bytes_of(headers: Mapping[str, str]) -> int:
+    return sum(len(key) + len(value) for key, value in headers.items()) if headers else 0
 
 
 def _how_it_ended(last: bytes) -> tuple[ErrorCode, str] | None:

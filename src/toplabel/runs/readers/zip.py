@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 
@@ -86,7 +87,7 @@ def read_member(entry: Entry, size: int) -> bytes:
 
 def _inflate(file: RandomAccessFile, start: int, packed: int, wanted: int) -> bytes:
     """The first `wanted` bytes of what is deflated there, and never more."""
-    inflating, found, end = zlib.decompressobj(-15), [], start + packed
+    inflating, found, end = zlib.decompressobj(-15), io.BytesIO(), start + packed
     try:
         while wanted > 0 and start < end and not inflating.eof:
             piece = file.read_at(start, min(_PIECE_BYTES, end - start))
@@ -94,9 +95,8 @@ def _inflate(file: RandomAccessFile, start: int, packed: int, wanted: int) -> by
                 break
             start += len(piece)
             while piece and wanted > 0:
-                found.append(inflating.decompress(piece, wanted))
-                wanted -= len(found[-1])
+                wanted -= found.write(inflating.decompress(piece, min(wanted, _PIECE_BYTES)))
                 piece = inflating.unconsumed_tail
     except zlib.error as error:
         raise ImageError("corrupt", f"its compressed bytes are damaged: {error}") from error
-    return b"".join(found)
+    return found.getvalue()  # which is no copy
