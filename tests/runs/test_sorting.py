@@ -3,6 +3,7 @@
 import errno
 import filecmp
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -224,3 +225,45 @@ def test_a_full_disk_is_named_by_the_folder_of_sorted_images(
             model=local_predictor(),
             copy_to=tmp_path / "sorted",
         )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+@pytest.mark.parametrize("full", ["sorted", "report", "output"])
+def test_a_really_full_disk_is_named_by_what_is_on_it(tmp_path: Path, full: str) -> None:
+    disk = tmp_path / full
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this container may not mount")
+    folder = tmp_path / "photos"
+    draw_colours(folder, 12)
+    for path in folder.iterdir():  # each of them fills a page of the disk
+        path.write_bytes(path.read_bytes() + bytes(3000))
+    outputs = {name: tmp_path / name for name in ("sorted", "report", "output")}
+    for path in outputs.values():
+        path.mkdir(exist_ok=True)
+    try:
+        with pytest.raises(RunError, match=rf"cannot write .*'{disk}.*No space left"):
+            toplabel.run(
+                folder,
+                outputs["output"] / "a.jsonl",
+                model=local_predictor(),
+                copy_to=outputs["sorted"] / "s",
+                report=outputs["report"] / "a.html",
+            )
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_an_image_that_cannot_be_read_any_more_is_not_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = draw_colours(tmp_path / "photos", 3)
+    toplabel.run(tmp_path / "photos", tmp_path / "a.csv", model=local_predictor())
+    Path(paths[1]).unlink()
+    os.mkfifo(paths[1])  # which a copy would wait for
+    summary = toplabel.run(
+        tmp_path / "photos", tmp_path / "a.csv", model=local_predictor(), copy_to=tmp_path / "s"
+    )
+    assert summary.inputs == 3
+    assert len(list((tmp_path / "s").rglob("*.png"))) == 2

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO
 
+from toplabel.errors import UsageError
+
 _BUFFER_BYTES = 1 << 16
 
 
@@ -21,13 +23,19 @@ class ExternalSort:
         """Sort these names and write them to disk.
 
         Raises:
-            OSError: There is no room for temporary files.
+            UsageError: There is no room for temporary files.
         """
         names.sort()
-        run = tempfile.TemporaryFile(prefix="toplabel-")  # noqa: SIM115  (kept until it is read)
-        run.writelines(os.fsencode(name) + b"\0" for name in names)
-        run.seek(0)
-        self._runs.append(run)
+        try:
+            run = tempfile.TemporaryFile(prefix="toplabel-")  # noqa: SIM115  (kept until it is read)
+            self._runs.append(run)
+            run.writelines(os.fsencode(name) + b"\0" for name in names)
+            run.seek(0)
+        except OSError as error:
+            raise UsageError(
+                f"cannot sort the names of a large folder in {tempfile.gettempdir()!r}:"
+                f" {error.strerror}; make room there, or set TMPDIR to another folder"
+            ) from error
 
     def merged_with(self, names: list[str]) -> Iterator[str]:
         """All names in order, with these sorted ones."""

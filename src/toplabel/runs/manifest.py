@@ -7,6 +7,7 @@ listing are new is found by hashes, in bounded memory.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -131,8 +132,7 @@ class Manifest:
             rows=rows, shard_size=shard_size or choose_shard_size(rows), first_shard=self.shards
         )
         number = len(self.generations)
-        np.save(self._offsets(number, new), _shard_offsets(listing, new.shard_size))
-        platform.fsync_file(self._offsets(number, new))
+        self._write_offsets(number, new, _shard_offsets(listing, new.shard_size))
         platform.replace_file(listing, self._lines(number, new))
         return Manifest(self._folder, (*self.generations, new))
 
@@ -154,8 +154,7 @@ class Manifest:
                 aside = self._lines(number, new).with_suffix(".tmp")
                 with open(self._lines(number, old), "rb") as source, open(aside, "wb") as file:
                     file.writelines(mine.get(row, line) for row, line in enumerate(source))
-                np.save(self._offsets(number, new), _shard_offsets(aside, new.shard_size))
-                platform.fsync_file(self._offsets(number, new))
+                self._write_offsets(number, new, _shard_offsets(aside, new.shard_size))
                 platform.replace_file(aside, self._lines(number, new))
         return Manifest(self._folder, generations)
 
@@ -192,6 +191,14 @@ class Manifest:
         for index, generation in enumerate(self.generations):
             with open(self._lines(index, generation), "rb") as file:
                 yield from file
+
+    def _write_offsets(
+        self, number: int, generation: Generation, offsets: NDArray[np.int64]
+    ) -> None:
+        content = io.BytesIO()
+        np.save(content, offsets)  # into a file it says of a full disk only how much was written
+        self._offsets(number, generation).write_bytes(content.getbuffer())
+        platform.fsync_file(self._offsets(number, generation))
 
     def _lines(self, number: int, generation: Generation) -> Path:
         return self._folder / f"{_stem(number, generation)}.jsonl"

@@ -8,20 +8,21 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self, cast
 
 from toplabel._internal.text import name_bytes
 from toplabel.errors import ImageError, UsageError
-from toplabel.image.files import is_url
+from toplabel.image.files import fetch, is_url, open_file
 from toplabel.labels.labels import Labels
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.inputs import open_source
 
 UNKNOWN_FOLDER = "unknown"
+_MOST_BYTES = 512 << 20
 _UNSAFE = frozenset('/\\:*?"<>|')
 _LONGEST_FOLDER, _LONGEST_FILE = 100, 200
 _RESERVED = frozenset({"con", "prn", "aux", "nul"}) | {
@@ -162,7 +163,7 @@ def _targets(name: str, folder: Path) -> tuple[Path, Path]:
 
 def _link(path: str, folder: Path) -> None:
     for target in _targets(path, folder):
-        with suppress(FileExistsError):
+        with _naming(folder), suppress(FileExistsError):
             os.symlink(path, target)
         if os.path.islink(target) and os.readlink(target) == path:
             return
@@ -173,14 +174,15 @@ def _copy(entry: Entry, folder: Path) -> None:
     try:
         try:
             _write(entry, aside)
-        except (ImageError, FileNotFoundError):  # gone since it was labelled
+        except ImageError:  # gone since it was labelled
             return
         plain, own = _targets(entry.name, folder)
-        while not _takes_name(aside, plain):
-            with suppress(FileNotFoundError):  # it has gone this moment
-                if not (os.path.isfile(plain) and filecmp.cmp(aside, plain, shallow=False)):
-                    os.replace(aside, own)
-                break
+        with _naming(folder):
+            while not _takes_name(aside, plain):
+                with suppress(FileNotFoundError):  # it has gone this moment
+                    if not (os.path.isfile(plain) and filecmp.cmp(aside, plain, shallow=False)):
+                        os.replace(aside, own)
+                    break
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()
@@ -205,23 +207,30 @@ def _write(entry: Entry, path: Path) -> None:
     """Write an image there.
 
     Raises:
-        OSError: It says where, also of a full disk, of which the system names no file.
+        ImageError: It cannot be read now.
+        OSError: It cannot be written; names the folder, also where the disk is full.
     """
-    try:
-        _write_content(entry, path)
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path.parent)
-        raise
-
-
-def _write_content(entry: Entry, path: Path) -> None:
     source = open_source(entry)
     if isinstance(source, str) and is_url(source):
-        from toplabel.image.files import fetch
-
-        path.write_bytes(fetch(source, timeout_seconds=30.0, max_bytes=512 * 2**20))
+        content = fetch(source, timeout_seconds=30.0, max_bytes=_MOST_BYTES)
     elif isinstance(source, str):
-        shutil.copyfile(source, path)
+        with open_file(source, max_bytes=_MOST_BYTES), _naming(path.parent):
+            shutil.copyfile(source, path)
+        return
     else:
-        path.write_bytes(cast(BinaryIO, source).read())
+        content = cast(BinaryIO, source).read()
+    with _naming(path.parent):
+        path.write_bytes(content)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors of the system name this path: of a full disk it names none, of a copy the source.
+
+    Raises:
+        OSError: With its name.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
