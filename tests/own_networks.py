@@ -69,3 +69,16 @@ class OneSize(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(functional.max_pool2d(self.conv(x), 2).flatten(1))
+
+
+class ColourNet(nn.Module):
+    """One layer of features, on average over the image."""
+
+    def __init__(self, num_classes: int = 5) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(functional.relu(self.norm(self.conv(x))).mean((2, 3)))

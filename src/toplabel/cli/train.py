@@ -77,9 +77,12 @@ def train(
 ) -> int:
     """Train a model."""
     from toplabel.bundle.file import check_target
+    from toplabel.training.result import check_weights_target, weights_path
 
     check_target(output)  # before anything takes time
     given = take(TrainOptions, options) | take_load_options(options)
+    if given.get("fine_tune"):
+        check_weights_target(output)
     import toplabel  # numpy and all else that training needs
 
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
@@ -96,7 +99,8 @@ def train(
         print_lines(_lines(result))
     if not quiet:
         size = output.stat().st_size / 1e6
-        say(f"saved to {output}, {size:,.1f} MB, in {duration(result.seconds)}")
+        beside = f", its weights to {weights_path(output)}" if result.network is not None else ""
+        say(f"saved to {output}, {size:,.1f} MB{beside}, in {duration(result.seconds)}")
         if report is not None:
             say(f"report saved to {report}")
     return 1 if result.unreadable else 0
@@ -119,6 +123,8 @@ def _lines(result: TrainingResult) -> Iterator[str]:
             f" {_percent(result.plain_accuracy)}, balanced accuracy"
             f" {_percent(result.plain_balanced_accuracy)}"
         )
+    if result.fine_tuning is not None:
+        yield str(result.fine_tuning)
     yield ""
     yield from _table(result.classes)
     if confused := _confusions(result):

@@ -22,9 +22,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from toplabel._internal.platform import available_cpus
 from toplabel._internal.text import first_line
+from toplabel.analysis.temperature import mean_log_loss
 from toplabel.errors import EngineError, ToplabelError
 from toplabel.inference.engines.torch import find_device, is_out_of_memory
 from toplabel.training.fine_tune_progress import ProgressFile, duration
+from toplabel.training.out_of_fold import temperature_of
 from toplabel.training.torch_network import HeadedNetwork, parameter_groups
 
 if TYPE_CHECKING:
@@ -85,13 +87,13 @@ class Parts:
         held_out: Numbers of the others, M of them.
         halves: bool (M,): two halves of these; the accuracy of either is that of the epoch which
             the other one chooses.
-        offset: float32 (K,), added to logits before the best class is taken: the prior's.
+        log_prior: (K,), what the prior that is asked for adds to calibrated logits; None: nothing.
     """
 
     learned: Sequence[int]
     held_out: Sequence[int]
     halves: NDArray[np.bool_]
-    offset: NDArray[np.float32]
+    log_prior: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -359,12 +361,15 @@ class _Training:
     def _quality(
         self, logits: torch.Tensor, among: NDArray[np.bool_] | None
     ) -> tuple[float, float]:
-        """Accuracy, and for equals the mean log likelihood."""
-        chosen = slice(None) if among is None else torch.from_numpy(among)
-        scores = (logits + torch.from_numpy(self._parts.offset))[chosen]
-        targets = torch.from_numpy(self._photos.targets[self._parts.held_out])[chosen]
-        right = (scores.argmax(1) == targets).double().mean()
-        return float(right), -float(nn.functional.cross_entropy(scores.double(), targets))
+        """Accuracy with the prior that is asked for, and for equals the mean log likelihood."""
+        chosen = slice(None) if among is None else among
+        scores = logits.numpy()[chosen]
+        targets = self._photos.targets[self._parts.held_out][chosen]
+        if self._parts.log_prior is not None:
+            calibrated = scores / np.float32(temperature_of(scores, targets))
+            scores = calibrated + self._parts.log_prior
+        right = float((scores.argmax(axis=1) == targets).mean())
+        return right, -mean_log_loss(scores, targets, temperature=1.0)
 
     def _accuracy(self, epoch: int) -> float:
         return self._quality(self._logits[epoch], None)[0]

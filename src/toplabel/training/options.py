@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from toplabel._internal.options import option
@@ -49,8 +50,29 @@ class TrainOptions:
         help="A bundle that was trained before: its classes are kept, and what it keeps of their"
         " images is trained on again beside the new ones.",
     )
+    fine_tune: bool = option(
+        False,
+        help="Also train all of the network, in PyTorch, from the fitted head on; kept only where a"
+        " held-out fifth of the images says that it is better. On a GPU where there is one; on a"
+        " CPU it takes minutes to hours. Stopped, the same command goes on there.",
+    )
+    epochs: int | None = option(
+        None, minimum=1, metavar="N", help="Of fine-tuning, at most.  [default: 10]"
+    )
+    learning_rate: float | None = option(
+        None,
+        minimum=0,
+        metavar="RATE",
+        help="Of the head in fine-tuning; the first layers have a tenth of it.  [default: 0.0003]",
+    )
+    minutes: float | None = option(
+        None, minimum=0, metavar="N", help="That fine-tuning may take; it plans its epochs by it."
+    )
     seed: int = option(
-        0, minimum=0, metavar="N", help="Chooses how the images are divided into folds."
+        0,
+        minimum=0,
+        metavar="N",
+        help="Chooses how the images are divided into folds, and all that fine-tuning draws.",
     )
 
     def __post_init__(self) -> None:
@@ -58,3 +80,23 @@ class TrainOptions:
             raise UsageError(f"got unknown={self.unknown!r}; expected a share above 0, at most 0.5")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise UsageError(f"got seed={self.seed!r}; expected a whole number, at least 0")
+        self._check_fine_tuning()
+
+    def _check_fine_tuning(self) -> None:
+        if self.fine_tune and self.previous is not None:
+            raise UsageError(
+                "got fine_tune=True with previous=...: a bundle keeps features of its images, of"
+                " which a network cannot learn; pass all images as data"
+            )
+        for name in ("epochs", "learning_rate", "minutes"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not self.fine_tune:
+                raise UsageError(f"got {name}={value!r}, which is for fine_tune=True")
+            whole = name == "epochs"
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                kind = "a whole number" if whole else "a number"
+                raise UsageError(f"got {name}={value!r}; expected {kind}")
+            if not 0 < value < inf:
+                raise UsageError(f"got {name}={value!r}; expected a number above 0")

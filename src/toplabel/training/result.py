@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from toplabel.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
     from toplabel.bundle.bundle import Bundle
     from toplabel.bundle.calibration import Calibration
     from toplabel.inference.predictor import Predictor
+
+
+WEIGHTS_MARK = "toplabel"
+"""In the metadata of the weights that a training writes: by which version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,53 @@ class Unreadable:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuningFacts:
+    """What came of training all of the network.
+
+    Args:
+        kept: Whether it is the model; else the frozen head is, because nothing was better.
+        epoch: The best one, from 1; 0: the frozen head.
+        epochs: How many there were.
+        accuracy: Of the best epoch on the held-out images, which chose it.
+        frozen_accuracy: Of the frozen head on the same images.
+        learned: Images that the network learned from.
+        held_out: Images that decided.
+        device: That it ran on.
+        seconds: That it took.
+    """
+
+    kept: bool
+    epoch: int
+    epochs: int
+    accuracy: float
+    frozen_accuracy: float
+    learned: int
+    held_out: int
+    device: str
+    seconds: float
+
+    def __str__(self) -> str:
+        frozen = f"{100 * self.frozen_accuracy:.1f} %"
+        if not self.epochs:
+            return (
+                f"the frozen head is kept: it predicts all of {self.held_out:,} held-out images"
+                " right, so that training all of the network had nothing to gain"
+            )
+        if not self.kept:
+            return (
+                f"the frozen head is kept: it predicts {frozen} of {self.held_out:,} held-out"
+                f" images right, and {self.epochs} epochs of training all of the network came to no"
+                " more"
+            )
+        return (
+            f"all of the network was trained on {self.learned:,} images;"
+            f" {self.held_out:,} others, of which the accuracy is told, chose epoch {self.epoch} of"
+            f" {self.epochs}: {100 * self.accuracy:.1f} % of them right, {frozen} by the frozen"
+            " head"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingResult:
     """A trained model, and how good it is on photos that it was not fitted on.
@@ -117,6 +171,10 @@ class TrainingResult:
         folds: How many.
         seconds: What it took.
         notices: What to know about it, one sentence each.
+        fine_tuning: What came of training all of the network, where that was asked for. Where it
+            was better, the N images, and all that is measured on them, are those that were held
+            out; of these, either half is predicted by the epoch that the other half chose.
+        network: Then the network that was trained, a `torch.nn.Module` in eval mode.
     """
 
     bundle: Bundle
@@ -142,6 +200,8 @@ class TrainingResult:
     seconds: float = 0.0
     notices: tuple[str, ...] = ()
     unknown: Mapping[str, Any] | None = None
+    fine_tuning: FineTuningFacts | None = None
+    network: Any = field(default=None, repr=False)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -178,13 +238,25 @@ class TrainingResult:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model into one file, as `Predictor.save` does.
 
+        Where all of the network was trained, its weights are written beside it, as safetensors:
+        `mine.safetensors` beside `mine.toplabel`. They have the temperature and the prior in their
+        last layer, and say class names and preprocessing.
+
         Raises:
-            UsageError: There is a folder at `path`, or a file that is no bundle.
+            UsageError: There is a folder at `path`, or a file that is no bundle; or other weights
+                stand beside it.
             BundleError: The file cannot be written.
         """
         from toplabel.bundle.file import pack
 
+        if self.network is None:
+            pack(self.bundle, path)
+            return
+        from toplabel.training.fine_tune_result import save_network  # imports torch
+
+        check_weights_target(path)
         pack(self.bundle, path)
+        save_network(self, weights_path(path))
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the training's report: one HTML page with what to do next, needing nothing else.
@@ -219,6 +291,7 @@ class TrainingResult:
             "unreadable": [asdict(one) for one in self.unreadable],
             "calibration": self.calibration.to_dict(),
             "unknown": None if self.unknown is None else dict(self.unknown),
+            "fine_tuning": None if self.fine_tuning is None else asdict(self.fine_tuning),
             "seconds": self.seconds,
             "notices": list(self.notices),
         }
@@ -227,4 +300,33 @@ class TrainingResult:
         return (
             f"<TrainingResult {self.name}, {len(self.classes)} classes, accuracy"
             f" {self.accuracy:.1%} ({self.low:.1%} to {self.high:.1%})>"
+        )
+
+
+def weights_path(path: str | os.PathLike[str]) -> Path:
+    """Where the weights of a trained network stand, beside its bundle."""
+    bundle = Path(path)
+    stem = bundle.stem if bundle.suffix == ".toplabel" else bundle.name
+    return bundle.with_name(f"{stem}.safetensors")
+
+
+def check_weights_target(path: str | os.PathLike[str]) -> None:
+    """Stop where weights that no training has written stand beside a bundle.
+
+    Raises:
+        UsageError: It names the file.
+    """
+    from toplabel.models.checkpoint.header import read_checkpoint_info  # where one is fine-tuned
+
+    weights = weights_path(path)
+    if not weights.exists():
+        return
+    try:
+        is_own = WEIGHTS_MARK in read_checkpoint_info(weights).metadata
+    except CheckpointError:
+        is_own = False
+    if not is_own:
+        raise UsageError(
+            f"cannot write {str(weights)!r}, beside the bundle: a file that is not of a training"
+            " exists there; choose another name for the bundle"
         )

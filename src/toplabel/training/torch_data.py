@@ -64,7 +64,7 @@ class Photos:
     @property
     def example(self) -> NDArray[np.float32]:
         """An input of the network that shows nothing: float32 (1, C, h, w)."""
-        return np.zeros((1, self.preprocess.num_channels, *self.preprocess.input_size), np.float32)
+        return example_of(self.preprocess)
 
     def batches(self, chosen: Sequence[int], *, size: int) -> Iterator[Batch]:
         """The chosen photos as the network sees them when it labels, in their order."""
@@ -133,6 +133,11 @@ class Photos:
     def _without_resize(self) -> Preprocess:
         """What is left to do to a photo that has the network's size already."""
         return replace(self.preprocess, resize_mode="none", resize_size=None)
+
+
+def example_of(preprocess: Preprocess) -> NDArray[np.float32]:
+    """An input of a network that shows nothing: float32 (1, C, h, w)."""
+    return np.zeros((1, preprocess.num_channels, *preprocess.input_size), np.float32)
 
 
 def check_preprocess(preprocess: AnyPreprocess, *, name: str) -> Preprocess:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from toplabel._internal.optional import require
+from toplabel._internal.platform import written_aside
 from toplabel._internal.text import first_line
-from toplabel.errors import ModelError
+from toplabel._version import __version__
+from toplabel.errors import BundleError, ModelError
 from toplabel.models.outputs import Scores
 from toplabel.models.sources.as_written import AsWritten
+from toplabel.training.result import WEIGHTS_MARK
 
 _GROUPS = 12
 """Groups of layers with a learning rate of their own, at most; then the head."""
@@ -107,6 +113,15 @@ def with_fitted_head(
     return HeadedNetwork(network, head).eval()
 
 
+def check_trainable(module: nn.Module, example: NDArray[np.float32], *, name: str) -> None:
+    """Stop where `with_fitted_head` would, whatever the head.
+
+    Raises:
+        ModelError: As there.
+    """
+    _find_head(_trainable_copy(module, name), torch.from_numpy(example), name=name)
+
+
 def plain_network(headed: HeadedNetwork, example: NDArray[np.float32]) -> nn.Module:
     """The network itself where its outputs are the head's; else it stays behind what takes these.
 
@@ -119,6 +134,46 @@ def plain_network(headed: HeadedNetwork, example: NDArray[np.float32]) -> nn.Mod
         given, expected = network(batch.clone()), headed(batch.clone())
     same = isinstance(given, torch.Tensor) and given.shape == expected.shape
     return network if same and torch.equal(given, expected) else headed
+
+
+def save_weights(
+    path: Path,
+    headed: HeadedNetwork,
+    *,
+    temperature: float,
+    log_prior: NDArray[np.float32] | None,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a network's state dict as safetensors, with temperature and prior in its head.
+
+    Its logits are then those that scores are made of, so that whoever loads the file gets the
+    bundle's labels and scores.
+
+    Args:
+        path: Of the file.
+        headed: The network.
+        temperature: That its logits are divided by.
+        log_prior: float32 (K,), what is added to them then; None: nothing.
+        metadata: What the file says of itself.
+
+    Raises:
+        BundleError: It cannot be written.
+    """
+    save_file = require(
+        "safetensors.torch", extra="torch", purpose="saving the weights of a network"
+    ).save_file
+    state = {name: one.detach().clone() for name, one in headed.network.state_dict().items()}
+    weight, bias = f"{headed.head_name}.weight", f"{headed.head_name}.bias"
+    state[weight] /= temperature
+    state[bias] /= temperature
+    if log_prior is not None:
+        state[bias] += torch.from_numpy(log_prior)
+    contiguous = {name: one.contiguous() for name, one in state.items()}
+    try:
+        with written_aside(path) as aside:
+            save_file(contiguous, aside, metadata={WEIGHTS_MARK: __version__, **metadata})
+    except Exception as error:  # OSError, or safetensors' own
+        raise BundleError(f"cannot write {str(path)!r}: {first_line(error)}") from error
 
 
 def parameter_groups(

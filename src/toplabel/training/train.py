@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toplabel._internal.notices import collect_warnings, warn
+from toplabel._internal.optional import require
 from toplabel._internal.options import takes_options
 from toplabel._version import __version__
 from toplabel.analysis.data.dataset import Dataset
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.bundle import Bundle
     from toplabel.bundle.unknown import UnknownDetector
+    from toplabel.training.fine_tune_result import FineTuning
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ def train(
 
     The network of `model` describes each image; a linear head is fitted to these features. That
     takes seconds, and no PyTorch. No images need to be set apart: accuracy is measured out of fold.
+    With `fine_tune` all of the network is trained from there on, in PyTorch.
 
     >>> result = toplabel.train("photos/")  # doctest: +SKIP
     >>> result.accuracy, result.low, result.high  # doctest: +SKIP
@@ -115,19 +118,33 @@ def train(
             "got model=... and previous=...; expected one of them: a training goes on with the"
             " features of the bundle that it goes on from"
         )
+    if train_options.fine_tune:
+        require("torch", extra="torch", purpose="fine-tuning")
     named = train_options.previous if model is None else model
     predictor, base = _open_base(named, model_options, inference_options)
     if train_options.previous is not None:
         previous = Previous.of(base)
+    tuning = _open_fine_tuning(predictor, train_options, inference_options)
     with collect_warnings() as more, predictor:
         images = compute_features(predictor, dataset.sources, progress=progress)
         photos = _Photos.of(dataset, images, previous)
         _tell(dataset, images, photos)
         predictor.close()  # its memory is needed
-        result = _Work(photos, base, train_options, _name_of(data)).result()
+        result = _Work(photos, base, train_options, _name_of(data), tuning).result()
     return replace(
         result, seconds=time.perf_counter() - started, notices=(*map(str, notices), *map(str, more))
     )
+
+
+def _open_fine_tuning(
+    predictor: Predictor, options: TrainOptions, inference: InferenceOptions
+) -> FineTuning | None:
+    """What is needed to train all of the network; None where that is not asked for."""
+    if not options.fine_tune:
+        return None
+    from toplabel.training.fine_tune_result import open_fine_tuning  # imports torch
+
+    return open_fine_tuning(predictor, options, inference)
 
 
 def _open_base(
@@ -237,6 +254,7 @@ class _Work:
     base: Bundle
     options: TrainOptions
     name: str
+    tuning: FineTuning | None = None
 
     def result(self) -> TrainingResult:
         photos = self.photos
@@ -273,7 +291,7 @@ class _Work:
             examples=None if unknown is None else self._rest(examples),
             training=facts,
         )
-        return TrainingResult(
+        result = TrainingResult(
             bundle=bundle,
             classes=class_results(photos.labels.names, photos.targets, predicted),
             accuracy=accuracy.value,
@@ -296,6 +314,11 @@ class _Work:
             folds=int(examples.folds.max()) + 1,
             unknown=None if unknown is None else unknown.to_dict(),
         )
+        if self.tuning is None:
+            return result
+        from toplabel.training.fine_tune_result import fine_tuned_result  # imports torch
+
+        return fine_tuned_result(self.tuning, result, examples, found.heads[0])
 
     def _unknown(self, examples: Examples) -> UnknownDetector | None:
         """What tells images that are unlike these; None where it is not wished."""

@@ -63,7 +63,7 @@ def fit_unknown(
     distances[groups[:, None] == groups[kept]] = np.inf
     neighbours = min(NEIGHBOURS, len(kept) - 1)
     return UnknownDetector(
-        threshold=_threshold(nearest(distances, neighbours), false_alarm),
+        threshold=threshold_for(nearest(distances, neighbours), false_alarm),
         neighbours=neighbours,
         false_alarm=false_alarm,
         images=len(features),
@@ -91,7 +91,7 @@ def choose_kept(
     return np.sort(order[np.argsort(rank, kind="stable")[:most]])
 
 
-def _threshold(distances: NDArray[np.float32], false_alarm: float) -> float:
+def threshold_for(distances: NDArray[np.float32], false_alarm: float) -> float:
     """The distance that a new image of the same kind exceeds with that probability at most.
 
     As in conformal prediction: the rank counts the new one, too. Of fewer than 1 / false_alarm
@@ -122,5 +122,5 @@ def _siblings(
         if not own.any() or others.sum() <= neighbours:
             continue
         found = nearest(distances[:, others], neighbours)
-        shares.append(float((found[own] > _threshold(found[~own], false_alarm)).mean()))
+        shares.append(float((found[own] > threshold_for(found[~own], false_alarm)).mean()))
     return float(np.mean(shares)) if shares else None
