@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import given, settings, strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from toplabel.bundle.bundle import built_in_bundle
@@ -276,6 +277,27 @@ def test_the_distance_to_prototypes_is_no_linear_layer_of_the_classes(tmp_path: 
 def test_a_damaged_program_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="damaged"):
         find_features(program_of(model_of([*POOL, GEMM])[:-100], tmp_path))
+
+
+@given(
+    head=st.sampled_from(sorted(HEADS)),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3)), min_size=1, max_size=4),
+)
+@settings(max_examples=200)
+def test_a_program_of_any_bytes_gives_features_or_a_named_error(
+    head: str, changes: list[tuple[float, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = bytearray(model_of(HEADS[head][0]))
+    for where, new in changes:
+        at = int(where * (len(content) - 1))
+        content[at : at + max(1, len(new))] = new
+    try:
+        found = find_features(program_of(bytes(content), tmp_path_factory.getbasetemp()))
+        with_features(bytes(content), found)
+        if found.size == 4:
+            with_head(bytes(content), found, WEIGHT.T.copy(), BIAS)
+    except (ModelError, BundleError):
+        pass
 
 
 def test_a_head_of_another_size_is_refused(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def progress(at):
 try:
     summary = toplabel.run(
         said["source"], said["output"], on="ray", progress=progress, shard_size=20,
-        max_errors=said.get("max_errors"), **said["model"],
+        max_errors=said.get("max_errors"), embeddings=said.get("embeddings", False),
+        **said["model"],
     )
     left = 1 + len(nodes)
     until = time.monotonic() + 300  # a node's death is told by its heartbeats' end
@@ -82,12 +83,16 @@ def test_two_nodes_give_what_one_machine_gives_though_one_is_killed(
 ) -> None:
     model = save_model(tmp_path)
     found = run_on_cluster(
-        source=str(photos), output=str(tmp_path / "ray.jsonl"), model=model, kill_at=100
+        source=str(photos),
+        output=str(tmp_path / "ray.jsonl"),
+        model=model,
+        embeddings=True,
+        kill_at=100,
     )
     assert found["alive"] == 2  # the head and the node that was left
     assert found["summary"]["inputs"] == 400
     assert found["summary"]["failed"] == 1
-    toplabel.run(photos, tmp_path / "here.jsonl", shard_size=20, **model)
+    toplabel.run(photos, tmp_path / "here.jsonl", shard_size=20, embeddings=True, **model)
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
 
 

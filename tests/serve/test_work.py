@@ -142,6 +142,9 @@ class Engine:
             raise EngineError("a negative image")
         return batch.mean(axis=(1, 2, 3))[:, None].astype(np.float32)
 
+    def answer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self(batch), batch.mean(axis=(2, 3))
+
 
 def ask_all(engine: BatchingEngine, values: list[float]) -> list[float | str]:
     answers: list[float | str] = [0.0] * len(values)
@@ -170,6 +173,28 @@ def test_concurrent_calls_share_batches_and_each_gets_its_own_rows():
     assert sum(inner.batches) == 40
     assert len(inner.batches) < 20
     assert 1 < max(inner.batches) <= 16
+
+
+def test_calls_with_and_without_features_share_batches():
+    inner = Engine()
+    engine = BatchingEngine(inner, max_batch=16)
+    inner.before_first = lambda: wait_until(lambda: len(engine._waiting) == 7)
+    found: dict[int, tuple[np.ndarray, ...]] = {}
+
+    def ask(n: int) -> None:
+        batch = np.full((1 + n % 2, 3, 4, 4), n, np.float32)
+        found[n] = engine.answer(batch) if n % 3 else (engine(batch),)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(inner.batches) == 2
+    for n, rows in found.items():
+        assert [one.shape for one in rows] == [(1 + n % 2, 1), (1 + n % 2, 3)][: len(rows)]
+        assert len(rows) == (2 if n % 3 else 1)
+        assert all((one == n).all() for one in rows)
 
 
 def test_a_call_that_fails_fails_alone():

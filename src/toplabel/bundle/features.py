@@ -7,7 +7,8 @@ a softmax. Both readers of graphs use this rule, that of ONNX files and that of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import numpy as np
 from toplabel.bundle.onnx_bounds import Node, values_of
 from toplabel.bundle.onnx_graph import FLOAT, Attributes, Constant, OnnxGraph, constant, node
 from toplabel.bundle.onnx_header import map_file
-from toplabel.errors import BundleError, ModelError
+from toplabel.errors import BundleError, ModelError, ToplabelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +54,7 @@ _QUANTISED = frozenset(
         "QLinearConv",
     )
 )
-_SAME_SHAPE = frozenset(("Identity", "Cast", "Div", "Mul", "Add", "Sub", "Clip"))
+_SAME_SHAPE = frozenset(("Transpose", "Identity", "Cast", "Div", "Mul", "Add", "Sub", "Clip"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +82,26 @@ def find_features(program: Program) -> Features:
         ModelError: It gives none; says why.
         BundleError: Its file cannot be read.
     """
-    try:
+    with _damage_is_told():
         graph = OnnxGraph(map_file(program.path))
-    except ValueError as error:
-        raise BundleError(f"{str(program.path)!r} is damaged ({error})") from error
-    constants = set(graph.constants)
-    fixed = fixed_tensors(graph.nodes, constants)
+    fixed = fixed_tensors(graph.nodes, graph.constants)
     head = last_linear(graph.nodes, fixed, program.output_name)
     attributes = graph.attributes[graph.nodes.index(head.layer)]
     weight = _weight(graph, head.layer.inputs[1])
     size, units = _sizes(head.layer.operator, attributes, weight)
     check_units(units, program.outputs)
     return Features(head.taken, size, head.layer.operator, weight.dtype == FLOAT)
+
+
+@contextmanager
+def _damage_is_told() -> Iterator[None]:
+    """Turn what a damaged file raises into a `BundleError`."""
+    try:
+        yield
+    except ToplabelError:
+        raise
+    except ValueError as error:
+        raise BundleError(f"the program is damaged: {error}; make the bundle again") from error
 
 
 def fixed_tensors(nodes: Sequence[Node], constants: Collection[str]) -> set[str]:
@@ -138,14 +147,17 @@ def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> H
             continue
         seen.add(name)
         maker = makers.get(name)
-        if maker is None:
+        if maker is None or not maker.inputs:
             raise ModelError(NO_FEATURES)
         if maker.operator in _QUANTISED:
             raise ModelError(
                 "this model gives no features: its last linear layer is quantised; use the float32"
                 " model that it was made from"
             )
-        if maker.operator in _LINEAR and maker.inputs[0] not in fixed and maker.inputs[1] in fixed:
+        if maker.operator in _LINEAR and [one in fixed for one in maker.inputs[:2]] == [
+            False,
+            True,
+        ]:
             found[maker.outputs] = maker
         elif maker.operator == "BatchNormalization":
             waiting.append(maker.inputs[0])
@@ -168,7 +180,10 @@ def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> H
 
 def _before_norm(head: Head, makers: Mapping[str, Node]) -> Head:
     """The same with what a norm just before the layer takes."""
-    while (maker := makers.get(head.taken)) is not None and maker.operator in _BEFORE:
+    for _ in makers:  # as often as there are nodes: those of a damaged file may go in circles
+        maker = makers.get(head.taken)
+        if maker is None or not maker.inputs or maker.operator not in _BEFORE:
+            break
         head = Head(head.layer, maker.inputs[0], maker)
     return head
 
@@ -189,15 +204,17 @@ def _weight(graph: OnnxGraph, name: str) -> Constant:
     Raises:
         ModelError: It is not known.
     """
-    turned = False
-    while name not in graph.constants:
-        maker = next((one for one in graph.nodes if name in one.outputs), None)
-        if maker is not None and maker.operator == "Transpose":
-            turned = not turned
-        elif maker is None or maker.operator not in _SAME_SHAPE:
-            raise ModelError(f"{NO_FEATURES}: its weights are computed")
+    turned, makers = False, {name: one for one in graph.nodes for name in one.outputs}
+    for _ in graph.nodes:  # at most: those of a damaged file may go in circles
+        maker = makers.get(name)
+        if name in graph.constants or maker is None or not maker.inputs:
+            break
+        if maker.operator not in _SAME_SHAPE:
+            break
+        turned ^= maker.operator == "Transpose"
         name = maker.inputs[0]
-    found = graph.constants[name]
+    if (found := graph.constants.get(name)) is None:
+        raise ModelError(f"{NO_FEATURES}: its weights are computed")
     return Constant(found.shape[::-1], found.dtype) if turned else found
 
 
@@ -223,10 +240,14 @@ def with_features(model: bytes | memoryview, features: Features) -> bytes:
     Args:
         model: The file's bytes.
         features: Those that `find_features` found in it.
+
+    Raises:
+        BundleError: The file is damaged.
     """
-    graph = OnnxGraph(model)
-    nodes, name = _rows(features, graph.names())
-    return graph.with_outputs(nodes, {name: features.size})
+    with _damage_is_told():
+        graph = OnnxGraph(model)
+        nodes, name = _rows(features, graph.names())
+        return graph.with_outputs(nodes, {name: features.size})
 
 
 def with_head(
@@ -247,22 +268,25 @@ def with_head(
 
     Raises:
         ModelError: The shapes do not fit.
+        BundleError: The file is damaged.
     """
     if weight.ndim != 2 or weight.shape[1] != features.size or bias.shape != weight.shape[:1]:
         raise ModelError(
             f"got a head with weights of shape {weight.shape} and a bias of shape {bias.shape};"
             f" expected (K, {features.size}) and (K,)"
         )
-    graph = OnnxGraph(model)
-    nodes, rows = _rows(features, graph.names())
-    names = [f"{FEATURES_NAME}.{part}" for part in ("weight", "bias")]
-    head = node("Gemm", [rows, *names], LOGITS_NAME, transB=1)
-    return graph.with_only(
-        [*nodes, head],
-        [constant(name, values) for name, values in zip(names, (weight, bias), strict=True)],
-        {LOGITS_NAME: len(bias), rows: features.size},
-        taken=[features.name],
-    )
+    with _damage_is_told():
+        graph = OnnxGraph(model)
+        known = graph.names()
+        nodes, rows = _rows(features, known)
+        names = [_unused(f"{LOGITS_NAME}.{part}", known) for part in ("weight", "bias")]
+        head = node("Gemm", [rows, *names], LOGITS_NAME, transB=1)
+        return graph.with_only(
+            [*nodes, head],
+            [constant(name, values) for name, values in zip(names, (weight, bias), strict=True)],
+            {LOGITS_NAME: len(bias), rows: features.size},
+            taken=[features.name],
+        )
 
 
 def _rows(features: Features, names: Collection[str]) -> tuple[list[bytes], str]:

@@ -92,7 +92,7 @@ class OnnxGraph:
             if texts[4][-1:] == ["Constant"]:
                 for at, held in attribute:
                     if at == 5:
-                        self._add_constant(held, texts[2][0])
+                        self._add_constant(held, next(iter(texts[2]), ""))
         own = texts[7][-1:] not in ([], [""], ["ai.onnx"])
         operator = "" if own or not texts[4] else texts[4][-1]
         self.nodes.append(Node(operator, tuple(texts[1]), tuple(texts[2]), {}))
