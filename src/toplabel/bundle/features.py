@@ -226,7 +226,8 @@ def _sizes(operator: str, attributes: Attributes, weight: Constant) -> tuple[int
     """
     shape = weight.shape
     if operator == "Conv":
-        plain = attributes.one("group", 1) == 1 and set(attributes.ints.get("strides", ())) <= {1}
+        strides, pads = (set(attributes.ints.get(name, ())) for name in ("strides", "pads"))
+        plain = attributes.one("group", 1) == 1 and strides <= {1} and pads <= {0}
         if len(shape) == 4 and shape[2:] == (1, 1) and plain:
             return shape[1], shape[0]
     elif len(shape) == 2 and not attributes.one("transA", 0):

@@ -32,6 +32,7 @@ toplabel run photos/ -o labels.parquet     also .csv, .jsonl; the same as toplab
 toplabel run 's3://bucket/**/*.jpg' -o out/   a folder of parts, for huge runs
 toplabel run list.txt shards/*.tar -o out/    lists, archives, Parquet tables with images
 toplabel run photos/ -o a.csv --report a.html   also an HTML report
+toplabel run photos/ -o v.parquet --embeddings  also each image's features
 
 The same command again resumes an interrupted run, and labels inputs that were added since.
 """

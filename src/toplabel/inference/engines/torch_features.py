@@ -199,9 +199,10 @@ def _is_counted(operator: str) -> bool:
 
 def _is_pointwise(arguments: Mapping[str, Any]) -> bool:
     """Whether a convolution is a linear layer at each pixel."""
-    strides = set(_flat((arguments.get("stride", 1),)))
+    strides, pads = (set(_flat((arguments.get(*one),))) for one in (("stride", 1), ("padding", 0)))
     plain = arguments.get("groups", 1) == 1 and not arguments.get("transposed", False)
-    return arguments["weight"].shape[2:] == (1, 1) and strides == {1} and plain
+    one_pixel = arguments["weight"].shape[2:] == (1, 1) and strides == {1} and pads <= {0, "same"}
+    return one_pixel and plain
 
 
 def _flat(values: Any) -> Iterator[Any]:
