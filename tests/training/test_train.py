@@ -377,3 +377,8 @@ def test_images_beyond_those_that_tell_unknown_ones_are_kept_too(photos, tmp_pat
     more = draw_folder(tmp_path / "more", {"grid": 5})
     again = toplabel.train(more, previous=tmp_path / "mine.toplabel")
     assert again.bundle.training["classes"] == {"round": 12, "striped": 12, "grid": 5}
+
+
+def test_a_model_and_one_before_contradict_each_other(photos):
+    with pytest.raises(UsageError, match="got model=... and previous=..."):
+        toplabel.train(photos, model="resnet50", previous="mine.toplabel")
