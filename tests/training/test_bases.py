@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from training_material import draw, draw_folder
 
 import toplabel
 from toplabel.errors import ModelError
+from training_material import draw, draw_folder
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

@@ -8,7 +8,6 @@ refusals/KEY.json           why a model could not be compiled, and by what
 features/MODEL/             of images that were trained on
 training/KEY.pt             how far a network is that is being trained
 locks/KEY                   empty; held while the program is built
-features/MODEL/             features of images that were trained on, by the model's key
 """
 
 from __future__ import annotations
@@ -323,7 +322,7 @@ class CacheEntry:
     """One thing in the cache.
 
     `kind` is "program", "model" (what a name became), or "other" (hashes, engine's copies,
-    features of images, failed compiles, leftovers). `changed_at` is the time of its last change, in seconds since 1970.
+    failed compiles, leftovers). `changed_at` is the time of its last change, in seconds since 1970.
     """
 
     kind: str
