@@ -151,29 +151,33 @@ def left_over(pid: int, before: dict[str, int]) -> dict[str, int]:
         time.sleep(0.2)
 
 
+def lowest_of_spans(samples: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The time and the memory of the lowest sample of each span after the warm-up."""
+    first, last = samples[0][0], samples[-1][0]
+    begin = first + WARM_UP * (last - first)
+    length = (last - begin) / SPANS
+    lowest = []
+    for span in range(SPANS):
+        start = begin + span * length
+        inside = [one for one in samples if start <= one[0] <= start + length]
+        lowest += [min(inside, key=lambda one: one[1])] if inside else []
+    return lowest
+
+
 def growth_mb(samples: Sequence[tuple[float, float]]) -> float:
     """How much memory grows after the warm-up, by its slope.
 
     Args:
         samples: Time and memory, in the order of time.
     """
-    first, last = samples[0][0], samples[-1][0]
-    begin = first + WARM_UP * (last - first)
-    length = (last - begin) / SPANS
-    lowest = []
-    for span in range(SPANS):
-        inside = [
-            (mb, at)
-            for at, mb in samples
-            if begin + span * length <= at <= begin + (span + 1) * length
-        ]
-        lowest += [min(inside)] if inside else []
+    lowest = lowest_of_spans(samples)
     slopes = [
         (mb - earlier_mb) / (at - earlier)
-        for (earlier_mb, earlier), (mb, at) in itertools.combinations(lowest, 2)
+        for (earlier, earlier_mb), (at, mb) in itertools.combinations(lowest, 2)
         if at > earlier
     ]
-    return statistics.median(slopes) * (last - begin) if slopes else 0.0
+    length = (1 - WARM_UP) * (samples[-1][0] - samples[0][0])
+    return statistics.median(slopes) * length if slopes else 0.0
 
 
 def repeat(act: Callable[[], object], pause: float, stop: Any, milliseconds: list[float]) -> None:
@@ -280,6 +284,7 @@ def verdict(watched: Watched, lines: Sequence[str], asked: argparse.Namespace) -
             "median": round(statistics.median(memory), 1),
             "most": round(max(memory), 1),
             "growth_after_warm_up": round(growth, 2),
+            "lowest_of_spans": [round(mb, 1) for _, mb in lowest_of_spans(watched.samples)],
         },
         "left": watched.left,
         "health_ms": health,

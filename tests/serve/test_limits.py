@@ -141,6 +141,15 @@ def test_a_bad_chunk_in_the_middle_of_a_body_is_a_400(server: Server):
     assert status_of(answer) == 400
 
 
+def test_a_bad_chunk_of_a_body_that_nobody_reads_is_no_defect(server: Server):
+    sent = head("/nowhere", Transfer_Encoding="chunked") + b"5\r\nhello\r\nnonsense\r\n"
+    before = len(server.lines)
+    answer = server.raw(sent)
+    assert (status_of(answer), answer.count(b"HTTP/1.1 4")) == (400, 1)
+    assert server.classify(CAT[:9]).status == 422
+    assert server.lines[before:] == []
+
+
 def test_slow_headers_end_a_connection_in_time(hasty: Server):
     def answer(start: bytes) -> tuple[float, bytes]:
         started = time.monotonic()

@@ -141,6 +141,8 @@ class Connection(asyncio.Protocol):
             self.http.data_received(data)
         finally:
             self._parsing = False
+        if self._ended:  # refused in the middle of a body: the application has no client any more
+            self.http.connection_lost(None)
 
     def eof_received(self) -> bool | None:
         """Hand the client's end on."""
