@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("toplabel")
+
+# before torch is imported, and for the processes of tests: several share the processors, and a
+# thread that waits for another one's part spins meanwhile; one second became seventeen
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts what runs in the background so, and processes of tests would inherit it
@@ -48,6 +55,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("TOPLABEL_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread_of_torch() -> Iterator[None]:
+    """PyTorch's engine asks for one on each processor, for the rest of the process."""
+    yield
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "get_num_threads") and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
