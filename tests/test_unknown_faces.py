@@ -130,7 +130,7 @@ def test_a_run_puts_unknown_images_into_a_folder_of_their_own(
     assert found == ["sorted/red/00000.png", "sorted/unknown/1.png"]
     page = report.read_text()
     assert '"unknown":1' in page
-    assert "1 of 2 images are unknown (50.0%" in page
+    assert "1 of 2 images are unknown (50.0 %" in page
 
 
 def test_a_run_of_other_images_than_those_of_the_training_warns(

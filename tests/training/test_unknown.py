@@ -54,7 +54,7 @@ def test_other_images_are_flagged_and_of_a_class_left_out_the_rate_is_said():
     halves = np.arange(len(same)) % 2
     assert fit_unknown(same, halves).siblings == pytest.approx(0.05, abs=0.05)  # one of a kind
     assert fit_unknown(same, np.zeros(len(same), int)).siblings is None
-    assert "of a class that it was not trained on it flags 100%" in str(detector)
+    assert "of a class that it was not trained on it flags 100 %" in str(detector)
 
 
 def test_copies_are_no_neighbours_of_each_other():

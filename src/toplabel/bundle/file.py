@@ -296,7 +296,7 @@ def describe_packed(path: str | os.PathLike[str]) -> dict[str, Any]:
             "preprocess": manifest.get("preprocess"),
             "calibration": manifest.get("calibration"),
             **({"training": manifest["training"]} if "training" in manifest else {}),
-            "unknown": manifest.get("unknown"),
+            **({"unknown": manifest["unknown"]} if "unknown" in manifest else {}),
             "licence": provenance.get("licence", "not stated"),
             "provenance": {k: v for k, v in provenance.items() if k != DOUBTS_ABOUT},
             "made_by": manifest.get("made_by"),

@@ -161,8 +161,8 @@ class Drift:
 
     def __str__(self) -> str:
         text = (
-            f"{self.unknown:,} of {self.images:,} images are unknown ({self.share:.1%}; of images"
-            f" like those of the training {self.expected:.0%} would be)"
+            f"{self.unknown:,} of {self.images:,} images are unknown ({100 * self.share:.1f} %; of"
+            f" images like those of the training {100 * self.expected:.2g} % would be)"
         )
         if not self.is_significant:
             return text
@@ -242,12 +242,12 @@ class UnknownDetector:
     def __str__(self) -> str:
         share = self.expected[0]
         text = (
-            f"flags images unlike its {self.images:,} training images ({share:.2g} of images like"
-            " them, too)"
+            f"flags images unlike its {self.images:,} training images ({100 * share:.2g} % of"
+            " images like them, too)"
         )
         if self.siblings is None:
             return text
-        return f"{text}; of a class that it was not trained on it flags {self.siblings:.0%}"
+        return f"{text}; of a class that it was not trained on it flags {100 * self.siblings:.0f} %"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; not what is kept of the images."""

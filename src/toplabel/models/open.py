@@ -292,6 +292,7 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
         bundle,
         calibration=calibration,
         unknown=unknown,
+        examples=bundle.examples if preprocess is None else None,
         labels=labels or bundle.labels,
         preprocess=preprocess if isinstance(preprocess, Preprocess) else bundle.preprocess,
         activation="sigmoid" if sigmoid else bundle.activation,
