@@ -357,7 +357,7 @@
       "aria-haspopup": "dialog",
       "data-position": position,
     }, make("span", { className: "frame", "data-index": image.order }, thumbnailOf(image)),
-    make("bdi", { className: "label", textContent: title(image) }), line,
+    make("bdi", { className: "label", textContent: image.unknown ? "unknown" : title(image) }), line,
     shortName(image.base));
     return make("div", { role: "listitem", className: "cell", "aria-setsize": shown.length, "aria-posinset": position + 1 }, button);
   }
