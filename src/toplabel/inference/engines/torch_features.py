@@ -201,7 +201,9 @@ def _is_pointwise(arguments: Mapping[str, Any]) -> bool:
     """Whether a convolution is a linear layer at each pixel."""
     strides, pads = (set(_flat((arguments.get(*one),))) for one in (("stride", 1), ("padding", 0)))
     plain = arguments.get("groups", 1) == 1 and not arguments.get("transposed", False)
-    one_pixel = arguments["weight"].shape[2:] == (1, 1) and strides == {1} and pads <= {0, "same", "valid"}
+    one_pixel = (
+        arguments["weight"].shape[2:] == (1, 1) and strides == {1} and pads <= {0, "same", "valid"}
+    )
     return one_pixel and plain
 
 
