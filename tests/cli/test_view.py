@@ -1,6 +1,8 @@
 """The table for people."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -114,3 +116,12 @@ def test_wide_characters_take_two_columns():
     assert fit("猫猫猫", 5) == "猫猫…"
     assert fit("猫猫", 5) == "猫猫 "
     assert fit("folder/name.jpg", 9, keep_end=True) == "…name.jpg"
+
+
+def test_no_command_controls_a_terminal_by_names():
+    lines = ["predicted \x1b]0;gone\x07, actual \u202ecat", "two\tcolumns\nand lines"]
+    code = f"from toplabel.cli.records import print_lines; print_lines({lines!a})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert out.decode() == (
+        "predicted \\x1b]0;gone\\x07, actual \\u202ecat\ntwo\tcolumns\nand lines\n"
+    )

@@ -151,7 +151,7 @@ def test_bytes_that_fill_before_a_marker_are_passed_over(count: int) -> None:
     expected = read_header(content)
     assert found is not None
     assert expected is not None
-    assert found == replace(expected, scan_start=expected.scan_start + count)
+    assert found == replace(expected, scan_start=expected.scan_start + count, fill=count)
 
 
 def test_a_header_of_millions_of_segments_is_corrupt() -> None:

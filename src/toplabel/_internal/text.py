@@ -1,7 +1,11 @@
 """Text for people, and names of files as text that every program can read."""
 
+from __future__ import annotations
+
 import os
 import re
+from collections.abc import Callable
+from typing import Any
 
 LONGEST_ON_A_PAGE = 1000
 
@@ -32,6 +36,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _written_out(c) for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same, but for line ends and tabs, which stay."""
+    return "".join(c if c in "\t\n" else printable(c) for c in text)
 
 
 def visible(text: str) -> str:
@@ -85,6 +94,22 @@ def written_out(text: str, *, in_json: bool = False) -> str:
         return text
     backslash = "\\\\" if in_json else "\\"
     return _SURROGATE.sub(lambda one: _written_out(one[0]).replace("\\", backslash), text)
+
+
+def ascii_json(value: object, *, default: Callable[[Any], object] | None = None) -> str:
+    """JSON in ASCII that every program reads: lone surrogates, which are no text, written out.
+
+    Args:
+        value: As `json.dumps` takes it.
+        default: The same.
+    """
+    import json  # which `--help` does without
+
+    text = json.dumps(value, default=default)
+    if "\\ud" in text:  # half of a character, or both halves
+        text = json.dumps(value, default=default, ensure_ascii=False)
+        text = json.dumps(json.loads(written_out(text, in_json=True)))
+    return text
 
 
 def _is_utf8(text: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toplabel._internal.text import printable
 from toplabel.cli.options import (
     SOURCE,
     Command,
@@ -153,7 +154,7 @@ def _lines(one: Evaluation) -> list[str]:
     ]
     for actual, predicted, count in metrics.confusions[:_WORST]:
         names = f"predicted {one.labels[predicted]}, actual {one.labels[actual]}"
-        lines.append(f"  {count:>5,} x {names}")
+        lines.append(f"  {count:>5,} x {printable(names)}")
     if one.robustness is not None:
         from toplabel.cli.robustness import table_lines
 

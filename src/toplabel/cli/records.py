@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from toplabel._internal.text import fit, printable, text_width, written_out
+from toplabel._internal.text import ascii_json, fit, printable, printable_lines, text_width
 from toplabel.cli.stopping import unbroken
 from toplabel.cli.terminal import is_terminal
 from toplabel.errors import ToplabelError
@@ -68,7 +68,9 @@ class Records:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print all that a command has to print on standard output.
+    """Print all that a command has to print for people on standard output.
+
+    Names in it cannot control a terminal, now or where a file or a pipe ends in one.
 
     Raises:
         ReaderGone: The reader has closed its end.
@@ -76,16 +78,13 @@ def print_lines(lines: Iterable[str]) -> None:
     """
     from toplabel.inference.records import encode_text
 
-    Records().write(encode_text("".join(f"{line}\n" for line in lines)))
+    text = printable_lines("".join(f"{line}\n" for line in lines))
+    Records().write(encode_text(text))
 
 
 def print_json(*values: object) -> None:
     """Print JSON values, one per line, as `print_lines` does."""
-    import json
-
-    raw = (json.dumps(value, default=str, ensure_ascii=False) for value in values)
-    texts = (written_out(text, in_json=True) for text in raw)  # lone surrogates are no JSON
-    print_lines(json.dumps(json.loads(text)) for text in texts)
+    print_lines(ascii_json(value, default=str) for value in values)
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

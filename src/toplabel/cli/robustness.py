@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toplabel.analysis.evaluate.corruptions import CORRUPTIONS, STRENGTHS
+from toplabel.inference.records import csv_text
 
 if TYPE_CHECKING:
     from toplabel.analysis.evaluate.evaluation import Evaluation
@@ -31,7 +32,7 @@ def csv_lines(evaluations: Sequence[Evaluation]) -> list[str]:
         found = evaluation.robustness
         if found is not None:
             for one in (found.clean, *found.corrupted):
-                rows.writerow([evaluation.model, *_cells(one, found.images)])
+                rows.writerow([csv_text(evaluation.model), *_cells(one, found.images)])
     return file.getvalue().splitlines()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from toplabel._internal.text import fit, printable, text_width
+from toplabel._internal.text import fit, printable, printable_lines, text_width
 from toplabel.cli.terminal import has_blocks, has_color, is_terminal, width
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _for_reader(encode: Callable[[Prediction], bytes]) -> Callable[[Prediction],
 
     def encode_printable(prediction: Prediction) -> bytes:
         text = encode(prediction).decode("utf-8", "surrogateescape")
-        return "".join(c if c in "\t\n" else printable(c) for c in text).encode()
+        return printable_lines(text).encode()
 
     return encode_printable
 

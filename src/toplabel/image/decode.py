@@ -45,6 +45,7 @@ _PLUGINS = {
 }
 _ORIENTATION, _BITS_PER_SAMPLE, _PROFILE = 274, 258, 34675
 _MAX_FRAMES = 100  # looked at for one in which there is anything
+_MAX_FRAME_PIXELS = 100_000_000  # of these together
 _MAX_RLE_PIXELS = 16_000_000
 _BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 12}  # measured; these libraries keep copies
 _BAND_PIXELS = 2**22  # large images are converted in bands: a quarter of the peak memory
@@ -172,7 +173,14 @@ def _read(
     if format_name == "TIFF":
         return _read_tiff(file, options)
     if format_name == "PNG":
+        from toplabel.image.png import check_chunks
+
+        check_chunks(file)
         return _read_png(file, options)
+    if format_name == "GIF":
+        from toplabel.image.gif import check_blocks
+
+        check_blocks(file)
     if format_name == "PPM":
         return _read_netpbm(file, options)
     if format_name == "BMP":
@@ -203,8 +211,12 @@ def _first_seen(image: Image.Image, options: ReadOptions) -> tuple[Pixels, tuple
     """The first frame in which there is anything, of an animation that begins with nothing."""
     if not _nothing_to_see(image):
         return None
-    for frame in range(1, min(image.n_frames, _MAX_FRAMES)):  # type: ignore[attr-defined]
-        image.seek(frame)
+    most = min(_MAX_FRAMES, 1 + _MAX_FRAME_PIXELS // (image.height * image.width))
+    for frame in range(1, most):
+        try:
+            image.seek(frame)
+        except EOFError:  # counting them first would read the whole file
+            break
         image.load()
         if not _nothing_to_see(image):
             pixels, doubts = rgb_pixels(image, srgb=options.srgb)

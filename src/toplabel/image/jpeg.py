@@ -28,6 +28,7 @@ _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _END = b"\xff\xd9"
 _NO_FILL = re.compile(rb"[^\xff]")
 _MOST_SEGMENTS = 1 << 16
+_MOST_FILL = 1 << 20
 _LS_BYTES = 1 << 16  # within which a JPEG-LS has its frame, which others do not have
 _MAX_SCAN_PIXELS = 2_000_000_000  # at 1.2 ns, twice where Pillow tries again
 
@@ -38,7 +39,7 @@ class JpegHeader:
 
     `height` and `width` as stored. `samples` is their number for each pixel: 3 in full colour,
     1.5 where colours are stored at half the resolution. `scan_start` is where
-    the first scan begins, or 0 where the bytes end before it.
+    the first scan begins, or 0 where the bytes end before it; `fill` counts bytes that only fill.
     """
 
     height: int
@@ -50,6 +51,7 @@ class JpegHeader:
     orientation: int
     has_profile: bool
     scan_start: int
+    fill: int
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -71,7 +73,7 @@ def read_header(data: bytes) -> JpegHeader | None:
     """
     frame: tuple[int, bytes] | None = None
     orientation, has_profile, scan_start = 1, False, 0
-    seen_exif = False
+    seen_exif, fill = False, 0
     position, left = 2, _MOST_SEGMENTS
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         marker = data[position + 1]
@@ -82,7 +84,9 @@ def read_header(data: bytes) -> JpegHeader | None:
             )
         if marker == 0xFF:  # bytes that fill, any number of them
             filled = _NO_FILL.search(data, position)
-            position = len(data) if filled is None else filled.start() - 1
+            end = len(data) if filled is None else filled.start() - 1
+            fill += end - position
+            position = end
             continue
         if marker == 0 or marker == 1 or 0xD0 <= marker <= 0xD8:
             position += 2
@@ -111,6 +115,7 @@ def read_header(data: bytes) -> JpegHeader | None:
         orientation=orientation,
         has_profile=has_profile,
         scan_start=scan_start,
+        fill=fill,
     )
 
 
@@ -238,6 +243,8 @@ def _part(data: bytes, header: JpegHeader) -> DecodedImage:
 def _by_pillow(
     data: bytes, header: JpegHeader, *, options: ReadOptions, complaint: str = ""
 ) -> DecodedImage:
+    if header.fill > _MOST_FILL:  # which Pillow reads one by one
+        raise ImageError("corrupt", f"the JPEG has {header.fill:,} bytes that only fill")
     # Pillow costs 30 ms to import, and ordinary photos do not need it.
     from toplabel.image.decode import decode_stored
 

@@ -29,6 +29,7 @@ _PAM_KINDS = {  # names of the channels, which may be missing
     4: ("", "RGB_ALPHA"),
 }
 _TEXT_BYTES = 12  # of a sample and what is between it and the next
+_MOST_COMMENTS = 100_000
 _COMMENT = re.compile(rb"#[^\r\n]*")
 
 
@@ -172,6 +173,8 @@ def _read_samples(
 
 def _text_samples(text: bytes, header: Header, count: int) -> NDArray[Any]:
     """The first `count` numbers of a text. Bits need no spaces between them, and 1 is black."""
+    if text.count(b"#") > _MOST_COMMENTS:  # each would cost a piece of memory
+        raise ValueError(f"more than {_MOST_COMMENTS:,} comments")
     text = _COMMENT.sub(b" ", text)
     if header.kind == "1":
         digits = np.frombuffer(text, np.uint8)

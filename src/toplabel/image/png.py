@@ -27,6 +27,8 @@ _PASSES = (  # of interlacing: left, top, and the steps to the right and down
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _BAND_PIXELS = 1 << 20
 _MAX_CHUNKS = 10_000  # before the pixels
+_ALL_CHUNKS, _PROFILES = 1 << 16, 64  # real files have some hundreds, and one profile
+_COUNTED_BYTES = 1 << 19  # smaller files cannot hold what takes long
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,26 @@ def read_header(file: BinaryIO) -> PngHeader | None:
         tuple(chunks.get(b"sBIT", b"")),
         struct.unpack(f">{len(key) // 2}H", key[: len(key) // 2 * 2]),
     )
+
+
+def check_chunks(file: BinaryIO) -> None:
+    """Refuse bombs of many chunks, each of which costs Pillow some microseconds, or more.
+
+    Raises:
+        ImageError: `corrupt`.
+    """
+    size = file.seek(0, io.SEEK_END)
+    if size < _COUNTED_BYTES:
+        return
+    position, count, profiles = len(_SIGNATURE), 0, 0
+    while position + 12 <= size:
+        file.seek(position)
+        head = file.read(8)
+        count += 1
+        profiles += head[4:] == b"iCCP"
+        if count > _ALL_CHUNKS or profiles > _PROFILES:
+            raise ImageError("corrupt", "the PNG has more chunks than any program writes")
+        position += 12 + int.from_bytes(head[:4], "big")
 
 
 def standard_form(file: BinaryIO, header: PngHeader) -> bytes:

@@ -37,7 +37,20 @@ _LINE_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\
 _JSON_ESCAPES = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 # A spreadsheet takes a cell that begins so for a formula; "'" itself, so that it can be undone.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+_FORMULA_STARTS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "'",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)
 
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -98,23 +111,23 @@ def csv_header(more: Iterable[str] = ()) -> bytes:
 def to_csv(prediction: Prediction, more: Iterable[object] = ()) -> bytes:
     """One row of CSV, quoted as Python's and every spreadsheet's reader undoes it.
 
-    Text that a spreadsheet would run as a formula (it begins with `=`, `+`, `-`, `@`, tab or
-    carriage return) gets a `'` in front, and so does text that begins with `'`: taking away one
-    leading `'` gives the text back. What is not known is empty.
+    Text that a spreadsheet would run as a formula (it begins with `=`, `+`, `-`, `@`, also in
+    full width, a tab or a line end) gets a `'` in front, and so does text that begins with `'`:
+    taking away one leading `'` gives the text back. What is not known is empty.
     """
     record = prediction.to_dict()
     error = record["error"] or {"code": None, "message": None}
     cells = (
-        _csv_text(record["source"]),
-        _csv_text(record["label"]),
+        csv_text(record["source"]),
+        csv_text(record["label"]),
         record["index"],
         record["score"],
         "" if record["top"] is None else _json_text(record["top"]),
         "" if record["unsure"] is None else str(record["unsure"]).lower(),
-        _csv_text("; ".join(record["warnings"])),
-        _csv_text(record["model"]),
+        csv_text("; ".join(record["warnings"])),
+        csv_text(record["model"]),
         error["code"],
-        _csv_text(error["message"]),
+        csv_text(error["message"]),
         *more,
     )
     return _csv_row(cells)
@@ -132,7 +145,8 @@ def _json_text(value: object) -> str:
     return written_out(text, in_json=True)
 
 
-def _csv_text(text: str | None) -> str:
+def csv_text(text: str | None) -> str:
+    """A text as a cell that no spreadsheet takes for a formula; empty for None."""
     if text is None:
         return ""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -35,13 +35,13 @@ curl -H 'Authorization: Bearer TOKEN' --data-binary @cat.jpg localhost:8000/v1/c
 """
 
 
-def docs_routes(app: FastAPI) -> APIRouter:
-    """The page and its style."""
+def docs_routes(app: FastAPI, root_path: str) -> APIRouter:
+    """The page and its style; links lead below `root_path`."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
     async def docs() -> Response:
-        return send_page(_page(app.openapi()))
+        return send_page(_page(app.openapi(), root_path))
 
     @router.get("/docs.css")
     async def style() -> Response:
@@ -50,7 +50,7 @@ def docs_routes(app: FastAPI) -> APIRouter:
     return router
 
 
-def _page(description: dict[str, Any]) -> str:
+def _page(description: dict[str, Any], root: str) -> str:
     by_tag: dict[str, list[str]] = {}
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
@@ -62,8 +62,10 @@ def _page(description: dict[str, Any]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}: the API</title>'
         '<meta name="viewport" content="width=device-width">'
         '<link rel="icon" href="data:,"><link rel="stylesheet"'
-        f' href="/docs.css"><h1>{title}</h1><p>{escape(description["info"]["description"])} For'
-        ' programs: <a href="/openapi.json">openapi.json</a>. The page: <a href="/">/</a>.</p>'
+        f' href="{root}/docs.css"><h1>{title}</h1>'
+        f"<p>{escape(description['info']['description'])} For"
+        f' programs: <a href="{root}/openapi.json">openapi.json</a>. The page:'
+        f' <a href="{root}/">{root}/</a>.</p>'
         f"<pre>{escape(_EXAMPLES)}</pre><p>Every error is a JSON object"
         ' <code>{"error": {"code": ..., "message": ...}}</code>; below /v2 it is the protocol\'s'
         ' <code>{"error": "...", "code": "..."}</code>.</p>'

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from toplabel._internal.text import ascii_json
 
 if TYPE_CHECKING:
     from toplabel.errors import ErrorCode, ImageError
@@ -48,7 +49,7 @@ class ApiError(Exception):
     @property
     def body(self) -> bytes:
         """The answer's body: {"error": {"code", "message"}}."""
-        return json.dumps({"error": {"code": self.code, "message": self.message}}).encode()
+        return ascii_json({"error": {"code": self.code, "message": self.message}}).encode()
 
     @classmethod
     def of_image(cls, error: ImageError | Failure) -> ApiError:
@@ -73,3 +74,8 @@ def too_large(max_bytes: int) -> ApiError:
         "too_large",
         f"the body is larger than the limit of {max_bytes:,} bytes; send a smaller image",
     )
+
+
+def headers_too_large() -> ApiError:
+    """The error of a request's line and headers beyond the limit."""
+    return ApiError(431, "headers_too_large", "the request's headers are too large")

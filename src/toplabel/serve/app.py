@@ -31,6 +31,7 @@ DESCRIPTION = "What is the predicted label of this image, according to a PyTorch
 
 def create_app(service: Service) -> FastAPI:
     """The application that answers for `service`."""
+    root_path = service.options.root_path
     app = FastAPI(
         title="toplabel",
         version=__version__,
@@ -38,13 +39,14 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # FastAPI's own pages fetch their scripts from a third party
         redoc_url=None,
         openapi_url="/openapi.json",
+        servers=[{"url": root_path}] if root_path else None,
     )
     app.include_router(api_routes(service))
     app.include_router(huggingface_routes(service))
     app.include_router(inference_protocol_routes(service))
     app.include_router(health_routes(service))
-    app.include_router(page_routes())
-    app.include_router(docs_routes(app))
+    app.include_router(page_routes(root_path))
+    app.include_router(docs_routes(app, root_path))
     _answer_errors(app)
     return app
 

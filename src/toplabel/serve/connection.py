@@ -16,7 +16,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from toplabel.serve.api_error import ApiError, busy
+from toplabel.serve.api_error import ApiError, busy, headers_too_large
 
 if TYPE_CHECKING:
     from toplabel.serve.options import ServeOptions
@@ -25,6 +25,7 @@ MAX_HEAD_BYTES = 16 * 2**10
 """Of a request's line and headers; uvicorn is told the same."""
 
 _LINGER_SECONDS = 2.0
+_REST_SECONDS = 1.0
 _LINGER_BYTES = 16 * 2**20
 
 
@@ -89,6 +90,8 @@ class Connection(asyncio.Protocol):
         self._answering = False  # the application has a request
         self._parsing = False  # what is written now is uvicorn's own
         self._ended = False
+        self.half_closed = self._loop.create_future()
+        """Done when the client sends no more; whether it still reads, nobody knows."""
         self.receiving = False
         """Whether the client may be in the middle of a request."""
 
@@ -144,9 +147,15 @@ class Connection(asyncio.Protocol):
         if self._ended:  # refused in the middle of a body: the application has no client any more
             self.http.connection_lost(None)
 
-    def eof_received(self) -> bool | None:
-        """Hand the client's end on."""
-        return self.http.eof_received()
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has asked is still answered."""
+        asked = self._answering or self._head_bytes > 0
+        if asked and not self._ended and not self.half_closed.done():
+            self.half_closed.set_result(None)
+            self._end_timer = self._loop.call_later(_REST_SECONDS, self._end_unfinished)
+        self.http.eof_received()
+        self._flush()  # before asyncio closes where nothing is asked
+        return self.half_closed.done()
 
     def pause_writing(self) -> None:
         """The client does not take its response: give it some time, not all."""
@@ -215,6 +224,17 @@ class Connection(asyncio.Protocol):
     def end_request(self) -> None:
         """The application has answered."""
         self._answering = False
+        if self.half_closed.done():  # and no request follows that has come already
+            self._loop.call_soon(self._end_answered)
+
+    def _end_answered(self) -> None:
+        if not self._answering:
+            self.close()
+
+    def _end_unfinished(self) -> None:
+        """End where the rest of a request will never come; all that was sent is read by now."""
+        if self.receiving and not self._ended:
+            self._transport.close()
 
     def _await_head(self) -> None:
         seconds = self._every.options.header_timeout
@@ -233,7 +253,7 @@ class Connection(asyncio.Protocol):
     def _no_http(self) -> ApiError:
         """What uvicorn refuses by itself."""
         if self._head_bytes > MAX_HEAD_BYTES:
-            return ApiError(431, "headers_too_large", "the request's headers are too large")
+            return headers_too_large()
         return ApiError(400, "bad_request", "this is not a valid HTTP/1.1 request")
 
     def _refuse(self, error: ApiError) -> None:

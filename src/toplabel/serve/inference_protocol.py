@@ -7,7 +7,6 @@ four bytes, least significant first.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from toplabel._internal.text import ascii_json, written_out
 from toplabel._version import __version__
 from toplabel.inference.scoring import MULTI_LABEL_THRESHOLD
 from toplabel.serve.api_error import ApiError, message_of
@@ -243,7 +243,7 @@ def _ranked(values: NDArray[np.float32], labels: Any, classes: int) -> NDArray[A
 
 def _texts(texts: list[str]) -> NDArray[Any]:
     array = np.empty(len(texts), dtype=object)
-    array[:] = [text.encode() for text in texts]
+    array[:] = [written_out(text).encode() for text in texts]
     return array
 
 
@@ -333,7 +333,7 @@ class Tensor:
 
 def protocol_error(refusal: ApiError) -> bytes:
     """An error as the protocol has it: {"error": TEXT}; its clients fail on anything else."""
-    return json.dumps({"error": refusal.message, "code": refusal.code}).encode()
+    return ascii_json({"error": refusal.message, "code": refusal.code}).encode()
 
 
 def bad(message: str) -> ApiError:
@@ -444,7 +444,7 @@ def encode_response(
         else:
             one["data"] = _to_json(tensor)
         described.append(one)
-    header = json.dumps({**response, "outputs": described}).encode()
+    header = ascii_json({**response, "outputs": described}).encode()
     if not binary:
         return header, {"Content-Type": "application/json"}
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}

@@ -11,9 +11,11 @@ import logging
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from toplabel.serve.access_log import ACCESS, request_id
-from toplabel.serve.api_error import INTERNAL, ApiError, busy, too_large
+from toplabel.serve.api_error import INTERNAL, ApiError, busy, headers_too_large, too_large
+from toplabel.serve.connection import MAX_HEAD_BYTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -72,6 +74,9 @@ class Middleware:
         """One request."""
         if scope["type"] != "http":
             return
+        root = self.options.root_path
+        if root and (scope["path"] + "/").startswith(root + "/"):  # the proxy did not take it away
+            scope["path"] = scope["path"].removeprefix(root) or "/"
         exchange = _Exchange(scope, receive, send, self)
         scope["state"]["deadline"] = time.monotonic() + self.options.request_timeout
         scope["state"]["request_id"] = exchange.request_id
@@ -101,8 +106,11 @@ class Middleware:
         """Refuse what need not be read.
 
         Raises:
-            ApiError: 401, 403, 413 or 503.
+            ApiError: 401, 403, 413, 431 or 503.
         """
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        if size + len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEAD_BYTES:
+            raise headers_too_large()  # what came at once, uvicorn takes at any size
         self.gate.check(scope, headers)
         if int(headers.get(b"content-length", b"0")) > self.options.max_body:
             raise too_large(self.options.max_body)
@@ -144,6 +152,15 @@ async def _answer_early(scope: Scope, exchange: _Exchange) -> None:
     ):
         raise ApiError(503, "not_ready", "the server is starting")
     await exchange.send_whole(200, b'{"status": "live"}', {})
+
+
+def _below(root: str, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A header; where it leads elsewhere on this server, by a path that a proxy's clients know."""
+    if name.lower() != b"location":
+        return name, value
+    parts = urlsplit(value.decode("latin-1"))
+    query = f"?{parts.query}" if parts.query else ""
+    return name, f"{root}{parts.path}{query}".encode("latin-1")
 
 
 class _Exchange:
@@ -206,6 +223,8 @@ class _Exchange:
                 await self._skip_body()
             headers = list(message.get("headers", ()))
             names = {name.lower() for name, _ in headers}
+            if b"location" in names:
+                headers = [_below(self._middleware.options.root_path, *field) for field in headers]
             headers += _HEADERS
             headers += self._middleware.gate.cors_headers(self.headers, preflight=self.is_preflight)
             headers.append((b"x-request-id", self.request_id.encode()))

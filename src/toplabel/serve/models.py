@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from toplabel._internal.text import written_out
 from toplabel.errors import UsageError
 from toplabel.inference.batch import PredictOptions, label_batch, needs_features
 from toplabel.serve.api_error import ApiError
@@ -225,7 +226,7 @@ def serve_model(
     preprocess = classifier.preprocess
     engine(np.zeros((1, preprocess.num_channels, *preprocess.input_size), np.float32))
     model = ServedModel(
-        name=predictor.name,
+        name=written_out(predictor.name),
         predictor=predictor,
         engine=engine,
         sha256=_sha256(predictor),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ MAX_PIXELS = 50_000_000
 """Of an image, unless `ReadOptions` has another limit: strangers send them, several at a time."""
 
 _MIB = 2**20
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 _QUEUE = 128
 _SHORTEST_TOKEN = 16
 
@@ -62,6 +64,11 @@ class ServeOptions:
         flags=("--allow-url-host",),
         metavar="HOST",
         help="Fetch images that requests name by URL from this host.",
+    )
+    root_path: str = option(
+        "",
+        metavar="PATH",
+        help="Path below which a proxy serves this (/labels), whether or not it takes it away.",
     )
     batching: Batching = option(
         "auto",
@@ -118,6 +125,11 @@ class ServeOptions:
             if number and not (0 < value < math.inf or (zero and value == 0)):
                 least = "of at least 0" if zero else "above 0"
                 raise UsageError(f"got {one.name}={value!r}; expected a number {least}")
+        if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
+            raise UsageError(
+                f"got root_path={self.root_path!r}; expected a path like /labels, of letters,"
+                " digits and - . _ ~, without a slash at its end"
+            )
         if self.queue is not None and self.queue < self.max_images:
             raise UsageError(
                 f"got queue={self.queue} and max_images={self.max_images}; expected a queue with"

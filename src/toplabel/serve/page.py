@@ -39,11 +39,13 @@ HEADERS = {
 _FOLDER = Path(__file__).parent / "page"
 
 
-def page_routes() -> APIRouter:
-    """The routes, outside of the API's description."""
+def page_routes(root_path: str) -> APIRouter:
+    """The routes, outside of the API's description; links lead below `root_path`."""
     router = APIRouter(include_in_schema=False)
     for path, (name, media_type) in FILES.items():
         content = (_FOLDER / name).read_bytes()
+        if media_type == "text/html":
+            content = content.replace(b'="/', f'="{root_path}/'.encode())
         router.add_api_route(path, _sender(content, media_type), methods=["GET"])
     router.add_api_route(PALETTE, _sender(palette().encode(), "text/css"), methods=["GET"])
     return router

@@ -13,11 +13,18 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.message import Message
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from python_multipart.multipart import (
+    Field,
+    File,
+    FormParser,
+    MultipartParser,
+    parse_options_header,
+)
 
 from toplabel._internal.text import printable
 from toplabel.errors import ImageError
@@ -291,6 +298,7 @@ def parse_multipart(body: bytes, content_type: str, *, max_files: int) -> list[U
         parser = FormParser(
             "multipart/form-data", count_field, take_file, end, boundary, config=in_memory
         )
+        _name_files_plainly(parser)
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
@@ -298,3 +306,25 @@ def parse_multipart(body: bytes, content_type: str, *, max_files: int) -> list[U
     if not ended:
         raise ApiError(400, "bad_multipart", "the form ends before its closing boundary")
     return files
+
+
+def _name_files_plainly(parser: FormParser) -> None:
+    """Have the parser take parts for files that are named in the extended form only."""
+    multipart = cast(MultipartParser, parser.parser)
+    take_value = cast(Any, multipart.callbacks)["on_header_value"]
+
+    def take_plain_value(data: bytes, start: int, end: int) -> None:
+        value = _with_plain_name(data[start:end])
+        take_value(value, 0, len(value))
+
+    multipart.set_callback("header_value", take_plain_value)
+
+
+def _with_plain_name(value: bytes) -> bytes:
+    """A header's value; with `filename=` where it has `filename*=` alone, as old clients write."""
+    if b"filename*" not in value.lower() or b"filename" in parse_options_header(value)[1]:
+        return value
+    message = Message()
+    message["Content-Disposition"] = value.decode("latin-1")
+    name = printable(message.get_filename() or "").replace("\\", "\\\\").replace('"', '\\"')
+    return value + f'; filename="{name}"'.encode()

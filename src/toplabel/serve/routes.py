@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
+from toplabel._internal.text import ascii_json
 from toplabel.analysis.explain.rendering import explain_upload
 from toplabel.errors import ImageError, UsageError
 from toplabel.serve.api_error import ApiError, message_of
@@ -81,8 +81,8 @@ def api_routes(service: Service) -> APIRouter:
     )
     async def models() -> Response:
         """All served models; the first answers where none is named."""
-        default = service.models.default
-        every = [_described(m, m is default) for m in service.models.all]
+        default, root = service.models.default, service.options.root_path
+        every = [_described(m, m is default, root) for m in service.models.all]
         return as_json({"models": every})
 
     @router.get(
@@ -138,7 +138,7 @@ def api_routes(service: Service) -> APIRouter:
         return Response(
             rendered.content,
             media_type=_MEDIA_TYPES[query.format],
-            headers={"X-Explanation": json.dumps(rendered.facts)},  # beside the image, too
+            headers={"X-Explanation": ascii_json(rendered.facts)},  # beside the image, too
         )
 
     return router
@@ -158,7 +158,7 @@ def _records(uploads: Sequence[Upload], answers: Sequence[Answer]) -> list[dict[
     return records
 
 
-def _described(model: ServedModel, default: bool) -> dict[str, Any]:
+def _described(model: ServedModel, default: bool, root: str) -> dict[str, Any]:
     return {
         "name": model.name,
         "sha256": model.sha256,
@@ -167,7 +167,7 @@ def _described(model: ServedModel, default: bool) -> dict[str, Any]:
         "default": default,
         "warnings": [*model.predictor.warnings, *_of_last_hour(model)],
         "engine": f"{model.engine.name} on {model.engine.device}",
-        "labels_url": f"/v1/models/{quote(model.name, safe='/')}/labels",
+        "labels_url": f"{root}/v1/models/{quote(model.name, safe='/')}/labels",
     }
 
 

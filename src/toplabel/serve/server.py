@@ -93,7 +93,7 @@ def serve(
             " --token-file, or listen on 127.0.0.1"
         )
     listener = listen(options.host, options.port)
-    _allow_descriptors(options.max_connections)
+    options = replace(options, max_connections=_allow_descriptors(options.max_connections))
     gc.disable()  # while everything is imported: nothing of it is garbage
     try:
         running = _Running(listener, options, token, read, threads or available_cpus(), batch_size)
@@ -362,12 +362,15 @@ def _cannot_listen(host: str, port: int, error: Exception) -> UsageError:
     return UsageError(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host")
 
 
-def _allow_descriptors(connections: int) -> None:
-    """Let this process have a file descriptor for each connection, as far as the system allows."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
+def _allow_descriptors(connections: int) -> int:
+    """Let this process have a file descriptor for each connection, as far as the system allows.
+
+    Returns:
+        How many connections there can be: beyond that none could be told that there are too many.
+    """
+    if sys.platform == "win32":
+        return connections
+    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_DESCRIPTORS
@@ -375,6 +378,13 @@ def _allow_descriptors(connections: int) -> None:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    possible = max(1, min(connections, soft - min(_OTHER_DESCRIPTORS, soft // 2)))
+    if possible < connections:
+        logger.warning("at most %d connections: the limit of descriptors is %d", possible, soft)
+    return possible
 
 
 def _import_application() -> None:

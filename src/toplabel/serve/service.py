@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Response
 
+from toplabel._internal.text import ascii_json
 from toplabel.serve.api_error import ApiError, busy
 from toplabel.serve.request_body import Upload, parse, parse_multipart, shown_name, uploads_of_json
 
@@ -121,12 +121,12 @@ def media_type(content_type: str) -> str:
 
 def as_json(value: Any, headers: dict[str, str] | None = None) -> Response:
     """A JSON response; FastAPI's own way through its models would cost a millisecond."""
-    return Response(json.dumps(value), media_type="application/json", headers=headers)
+    return Response(ascii_json(value), media_type="application/json", headers=headers)
 
 
 def warning_headers(texts: Sequence[str]) -> dict[str, str]:
     """What was assumed or noticed, as JSON in a header, for answers that have no place for it."""
-    return {"X-Warnings": json.dumps([*dict.fromkeys(texts)])} if texts else {}
+    return {"X-Warnings": ascii_json([*dict.fromkeys(texts)])} if texts else {}
 
 
 def unknown_header(flags: Sequence[bool | None]) -> dict[str, str]:

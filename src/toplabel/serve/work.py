@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 Source = bytes | IsolatedImage
 """An image file; never text, which would be a path or a URL to the reader."""
 
+_GRACE_SECONDS = 0.05
+
 Lane = Literal["ordinary", "heavy"]
 """What surely takes a moment, and what may take long: each has threads and a queue of its own."""
 
@@ -54,6 +56,11 @@ class Job(Generic[Result]):
         self.future: Future[Result] = Future()
         self.submitted = time.monotonic()
         self.queue_seconds = 0.0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a worker has taken it."""
+        return self.future.running() or self.future.done()
 
 
 class Workers:
@@ -271,12 +278,15 @@ class Labeller:
     ) -> list[Result]:
         results = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
         gone = asyncio.ensure_future(_disconnected(request))
+        half_closed = request.scope["state"]["connection"].half_closed
         try:
-            await asyncio.wait(
-                (results, gone),
-                timeout=max(0.0, deadline - time.monotonic()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await _first((results, gone, half_closed), deadline)
+            if half_closed.done() and not results.done():
+                # It may have left: what is at work is ended, but nothing waits for it.
+                await _first((results, gone), min(deadline, time.monotonic() + _GRACE_SECONDS))
+                if any(not job.has_begun for job in jobs):
+                    raise busy("there is no worker for a client that sends no more")
+                await _first((results, gone), deadline)
         finally:
             gone.cancel()
         if results.done():
@@ -298,6 +308,11 @@ class Labeller:
         if answer.prediction.unknown is not None and model.last_hour is not None:
             self._metrics.unknown.labels(model.name).inc(answer.prediction.unknown)
             model.last_hour.add(answer.prediction.unknown)
+
+
+async def _first(futures: Sequence[asyncio.Future[Any]], deadline: float) -> None:
+    seconds = max(0.0, deadline - time.monotonic())
+    await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _disconnected(request: Request) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from toplabel._internal.platform import read_start, written_aside
+from toplabel._internal.text import ascii_json, written_out
 from toplabel._version import __version__
 from toplabel.analysis.explain.pipeline import Explanation, explain_with
 from toplabel.errors import ImageError, ToplabelError, UsageError
@@ -96,7 +96,7 @@ def explain_upload(
         return Rendered(render_png(found, longest=longest), facts)
     heat = found.heat_at(shown_size(found.decoded.height, found.decoded.width, longest=longest))
     rows = [[round(float(value), 3) for value in row] for row in heat]
-    return Rendered(json.dumps(facts | {"heat": rows}).encode(), facts)
+    return Rendered(ascii_json(facts | {"heat": rows}).encode(), facts)
 
 
 def render_png(found: Explanation, *, longest: int = LONGEST_SIDE) -> bytes:
@@ -137,7 +137,7 @@ def overlay(
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", f"{_SOFTWARE} {__version__}")
     for keyword, text in texts.items():
-        info.add_itxt(keyword, text)
+        info.add_itxt(keyword, written_out(text))
     file = io.BytesIO()
     blended = Image.fromarray(_blend(np.asarray(image), heat))
     blended.save(file, "PNG", pnginfo=info, compress_level=4)

@@ -70,6 +70,7 @@ _PILLOW_CODECS = {*BYTE_CODECS, 2, 3, 4, OLD_JPEG, JPEG, 32771, 32809}
 _FAX = {2, 3, 4}
 _PREDICTED = BYTE_CODECS - {RAW, 32773}
 _MIN_TILE_PIXELS = 128  # tiles are at least 16 x 16 by the standard; smaller ones are bombs
+_LARGE_TILE = 1 << 24  # pixels, 4096 x 4096
 _ALWAYS_CHUNKS = 70_000  # a strip for each row of the longest image
 
 
@@ -204,9 +205,16 @@ def _subsampling(tags: Directory, pixels: int) -> tuple[int, int]:
 
 
 def _check_chunks(layout: Layout) -> None:
-    """Refuse bombs of tiny tiles: each costs a decoder's start."""
+    """Refuse bombs of tiny tiles, each of which costs a decoder's start, and of one huge tile."""
+    pixels = layout.height * layout.width
+    if layout.chunk_height * layout.chunk_width > max(_LARGE_TILE, 4 * pixels):
+        raise ImageError(
+            "too_large",
+            f"its tiles are of {layout.chunk_width} x {layout.chunk_height} pixels, the image of"
+            f" {layout.width} x {layout.height}; save it again",
+        )
     count = layout.across * layout.down
-    if count > _ALWAYS_CHUNKS + layout.height * layout.width // _MIN_TILE_PIXELS:
+    if count > _ALWAYS_CHUNKS + pixels // _MIN_TILE_PIXELS:
         raise ImageError(
             "too_large",
             f"it is cut into {count:,} parts of {layout.chunk_width} x {layout.chunk_height}"

@@ -13,6 +13,11 @@ export class Trouble extends Error {
   }
 }
 
+/** The address of a path of the API, also where a proxy serves all this below another path. */
+export function here(path) {
+  return new URL(`..${path}`, import.meta.url).href;
+}
+
 const waiting = [];
 let running = 0;
 let asking = null; // the token that is being asked for
@@ -67,7 +72,7 @@ async function fetchOnce(path, options, token) {
   const headers = { ...options.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
   try {
-    return await fetch(path, { ...options, headers });
+    return await fetch(here(path), { ...options, headers });
   } catch (error) {
     if (options.signal?.aborted) throw new Trouble("removed", "removed");
     throw new Trouble("no_answer", "The server does not answer. Is it still running?", { again: true });

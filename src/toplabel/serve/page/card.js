@@ -1,7 +1,7 @@
 // One image: its file, what was said of it, and why.
 
-import { ask, Trouble } from "/page/api.js";
-import { copy } from "/page/copying.js";
+import { ask, here, Trouble } from "./api.js";
+import { copy } from "./copying.js";
 
 const template = document.getElementById("card");
 const rowTemplate = document.getElementById("row");
@@ -173,7 +173,7 @@ export class Card {
   curl() {
     const query = new URLSearchParams({ model: this.page.model(), top_k: TOP });
     const name = this.file.name.replaceAll("'", `'\\''`);
-    return `curl --data-binary @'${name}' '${location.origin}/v1/classify?${query}'`;
+    return `curl --data-binary @'${name}' '${here(`/v1/classify?${query}`)}'`;
   }
 
   remove() {

@@ -1,7 +1,7 @@
 // The page: where images come in, which model is asked, and the cards of what it said.
 
-import { ask, onTokenNeeded } from "/page/api.js";
-import { Card } from "/page/card.js";
+import { ask, onTokenNeeded } from "./api.js";
+import { Card } from "./card.js";
 
 const find = (id) => document.getElementById(id);
 const cards = [];
