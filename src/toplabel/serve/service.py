@@ -131,7 +131,7 @@ def warning_headers(texts: Sequence[str]) -> dict[str, str]:
 
 def unknown_header(flags: Sequence[bool | None]) -> dict[str, str]:
     """Which images are unknown, as JSON in a header, for answers that have no place for it."""
-    return {} if None in flags else {"X-Unknown": json.dumps([*flags])}
+    return {} if None in flags else {"X-Unknown": ascii_json([*flags])}
 
 
 def note(request: Request, **facts: Any) -> None:
