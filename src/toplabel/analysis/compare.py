@@ -13,6 +13,7 @@ import numpy as np
 
 from toplabel._internal.options import suggests_names
 from toplabel.errors import ImageError, ToplabelError, UsageError
+from toplabel.image.failures import from_decoder
 from toplabel.image.reading import read_image, source_name
 from toplabel.inference.batch import PredictOptions, image_error, label_batch
 from toplabel.inference.predictor import Predictor
@@ -258,13 +259,16 @@ class Variant:
             first = ""
         if first in _PATH_NAMES:
             return None, source
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(source) as opened:  # type: ignore[arg-type]
                 image = opened.convert("RGB")
-        except (OSError, SyntaxError) as error:
-            raise ImageError("not_an_image", f"Pillow cannot read {source!r}: {error}") from error
+        except Exception as error:
+            failure = from_decoder(error, format_name="image")
+            message = f"Pillow cannot read {source!r}: {failure.message}"
+            code = "not_an_image" if isinstance(error, UnidentifiedImageError) else failure.code
+            raise ImageError(code, message) from error
         return np.asarray(image), image
 
 

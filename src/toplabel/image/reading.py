@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from toplabel._internal.text import first_line
 from toplabel.errors import ImageError
 from toplabel.image.arrays import image_of_array, image_of_tensor
 from toplabel.image.decoded_image import DecodedImage, ResizedSize, check_pixels
@@ -76,6 +77,11 @@ def read_image(
         if isinstance(source, str) and error.code == "not_found" and is_bare_base64(source):
             reason = "it is an image in base64; write data:;base64, before it, or pass its bytes"
         raise ImageError(error.code, f"cannot read {_describe(source)}: {reason}") from error
+    except BaseException as error:
+        if isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        reason = first_line(error, named=True)  # a library's own, as of those written in Rust
+        raise ImageError("internal", f"cannot read {_describe(source)}: {reason}") from error
 
 
 def source_name(source: object, index: int) -> str:

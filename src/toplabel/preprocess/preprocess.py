@@ -44,7 +44,7 @@ x * (1 / 255) in float32 (torchvision's v2 ToDtype), `multiply64` the same in fl
 rounded to float32 (transformers). They differ in the last bit."""
 
 MAX_RESIZED_PIXELS = 120_000_000
-"""Largest resized image: up to 1.7 s and 600 MB, where 36 x 65535 pixels become 256 x 466026."""
+"""Largest resized image, as where 36 x 65535 pixels become 256 x 466026 before the crop."""
 
 _ARITHMETIC: dict[Convention, Arithmetic] = {
     "torchvision": "divide",

@@ -28,6 +28,10 @@ _FILTERS: dict[Interpolation, Image.Resampling] = {
 }
 
 
+_MOST_AT_ONCE = 8_000_000
+"""Pixels of a resized image of which a part is cut out: of more, only that part is made."""
+
+
 class Window(NamedTuple):
     """A part of an image, in pixels: rows top to bottom, columns left to right, ends excluded."""
 
@@ -104,8 +108,17 @@ def resize_and_crop(
     if size == (extent or pixels.shape[:2]):
         return pixels[top:bottom, left:right]
 
+    is_large = size[0] * size[1] > _MOST_AT_ONCE and _grows(pixels, size, interpolation)
+
     def resize(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
         image = Image.fromarray(np.ascontiguousarray(plane))
+        if extent is None and is_large:
+            from toplabel.preprocess.enlarged import enlarge_window  # which few images need
+
+            rows, columns = range(top, bottom), range(left, right)
+            return enlarge_window(
+                plane, size=size, rows=rows, columns=columns, interpolation=interpolation
+            )
         if extent is None:
             image = image.resize((size[1], size[0]), _FILTERS[interpolation])
             if (top, left, bottom, right) != (0, 0, *size):
@@ -118,6 +131,12 @@ def resize_and_crop(
     if pixels.shape[2] == 3:
         return resize(pixels)
     return np.stack([resize(pixels[..., at]) for at in range(pixels.shape[2])], axis=-1)
+
+
+def _grows(pixels: NDArray[np.uint8], size: Size, interpolation: Interpolation) -> bool:
+    """Whether a part of the resized image can be had without the whole."""
+    larger = size[0] >= pixels.shape[0] and size[1] >= pixels.shape[1]
+    return larger and interpolation != "nearest"
 
 
 def pad_to_window(
