@@ -140,6 +140,28 @@ def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> H
         ModelError: There is none, or there are several that take different tensors.
     """
     makers = {name: one for one in nodes for name in one.outputs}
+    layers = _linear_layers(makers, fixed, output)
+    heads = [Head(layer, layer.inputs[0], layer) for layer in layers]
+    if len({head.taken for head in heads}) > 1:
+        heads = [_before_norm(head, makers) for head in heads]
+    if not heads:
+        raise ModelError(NO_FEATURES)
+    if len({(head.taken, head.layer.operator) for head in heads}) > 1:
+        raise ModelError(
+            f"this model gives no features: its class outputs come from {len(heads)} linear layers"
+            " that take different rows; expected one"
+        )
+    return heads[0]
+
+
+def _linear_layers(
+    makers: Mapping[str, Node], fixed: Collection[str], output: str
+) -> Collection[Node]:
+    """The nearest linear layers before an output, on all ways to it.
+
+    Raises:
+        ModelError: Something else than what works on each class stands between.
+    """
     found: dict[tuple[str, ...], Node] = {}
     waiting, seen = [output], set(fixed)
     while waiting:
@@ -154,10 +176,7 @@ def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> H
                 "this model gives no features: its last linear layer is quantised; use the float32"
                 " model that it was made from"
             )
-        if maker.operator in _LINEAR and [one in fixed for one in maker.inputs[:2]] == [
-            False,
-            True,
-        ]:
+        if maker.operator in _LINEAR and [x in fixed for x in maker.inputs[:2]] == [False, True]:
             found[maker.outputs] = maker
         elif maker.operator == "BatchNormalization":
             waiting.append(maker.inputs[0])
@@ -165,17 +184,7 @@ def last_linear(nodes: Sequence[Node], fixed: Collection[str], output: str) -> H
             waiting += values_of(maker)
         else:
             raise ModelError(NO_FEATURES)
-    heads = [Head(layer, layer.inputs[0], layer) for layer in found.values()]
-    if len({head.taken for head in heads}) > 1:
-        heads = [_before_norm(head, makers) for head in heads]
-    if not heads:
-        raise ModelError(NO_FEATURES)
-    if len({(head.taken, head.layer.operator) for head in heads}) > 1:
-        raise ModelError(
-            f"this model gives no features: its class outputs come from {len(heads)} linear layers"
-            " that take different rows; expected one"
-        )
-    return heads[0]
+    return found.values()
 
 
 def _before_norm(head: Head, makers: Mapping[str, Node]) -> Head:
