@@ -233,6 +233,7 @@ def train(
     prior: str | Mapping[str, float] | None = ...,
     unknown: float = ...,
     no_unknown: bool = ...,
+    augment: bool = ...,
     previous: str | os.PathLike[str] | None = ...,
     fine_tune: bool = ...,
     epochs: int | None = ...,

@@ -14,6 +14,7 @@ import logging
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toplabel.inference.batch import Numbered
     from toplabel.inference.prediction import Failure, Prediction
     from toplabel.inference.predictor import Predictor
 
@@ -70,11 +72,38 @@ class ImageFeatures:
     known: int
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a copy of an image is changed before its features are computed.
+
+    Args:
+        name: Tells it from others, wherever it changes.
+        change: Makes of a source what is labelled in its place; raises where it cannot be read.
+    """
+
+    name: str
+    change: Callable[[object], object]
+
+
+def _label_changed(
+    label: Callable[[Sequence[Numbered]], list[Prediction]], view: View, batch: Sequence[Numbered]
+) -> list[Prediction]:
+    """The predictions for changed copies; what cannot be read fails as it is."""
+    changed: list[Numbered] = []
+    for index, source in batch:
+        try:
+            changed.append((index, view.change(source)))
+        except Exception:
+            changed.append((index, source))
+    return label(changed)
+
+
 def compute_features(
     predictor: Predictor,
     sources: Sequence[str],
     *,
     progress: Callable[[int, int], None] | None = None,
+    view: View | None = None,
 ) -> ImageFeatures:
     """The features of images, by the code of every prediction, large JPEGs decoded in full.
 
@@ -86,13 +115,15 @@ def compute_features(
         predictor: The model.
         sources: N paths or URLs.
         progress: Called with the number of images done, and of those that failed.
+        view: Of changed copies of the images instead of them.
 
     Raises:
         ModelError: The model gives no features; says why.
     """
     labeller = predictor.batch_labeller(top_k=1, exact=True, keep_features=True)
     size = 1 if predictor.classifier.parallel else labeller.batch_size
-    kept = _KeptFeatures.of(predictor)
+    kept = _KeptFeatures.of(predictor, view)
+    label = labeller.label if view is None else partial(_label_changed, labeller.label, view)
     collected = _Collected(len(sources))
     stamps = [kept.stamp_of(source) for source in sources]
     collected.rows = kept.find(stamps)
@@ -101,7 +132,7 @@ def compute_features(
     work = batched(((index, sources[index]) for index in missing), size)
     try:
         order = iter(missing)
-        for predictions in ordered_map(labeller.label, work, workers=labeller.workers):
+        for predictions in ordered_map(label, work, workers=labeller.workers):
             for prediction, index in zip(predictions, islice(order, len(predictions)), strict=True):
                 collected.take(index, prediction, about_model=predictor.warnings)
                 if prediction.error is None:
@@ -159,13 +190,14 @@ class _KeptFeatures:
         self._waiting: list[tuple[bytes, NDArray[np.float32], tuple[str, ...]]] = []
 
     @classmethod
-    def of(cls, predictor: Predictor) -> _KeptFeatures:
+    def of(cls, predictor: Predictor, view: View | None) -> _KeptFeatures:
         if predictor.classifier.bundle is None:
             return cls(None)
         settings = PredictOptions(top_k=1, exact=True, keep_features=True, read=predictor.read)
         found = fingerprint(predictor.classifier, settings)
         parts = {name: value for name, value in found.items() if name not in _OF_LABELS}
-        text = json.dumps([__version__, parts], sort_keys=True)
+        named = [] if view is None else [view.name]
+        text = json.dumps([__version__, parts, *named], sort_keys=True)
         return cls(cache.cache_dir() / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:32])
 
     def stamp_of(self, source: str) -> bytes | None:

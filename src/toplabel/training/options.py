@@ -43,6 +43,11 @@ class TrainOptions:
         False,
         help="Flag nothing as unknown. Nothing of the training images is kept in the bundle then.",
     )
+    augment: bool = option(
+        False,
+        help="Also try mirrored and cropped copies of the images, and train on them if images that"
+        " are left out are predicted better. Takes four times as long.",
+    )
     previous: str | os.PathLike[str] | None = option(
         None,
         flags=("--from",),

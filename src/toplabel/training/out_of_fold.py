@@ -30,6 +30,19 @@ _FLAT = 1e-3  # of an error's exponent: below, more images bring nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Variants:
+    """Changed copies of images, fitted on beside them and predicted never.
+
+    Args:
+        features: float32 (M, D).
+        images: int (M,), the index of the image that each is a copy of.
+    """
+
+    features: NDArray[np.float32]
+    images: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Examples:
     """Images as a head is fitted on them.
 
@@ -40,6 +53,8 @@ class Examples:
         folds: int (N,), the fold of each, from 0.
         classes: K.
         weights: (N,), how often each counts.
+        variants: Copies, which share the weight of their image with it and are fitted on where it
+            is.
     """
 
     features: NDArray[np.float32]
@@ -48,6 +63,7 @@ class Examples:
     folds: NDArray[np.int64]
     classes: int
     weights: NDArray[np.float64] | None = None
+    variants: Variants | None = None
 
     @property
     def counts(self) -> NDArray[np.float64]:
@@ -68,15 +84,34 @@ class Examples:
         anchor: NDArray[np.float32] | None = None,
     ) -> Head:
         """The head that is fitted on some of the images, or on all."""
-        chosen = slice(None) if among is None else among
+        chosen = np.ones(len(self.targets), np.bool_) if among is None else among
+        features, targets, weights = self._chosen(chosen)
         return fit_head(
-            self.features[chosen],
-            self.targets[chosen],
+            features,
+            targets,
             classes=self.classes,
             strength=strength,
-            weights=None if self.weights is None else self.weights[chosen],
+            weights=weights,
             start=start,
             anchor=anchor,
+        )
+
+    def _chosen(
+        self, chosen: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64] | None]:
+        """Features, targets and weights of the chosen images and their variants."""
+        features, targets, weights = self.features, self.targets, self.weights
+        if self.variants is None:
+            shared = None if weights is None else weights[chosen]
+            return features[chosen], targets[chosen], shared
+        taken = chosen[self.variants.images]
+        images = self.variants.images[taken]
+        copies = 1.0 + np.bincount(self.variants.images, minlength=len(targets))
+        weights = (1.0 if weights is None else weights) / copies
+        return (
+            np.concatenate([features[chosen], self.variants.features[taken]]),
+            np.concatenate([targets[chosen], targets[images]]),
+            np.concatenate([weights[chosen], weights[images]]),
         )
 
 

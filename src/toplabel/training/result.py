@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toplabel._internal.text import percent
 from toplabel.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -142,6 +143,35 @@ class FineTuningFacts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Whether mirrored and cropped copies helped, by images that no head was fitted on.
+
+    Args:
+        copies: How many there were.
+        kept: Whether the model was fitted on them, too.
+        accuracy: Out of fold, with the copies and the prior as trained.
+        accuracy_without: The same without them.
+        loss: The mean negative log likelihood of the true class with them, calibrated.
+        loss_without: The same without them.
+    """
+
+    copies: int
+    kept: bool
+    accuracy: float
+    accuracy_without: float
+    loss: float
+    loss_without: float
+
+    def __str__(self) -> str:
+        verdict = "kept" if self.kept else "not kept, as they do not clearly help"
+        return (
+            f"{self.copies:,} mirrored and cropped copies: {verdict} (accuracy"
+            f" {percent(self.accuracy)} with them, {percent(self.accuracy_without)} without; log"
+            f" loss {self.loss:.3f} and {self.loss_without:.3f})"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingResult:
     """A trained model, and how good it is on photos that it was not fitted on.
@@ -169,6 +199,7 @@ class TrainingResult:
         calibration: Temperature and prior.
         strength: C of the head.
         folds: How many.
+        augmentation: Whether mirrored and cropped copies helped; None where none were tried.
         seconds: What it took.
         notices: What to know about it, one sentence each.
         fine_tuning: What came of training all of the network, where that was asked for. Where it
@@ -202,6 +233,7 @@ class TrainingResult:
     unknown: Mapping[str, Any] | None = None
     fine_tuning: FineTuningFacts | None = None
     network: Any = field(default=None, repr=False)
+    augmentation: Augmentation | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -292,6 +324,7 @@ class TrainingResult:
             "calibration": self.calibration.to_dict(),
             "unknown": None if self.unknown is None else dict(self.unknown),
             "fine_tuning": None if self.fine_tuning is None else asdict(self.fine_tuning),
+            "augmentation": None if self.augmentation is None else asdict(self.augmentation),
             "seconds": self.seconds,
             "notices": list(self.notices),
         }

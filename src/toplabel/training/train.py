@@ -34,6 +34,7 @@ from toplabel.training.assess import (
     find_mistakes,
     find_suspects,
 )
+from toplabel.training.augment import announce, compute_variants, try_variants
 from toplabel.training.copies import group_copies
 from toplabel.training.data import check_counts, read_training_data, warn_of_like_names
 from toplabel.training.features import ImageFeatures, compute_features
@@ -43,6 +44,7 @@ from toplabel.training.options import TrainOptions
 from toplabel.training.out_of_fold import (
     Examples,
     OutOfFold,
+    Variants,
     accuracy_interval,
     learning_curve,
     predict_out_of_fold,
@@ -126,11 +128,16 @@ def train(
         previous = Previous.of(base)
     tuning = _open_fine_tuning(predictor, train_options, inference_options)
     with collect_warnings() as more, predictor:
+        if train_options.augment:
+            announce(len(dataset))
         images = compute_features(predictor, dataset.sources, progress=progress)
         photos = _Photos.of(dataset, images, previous)
         _tell(dataset, images, photos)
+        variants = None
+        if train_options.augment:
+            variants = compute_variants(predictor, photos.sources, progress=progress)
         predictor.close()  # its memory is needed
-        result = _Work(photos, base, train_options, _name_of(data), tuning).result()
+        result = _Work(photos, base, train_options, _name_of(data), variants, tuning).result()
     return replace(
         result, seconds=time.perf_counter() - started, notices=(*map(str, notices), *map(str, more))
     )
@@ -254,12 +261,16 @@ class _Work:
     base: Bundle
     options: TrainOptions
     name: str
+    variants: Variants | None = None
     tuning: FineTuning | None = None
 
     def result(self) -> TrainingResult:
         photos = self.photos
         examples = self._examples()
-        found = predict_out_of_fold(examples)
+        found, augmentation = predict_out_of_fold(examples), None
+        if self.variants is not None:
+            examples, found, augmentation = try_variants(examples, found, self.variants)
+            logger.info("augmentation: %s", augmentation)
         calibration = self._calibration(found, examples)
         shift = log_ratio(calibration)
         calibrated = found.logits / np.float32(found.temperature)
@@ -313,6 +324,7 @@ class _Work:
             strength=found.strength,
             folds=int(examples.folds.max()) + 1,
             unknown=None if unknown is None else unknown.to_dict(),
+            augmentation=augmentation,
         )
         if self.tuning is None:
             return result
@@ -379,6 +391,7 @@ class _Work:
             "base": self.base.name,
             "features": int(examples.features.shape[1]),
             "strength": found.strength,
+            "augmented": examples.variants is not None,
             "folds": int(examples.folds.max()) + 1,
             "accuracy": round(accuracy.accuracy, 4),
             "low": round(accuracy.low, 4),

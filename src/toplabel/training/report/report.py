@@ -311,6 +311,7 @@ def _method(result: TrainingResult) -> Html:
         ("Network whose features it uses", base),
         ("Strength of the head (C)", f"{result.strength:g}"),
         ("Temperature of its scores", f"{result.calibration.temperature:.3g}"),
+        *([("Augmentation", result.augmentation)] if result.augmentation is not None else []),
         ("Date", facts.get("date", "")),
         ("toplabel", facts.get("toplabel", "")),
     ]
