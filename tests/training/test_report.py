@@ -38,7 +38,9 @@ def made_up(confusion, *, names=NAMES, curve=CURVE, twice=TWICE, sources=None, *
     mistakes = find_mistakes(sources, names, targets, scores)
     accuracy = float((targets == predicted).mean())
     known = {
-        "bundle": SimpleNamespace(name="walls@12345678", training={"base": "network"}),
+        "bundle": SimpleNamespace(
+            name="walls@12345678", training={"base": "network"}, unknown=None
+        ),
         "classes": class_results(names, targets, predicted),
         "accuracy": accuracy,
         "low": accuracy - 0.04,

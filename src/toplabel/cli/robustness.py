@@ -53,7 +53,7 @@ def table_lines(found: Robustness) -> Iterator[str]:
         ("labels kept %", lambda one: _percent(one.labels_kept)),
         ("mean score", lambda one: "-" if one.mean_score is None else f"{one.mean_score:.2f}"),
     ]
-    if found.clean.unknown is not None or found.corrupted[0].unknown is not None:
+    if found.clean.unknown is not None:
         columns.append(("unknown %", lambda one: _percent(one.unknown)))
     group = _WIDTH * len(STRENGTHS)
     yield " " * _NAME + "".join(f"{title:>{group}}" for title, _ in columns)

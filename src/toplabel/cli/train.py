@@ -123,6 +123,8 @@ def _lines(result: TrainingResult) -> Iterator[str]:
             f" {_percent(result.plain_accuracy)}, balanced accuracy"
             f" {_percent(result.plain_balanced_accuracy)}"
         )
+    if result.augmentation is not None:
+        yield str(result.augmentation)
     if result.fine_tuning is not None:
         yield str(result.fine_tuning)
     yield ""

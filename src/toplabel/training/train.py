@@ -270,7 +270,6 @@ class _Work:
         found, augmentation = predict_out_of_fold(examples), None
         if self.variants is not None:
             examples, found, augmentation = try_variants(examples, found, self.variants)
-            logger.info("augmentation: %s", augmentation)
         calibration = self._calibration(found, examples)
         shift = log_ratio(calibration)
         calibrated = found.logits / np.float32(found.temperature)

@@ -152,11 +152,15 @@ def measure_robustness(
         failed += found.add(row, predictions)
         if progress is not None:
             progress((row + 1) * len(_EVERY), failed)
-    detects = getattr(predictor.classifier, "unknown", None) is not None
+    detects = predictor.classifier.unknown is not None
     return Robustness(
         images=len(sources),
         clean=_metrics(
-            outputs, outputs.best, outputs.scores.max(axis=1), unknown=None, way=(CLEAN, 0, "")
+            outputs,
+            outputs.best,
+            outputs.scores.max(axis=1),
+            unknown=None if outputs.unknown is None else float(outputs.unknown.mean()),
+            way=(CLEAN, 0, ""),
         ),
         corrupted=tuple(
             _metrics(
@@ -247,7 +251,7 @@ class _Found:
         for place, one in enumerate(predictions):
             if one is not None and one.index is not None:
                 self.index[row, place], self.score[row, place] = one.index, one.score
-                self.unknown[row, place] = bool(getattr(one, "unknown", False))
+                self.unknown[row, place] = one.unknown is True
         return int((self.index[row] < 0).sum())
 
 

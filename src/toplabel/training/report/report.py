@@ -268,7 +268,7 @@ def _copies(result: TrainingResult) -> Iterator[Html]:
 
 
 def _unknown(result: TrainingResult) -> str:
-    detector = getattr(result.bundle, "unknown", None)
+    detector = result.bundle.unknown
     if detector is None:
         return (
             "The model gives every image one of its classes, whatever the image shows: it was"
@@ -299,20 +299,28 @@ def _unreadable(result: TrainingResult) -> Html:
 
 def _method(result: TrainingResult) -> Html:
     facts = result.bundle.training or {}
-    base = facts.get("base", "the network")
+    tuning = result.fine_tuning
+    if tuning is not None and tuning.kept:
+        text = str(tuning)
+        measured = f"{text[:1].upper()}{text[1:]}."
+    else:
+        measured = (
+            "Each image was predicted by a head that was fitted without it: the images were divided"
+            f" into {result.folds} folds, copies together, and the head was fitted {result.folds}"
+            " times without one of them. The model itself was then fitted on all images."
+        )
     text = (
-        "Each image was predicted by a head that was fitted without it: the images were divided"
-        f" into {result.folds} folds, copies together, and the head was fitted {result.folds} times"
-        " without one of them. The model itself was then fitted on all images. Its interval of"
-        " 95 % (Wilson) holds for other photos of the same kind, taken in the same way; it says"
-        " nothing of another camera, place or season."
+        f"{measured} The interval of 95 % (Wilson) holds for other photos of the same kind, taken"
+        " in the same way; it says nothing of another camera, place or season."
     )
     rows = [
-        ("Network whose features it uses", base),
+        ("Network whose features it uses", facts.get("base", "")),
         ("Strength of the head (C)", f"{result.strength:g}"),
         ("Temperature of its scores", f"{result.calibration.temperature:.3g}"),
-        *([("Augmentation", result.augmentation)] if result.augmentation is not None else []),
+        ("Augmentation", result.augmentation or ""),
+        ("Training all of the network", tuning or ""),
         ("Date", facts.get("date", "")),
         ("toplabel", facts.get("toplabel", "")),
     ]
-    return join([fill("paragraph", text=text), table(("", ""), rows, texts=2)])
+    shown = [row for row in rows if row[1]]
+    return join([fill("paragraph", text=text), table(("", ""), shown, texts=2)])
