@@ -100,18 +100,19 @@ class Examples:
         self, chosen: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64] | None]:
         """Features, targets and weights of the chosen images and their variants."""
-        features, targets, weights = self.features, self.targets, self.weights
-        if self.variants is None:
-            shared = None if weights is None else weights[chosen]
-            return features[chosen], targets[chosen], shared
-        taken = chosen[self.variants.images]
-        images = self.variants.images[taken]
-        copies = 1.0 + np.bincount(self.variants.images, minlength=len(targets))
-        weights = (1.0 if weights is None else weights) / copies
+        features, targets, variants = self.features, self.targets, self.variants
+        if variants is None:
+            weights = None if self.weights is None else self.weights[chosen]
+            return features[chosen], targets[chosen], weights
+        taken = chosen[variants.images]
+        images = variants.images[taken]
+        shares = 1 / (1 + np.bincount(variants.images, minlength=len(targets)))
+        if self.weights is not None:
+            shares = shares * self.weights
         return (
-            np.concatenate([features[chosen], self.variants.features[taken]]),
+            np.concatenate([features[chosen], variants.features[taken]]),
             np.concatenate([targets[chosen], targets[images]]),
-            np.concatenate([weights[chosen], weights[images]]),
+            np.concatenate([shares[chosen], shares[images]]),
         )
 
 
