@@ -136,6 +136,62 @@ def test_a_model_gets_a_prior_without_images_and_loses_it_again(
     assert json.dumps(found.to_dict())
 
 
+def test_a_model_that_is_named_in_place_of_images_is_meant(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, out = tmp_path / "plain.toplabel", tmp_path / "out.toplabel"
+    pack(bundle, plain)
+    monkeypatch.setenv("TOPLABEL_MODEL", str(tmp_path / "another.toplabel"))
+    seen = ("--trained-prior", "red=8,green=1,blue=1")
+    command("calibrate", plain, "-o", out, "--prior", "balanced", *seen)
+    command("calibrate", plain, "-o", out, *seen)
+    calibration = toplabel.load(out).classifier.calibration
+    assert calibration is not None
+    assert (calibration.prior, calibration.trained_prior) == (None, (0.8, 0.1, 0.1))
+
+
+def test_a_yes_or_no_of_one_output_takes_a_prior_too(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    options = save_one_output(tmp_path)
+    plain = toplabel.load(**options)
+    assert len(plain.labels) == 2
+    found = toplabel.calibrate(plain, prior=[0.01, 0.99], trained_prior="balanced")
+    path = tmp_path / "prior.toplabel"
+    found.save(path)
+    (photo,) = draw_colours(tmp_path / "photos", 1)
+    before, after = plain(photo, top_k=2), toplabel.load(path)(photo, top_k=2)
+    odds = {one.label: one.score for one in before.top or ()}
+    expected = odds["yes"] * 0.99 / (odds["yes"] * 0.99 + odds["no"] * 0.01)
+    assert {one.label: one.score for one in after.top or ()}["yes"] == pytest.approx(expected)
+
+
+def save_one_output(folder: Path) -> dict[str, str]:
+    """A network with one logit: how red an image is."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    matrix = onnx.numpy_helper.from_array(np.array([[1.0], [-1.0], [-1.0]], np.float32), "matrix")
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["mean", "matrix"], ["logits"]),
+    ]
+    shapes = {"image": ["N", 3, 8, 8], "logits": ["N", 1]}
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    }
+    graph = helper.make_graph(nodes, "red", [values["image"]], [values["logits"]], [matrix])
+    opsets = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "red.onnx")
+    (folder / "recipe.json").write_text(json.dumps(RECIPE.to_dict()))
+    (folder / "labels.txt").write_text("no\nyes")
+    return {
+        "model": str(folder / "red.onnx"),
+        "preprocess": str(folder / "recipe.json"),
+        "labels": str(folder / "labels.txt"),
+    }
+
+
 def test_a_model_that_does_not_say_its_trained_prior_is_asked_for_it(bundle: Bundle) -> None:
     model = Predictor(Classifier.of_bundle(bundle))
     with pytest.raises(
@@ -144,7 +200,7 @@ def test_a_model_that_does_not_say_its_trained_prior_is_asked_for_it(bundle: Bun
         toplabel.calibrate(model, prior="balanced")
     with pytest.raises(UsageError, match="neither labelled images nor a prior"):
         toplabel.calibrate(model)
-    with pytest.raises(UsageError, match=r"precision=0\.9 without labelled images"):
+    with pytest.raises(UsageError, match="a precision, but no labelled images"):
         toplabel.calibrate(model, prior="balanced", precision=0.9)
     multi = replace(bundle, activation="sigmoid", multi_label=True)
     with pytest.raises(ModelError, match="is a multi-label model"):

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,19 @@ def test_each_label_keeps_its_best_and_its_least_certain() -> None:
     least = sorted(everything, key=lambda s: s.score)[:50]
     assert {s.name for s in least} <= names
     assert len(names) == 60
+
+
+def test_unknown_images_take_a_fifth_whatever_their_score() -> None:
+    selection, counts = Selection(50), Counts()
+    for number in range(1000):
+        row = labelled(f"{number}.jpg", number % 4, 0.99 if number % 2 else 0.5)
+        row = replace(row, unknown=number % 2 == 1)  # all of a high score
+        selection.add(row)
+        counts.add(row)
+    found = selection.images()
+    assert counts.unknown == 500
+    assert len(found) == 50
+    assert 10 <= sum(row.unknown for row in found) <= 14  # some are there for their label
 
 
 def test_labels_leave_half_of_the_places() -> None:

@@ -121,6 +121,14 @@ def test_a_distance_is_the_mean_to_the_nearest_of_scaled_features():
     assert nearest(np.array([[3, 1, 2, np.inf]], np.float32), 2).tolist() == [1.5]
 
 
+def test_without_numpys_vecdot_distances_are_the_same(monkeypatch):
+    features, targets = clouds(20)
+    detector = fit_unknown(features, targets)
+    expected = detector.distance(features)
+    monkeypatch.delattr(np, "vecdot", raising=False)
+    np.testing.assert_allclose(detector.distance(features), expected, atol=1e-5)
+
+
 def test_wilsons_interval_is_scipys():
     from scipy.stats import binomtest
 

@@ -144,7 +144,7 @@ def calibrate(
         if prior is None and trained_prior is None:
             raise UsageError("got neither labelled images nor a prior; expected one of them")
         if precision is not None:
-            raise UsageError(f"got precision={precision:g} without labelled images to reach it on")
+            raise UsageError("got a precision, but no labelled images to reach it on")
     else:
         require("sklearn", extra="evaluate", purpose="calibrating a model")
     if precision is not None and not 0 < precision < 1:

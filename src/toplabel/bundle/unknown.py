@@ -51,7 +51,7 @@ class Memory:
     def __init__(self, rows: NDArray[np.void] | Path) -> None:
         self._rows = rows
         self._lock = fork_safe(threading.Lock())
-        self._directions: NDArray[np.float32] | None = None
+        self._directions: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     @classmethod
     def of(cls, features: NDArray[np.float32], targets: NDArray[np.int64]) -> Self:
@@ -102,19 +102,21 @@ class Memory:
         Args:
             features: float32 (N, D).
         """
-        directions = self.directions
+        directions, lengths = self.directions
         points = unit_rows(features)
-        squares = (points * points).sum(axis=1)[:, None] + (directions * directions).sum(axis=1)
-        # one image at a time: how many there are changes no bit
-        products = np.stack([directions @ point for point in points])
+        squares = (points * points).sum(axis=1)[:, None] + lengths
+        # one image at a time: how many there are changes no bit; and no BLAS, whose threads cost
+        # ten times what there is to compute
+        products = np.stack([_products(directions, point) for point in points])
         return np.asarray(np.sqrt(np.maximum(squares - 2 * products, 0)), np.float32)
 
     @property
-    def directions(self) -> NDArray[np.float32]:
-        """The features that are kept, scaled to length 1: float32 (M, D)."""
+    def directions(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The features that are kept, scaled to length 1: float32 (M, D); and how long each is."""
         with self._lock:
             if self._directions is None:
-                self._directions = unit_rows(self.rows["row"].astype(np.float32))
+                rows = unit_rows(self.rows["row"].astype(np.float32))
+                self._directions = rows, (rows * rows).sum(axis=1)
             return self._directions
 
     def to_bytes(self) -> bytes:
@@ -291,3 +293,10 @@ def unit_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scaled to length 1; one of zeros stays as it is."""
     lengths = np.sqrt((features * features).sum(axis=1, keepdims=True))
     return np.asarray(features / np.where(lengths > 0, lengths, 1), np.float32)
+
+
+def _products(rows: NDArray[np.float32], point: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The product of each row (M, D) with a point (D,): (M,)."""
+    if hasattr(np, "vecdot"):  # from numpy 2 on, three times as fast
+        return np.asarray(np.vecdot(rows, point))
+    return np.asarray(np.einsum("ij,j->i", rows, point))

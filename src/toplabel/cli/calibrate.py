@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from toplabel.bundle.calibration import in_words
 from toplabel.cli.options import (
@@ -89,9 +90,10 @@ def calibrate(
     from toplabel.analysis.data.dataset import read_dataset
     from toplabel.bundle.file import check_target
 
-    if data is not None and prior is not None and options["model"] is None and is_model(data):
+    sets_prior = prior is not None or trained_prior is not None
+    if data is not None and sets_prior and _names_model(data):
         data, options["model"] = None, data  # toplabel calibrate best.toplabel --prior balanced
-    if data is None and prior is None and trained_prior is None:
+    if data is None and not sets_prior:
         raise click.UsageError("Missing argument 'DATA' (or pass --prior).")
     if data is not None:
         require("sklearn", extra="evaluate", purpose="toplabel calibrate")
@@ -117,11 +119,12 @@ def calibrate(
     return 0
 
 
-def is_model(path: str) -> bool:
-    """Whether it is a packed model rather than images."""
+def _names_model(path: str) -> bool:
+    """Whether it is a packed model rather than images, and no other is named by -m."""
     from toplabel.bundle.bundle import is_bundle
 
-    return is_bundle(path)
+    source = click.get_current_context().get_parameter_source("model")
+    return source is not ParameterSource.COMMANDLINE and is_bundle(path)
 
 
 def _lines(found: Calibrated, output: Path) -> list[str]:
