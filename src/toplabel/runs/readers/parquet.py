@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,8 @@ from toplabel._internal.text import first_line
 from toplabel.errors import ImageError, UsageError
 from toplabel.runs.entry import Entry
 from toplabel.runs.readers.kinds import is_remote
-from toplabel.runs.readers.parquet_pages import PageSize, largest_page
+from toplabel.runs.readers.parquet_pages import Page, largest_page, read_pages
+from toplabel.runs.readers.parquet_values import ColumnValues, can_walk
 from toplabel.runs.readers.random_access import (
     FileObject,
     RandomAccessFile,
@@ -24,7 +26,10 @@ from toplabel.runs.readers.random_access import (
 pa: Any = require("pyarrow", extra="parquet", purpose="reading Parquet")
 pq: Any = require("pyarrow.parquet", extra="parquet", purpose="reading Parquet")
 
-_DAMAGES = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, StopIteration)
+_DAMAGES = (
+    *(pa.ArrowException, OSError, ValueError, LookupError, OverflowError, StopIteration),
+    *(EOFError, zlib.error),
+)
 _USUAL = "image"
 _ROWS_AT_ONCE = 32
 _KEPT_BATCHES = 8
@@ -32,6 +37,9 @@ _OPEN_AT_ONCE = 4
 _BUFFER_BYTES = 1 << 20
 _MOST_PAGE_BYTES = 96 << 20
 """A page is decompressed at once, and its values are copied out of it."""
+
+_WALKED_BYTES = 48 << 20
+"""Of a larger page the values are read one by one, where that is possible."""
 
 _MOST_RATIO = 20
 """How much smaller than in memory a large page of images may be on disk: they are compressed."""
@@ -102,6 +110,8 @@ class _Window:
     def __init__(self, table: _Table, column: str, group: int) -> None:
         self._file, self._column, self._group = table.file, column, group
         self._turn = table.turn
+        self._type = table.file.schema_arrow.field(column).type
+        self._paths: Any = None
         with self._turn:
             largest = _largest_page(table, column, group)
         if largest.unpacked > _MOST_PAGE_BYTES and largest.unpacked > _MOST_RATIO * largest.packed:
@@ -111,6 +121,10 @@ class _Window:
                 f" {largest.packed / 2**10:,.0f} KiB on disk, which no images do; at most"
                 f" {_MOST_PAGE_BYTES >> 20} MiB are read then",
             )
+        self._values = None
+        if largest.unpacked > _WALKED_BYTES:
+            with self._turn:
+                self._values = _column_values(table, column, group)
         # a value may stand in a dictionary once and in every row: rows times the page is the most
         self._rows = max(1, min(_ROWS_AT_ONCE, _MOST_PAGE_BYTES // max(1, largest.unpacked)))
         self._batches: Iterator[Any] = iter(())
@@ -121,6 +135,8 @@ class _Window:
     def take(self, row: int) -> Any:
         """The value of a row of the group."""
         with self._turn:
+            if self._values is not None:
+                return self._walked(self._values, row)
             number = row // self._rows
             if number not in self._kept and not 0 <= self._next <= number:
                 self._restart()
@@ -139,6 +155,16 @@ class _Window:
                 if len(self._kept) > (_KEPT_BATCHES if self._rows == _ROWS_AT_ONCE else 1):
                     del self._kept[min(self._kept)]
             return self._kept[number][row % self._rows].as_py()
+
+    def _walked(self, values: ColumnValues, row: int) -> Any:
+        """The same, where values are read one by one."""
+        content = values.take(row)
+        if content is not None or not pa.types.is_struct(self._type):
+            return content
+        if self._paths is None:
+            only = [f"{self._column}.path"]
+            self._paths = self._file.read_row_group(self._group, columns=only).column(0)
+        return {"bytes": None, **(self._paths[row].as_py() or {})}
 
     def _restart(self) -> None:
         self._batches = self._file.iter_batches(
@@ -171,9 +197,9 @@ def _open(file: RandomAccessFile) -> Any:
     )
 
 
-def _largest_page(table: _Table, column: str, group: int) -> PageSize:
+def _largest_page(table: _Table, column: str, group: int) -> Page:
     """The largest page of a column's chunks in a row group."""
-    pages, metadata = [PageSize(0, 0)], table.file.metadata.row_group(group)
+    pages, metadata = [Page()], table.file.metadata.row_group(group)
     for number in range(metadata.num_columns):
         chunk = metadata.column(number)
         if chunk.path_in_schema.partition(".")[0] == column:
@@ -182,6 +208,26 @@ def _largest_page(table: _Table, column: str, group: int) -> PageSize:
             size = chunk.total_compressed_size
             pages.append(largest_page(table.source.read_at, start, size))
     return max(pages, key=lambda page: page.unpacked)
+
+
+def _column_values(table: _Table, column: str, group: int) -> ColumnValues | None:
+    """The values of a column of images, one by one; None where its pages cannot be walked."""
+    metadata = table.file.metadata.row_group(group)
+    for number in range(metadata.num_columns):
+        chunk, kind = metadata.column(number), table.file.schema.column(number)
+        if chunk.path_in_schema not in (column, f"{column}.bytes"):
+            continue
+        offsets = (chunk.data_page_offset, chunk.dictionary_page_offset or 0)
+        start, size = min(offset for offset in offsets if offset > 0), chunk.total_compressed_size
+        codec = {"UNCOMPRESSED": "none"}.get(chunk.compression, chunk.compression.lower())
+        pages = read_pages(table.source.read_at, start, size)
+        if chunk.physical_type != "BYTE_ARRAY" or kind.max_repetition_level:
+            return None
+        if not can_walk(pages, codec):
+            return None
+        levels = kind.max_definition_level
+        return ColumnValues(table.source, start, size, codec=codec, levels=levels)
+    return None
 
 
 def _find_column(schema: Any, name: str, wanted: str | None) -> int:

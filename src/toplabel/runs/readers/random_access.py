@@ -139,10 +139,12 @@ class ForwardReader:
 
     Args:
         begin: Opens the stream at its start.
+        keep_bytes: How much of what it has passed it keeps.
     """
 
-    def __init__(self, begin: Callable[[], Stream]) -> None:
+    def __init__(self, begin: Callable[[], Stream], *, keep_bytes: int = _PASSED_BYTES) -> None:
         self._begin = begin
+        self._keep_bytes = keep_bytes
         self._turn = threading.Lock()
         self._restart()
 
@@ -164,7 +166,7 @@ class ForwardReader:
         piece = self._file.read1(_STEP_BYTES)  # what there is before a damage, too
         self._pieces.append(piece)
         self._end += len(piece)
-        while self._end - self._start > _PASSED_BYTES and self._start + len(self._pieces[0]) <= (
+        while self._end - self._start > self._keep_bytes and self._start + len(self._pieces[0]) <= (
             keep_from
         ):
             self._start += len(self._pieces.popleft())
