@@ -81,6 +81,23 @@ def test_what_was_cropped_off_has_no_heat(colours, method):
     assert heat[40:64, 34:60].mean() > 0.5
 
 
+def test_a_png_frames_what_the_model_sees_and_says_that_it_sees_no_more(colours, tmp_path):
+    found = toplabel.explain(colours, np.repeat(np.repeat(picture(), 3, 0), 3, 1))
+    assert found.seen_at((288, 480)) == pytest.approx((96, 0, 384, 288), abs=2)
+    found.save(tmp_path / "why.png")
+    drawn = np.asarray(Image.open(tmp_path / "why.png")).astype(int)
+    left, _, right, _ = map(round, found.seen_at(drawn.shape[:2]))
+    assert (drawn[40:-40, left] == 255).all()  # a white line down each side
+    assert (drawn[40:-40, right - 1] == 255).all()
+    assert (drawn[:, right + 2 :] > 200).all(axis=2).any()  # the caption
+
+
+def test_an_image_that_is_seen_whole_has_no_frame(colours, tmp_path):
+    square = toplabel.explain(colours, picture()[:, 32:128])
+    square.save(tmp_path / "why.png")
+    assert not (np.asarray(Image.open(tmp_path / "why.png")) == 255).all(axis=2).any()
+
+
 def test_tokens_are_laid_out_as_the_image_is():
     predictor = wrapped(Tokens())
     found = toplabel.explain(predictor, picture(), method="gradcam")
@@ -114,7 +131,7 @@ def test_grad_cam_is_the_papers_formula():
 def test_occlusion_needs_no_torch():
     code = (
         "import sys, toplabel\n"
-        "heat = toplabel.explain(None, 'examples/cat.jpg')\n"
+        "heat = toplabel.explain(None, 'examples/cat.jpg').heat\n"
         "assert heat.shape == (300, 451) and heat.max() > 0.9\n"
         "assert not {'torch', 'captum', 'scipy', 'matplotlib'} & set(sys.modules)\n"
     )

@@ -44,6 +44,17 @@ def test_curls_data_binary_says_it_is_a_form_and_is_read_all_the_same(server: Se
     assert reply.json["predictions"][0]["label"] == "tiger cat"
 
 
+def test_curls_plain_data_damages_a_file_and_the_answer_says_what_to_use(server: Server):
+    stripped = CAT.replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"")
+    reply = server.classify(stripped, kind="application/x-www-form-urlencoded")
+    assert 400 <= reply.status < 500
+    assert "--data-binary @FILE" in reply.json["error"]["message"]
+
+
+def test_topk_is_top_k(server: Server):
+    assert len(server.classify(CAT, "?topk=2").json["predictions"][0]["top"]) == 2
+
+
 def test_several_files_of_a_form_are_answered_in_order(server: Server):
     body, kind = form(("a cat.jpg", CAT), ("../../etc/passwd", COFFEE))
     predictions = server.classify(body, kind=kind).json["predictions"]

@@ -62,7 +62,7 @@ def huggingface_routes(service: Service) -> APIRouter:
                 request, model, [content], RequestOptions(top_k=1)
             )
         note(request, model=model.name, images=1, **failures(answers))
-        refuse_failed(answers[0])
+        refuse_failed(answers[0], request)
         scores = _scores(answers[0], model, parameters)
         headers = warning_headers(answers[0].prediction.warnings)
         return as_json(scores, headers=headers | unknown_header([answers[0].prediction.unknown]))

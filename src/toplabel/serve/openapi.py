@@ -25,6 +25,9 @@ class ClassifyQuery(BaseModel):
 
     model: ModelName = None
     top_k: Annotated[int, Field(ge=1, le=100_000, description="How many classes to return.")] = 5
+    topk: Annotated[
+        int | None, Field(ge=1, le=100_000, deprecated=True, description="The same as `top_k`.")
+    ] = None
     threshold: Annotated[
         float | None,
         Field(

@@ -56,13 +56,13 @@ def api_routes(service: Service) -> APIRouter:
         """
         started = time.perf_counter()
         model = service.models.find(query.model)
-        wanted = RequestOptions(top_k=query.top_k, threshold=query.threshold)
+        wanted = RequestOptions(top_k=query.topk or query.top_k, threshold=query.threshold)
         async with service.uploads(request) as uploads:
             contents = [upload.content for upload in uploads]
             answers, queue = await service.labeller.label(request, model, contents, wanted)
         note(request, model=model.name, images=len(uploads), **failures(answers))
         if len(uploads) == 1:
-            refuse_failed(answers[0])
+            refuse_failed(answers[0], request)
         return as_json(
             {
                 "model": {"name": model.name, "sha256": model.sha256},

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
@@ -321,11 +321,20 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def refuse_failed(answer: Answer) -> None:
+_DAMAGED = ("corrupt", "truncated", "not_an_image", "empty")
+_STRIPPED = "; curl -d takes line ends out of a file: use --data-binary @FILE, or -F file=@FILE"
+
+
+def refuse_failed(answer: Answer, request: Request) -> None:
     """Refuse a request whose one image has no label.
 
     Raises:
         ApiError: With the image's code and a status of 4xx; 500 or 503 where it is our fault.
     """
-    if answer.prediction.error is not None:
-        raise ApiError.of_image(answer.prediction.error)
+    error = answer.prediction.error
+    if error is None:
+        return
+    kind = request.headers.get("content-type", "")
+    if kind.startswith("application/x-www-form-urlencoded") and error.code in _DAMAGED:
+        error = replace(error, message=error.message + _STRIPPED)
+    raise ApiError.of_image(error)

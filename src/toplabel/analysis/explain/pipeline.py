@@ -13,7 +13,7 @@ import numpy as np
 from toplabel._internal.optional import require
 from toplabel.analysis.explain.perturbation import MaskedInput, faithfulness, occlusion_heat
 from toplabel.analysis.explain.resolve_label import resolve_label
-from toplabel.analysis.explain.upsample import over_image, over_input
+from toplabel.analysis.explain.upsample import over_image, over_input, seen_box
 from toplabel.errors import ModelError, UsageError
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
@@ -92,6 +92,11 @@ class Explanation:
         """The same where the image is shown at another (height, width)."""
         image_size = self.decoded.height, self.decoded.width
         return over_image(self.input_heat, self.preprocess, image_size=image_size, size=size)
+
+    def seen_at(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """What the model sees where the image is shown at this size: left, top, right, bottom."""
+        image_size = self.decoded.height, self.decoded.width
+        return seen_box(self.preprocess, image_size=image_size, size=size)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the heat: plain data for JSON."""

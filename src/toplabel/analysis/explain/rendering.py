@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from toplabel._internal.platform import read_start, written_aside
 from toplabel._internal.text import ascii_json, written_out
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from toplabel.inference.engines import Engine
 
 Format = Literal["png", "json"]
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 LONGEST_SIDE = 2048
 """Larger images are shown at this size: nobody looks at heat of seven cells any closer."""
@@ -44,6 +48,12 @@ _RISE = 0.8
 
 _COLD_LIGHT = 0.72
 """What is left of the image's light where the heat is 0: what is hot stands out."""
+
+_FRAME, _FRAME_EDGE = (255, 255, 255), (20, 20, 20)
+_LEAST_MARGIN = 3
+"""In pixels: what is cut off less is not worth a frame."""
+
+_UNSEEN = "not seen by the model"
 
 # fmt: off
 _COLOURS = {
@@ -104,7 +114,7 @@ def render_png(found: Explanation, *, longest: int = LONGEST_SIDE) -> bytes:
     size = shown_size(found.decoded.height, found.decoded.width, longest=longest)
     about = f"{found.label} {found.score:.4f} by {found.model}, {found.method}"
     texts = {"Title": found.label, "Description": about}
-    return overlay(found.image, found.heat_at(size), texts=texts)
+    return overlay(found.image, found.heat_at(size), seen=found.seen_at(size), texts=texts)
 
 
 def shown_size(height: int, width: int, *, longest: int = LONGEST_SIDE) -> tuple[int, int]:
@@ -114,13 +124,18 @@ def shown_size(height: int, width: int, *, longest: int = LONGEST_SIDE) -> tuple
 
 
 def overlay(
-    pixels: NDArray[np.uint8], heat: NDArray[np.float32], *, texts: dict[str, str]
+    pixels: NDArray[np.uint8],
+    heat: NDArray[np.float32],
+    *,
+    seen: Box | None = None,
+    texts: dict[str, str],
 ) -> bytes:
     """A PNG of the image with its heat over it, of the heat's size.
 
     Args:
         pixels: uint8 (H, W, 3), upright RGB.
         heat: float32 (h, w) in [0, 1], over all of the image.
+        seen: What the model sees of it, in pixels of the heat; framed where that is not all.
         texts: What to write into the file beside, by keyword.
 
     Raises:
@@ -140,6 +155,8 @@ def overlay(
         info.add_itxt(keyword, written_out(text))
     file = io.BytesIO()
     blended = Image.fromarray(_blend(np.asarray(image), heat))
+    if seen is not None:
+        _draw_frame(blended, seen)
     blended.save(file, "PNG", pnginfo=info, compress_level=4)
     return file.getvalue()
 
@@ -156,6 +173,44 @@ def colour_table() -> NDArray[np.uint8]:
     channels = [np.interp(np.arange(256), [*_COLOURS], channel) for channel in stops.T]
     table: NDArray[np.uint8] = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
     return table
+
+
+def _draw_frame(image: Image.Image, seen: Box) -> None:
+    """Frame what the model sees, and say beside it that it sees no more, where there is room."""
+    left, top, right, bottom = map(round, seen)
+    margins = left, top, image.width - right, image.height - bottom
+    if max(margins) < _LEAST_MARGIN:
+        return
+    draw, thick = ImageDraw.Draw(image), max(1, round(min(image.size) / 200))
+    frame = (left, top, right - 1, bottom - 1)
+    draw.rectangle(frame, outline=_FRAME_EDGE, width=2 * thick)
+    draw.rectangle(frame, outline=_FRAME, width=thick)
+    _caption(image, draw, right, bottom, margins, size=max(10, round(min(image.size) / 28)))
+
+
+def _caption(
+    image: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    right: int,
+    bottom: int,
+    margins: tuple[int, int, int, int],
+    *,
+    size: int,
+) -> None:
+    """Write it below the frame, or upwards on its right."""
+    font = ImageFont.load_default(size)
+    _, _, width, height = map(math.ceil, font.getbbox(_UNSEEN))
+    text = Image.new("L", (width, height))
+    ImageDraw.Draw(text).text((0, 0), _UNSEEN, 255, font=font)
+    if margins[3] > height + 4 and image.width > width + 8:
+        place = ((image.width - width) // 2, bottom + (margins[3] - height) // 2)
+    elif margins[2] > height + 4 and image.height > width + 8:
+        text = text.transpose(Image.Transpose.ROTATE_90)
+        place = (right + (margins[2] - height) // 2, (image.height - width) // 2)
+    else:
+        return
+    draw.bitmap((place[0] + 1, place[1] + 1), text, fill=_FRAME_EDGE)
+    draw.bitmap(place, text, fill=_FRAME)
 
 
 def _blend(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

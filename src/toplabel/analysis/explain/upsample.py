@@ -57,6 +57,24 @@ def over_image(
     return _blend(_blend(heat, rows).T, columns).T
 
 
+def seen_box(
+    preprocess: Preprocess, *, image_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """What the model sees of the image: left, top, right, bottom, in pixels of `size`.
+
+    Args:
+        preprocess: What makes the input from the image.
+        image_size: (height, width) of the upright image.
+        size: (H, W) at which it is shown.
+    """
+    resized = preprocess.resized_size(*image_size)
+    window = crop_window(resized, preprocess.input_size, preprocess.convention)
+    down, across = size[0] / resized[0], size[1] / resized[1]
+    left, right = max(0, window.left) * across, min(resized[1], window.right) * across
+    top, bottom = max(0, window.top) * down, min(resized[0], window.bottom) * down
+    return left, top, right, bottom
+
+
 def _positions(outputs: int, resized: int, start: int, stop: int) -> NDArray[np.float64]:
     """Where in the input each row of the image lies: 0 to 1; beyond that outside of it."""
     centres = (np.arange(outputs) + 0.5) * (resized / outputs)
