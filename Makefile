@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints/cpu.txt
 WORKERS ?= 2
 
-.PHONY: demo browser test test-slow test-all check docs format bench embedded clean
+.PHONY: demo browser test test-slow test-all check docs dist format bench embedded clean
 
 demo: $(VENV)/.base  ## set everything up (no torch), then label the example photos
 	@echo '$$ toplabel examples/*.jpg -k 3'
@@ -41,6 +41,13 @@ check: $(VENV)/.dev  ## format, lint, types, the direction of imports, and the s
 
 docs: $(VENV)/.dev  ## the site, in build/site; a warning is a failure
 	PATH="$(BIN):$$PATH" $(BIN)/python scripts/build_site.py
+
+dist: $(VENV)/.dev  ## sdist and wheel, checked, and used in a bare environment
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/python scripts/check_wheel.py dist
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
