@@ -655,6 +655,37 @@ def test_a_large_page_of_images_is_read(tmp_path: Path) -> None:
     assert contents(tmp_path / "a.parquet") == images
 
 
+def test_a_table_without_images_among_others_is_a_record(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    write_parquet(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": [1], "name": ["x"]}), tmp_path / "b.parquet")
+    twice = pa.Table.from_arrays([pa.array([b"x"])] * 2, names=["image", "image"])
+    pq.write_table(twice, tmp_path / "c.parquet")
+    for inputs in (["a.parquet", "b.parquet", "c.parquet"], ["*.parquet"]):
+        found = list(list_entries([str(tmp_path / name) for name in inputs]))
+        codes = [entry.problem and entry.problem.code for entry in found]
+        assert codes == [*[None] * 7, "unsupported_format", "unsupported_format"]
+    with pytest.raises(UsageError, match="several columns called 'image'"):
+        names(tmp_path / "c.parquet")
+
+
+def test_a_column_with_a_dot_in_its_name_is_bounded_too(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"my.image": [bytes(150 << 20)]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    (entry,) = list_entries([str(tmp_path / "a.parquet")])
+    assert read_or_code(ArchiveMember(entry)) == "too_large"
+
+
+def test_structs_with_further_fields_and_bytes_of_one_size_hold_images(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"id": n, "bytes": image} for n, image in enumerate(IMAGES.values())]
+    pq.write_table(pa.table({"image": rows}), tmp_path / "a.parquet")
+    assert contents(tmp_path / "a.parquet") == list(IMAGES.values())
+    pq.write_table(pa.table({"image": pa.array([b"abc"], pa.binary(3))}), tmp_path / "b.parquet")
+    assert contents(tmp_path / "b.parquet") == [b"abc"]
+
+
 @pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view", "dictionary"])
 def test_every_column_of_bytes_holds_images(tmp_path: Path, kind: str) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

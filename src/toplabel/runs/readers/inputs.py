@@ -75,7 +75,8 @@ def list_entries(inputs: Sequence[str], *, column: str | None = None) -> Iterato
                 else:
                     yield from _list_line(source, column)
         else:
-            yield from _going_on(name, _list_source(name, column))
+            alone = len(inputs) == 1 and os.path.isfile(name)
+            yield from _going_on(name, _list_source(name, column, alone=alone))
 
 
 def _going_on(name: str, found: Iterator[Item], kind: str = "input") -> Iterator[Item | Entry]:
@@ -112,8 +113,8 @@ def _list_named(name: str, column: str | None) -> Iterator[Entry]:
         yield from _open_up(Entry(name), column)
 
 
-def _list_source(name: str, column: str | None) -> Iterator[Entry]:
-    """The entries of anything but a list."""
+def _list_source(name: str, column: str | None, *, alone: bool) -> Iterator[Entry]:
+    """The entries of anything but a list; `alone` where it is one file, and the only input."""
     if is_remote(name):
         from toplabel.runs.readers.remote import expand_remote  # imports fsspec
 
@@ -123,7 +124,12 @@ def _list_source(name: str, column: str | None) -> Iterator[Entry]:
         yield from map(Entry, expand([name]))
     else:
         for path in [name] if os.path.isfile(name) else expand([name]):
-            yield from _open_up(Entry(path), column)
+            try:
+                yield from _open_up(Entry(path), column)
+            except UsageError as error:  # a table without images
+                if alone:
+                    raise
+                yield Entry.unreadable(path, "unsupported_format", str(error))
 
 
 def _open_up(entry: Entry, column: str | None) -> Iterator[Entry]:

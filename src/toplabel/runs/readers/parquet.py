@@ -202,7 +202,7 @@ def _largest_page(table: _Table, column: str, group: int) -> Page:
     pages, metadata = [Page()], table.file.metadata.row_group(group)
     for number in range(metadata.num_columns):
         chunk = metadata.column(number)
-        if chunk.path_in_schema.partition(".")[0] == column:
+        if f"{chunk.path_in_schema}.".startswith(f"{column}."):  # itself, or a field of it
             offsets = (chunk.data_page_offset, chunk.dictionary_page_offset or 0)
             start = min(offset for offset in offsets if offset > 0)
             size = chunk.total_compressed_size
@@ -236,11 +236,13 @@ def _find_column(schema: Any, name: str, wanted: str | None) -> int:
     Raises:
         UsageError: It is not clear.
     """
-    holding = [field.name for field in schema if _holds_images(field.type)]
+    holding = list(dict.fromkeys(field.name for field in schema if _holds_images(field.type)))
     if wanted is None and len(holding) > 1 and _USUAL in holding:
         wanted = _USUAL
     if wanted is None and len(holding) == 1:
         wanted = holding[0]
+    if wanted in holding and schema.names.count(wanted) > 1:
+        raise UsageError(f"{name!r} has several columns called {wanted!r}; rename one of them")
     if wanted in holding:
         return int(schema.get_field_index(wanted))
     if wanted is not None:
@@ -260,13 +262,17 @@ def _find_column(schema: Any, name: str, wanted: str | None) -> int:
 
 
 def _holds_images(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    while pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind.storage_type
     if pa.types.is_struct(kind):
-        names = {kind.field(i).name for i in range(kind.num_fields)}
-        return {"bytes", "path"} >= names and "bytes" in names
+        fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+        return "bytes" in fields and _is_bytes(fields["bytes"])
+    return _is_bytes(kind)
+
+
+def _is_bytes(kind: Any) -> bool:
     kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(is_kind(kind) for is_kind in kinds)
+    return any(is_kind(kind) for is_kind in (*kinds, pa.types.is_fixed_size_binary))
 
 
 def _read_file(path: str, size: int) -> bytes:
