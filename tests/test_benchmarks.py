@@ -7,7 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import __main__ as command, guard, loop, machine, measure, report, results
+from benchmarks import (
+    __main__ as command,
+    guard,
+    loop,
+    machine,
+    measure,
+    report,
+    results,
+    training,
+)
 from benchmarks.bench import RIVALS, ROOT, Bench, last_json
 from benchmarks.materials import checkpoints
 
@@ -154,3 +163,16 @@ def test_each_rival_gives_the_reference_labels(
     finished = bench.run_script(RIVALS / script, first, checkpoints(bench) / second, *photos)
     expected = [reference["top5"][photo.name]["index"][0] for photo in photos]
     assert last_json(finished)["indices"] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.shared_data
+def test_training_is_measured_on_images_that_it_has_not_seen(
+    bench: Bench, shared_data: Path
+) -> None:
+    data = shared_data / "train" / "bees"
+    section = training.measure(bench, data=data)
+    (_, _, accuracy) = section.raw[training.OURS]
+    assert 0.9 < accuracy < 1
+    assert section.rows[0].what == "toplabel train: bees, whole process"

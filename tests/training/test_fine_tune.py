@@ -43,7 +43,6 @@ PARTS = Parts(
     learned=range(24),
     held_out=range(24, COUNT),
     halves=np.arange(24) % 2 == 0,
-    offset=np.zeros(3, np.float32),
 )
 
 
@@ -222,17 +221,18 @@ def test_no_photo_chooses_the_epoch_that_it_is_predicted_by(
 
 
 @pytest.mark.torch
-def test_the_priors_offset_decides_which_epoch_is_best(
+def test_what_is_best_depends_on_the_prior_that_is_asked_for(
     photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    targets = torch.from_numpy(photos.targets[24:])
-    right = nn.functional.one_hot(targets, 3).float()
-    answers = [right.roll(1, dims=1), right, right - torch.tensor([5.0, 0, 0])]
+    right = nn.functional.one_hot(torch.from_numpy(photos.targets[24:]), 3).float()
+    answers = [right.roll(1, dims=1), right]
     monkeypatch.setattr(module._Training, "_ask", lambda self: answers[len(self._logits)])
-    parts = replace(PARTS, offset=np.array([5, 0, 0], np.float32))
-    settings = replace(SETTINGS, epochs=2)
-    found = fine_tune(network(), photos, parts, settings, progress=tmp_path / "p.pt")
-    assert (found.epoch, found.accuracy) == (2, 1.0)
+    settings, progress = replace(SETTINGS, epochs=1), tmp_path / "p.pt"
+    plain = fine_tune(network(), photos, PARTS, settings, progress=progress)
+    assert (plain.epoch, plain.accuracy) == (1, 1.0)
+    parts = replace(PARTS, log_prior=np.array([5, 0, 0], np.float32))  # the first outweighs all
+    found = fine_tune(network(), photos, parts, settings, progress=progress)
+    assert (found.epoch, found.accuracy) == (0, pytest.approx(1 / 3))
 
 
 @pytest.mark.torch
@@ -261,6 +261,8 @@ def test_it_says_how_far_it_is_and_warns_of_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_LONG", 0.0)
+    monkeypatch.setattr(module, "_SAY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "BATCH_SIZE", 12)
     with caplog.at_level(logging.INFO, "toplabel"):
         tuned(photos, tmp_path)
     lines = [record.message for record in caplog.records]
@@ -268,9 +270,10 @@ def test_it_says_how_far_it_is_and_warns_of_the_time(
         "fine-tuning on cpu: 24 photos to learn from, 24 held out, of which the frozen head"
         " predicts 33.3 % right"
     )
-    assert lines[1].startswith("fine-tuning on the CPU takes about ")
-    assert lines[2].startswith("epoch 1 of 4: ")
-    assert lines[2].endswith(" left")
+    assert lines[1].startswith("epoch 1 of 4, 50 %: at most ")
+    assert lines[2].startswith("fine-tuning on the CPU takes about ")
+    assert lines[3].startswith("epoch 1 of 4: ")
+    assert lines[3].endswith(" left")
 
 
 @pytest.mark.torch

@@ -1,6 +1,7 @@
 """`toplabel.train(..., fine_tune=True)`: the network that comes of it, as bundle and as weights."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -276,3 +277,32 @@ def test_after_a_kill_the_same_start_ends_as_if_nothing_had_happened(
     assert one.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
     assert not list((own_cache / "training").iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_trains_a_checkpoints_network_and_says_what_came_of_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    torch.save(network().state_dict(), tmp_path / "colours.pth")
+    (tmp_path / "colours.json").write_text(PREPROCESS.to_json())
+    given = ["-m", "colours.pth", "--arch", f"{NETWORKS}:ColourNet", "--preprocess", "colours.json"]
+    command = [sys.executable, "-m", "toplabel", "train", str(photos), "-o", "mine.toplabel"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *given, "--fine-tune", *more], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    done = run("--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^(the frozen head is kept|all of the network was trained)", done.stdout, re.M
+    )
+    assert re.search(r"fine-tuning on (cpu|cuda\S*): \d+ photos to learn from", done.stderr)
+    assert "epoch 1 of 1: " in done.stderr
+    (tmp_path / "mine.safetensors").write_bytes(b"another's")
+    refused = run("--epochs", "1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (
+        "mine.safetensors', beside the bundle: a file that is not of a training" in refused.stderr
+    )

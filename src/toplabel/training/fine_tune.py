@@ -53,6 +53,7 @@ _MOST_AVERAGED = 0.999
 _MEASURED_STEPS = 5
 """After so many it is known how long the rest takes."""
 
+_SAY_SECONDS = 30.0
 _LONG = 60.0
 """Seconds on a CPU that are worth a warning."""
 
@@ -207,7 +208,7 @@ class _Training:
         self._started = monotonic()
         self._step_seconds: list[float] = []
         self._asking_seconds = 0.0
-        self._done_here = 0  # epochs in this process
+        self._said = monotonic()
 
     def run(self) -> None:
         """Train until there is no more to gain."""
@@ -217,7 +218,6 @@ class _Training:
         while self._epoch <= self._planned and not self._is_over():
             self._run_epoch()
             self._logits.append(self._ask())
-            self._done_here += 1
             if self._choose() == self._epoch:
                 self._best = _copied(self._average.module.state_dict())
             self._say_epoch()
@@ -254,6 +254,7 @@ class _Training:
             now = monotonic()
             self._step_seconds.append(now - before)
             self._plan()
+            self._say_now_and_then()
             self._file.save_now_and_then(self._state)
             before = monotonic()
 
@@ -404,6 +405,16 @@ class _Training:
         minutes = self._settings.minutes
         return math.inf if minutes is None else minutes * 60 - self._seconds
 
+    @property
+    def _seconds_to_go(self) -> float:
+        """How long the planned epochs will still take, by the steps so far; 0 before the first."""
+        if not self._step_seconds:
+            return 0.0
+        epochs = self._planned - self._epoch
+        steps = (epochs + 1) * self._steps - self._step
+        asking = self._asking_seconds * (epochs + (self._step < self._steps))
+        return float(np.median(self._step_seconds)) * steps + asking
+
     def _plan(self) -> None:
         """After the first steps: say how long it takes, and plan no more epochs than time has."""
         if len(self._step_seconds) != min(_MEASURED_STEPS, self._steps):
@@ -412,16 +423,27 @@ class _Training:
         if math.isfinite(self._seconds_left):
             fitting = max(1, int(self._seconds_left / an_epoch))
             self._planned = min(self._planned, self._epoch - 1 + fitting)
-        seconds = an_epoch * (self._planned - self._epoch + 1)
-        if self._device.type == "cpu" and seconds > _LONG:
+        if self._device.type == "cpu" and self._seconds_to_go > _LONG:
             logger.warning(
                 "fine-tuning on the CPU takes about %s (at most %d epochs of %s); epochs=... or"
                 " minutes=... make it shorter, a GPU much faster; stopped, it goes on there when"
                 " the same is started again",
-                duration(seconds),
+                duration(self._seconds_to_go),
                 self._planned,
                 duration(an_epoch),
             )
+
+    def _say_now_and_then(self) -> None:
+        if monotonic() - self._said < _SAY_SECONDS or self._step == self._steps:
+            return
+        self._said = monotonic()
+        logger.info(
+            "epoch %d of %d, %d %%: at most %s left",
+            self._epoch,
+            self._planned,
+            100 * self._step // self._steps,
+            duration(self._seconds_to_go),
+        )
 
     def _say_frozen(self) -> None:
         logger.info(
@@ -434,14 +456,14 @@ class _Training:
         )
 
     def _say_epoch(self) -> None:
-        left = self._planned - self._epoch
-        seconds = (monotonic() - self._started) / max(1, self._done_here) * left
+        self._said = monotonic()
+        left = self._epoch < self._planned
         logger.info(
             "epoch %d of %d: %.1f %% of the held-out photos right%s",
             self._epoch,
             self._planned,
             100 * self._accuracy(self._epoch),
-            f"; at most {duration(seconds)} left" if left else "",
+            f"; at most {duration(self._seconds_to_go)} left" if left else "",
         )
 
     # Going on after a stop
