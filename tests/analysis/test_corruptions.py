@@ -254,6 +254,17 @@ def test_it_is_the_same_twice_and_on_any_number_of_threads(colours):
     assert len(texts) == 1
 
 
+def test_how_arrays_are_to_be_read_changes_nothing(colours):
+    folder, model = colours
+    found = [
+        toplabel.evaluate(
+            toplabel.load(**model, read=ReadOptions(bgr=bgr)), folder / "data", corruptions=True
+        )
+        for bgr in (False, True)
+    ]
+    assert found[0].robustness.to_dict() == found[1].robustness.to_dict()
+
+
 def test_an_image_that_is_gone_meanwhile_counts_as_wrong(colours, tmp_path):
     folder, model = colours
     for one in (folder / "data").iterdir():

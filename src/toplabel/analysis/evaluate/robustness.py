@@ -143,7 +143,7 @@ def measure_robustness(
         )
     labeller = predictor.batch_labeller(top_k=1, sanity_checks=False)
     load = partial(load_photo, read=predictor.read, preprocess=predictor.preprocess)
-    work = partial(_label_corrupted, labeller=labeller, load=load)
+    work = partial(_label_corrupted, labeller=labeller, load=load, bgr=predictor.read.bgr)
     places = np.flatnonzero(outputs.readable)
     sources = [outputs.dataset.sources[place] for place in places]
     found = _Found.empty(len(sources))
@@ -214,16 +214,15 @@ def _show(one: LostImage, *, load: Load) -> NDArray[np.uint8] | None:
 
 
 def _label_corrupted(
-    source: str, *, labeller: BatchLabeller, load: Load
+    source: str, *, labeller: BatchLabeller, load: Load, bgr: bool
 ) -> list[Prediction | None]:
     """The prediction for each corruption at each strength; None where it could not be made."""
-    from PIL import Image
-
     try:
-        # as Pillow images, which are RGB whatever the options say of arrays
-        images = [Image.fromarray(one) for one in corrupt_all(load(source))]
+        images = list(corrupt_all(load(source)))
     except Exception:  # it was readable before: it has been moved, or memory is short
         return [None] * len(_EVERY)
+    if bgr:  # arrays are read in that order
+        images = [image[..., ::-1] for image in images]
     predictions: list[Prediction | None] = []
     for first in range(0, len(images), labeller.batch_size):
         batch = images[first : first + labeller.batch_size]
