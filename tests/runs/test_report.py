@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -528,6 +529,36 @@ def test_the_dialog_of_a_failure_has_its_message(opened: Any, page_path: Path) -
     assert one.page.locator("#dialog-message").text_content() == "no bad/gone.jpg"
     assert one.page.locator("#dialog-label").text_content() == "not found"
     assert one.page.locator("#dialog .missing").count() == 1
+
+
+def test_the_dialog_shows_the_file_itself_and_leads_to_it(
+    opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all photos #1").mkdir()
+    (tmp_path / "pages").mkdir()
+    name = "all photos #1/50%.png"
+    (tmp_path / name).write_bytes(drawn(1, width=700, height=400))
+    monkeypatch.chdir(tmp_path)
+    one = opened(write(tmp_path / "pages" / "a.html", [labelled(name, 1, 0.5)]))
+    one.page.click(".card")
+    one.wait_until("document.querySelector('#dialog-image img').naturalWidth === 700")
+    address = one.value("document.querySelector('#dialog-image a').href")
+    assert unquote(urlsplit(address).path) == str(tmp_path / name)
+    one.requests.remove(address)  # of all that it may ask for, this is asked for
+
+
+def test_unsure_is_a_figure_only_where_it_was_asked_for(tmp_path: Path) -> None:
+    sure = [labelled("a.png", 1, 0.9, source=drawn(1))]
+    assert '"unsure"' not in _data(write(tmp_path / "a.html", sure))
+    assert '"unsure":0' in _data(write(tmp_path / "b.html", sure, has_threshold=True))
+    assert '"unsure":1' in _data(write(tmp_path / "c.html", [labelled("a.png", 1, 0.1)]))
+
+
+def _data(page: Path) -> str:
+    """The page's data: JSON, without blanks."""
+    found = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page.read_text())
+    assert found
+    return found[1].replace(" ", "")
 
 
 def test_the_name_is_copied(opened: Any, page_path: Path) -> None:

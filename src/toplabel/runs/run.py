@@ -339,6 +339,9 @@ class _Work:
             threads=self._predictor.threads,
             warnings=self._warnings(),
             drift=self._drift,
+            has_threshold=self._options.threshold is not None
+            or self._predictor.classifier.threshold is not None
+            or self._predictor.classifier.multi_label,
         )
 
     def summary(self, *, missing: int, seconds: float) -> RunSummary:

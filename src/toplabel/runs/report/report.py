@@ -48,6 +48,7 @@ def write_report(
     max_images: int = 10_000,
     warnings: Sequence[str] = (),
     drift: Drift | None = None,
+    has_threshold: bool = False,
 ) -> None:
     """Write one HTML file that shows how inputs were labelled; it needs no other file, no network.
 
@@ -64,6 +65,7 @@ def write_report(
         max_images: How many images the page shows at most.
         warnings: What was assumed or noticed that may make labels wrong.
         drift: How many are unknown, of a model that can tell.
+        has_threshold: A prediction may be unsure.
 
     Raises:
         RunError: The file cannot be written.
@@ -75,7 +77,10 @@ def write_report(
     images = selection.images()
     if drift is not None and not drift.is_significant:  # else it is among the warnings
         warnings = (*warnings, str(drift))
-    content = _content(counts, images, labels=labels, model=model, tells=drift is not None)
+    content = _content(counts, images, labels=labels, model=model)
+    content["counts"] |= {"unsure": counts.unsure} if has_threshold or counts.unsure else {}
+    content["counts"] |= {"unknown": counts.unknown} if drift is not None else {}
+    content["base"] = _from_page(path)
     data = script_json(content)
     groups = _thumbnail_json(images, len(data), threads=threads)
     page = _page(data, groups, title=title, warnings=warnings)
@@ -83,13 +88,13 @@ def write_report(
 
 
 def _content(
-    counts: Counts, images: Sequence[ReportRow], *, labels: Labels, model: str, tells: bool
+    counts: Counts, images: Sequence[ReportRow], *, labels: Labels, model: str
 ) -> dict[str, Any]:
     """The data of the page's script, apart from thumbnails.
 
-    An image is [folder, name in it, [class index, score, ...], 1 for unsure and 2 for unknown] and,
-    where it failed, its code and message; folders and labels are written once. `tells`: the model
-    knows of unknown images.
+    An image is [folder, name in it, [class index, score, ...], marks] and, where it failed, its
+    code and message; folders and labels are written once. The marks are a sum: 1 for unsure, 2 for
+    unknown, 4 for a file that its name leads to.
     """
     folders: dict[str, int] = {}
     rows = [_row(image, folders) for image in images]
@@ -102,8 +107,6 @@ def _content(
         "counts": {
             "inputs": counts.inputs,
             "failed": counts.failed,
-            "unsure": counts.unsure,
-            **({"unknown": counts.unknown} if tells else {}),
             "labels": counts.labels.most_common(),
             "errors": counts.errors.most_common(),
             "scores": counts.scores,
@@ -116,6 +119,15 @@ def _content(
     }
 
 
+def _from_page(path: str | Path) -> str:
+    """The current folder, which names begin at, as it is reached from the page's; "" from there."""
+    try:
+        way = os.path.relpath(os.curdir, os.path.dirname(path) or os.curdir)
+    except ValueError:  # another drive of Windows
+        return ""
+    return "" if way == os.curdir else f"{way.replace(os.sep, '/')}/"
+
+
 def _row(image: ReportRow, folders: dict[str, int]) -> list[Any]:
     name = visible(image.name)
     base = os.path.basename(name.rstrip("/"))
@@ -123,7 +135,8 @@ def _row(image: ReportRow, folders: dict[str, int]) -> list[Any]:
     if folder + base != name:  # it ends in a slash
         folder, base = "", name
     top = [value for index, score in image.top for value in (index, round(score, _SCORE_DIGITS))]
-    marks = image.unsure + 2 * image.unknown
+    is_file = image.source == image.name == name and os.path.isfile(name)
+    marks = image.unsure + 2 * image.unknown + 4 * is_file
     row = [folders.setdefault(folder, len(folders)), base, top, marks]
     if image.error is not None:
         row += [image.error.code, visible(image.error.message)]
@@ -179,9 +192,9 @@ def _page(
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing may run, be styled or be loaded but what we wrote: no request leaves the page."""
+    """Nothing may run or be styled but what we wrote, and no request leaves the machine."""
     return (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none';"
+        "default-src 'none'; img-src data: file:; base-uri 'none'; form-action 'none';"
         f" style-src '{_hash(style)}'; script-src '{_hash(script)}'"
     )
 

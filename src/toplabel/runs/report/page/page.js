@@ -45,6 +45,7 @@
       order, base, name, label, code, message, top: best,
       failed: code !== undefined,
       unsure: (marks & 1) !== 0,
+      file: (marks & 4) !== 0,
       unknown: (marks & 2) !== 0,
       index: best.length ? best[0].index : -1,
       score: best.length ? best[0].score : -1,
@@ -136,7 +137,7 @@
   const FIGURES = [
     ["all", counts.inputs, counts.inputs === 1 ? "input" : "inputs"],
     ["labelled", labelled, "labelled"],
-    ["unsure", counts.unsure, "unsure"],
+    ...(counts.unsure === undefined ? [] : [["unsure", counts.unsure, "unsure"]]), // where it was asked
     ...(counts.unknown === undefined ? [] : [["unknown", counts.unknown, "unknown"]]), // where the model can tell
     ["failed", counts.failed, "failed"],
   ];
@@ -508,7 +509,7 @@
     const fact = image.failed ? "Not labelled" : [unknown, unsure].filter(Boolean).join(". ");
     byId("dialog-state").textContent = fact;
     byId("dialog-state").hidden = !fact;
-    byId("dialog-image").replaceChildren(thumbnailOf(image) || "");
+    byId("dialog-image").replaceChildren(largeOf(image));
     byId("dialog-top").replaceChildren(...image.top.map((one) => make("li", {},
       make("bdi", { textContent: labelName(one.index) }),
       make("span", { textContent: one.score.toFixed(4) }), track(one.score))));
@@ -519,6 +520,21 @@
     byId("dialog-previous").disabled = position === 0;
     byId("dialog-next").disabled = position === shown.length - 1;
     if (!dialog.open) dialog.showModal();
+  }
+
+  // The file itself, where there is one and the page was opened from a folder; else its thumbnail.
+  function largeOf(image) {
+    const thumbnail = thumbnailOf(image) || "";
+    if (!image.file) return thumbnail;
+    const path = image.name.split("/").map(encodeURIComponent).join("/");
+    const href = image.name.startsWith("/") ? path : data.base + path;
+    const link = make("a", { href, target: "_blank", rel: "noopener", title: "Open the file" }, thumbnail);
+    if (location.protocol === "file:") {
+      const whole = make("img", { alt: image.base, decoding: "async" });
+      whole.onload = () => link.replaceChildren(whole);
+      whole.src = href;
+    }
+    return link;
   }
 
   function step(by) {
