@@ -15,10 +15,11 @@ import toplabel
 from run_material import RECIPE, draw_colours
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.file import describe_packed, open_packed, pack, sealed
-from toplabel.bundle.unknown import UNKNOWN_NAME, Memory
+from toplabel.bundle.unknown import UNKNOWN_NAME, Memory, in_words
 from toplabel.errors import BundleError
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
+from toplabel.models.card import model_card
 from unknown_material import draw_unknown, unknown_bundle
 
 pytest.importorskip("onnx")
@@ -81,6 +82,10 @@ def test_inspect_says_it_and_an_older_toplabel_does_not_pass_it_over(packed: Pat
     described = describe_packed(packed)
     assert described["unknown"]["images"] == 60
     assert described["verified"] is True
+    said = "flags images unlike its 60 training images (5 % of images like them, too)"
+    assert said in in_words(described["unknown"])
+    assert said in model_card(described, ("red", "green", "blue"))
+    assert "damaged" in in_words({"threshold": "1"})
     assert (described["format"], open_packed(packed).to_manifest()["schema"]) == (2, 3)
 
 

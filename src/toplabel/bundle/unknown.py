@@ -271,6 +271,14 @@ class UnknownDetector:
         return cls(**values, memory=memory)
 
 
+def in_words(facts: Mapping[str, Any]) -> str:
+    """What people read of the facts in a manifest; that they are damaged, where they are."""
+    try:
+        return str(UnknownDetector.from_dict(facts, Memory(np.empty(0, np.void))))
+    except (BundleError, TypeError):
+        return f"damaged: {dict(facts)}"
+
+
 def nearest(distances: NDArray[np.float32], neighbours: int) -> NDArray[np.float32]:
     """The mean of the smallest in each row: (N, M) -> (N,); infinite ones count for none."""
     count = min(neighbours, distances.shape[1])

@@ -181,7 +181,9 @@ def _shown(name: str, value: Any) -> str:
     if name == "training" and isinstance(value, dict):
         return _of_training(value)
     if name == "unknown" and isinstance(value, dict):
-        return _of_unknown(value)
+        from toplabel.bundle.unknown import in_words
+
+        return in_words(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none found"
     if isinstance(value, dict):
@@ -210,16 +212,5 @@ def _of_calibration(fields: dict[str, Any]) -> str:
 
     try:
         return str(Calibration.from_dict(fields))
-    except (BundleError, TypeError):
-        return f"damaged: {fields}"
-
-
-def _of_unknown(fields: dict[str, Any]) -> str:
-    import numpy as np
-
-    from toplabel.bundle.unknown import Memory, UnknownDetector
-
-    try:
-        return str(UnknownDetector.from_dict(fields, Memory(np.empty(0, np.void))))
     except (BundleError, TypeError):
         return f"damaged: {fields}"

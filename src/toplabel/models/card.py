@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toplabel._internal.text import printable
+from toplabel.bundle.unknown import in_words
 
 _MOST_LABELS = 50
 _LICENCES = {  # as they are called in provenances: as the Hub calls them
@@ -67,6 +68,11 @@ def _text(facts: Mapping[str, Any], labels: tuple[str, ...]) -> Iterator[str]:
     yield from _section("Origin", facts.get("provenance"))
     yield from ("", "## Licence", "", _plain(str(facts.get("licence") or _NOT_STATED)))
     yield from ("", "## Limits", "")
+    unknown = facts.get("unknown")
+    if isinstance(unknown, Mapping):
+        told = _plain(in_words(unknown))
+        yield f"It {told}; the label stays. A score is not the chance of being right."
+        return
     yield (
         "It answers with one of its classes for any image, also for one that shows none of them."
         " A score is not the chance of being right."
