@@ -294,6 +294,18 @@ def processor_name() -> str:
         return f"{standard.machine()}\n{standard.processor()}"
 
 
+def return_memory(size: int) -> None:
+    """Have blocks of at least `size` bytes go back to the system when they are freed (glibc).
+
+    By default it keeps those of up to 32 MB, once one was freed, for each thread.
+    """
+    import ctypes  # only servers need it
+
+    mmap_threshold = -3  # M_MMAP_THRESHOLD
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(mmap_threshold, size)
+
+
 def can_fork() -> bool:
     """Whether a forked child can do real work here: on Linux; macOS's own libraries forbid it."""
     return sys.platform == "linux" and has_posix_processes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -65,6 +66,7 @@ def main(descriptor: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         limits: Limits = connection.recv()
         os.nice(_NICE)
+        warnings.simplefilter("ignore")  # of libraries, by the thousand
         _limit("RLIMIT_CORE", 0)
         _limit("RLIMIT_DATA", limits.memory)
         decoded_image.take_turns_at(lambda: _turn(connection))

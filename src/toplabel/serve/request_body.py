@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -47,6 +48,8 @@ _PARSED_AT_ONCE = 1 << 18
 """Bodies up to this size are parsed on the event loop: the way to a thread costs more."""
 
 _MAX_NAME = 255
+_MOST_DIGITS = 32
+_SLICE = 1 << 22  # of base64: four characters are three bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +110,16 @@ class BodyReader:
 
 
 async def parse(body: bytes, parser: Callable[[], Parsed]) -> Parsed:
-    """What `parser` makes of a body; of a large one in a thread, so that others do not wait."""
+    """What `parser` makes of a body; of a large one in a thread, so that others do not wait.
+
+    One at a time: parsers take several times a body's memory.
+    """
     if len(body) <= _PARSED_AT_ONCE:
         return parser()
-    return await asyncio.get_running_loop().run_in_executor(None, parser)
+    return await asyncio.get_running_loop().run_in_executor(_PARSING, parser)
+
+
+_PARSING = ThreadPoolExecutor(1, thread_name_prefix="toplabel-parse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +174,18 @@ def parse_json(body: bytes, limits: JsonLimits) -> dict[str, Any]:
     """
     limits.check(body)
     try:
-        value = json.loads(body)
+        # With functions of Python's for numbers it gives other threads their turn meanwhile.
+        value = json.loads(body, parse_int=_integer, parse_float=lambda text: float(text))
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "bad_json", "the body is not valid JSON") from error
     if not isinstance(value, dict):
         raise ApiError(400, "bad_json", f"the body is {_kind(value)}; expected a JSON object")
     return value
+
+
+def _integer(text: str) -> float:
+    """A number; of many digits, which take time in the square of these, a float."""
+    return int(text) if len(text) <= _MOST_DIGITS else float(text)
 
 
 def decode_base64(value: object, where: str) -> bytes:
@@ -184,13 +199,24 @@ def decode_base64(value: object, where: str) -> bytes:
     try:
         if is_data_uri(value):
             return read_data_uri(value, max_bytes=len(value))
-        return base64.b64decode(value, validate=True)
+        return _decoded_in_slices(value)
     except (ImageError, binascii.Error, ValueError) as error:
         raise ApiError(
             422,
             "bad_base64",
             f"{where} is not valid base64; expected the bytes of an image file as base64",
         ) from error
+
+
+def _decoded_in_slices(text: str) -> bytes:
+    """The same as at once, but other threads have their turn in between."""
+    parts = []
+    for start in range(0, len(text), _SLICE):
+        piece = text[start : start + _SLICE]
+        if piece.endswith("=") and start + _SLICE < len(text):
+            raise ValueError("padding before the end")
+        parts.append(base64.b64decode(piece, validate=True))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def uploads_of_json(body: bytes, *, max_images: int) -> list[Upload | str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from toplabel._internal.notices import warn
-from toplabel._internal.platform import available_cpus, on_signals
+from toplabel._internal.platform import available_cpus, on_signals, return_memory
 from toplabel.errors import ToplabelError, UsageError
 from toplabel.image.decoded_image import USUAL_BYTES
 from toplabel.serve.connection import MAX_HEAD_BYTES, Connections
@@ -57,6 +57,7 @@ BACKLOG = 2048
 
 _BATCHING = {"auto": None, "on": True, "off": False}
 _OTHER_DESCRIPTORS = 256  # models, libraries, URLs that are fetched
+_LARGE_BLOCK = 4 * 2**20
 _DECODING_SECONDS = 5  # of processor time for one image
 _DECODER_BYTES = 192 * 2**20  # a process without an image, and some room
 _LAST_CHANCE_SECONDS = 0.5
@@ -94,6 +95,7 @@ def serve(
         )
     listener = listen(options.host, options.port)
     options = replace(options, max_connections=_allow_descriptors(options.max_connections))
+    return_memory(_LARGE_BLOCK)
     gc.disable()  # while everything is imported: nothing of it is garbage
     try:
         running = _Running(listener, options, token, read, threads or available_cpus(), batch_size)
