@@ -801,3 +801,49 @@ def test_an_archive_without_images_says_so(tmp_path: Path, kind: str) -> None:
     (entry,) = list_entries([str(path)])
     assert entry.problem is not None
     assert (entry.problem.code, entry.name) == ("empty", str(path))
+
+
+def test_zeros_behind_a_tar_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from toplabel.runs.readers import tar
+
+    write_tar(tmp_path / "a.tar")
+    with open(tmp_path / "a.tar", "r+b") as file:
+        file.truncate(1 << 40)
+    assert len(names(tmp_path / "a.tar")) == 7
+    monkeypatch.setattr(tar, "_MOST_TRAILING_BYTES", 2 << 20)
+    with gzip.open(tmp_path / "b.tar.gz", "wb", compresslevel=1) as file:
+        file.write(write_tar(tmp_path / "b.tar").read_bytes() + bytes(30 << 20))
+    content = (tmp_path / "b.tar.gz").read_bytes()
+    (tmp_path / "b.tar.gz").write_bytes(content[:-8] + b"no check")
+    assert len(names(tmp_path / "b.tar.gz")) == 7  # its end was not reached
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_an_archive_that_follows_another_is_told_of(tmp_path: Path, suffix: str) -> None:
+    content = write_tar(tmp_path / f"a.{suffix}", "w" if suffix == "tar" else "w:gz").read_bytes()
+    (tmp_path / f"b.{suffix}").write_bytes(content * 2)
+    *members, last = list_entries([str(tmp_path / f"b.{suffix}")])
+    assert len(members) == 7
+    assert last.problem is not None
+    assert "another archive follows" in last.problem.message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes and sockets in the file system")
+def test_what_never_ends_is_refused_at_once(tmp_path: Path) -> None:
+    for name in ("a.png", "a.tar", "a.zip", "a.parquet"):
+        os.mkfifo(tmp_path / name)
+        (tmp_path / f"zero-{name}").symlink_to("/dev/zero")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "list.txt").write_text(
+        "".join(f"{path}\n" for path in sorted(tmp_path.iterdir()) if path.suffix != ".txt")
+    )
+    summary = toplabel.run(
+        [tmp_path / "list.txt", *draw_colours(tmp_path / "photos", 1)],
+        tmp_path / "o.jsonl",
+        model=local_predictor(),
+    )
+    assert (summary.labelled, summary.errors) == (1, {"not_a_file": 8, "not_found": 1})
+    for name in ("b.txt", "b.csv"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(RunError, match="it is a pipe"):
+            names(tmp_path / name)

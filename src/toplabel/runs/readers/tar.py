@@ -25,6 +25,8 @@ from toplabel.runs.readers.random_access import (
 
 _BUFFER_BYTES = 1 << 20
 _OPEN_AT_ONCE = 2  # each keeps what it has passed lately
+_FOLLOWING_BYTES = 1 << 16
+_MOST_TRAILING_BYTES = 256 << 20  # zeros fill a block of a tape; more are there to cost time
 _MOST_HEADER_BYTES = 8 << 20  # a name has 4 kB; a file of many holes a long list of them
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
 _DAMAGES = (
@@ -82,9 +84,11 @@ def _walk(name: str, file: IO[bytes], stamp: tuple[int, int]) -> Iterator[Entry]
                 archive.members.clear()  # type: ignore[attr-defined]
                 watched.header_bytes = _bytes_of(archive.pax_headers)  # which are those of all
                 yield from _member(name, info, stamp)
-        ended = _how_it_ended(watched.last)
-        while file.read(_BUFFER_BYTES):  # to the end, where the checksum stands
-            pass
+        ended = _how_it_ended(watched.last) or _what_follows(file.read(_FOLLOWING_BYTES))
+        if name.lower().endswith(_COMPRESSED):  # on to its end, where the checksum stands
+            for _ in range(_MOST_TRAILING_BYTES // _BUFFER_BYTES):
+                if not file.read(_BUFFER_BYTES):
+                    break
     except ImageError:  # it is a ValueError, too
         raise
     except tarfile.ReadError as error:
@@ -136,6 +140,15 @@ def _how_it_ended(last: bytes) -> tuple[ErrorCode, str] | None:
     if last.strip(b"\0"):
         return "corrupt", "the archive is damaged: found data that is not a file header"
     return None
+
+
+def _what_follows(content: bytes) -> tuple[ErrorCode, str] | None:
+    """What stands behind the zeros at the end, where that is an archive, as `cat` joins them."""
+    zeros = len(content) - len(content.lstrip(b"\0"))
+    header = content[zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE :]
+    if header[257:262] != b"ustar":
+        return None
+    return "unsupported_format", "another archive follows its end; unpack them, or join with tar -A"
 
 
 def _member(name: str, info: tarfile.TarInfo, stamp: tuple[int, int]) -> Iterator[Entry]:
