@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,7 +217,11 @@ def test_the_api_is_described_for_people_without_a_third_party(server: Server):
     page = reply.body.decode()
     assert "/v1/classify" in page
     assert "https://" not in page
-    assert "<script" not in page
+    assert re.findall(r"<script[^>]*>", page) == ['<script src="/docs.js" defer>']
+    assert f"http://127.0.0.1:{server.port}/v1/classify?top_k=3" in page  # where it really is
+    for name in ("RecordBody", "ClassifyBody"):  # what answers hold, and what that is
+        assert f'href="#{name}"' in page
+        assert f'id="{name}"' in page
 
 
 def test_an_explanation_is_a_image_or_numbers(server: Server):

@@ -76,7 +76,7 @@ def test_no_route_method_or_spelling_answers_a_stranger(server: Server, stranger
             if is_open:
                 assert stranger != "a foreign host"
                 assert spelt.partition("?")[0].removeprefix("http://127.0.0.1") in OPEN | {
-                    "/docs.css", "/v2/health/live", "/v2/health/ready",
+                    "/docs.css", "/docs.js", "/v2/health/live", "/v2/health/ready",
                 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ Load = Callable[[str | None], Any]
 """A model's name in, its predictor out."""
 
 OPEN_PATHS = frozenset(
-    (*PATHS, "/docs", "/docs.css", "/openapi.json")
+    (*PATHS, "/docs", "/docs.css", "/docs.js", "/openapi.json")
     + ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 )
 """What is answered without a token: nothing of it shows what an image is."""
