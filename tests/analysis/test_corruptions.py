@@ -369,3 +369,13 @@ def test_csv_needs_corruptions():
     done = run("nowhere", "--csv")
     assert done.returncode == 2
     assert "got --csv without --corruptions; use --json for other metrics" in done.stderr
+
+
+def test_a_report_that_cannot_be_written_loses_no_figures(colours, tmp_path):
+    folder, model = colours
+    bundle = tmp_path / "m.toplabel"
+    toplabel.load(**model).save(bundle)
+    done = run(folder / "data", "-m", bundle, "--report", tmp_path / "missing" / "report.html")
+    assert done.returncode == 2
+    assert "accuracy                       100.0 %" in done.stdout
+    assert done.stderr.count("\n") == 1

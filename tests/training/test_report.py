@@ -148,7 +148,10 @@ def test_labels_copies_and_files_come_first():
         unreadable=(Unreadable("data/moss/x.jpg", "truncated", "the file ends early"),),
     )
     steps = advise(result)
-    assert "as copies, are 1 image, such as a.jpg (rust) and b.jpg (moss)." in steps[0]
+    assert (
+        "1 image stands under several, as copies, such as a.jpg (rust) and b.jpg (moss)."
+        in steps[0]
+    )
     assert re.search(
         r"beginning with data/\w+/\d+\.jpg, which is in '\w+' and looks like", steps[1]
     )

@@ -105,10 +105,6 @@ def evaluate(
             )
         clear_line()
     tests = [paired_test(found[0].outputs.right, other.outputs.right) for other in found[1:]]
-    if report is not None:
-        from toplabel.analysis.evaluate.report import write_evaluation_report
-
-        write_evaluation_report(report, found, tests)
     if as_csv:
         from toplabel.cli.robustness import csv_lines
 
@@ -125,6 +121,10 @@ def evaluate(
 
             blocks.append("\n".join(comparison_lines(found)))
         print_lines(["\n\n".join(blocks)])
+    if report is not None:
+        from toplabel.analysis.evaluate.report import write_evaluation_report
+
+        write_evaluation_report(report, found, tests)
     return 1 if any(one.metrics.failed for one in found) else 0
 
 

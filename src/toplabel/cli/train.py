@@ -91,12 +91,12 @@ def train(
     finally:
         clear_line()
     result.save(output)
-    if report is not None:
-        result.report(report)
     if as_json:
         print_json({**result.to_dict(), "output": str(output)})
     else:
         print_lines(_lines(result))
+    if report is not None:
+        result.report(report)
     if not quiet:
         size = output.stat().st_size / 1e6
         beside = f", its weights to {weights_path(output)}" if result.network is not None else ""

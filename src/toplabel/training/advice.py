@@ -43,10 +43,12 @@ def _steps(result: TrainingResult) -> Iterator[str]:
     if contradictory:
         first = contradictory[0]
         other = next(i for i, name in enumerate(first.classes) if name != first.classes[0])
+        count = len(contradictory)
         yield (
-            "Keep each image under one class; under several, as copies, are"
-            f" {_count(len(contradictory), 'image')}, such as {first.sources[0]}"
-            f" ({first.classes[0]}) and {first.sources[other]} ({first.classes[other]})."
+            f"Keep each image under one class: {_count(count, 'image')}"
+            f" {'stands' if count == 1 else 'stand'} under several, as copies, such as"
+            f" {first.sources[0]} ({first.classes[0]}) and {first.sources[other]}"
+            f" ({first.classes[other]})."
         )
     if result.suspects:
         worst = result.suspects[0]
