@@ -58,8 +58,8 @@ def _steps(result: TrainingResult) -> Iterator[str]:
             f" {worst.predicted!r}. A wrong label costs more than a photo brings."
         )
     if result.unreadable:
-        count = _count(len(result.unreadable), "image")
-        yield f"Replace or remove what could not be read and was left out: {count}."
+        left_out = _count(len(result.unreadable), "image")
+        yield f"Replace or remove what could not be read and was left out: {left_out}."
     yield from _about_photos(result)
     if result.high - result.low > _WIDE:
         yield (
