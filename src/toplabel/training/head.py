@@ -61,11 +61,13 @@ class _Problem:
         loss = 0.5 * _dot(drawn, drawn)
         gradient = np.concatenate([drawn, np.zeros((classes, 1))], axis=1)
         weight = parameters[:, :-1].T.astype(np.float32)
+        mean = self.mean.astype(np.float64)
+        offset = parameters[:, -1] - parameters[:, :-1] @ mean  # no centred copy is made
         rows = max(1, min(_BLOCK_ROWS, _BLOCK_SCORES // classes))
         for start in range(0, len(self.targets), rows):
             block = slice(start, start + rows)
-            features = self.features[block] - self.mean
-            scores = (features @ weight).astype(np.float64) + parameters[:, -1]
+            features = self.features[block]
+            scores = (features @ weight).astype(np.float64) + offset
             scores -= scores.max(axis=1, keepdims=True)
             own = (np.arange(len(features)), self.targets[block])
             true = scores[own]
@@ -77,6 +79,7 @@ class _Problem:
             scores[own] -= weights
             gradient[:, :-1] += scores.T.astype(np.float32) @ features
             gradient[:, -1] += scores.sum(axis=0)
+        gradient[:, :-1] -= np.outer(gradient[:, -1], mean)
         return loss, gradient
 
 
