@@ -82,8 +82,9 @@ class Examples:
         among: NDArray[np.bool_] | None = None,
         start: Head | None = None,
         anchor: NDArray[np.float32] | None = None,
+        rough: bool = False,
     ) -> Head:
-        """The head that is fitted on some of the images, or on all."""
+        """The head that is fitted on some of the images, or on all; see `fit_head`."""
         chosen = np.ones(len(self.targets), np.bool_) if among is None else among
         features, targets, weights = self._chosen(chosen)
         return fit_head(
@@ -94,6 +95,7 @@ class Examples:
             weights=weights,
             start=start,
             anchor=anchor,
+            rough=rough,
         )
 
     def _chosen(
@@ -144,7 +146,7 @@ def predict_out_of_fold(
     for fold in range(int(examples.folds.max()) + 1):
         inside, head = examples.folds == fold, None
         for place, strength in enumerate(strengths):
-            head = examples.fit(strength, among=~inside, start=head, anchor=anchor)
+            head = examples.fit(strength, among=~inside, start=head, anchor=anchor, rough=True)
             logits[place, inside] = head.logits(examples.features[inside])
             heads[place].append(head)
     temperatures = [temperature_of(one, examples.targets) for one in logits]
@@ -207,7 +209,8 @@ def learning_curve(
         for fold in range(int(examples.folds.max()) + 1):
             inside = examples.folds == fold
             among = _keep(rank, examples.targets, ~inside, fraction)
-            logits = examples.fit(found.strength, among=among).logits(examples.features[inside])
+            head = examples.fit(found.strength, among=among, rough=True)
+            logits = head.logits(examples.features[inside])
             best = (logits / found.temperature + shift).argmax(axis=1)
             right[inside] = best == examples.targets[inside]
         estimate = accuracy_interval(right, examples.groups)
