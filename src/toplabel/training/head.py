@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class _Problem:
     targets: NDArray[np.int64]  # (N,)
     weights: NDArray[np.float64]  # (N,)
     anchor: NDArray[np.float64]  # (K, D): what the weights are drawn to
-    dtype: type[np.float32 | np.float64]  # of products
+    dtype: Any  # of products: float32 or float64
 
     def loss_and_gradient(
         self, parameters: NDArray[np.float64]

@@ -24,7 +24,6 @@ from toplabel.bundle.unknown import Memory
 from toplabel.errors import ModelError, UsageError
 from toplabel.inference.predictor import Predictor
 from toplabel.inference.scoring import probabilities
-from toplabel.labels.labels import Labels
 from toplabel.models.load import load_predictor
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.training.assess import (
@@ -36,8 +35,8 @@ from toplabel.training.assess import (
 )
 from toplabel.training.augment import announce, compute_variants, try_variants
 from toplabel.training.copies import group_copies
-from toplabel.training.data import check_counts, read_training_data, warn_of_like_names
-from toplabel.training.features import ImageFeatures, compute_features
+from toplabel.training.data import check_counts, read_training_data
+from toplabel.training.features import compute_features
 from toplabel.training.folds import count_folds, divide
 from toplabel.training.make_bundle import make_bundle
 from toplabel.training.options import TrainOptions
@@ -50,8 +49,9 @@ from toplabel.training.out_of_fold import (
     predict_out_of_fold,
     project,
 )
+from toplabel.training.photos import Photos, tell_of_images
 from toplabel.training.previous import Previous
-from toplabel.training.result import CurvePoint, TrainingResult, Unreadable
+from toplabel.training.result import Copies, CurvePoint, TrainingResult
 from toplabel.training.unknown import choose_kept, fit_unknown
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def train(
         if train_options.augment:
             announce(len(dataset))
         images = compute_features(predictor, dataset.sources, progress=progress)
-        photos = _Photos.of(dataset, images, previous)
-        _tell(dataset, images, photos)
+        photos = Photos.of(dataset, images, previous)
+        tell_of_images(dataset, images, photos)
         variants = None
         if train_options.augment:
             variants = compute_variants(predictor, photos.sources, progress=progress)
@@ -188,76 +188,10 @@ def _open_base(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Photos:
-    """The images that could be read, L of them, and what is kept of those trained on before."""
-
-    sources: tuple[str, ...]  # L
-    targets: NDArray[np.int64]  # (N,)
-    features: NDArray[np.float32]  # (N, D)
-    weights: NDArray[np.float64] | None  # (N,)
-    labels: Labels  # K
-    unreadable: tuple[Unreadable, ...]
-    digest: str
-
-    @property
-    def all_sources(self) -> tuple[str, ...]:
-        """N names; of what is kept "<kept image 0>" and so on."""
-        more = len(self.targets) - len(self.sources)
-        return (*self.sources, *(f"<kept image {number}>" for number in range(more)))
-
-    @classmethod
-    def of(cls, dataset: Dataset, images: ImageFeatures, previous: Previous | None) -> _Photos:
-        """What of a data set could be read, after what is kept of an earlier one.
-
-        Raises:
-            UsageError: Too little of a class.
-        """
-        names = dataset.classes
-        if previous is not None:
-            names = (*previous.names, *(name for name in names if name not in previous.names))
-            warn_of_like_names(names)
-        index = {name: place for place, name in enumerate(names)}
-        targets = np.array([index[name] for name in dataset.names], np.int64)[images.readable]
-        features, weights = images.features, None
-        if previous is not None:
-            previous = previous.without(features)
-            weights = np.concatenate([np.ones(len(targets)), previous.weights])
-            targets = np.concatenate([targets, previous.targets])
-            features = np.concatenate([features, previous.features])
-        counts = np.bincount(targets, minlength=len(names))
-        unreadable = tuple(
-            Unreadable(dataset.sources[place], failure.code, failure.message)
-            for place, failure in sorted(images.failures.items())
-        )
-        for one in unreadable:
-            logger.info("left out %s: %s", one.source, one.message)
-        check_counts(dict(zip(names, counts.tolist(), strict=True)))
-        sources = tuple(np.array(dataset.sources, object)[images.readable])
-        labels = Labels(names)
-        return cls(sources, targets, features, weights, labels, unreadable, dataset.digest)
-
-
-def _tell(dataset: Dataset, images: ImageFeatures, photos: _Photos) -> None:
-    """Warn of what was noticed in reading the images."""
-    total = len(dataset)
-    if images.known:
-        logger.info("%s of %s images are known from before", f"{images.known:,}", f"{total:,}")
-    if photos.unreadable:
-        first = photos.unreadable[0]
-        warn(
-            f"{len(photos.unreadable):,} of {total:,} images could not be read and are left out;"
-            f" the first is {first.source}: {first.message}"
-        )
-    for text, places in images.doubtful.items():
-        first_source = dataset.sources[places[0]]
-        warn(f"{len(places):,} of {total:,} images: {text}; the first is {first_source}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Work:
     """From features to a result."""
 
-    photos: _Photos
+    photos: Photos
     base: Bundle
     options: TrainOptions
     name: str
@@ -275,10 +209,6 @@ class _Work:
         calibrated = found.logits / np.float32(found.temperature)
         scores = probabilities(calibrated + shift, "softmax").astype(np.float32)
         plain, predicted = calibrated.argmax(axis=1), scores.argmax(axis=1)
-        copies = find_copies(
-            photos.all_sources, photos.labels.names, photos.targets, examples.groups
-        )
-        _warn_of_contradictions(copies)
         right = predicted == photos.targets
         accuracy = accuracy_interval(right, examples.groups)
         last = CurvePoint(len(right), accuracy.value, accuracy.low, accuracy.high)
@@ -288,19 +218,8 @@ class _Work:
             photos.sources, photos.labels.names, photos.targets[here], scores[here]
         )
         balanced = balanced_accuracy(photos.targets, predicted)
-        head = examples.fit(found.strength, start=found.heads[0])
         facts = self._facts(found, examples, accuracy=last, balanced=balanced)
-        unknown = self._unknown(examples)
-        bundle = make_bundle(
-            self.base,
-            head,
-            name=self.name,
-            labels=photos.labels,
-            calibration=calibration,
-            unknown=unknown,
-            examples=None if unknown is None else self._rest(examples),
-            training=facts,
-        )
+        bundle = self._bundle(found, examples, calibration, facts)
         result = TrainingResult(
             bundle=bundle,
             classes=class_results(photos.labels.names, photos.targets, predicted),
@@ -313,7 +232,7 @@ class _Work:
             sources=photos.all_sources,
             targets=photos.targets,
             scores=scores,
-            copies=copies,
+            copies=self._copies(examples),
             mistakes=mistakes,
             suspects=find_suspects(mistakes),
             curve=curve,
@@ -322,7 +241,7 @@ class _Work:
             calibration=calibration,
             strength=found.strength,
             folds=int(examples.folds.max()) + 1,
-            unknown=None if unknown is None else unknown.to_dict(),
+            unknown=None if bundle.unknown is None else bundle.unknown.to_dict(),
             augmentation=augmentation,
         )
         if self.tuning is None:
@@ -330,6 +249,34 @@ class _Work:
         from toplabel.training.fine_tune_result import fine_tuned_result  # imports torch
 
         return fine_tuned_result(self.tuning, result, examples, found.heads[0])
+
+    def _copies(self, examples: Examples) -> tuple[Copies, ...]:
+        """Groups of copies; those of several classes are warned of."""
+        photos = self.photos
+        names = photos.labels.names
+        found = find_copies(photos.all_sources, names, photos.targets, examples.groups)
+        _warn_of_contradictions(found)
+        return found
+
+    def _bundle(
+        self,
+        found: OutOfFold,
+        examples: Examples,
+        calibration: Calibration,
+        facts: dict[str, Any],
+    ) -> Bundle:
+        """The model, with a head that is fitted to all images."""
+        unknown = self._unknown(examples)
+        return make_bundle(
+            self.base,
+            examples.fit(found.strength, start=found.heads[0]),
+            name=self.name,
+            labels=self.photos.labels,
+            calibration=calibration,
+            unknown=unknown,
+            examples=None if unknown is None else self._rest(examples),
+            training=facts,
+        )
 
     def _unknown(self, examples: Examples) -> UnknownDetector | None:
         """What tells images that are unlike these; None where it is not wished."""
@@ -417,7 +364,7 @@ def log_ratio(calibration: Calibration) -> NDArray[np.float32]:
     return (np.log(wanted) - np.log(trained)).astype(np.float32)
 
 
-def _warn_of_contradictions(copies: tuple[Any, ...]) -> None:
+def _warn_of_contradictions(copies: tuple[Copies, ...]) -> None:
     found = [one for one in copies if one.contradictory]
     if found:
         pairs = [
