@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -155,23 +155,8 @@ def measure_robustness(
     detects = predictor.classifier.unknown is not None
     return Robustness(
         images=len(sources),
-        clean=_metrics(
-            outputs,
-            outputs.best,
-            outputs.scores.max(axis=1),
-            unknown=None if outputs.unknown is None else float(outputs.unknown.mean()),
-            way=(CLEAN, 0, ""),
-        ),
-        corrupted=tuple(
-            _metrics(
-                outputs,
-                found.index[:, place],
-                found.score[:, place],
-                unknown=float(found.unknown[:, place].mean()) if detects else None,
-                way=(one.name, strength, one.setting(strength)),
-            )
-            for place, (one, strength) in enumerate(_EVERY)
-        ),
+        clean=_clean(outputs),
+        corrupted=tuple(_corrupted(outputs, found, detects=detects)),
         worst=_worst(outputs, sources, found, predictor.labels),
         show=partial(_show, load=load),
     )
@@ -252,6 +237,23 @@ class _Found:
                 self.index[row, place], self.score[row, place] = one.index, one.score
                 self.unknown[row, place] = one.unknown is True
         return int((self.index[row] < 0).sum())
+
+
+def _clean(outputs: Outputs) -> CorruptedMetrics:
+    unknown = None if outputs.unknown is None else float(outputs.unknown.mean())
+    score = outputs.scores.max(axis=1)
+    return _metrics(outputs, outputs.best, score, unknown=unknown, way=(CLEAN, 0, ""))
+
+
+def _corrupted(outputs: Outputs, found: _Found, *, detects: bool) -> Iterator[CorruptedMetrics]:
+    for place, (one, strength) in enumerate(_EVERY):
+        yield _metrics(
+            outputs,
+            found.index[:, place],
+            found.score[:, place],
+            unknown=float(found.unknown[:, place].mean()) if detects else None,
+            way=(one.name, strength, one.setting(strength)),
+        )
 
 
 def _metrics(
