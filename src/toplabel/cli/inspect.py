@@ -100,7 +100,7 @@ def _inspect_several(files: list[str], *, as_json: bool) -> int:
     """A line for each file; one that cannot be read is a line, too."""
     from toplabel.models.inspect import Description
 
-    problems, rows = [], []
+    problems, rows, objects = [], [], []
     for file in files:
         try:
             found = _describe(Path(file), ModelOptions())
@@ -108,10 +108,11 @@ def _inspect_several(files: list[str], *, as_json: bool) -> int:
             found = Description(facts={"file": file}, problem=str(error).split("\n")[0])
         if found.problem:
             problems.append(f"{file}: {as_flags(found.problem)}")
-        if as_json:
-            print_json({"file": file, **_as_json(found)})
+        objects.append({"file": file, **_as_json(found)})
         rows.append(_row(file, found))
-    if not as_json:
+    if as_json:
+        print_json(*objects)  # once: what is printed later is not for standard output
+    else:
         print_columns(_TABLE, rows)
     for problem in problems:
         say(problem)
