@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks.bench import RIVALS, ROOT, Bench, last_json
@@ -32,11 +33,15 @@ def measure(
     """Each of them once, from a start to an end."""
     weights = checkpoints(bench) / "lite0.pth"
     epochs = epochs or (1 if bench.quick else EPOCHS)
-    found = {OURS: _ours(bench, data)}
+    alternatives = {OURS: partial(_ours, bench, data)}
     if rivals is not None:
-        found[FASTAI] = _rival(rivals, "fastai_fine_tune.py", weights, data, 1)
         name = TUTORIAL if epochs == EPOCHS else f"{TUTORIAL}, {epochs} of its {EPOCHS} epochs"
-        found[name] = _rival(rivals, "tutorial_training.py", weights, data, epochs)
+        alternatives[FASTAI] = partial(_rival, rivals, "fastai_fine_tune.py", weights, data, 1)
+        alternatives[name] = partial(_rival, rivals, "tutorial_training.py", weights, data, epochs)
+    found = {}
+    for name, measured in alternatives.items():
+        finished, accuracy = found[name] = measured()
+        print(f"{name}: {accuracy:.1%}, {finished.cpu_seconds:.1f} CPU-s", flush=True)
     own = found[OURS][0].cpu_seconds
     rows = [
         Row(
