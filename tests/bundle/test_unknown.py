@@ -82,7 +82,7 @@ def test_inspect_says_it_and_an_older_toplabel_does_not_pass_it_over(packed: Pat
     described = describe_packed(packed)
     assert described["unknown"]["images"] == 60
     assert described["verified"] is True
-    said = "flags images unlike its 60 training images (5 % of images like them, too)"
+    said = "flags images unlike its training images (5 % of images like them, too, measured on 60)"
     assert said in in_words(described["unknown"])
     assert said in model_card(described, ("red", "green", "blue"))
     assert "damaged" in in_words({"threshold": "1"})

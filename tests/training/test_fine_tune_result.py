@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from toplabel.errors import EngineError, MissingDependency, ModelError, UsageErr
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.preprocess.preprocess import Preprocess
 from toplabel.training.fine_tune import _Training
+from toplabel.training.fine_tune_result import save_network
 from toplabel.training.result import TrainingResult, check_weights_target, weights_path
 
 pytestmark = pytest.mark.torch
@@ -141,7 +143,28 @@ def test_bundle_and_weights_are_saved_and_label_alike(
         assert scores == pytest.approx([found.score for found in other.top], abs=1e-4)
     metadata = read_checkpoint_info(tmp_path / "mine.safetensors").metadata
     assert json.loads(metadata["class_names"]) == list(CLASSES)
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {
+        (tmp_path / "mine.toplabel").stat().st_mode
+    }
     result.save(tmp_path / "mine.toplabel")  # over its own
+
+
+@pytest.mark.parametrize(
+    ("base", "architecture"),
+    [
+        ("timm/tf_efficientnet_lite0.in1k@0f1e2d3c", "tf_efficientnet_lite0"),
+        ("torchvision/resnet50:IMAGENET1K_V2@0f1e2d3c", "resnet50"),
+        ("hf/google/vit-base-patch16-224@0f1e2d3c", None),
+    ],
+)
+def test_weights_name_the_zoos_network_that_they_are_of(
+    result: TrainingResult, tmp_path: Path, base: str, architecture: str | None
+) -> None:
+    """Two networks of timm may have the same tensors, and give different answers."""
+    bundle = replace(result.bundle, training={**(result.bundle.training or {}), "base": base})
+    save_network(replace(result, bundle=bundle), tmp_path / "mine.safetensors")
+    metadata = read_checkpoint_info(tmp_path / "mine.safetensors").metadata
+    assert metadata.get("architecture") == architecture
 
 
 def test_the_prior_is_in_the_weights_as_in_the_bundle(tmp_path: Path) -> None:

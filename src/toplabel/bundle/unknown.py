@@ -181,7 +181,8 @@ class UnknownDetector:
         neighbours: How many.
         false_alarm: The share of photos like those of the training that are flagged too, as it was
             asked for; `expected` is what can be expected.
-        images: How many training images the threshold was chosen by, each left out in turn.
+        images: How many images the threshold was chosen by: training images, each left out in turn;
+            after all of a network was trained, those that were held out.
         siblings: The share of the photos of a class that are flagged by a detector made without
             that class, over all classes; None where there is one class.
         memory: What is kept of the training images.
@@ -244,8 +245,8 @@ class UnknownDetector:
     def __str__(self) -> str:
         share = self.expected[0]
         text = (
-            f"flags images unlike its {self.images:,} training images ({100 * share:.2g} % of"
-            " images like them, too)"
+            f"flags images unlike its training images ({100 * share:.2g} % of images like them,"
+            f" too, measured on {self.images:,})"
         )
         if self.siblings is None:
             return text

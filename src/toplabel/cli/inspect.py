@@ -199,9 +199,11 @@ def _of_training(facts: dict[str, Any]) -> str:
         counts = ", ".join(f"{name} {count:,}" for name, count in [*classes.items()][:_MOST])
         more = f" and {len(classes) - _MOST:,} more" if len(classes) > _MOST else ""
         accuracy, low, high = (100 * facts[one] for one in ("accuracy", "low", "high"))
+        held_out = facts.get("held_out")
+        how = "out of fold" if held_out is None else f"on {held_out:,} held-out images"
         return (
             f"{facts['images']:,} images of {len(classes):,} classes ({counts}{more});"
-            f" {facts['method']}; accuracy {accuracy:.1f} % ({low:.1f} to {high:.1f}) out of fold,"
+            f" {facts['method']}; accuracy {accuracy:.1f} % ({low:.1f} to {high:.1f}) {how},"
             f" balanced {100 * facts['balanced_accuracy']:.1f} %; {facts['date']}"
         )
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -110,7 +110,10 @@ def _lines(result: TrainingResult) -> Iterator[str]:
     from toplabel.training.advice import advise
 
     yield result.name
-    images = f"{len(result.sources):,} images of {len(result.classes):,} classes"
+    facts = result.fine_tuning
+    learned = facts.learned if facts is not None and facts.kept else 0
+    images = f"{len(result.sources) + learned:,} images of {len(result.classes):,} classes"
+    images += f", {len(result.sources):,} of them held out" if learned else ""
     left_out = len(result.unreadable)
     yield f"{images}, {left_out:,} could not be read" if left_out else images
     yield (
@@ -125,8 +128,8 @@ def _lines(result: TrainingResult) -> Iterator[str]:
         )
     if result.augmentation is not None:
         yield str(result.augmentation)
-    if result.fine_tuning is not None:
-        yield str(result.fine_tuning)
+    if facts is not None:
+        yield str(facts)
     yield ""
     yield from _table(result.classes)
     if confused := _confusions(result):

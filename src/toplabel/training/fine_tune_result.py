@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 FOLDER = "training"
 """Of the cache: how far networks are."""
 
-_OF_WEIGHTS = re.compile("[.:@]")
+_OF_WEIGHTS = re.compile("[.:@ ]")
 """Begins what is not of the network in a name: `resnet50:IMAGENET1K_V2@0f1e2d3c`."""
 
 logger = logging.getLogger(__name__)
@@ -200,10 +200,10 @@ def save_network(result: TrainingResult, path: Path) -> None:
         "class_names": json.dumps(list(bundle.labels)),
         "preprocess": json.dumps(bundle.preprocess.to_dict()),
     }
-    base = str((bundle.training or {}).get("base", ""))
-    library, _, name = base.partition("/")
+    known = bundle.provenance.get("architecture") or (bundle.training or {}).get("base", "")
+    library, _, name = str(known).partition("/")
     if library in ("timm", "torchvision"):
-        metadata["architecture"] = f"{library}/{_OF_WEIGHTS.split(name)[0]}"
+        metadata["architecture"] = _OF_WEIGHTS.split(name)[0]
     save_weights(
         path,
         result.network,

@@ -159,9 +159,9 @@ def save_weights(
     Raises:
         BundleError: It cannot be written.
     """
-    save_file = require(
+    safetensors = require(
         "safetensors.torch", extra="torch", purpose="saving the weights of a network"
-    ).save_file
+    )
     state = {name: one.detach().clone() for name, one in headed.network.state_dict().items()}
     weight, bias = f"{headed.head_name}.weight", f"{headed.head_name}.bias"
     state[weight] /= temperature
@@ -171,7 +171,8 @@ def save_weights(
     contiguous = {name: one.contiguous() for name, one in state.items()}
     try:
         with written_aside(path) as aside:
-            save_file(contiguous, aside, metadata={WEIGHTS_MARK: __version__, **metadata})
+            told = {WEIGHTS_MARK: __version__, **metadata}
+            aside.write_bytes(safetensors.save(contiguous, metadata=told))  # its mode is as usual
     except Exception as error:  # OSError, or safetensors' own
         raise BundleError(f"cannot write {str(path)!r}: {first_line(error)}") from error
 
