@@ -214,7 +214,7 @@ def test_no_photo_chooses_the_epoch_that_it_is_predicted_by(
     wrong = right.roll(1, dims=1)
     frozen = torch.where(halves, wrong, wrong)
     answers = [frozen, torch.where(halves, right, wrong), torch.where(halves, wrong, right)]
-    monkeypatch.setattr(module._Training, "_ask", lambda self: answers[len(self._logits)])
+    monkeypatch.setattr(module._Training, "_ask", lambda self: answers[len(self._qualities)])
     found = tuned(photos, tmp_path, replace(SETTINGS, epochs=2))
     assert found.accuracy == 0.5  # of the epoch that all chose
     assert (found.logits.argmax(1) == targets.numpy()).mean() == 0  # honest
@@ -226,7 +226,7 @@ def test_what_is_best_depends_on_the_prior_that_is_asked_for(
 ) -> None:
     right = nn.functional.one_hot(torch.from_numpy(photos.targets[24:]), 3).float()
     answers = [right.roll(1, dims=1), right]
-    monkeypatch.setattr(module._Training, "_ask", lambda self: answers[len(self._logits)])
+    monkeypatch.setattr(module._Training, "_ask", lambda self: answers[len(self._qualities)])
     settings, progress = replace(SETTINGS, epochs=1), tmp_path / "p.pt"
     plain = fine_tune(network(), photos, PARTS, settings, progress=progress)
     assert (plain.epoch, plain.accuracy) == (1, 1.0)

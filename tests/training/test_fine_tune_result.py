@@ -59,7 +59,7 @@ def wrapped() -> toplabel.Predictor:
 def _last_epoch() -> Iterator[None]:
     """The last epoch is taken for the best: what two of a few photos make is a matter of luck."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_Training, "_choose", lambda self, among=None: len(self._logits) - 1)
+        patched.setattr(_Training, "_choose", lambda self, among=0: len(self._qualities) - 1)
         yield
 
 
@@ -184,7 +184,7 @@ def test_the_frozen_head_is_kept_where_training_made_nothing_better(
     photos: Path, tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_Training, "_choose", lambda self, among=None: 0)
+        patched.setattr(_Training, "_choose", lambda self, among=0: 0)
         kept = toplabel.train(photos, model=wrapped(), **TUNED)
     plain = toplabel.train(photos, model=wrapped())
     assert not kept.fine_tuning.kept
@@ -270,7 +270,7 @@ def killed_in_the_middle(self, *batch):
         os.kill(os.getpid(), signal.SIGKILL)
     learn(self, *batch)
 module._Training._learn = killed_in_the_middle
-module._Training._choose = lambda self, among=None: len(self._logits) - 1
+module._Training._choose = lambda self, among=0: len(self._qualities) - 1
 result = toplabel.train({photos!r}, model=wrapped(), no_unknown=True, **TUNED)
 result.save({output!r})
 """

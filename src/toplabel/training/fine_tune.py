@@ -148,7 +148,7 @@ def fine_tune(
     """
     device = _device(settings.device)
     threads = torch.get_num_threads()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_num_threads(available_cpus())
         try:
             training = _Training(headed, photos, parts, settings, device, ProgressFile(progress))
@@ -203,7 +203,9 @@ class _Training:
         self._epoch, self._step = 1, 0
         self._at_once = BATCH_SIZE
         self._best = self._frozen
-        self._logits: list[torch.Tensor] = []  # (M, K) after each epoch, the frozen head's first
+        self._among = (np.ones(len(parts.held_out), np.bool_), parts.halves, ~parts.halves)
+        self._qualities: list[list[tuple[float, float]]] = []  # among each, the frozen head's first
+        self._logits: dict[int, torch.Tensor] = {}  # (M, K) of epochs that may be chosen
         self._spent = 0.0  # seconds, before this process
         self._started = monotonic()
         self._step_seconds: list[float] = []
@@ -212,12 +214,12 @@ class _Training:
 
     def run(self) -> None:
         """Train until there is no more to gain."""
-        if not self._logits:
-            self._logits.append(self._ask())
+        if not self._qualities:
+            self._judge(self._ask())
             self._say_frozen()
         while self._epoch <= self._planned and not self._is_over():
             self._run_epoch()
-            self._logits.append(self._ask())
+            self._judge(self._ask())
             if self._choose() == self._epoch:
                 self._best = _copied(self._average.module.state_dict())
             self._say_epoch()
@@ -233,7 +235,7 @@ class _Training:
         return FineTuned(
             network=network.eval(),
             epoch=chosen,
-            epochs=len(self._logits) - 1,
+            epochs=len(self._qualities) - 1,
             accuracy=self._accuracy(chosen),
             frozen_accuracy=self._accuracy(0),
             logits=self._honest_logits(),
@@ -353,19 +355,28 @@ class _Training:
 
     # Choosing
 
-    def _choose(self, among: NDArray[np.bool_] | None = None) -> int:
-        """The epoch that is best on these held-out photos; the frozen head where none is better."""
-        qualities = [self._quality(logits, among) for logits in self._logits]
+    def _judge(self, logits: torch.Tensor) -> None:
+        """Note how good an epoch is, and keep no more logits than may be needed."""
+        self._logits[len(self._qualities)] = logits
+        self._qualities.append([self._quality(logits, among) for among in self._among])
+        needed = {0, *map(self._choose, range(len(self._among)))}
+        self._logits = {epoch: self._logits[epoch] for epoch in needed}
+
+    def _choose(self, among: int = 0) -> int:
+        """The best epoch by all held-out photos, or by the first or second half (1, 2).
+
+        It is the frozen head, 0, where none predicts more of them right.
+        """
+        qualities = [epoch[among] for epoch in self._qualities]
         best = max(range(len(qualities)), key=lambda epoch: qualities[epoch])
         return best if qualities[best][0] > qualities[0][0] else 0
 
-    def _quality(
-        self, logits: torch.Tensor, among: NDArray[np.bool_] | None
-    ) -> tuple[float, float]:
+    def _quality(self, logits: torch.Tensor, among: NDArray[np.bool_]) -> tuple[float, float]:
         """Accuracy with the prior that is asked for, and for equals the mean log likelihood."""
-        chosen = slice(None) if among is None else among
-        scores = logits.numpy()[chosen]
-        targets = self._photos.targets[self._parts.held_out][chosen]
+        scores = logits.numpy()[among]
+        targets = self._photos.targets[self._parts.held_out][among]
+        if not len(targets):
+            return 0.0, 0.0
         if self._parts.log_prior is not None:
             calibrated = scores / np.float32(temperature_of(scores, targets))
             scores = calibrated + self._parts.log_prior
@@ -373,19 +384,18 @@ class _Training:
         return right, -mean_log_loss(scores, targets, temperature=1.0)
 
     def _accuracy(self, epoch: int) -> float:
-        return self._quality(self._logits[epoch], None)[0]
+        return self._qualities[epoch][0][0]
 
     def _honest_logits(self) -> NDArray[np.float32]:
         found = torch.empty_like(self._logits[0])
-        for half in (self._parts.halves, ~self._parts.halves):
-            by_others = self._choose(~half) if (~half).any() else 0
-            rows = torch.from_numpy(half)
-            found[rows] = self._logits[by_others][rows]
+        for half, other in ((1, 2), (2, 1)):
+            rows = torch.from_numpy(self._among[half])
+            found[rows] = self._logits[self._choose(other)][rows]
         return found.numpy()
 
     def _is_over(self) -> bool:
         """Whether the held-out photos, or the time, leave nothing to gain."""
-        qualities = [self._quality(logits, None) for logits in self._logits]
+        qualities = [epoch[0] for epoch in self._qualities]
         trained = range(1, len(qualities))
         best = max(trained, key=lambda epoch: qualities[epoch], default=0)
         return (
@@ -476,6 +486,7 @@ class _Training:
             "scheduler": self._scheduler.state_dict(),
             "best": self._best,
             "logits": self._logits,
+            "qualities": self._qualities,
             "place": [self._epoch, self._step, self._planned, self._at_once],
             "seconds": self._seconds,
         }
@@ -490,6 +501,7 @@ class _Training:
         self._optimizer.load_state_dict(found["optimizer"])
         self._scheduler.load_state_dict(found["scheduler"])
         self._best, self._logits = found["best"], found["logits"]
+        self._qualities = found["qualities"]
         self._epoch, self._step, self._planned, self._at_once = found["place"]
         self._spent = found["seconds"]
         logger.info("fine-tuning goes on where it was stopped, in epoch %d", self._epoch)
