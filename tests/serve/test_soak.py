@@ -86,7 +86,7 @@ def verdict(scripts: dict[str, Any], **seen: Any) -> list[str]:
         ({}, []),
         ({"wrong": ["good_raw: got 500"]}, ["wrong"]),
         ({"samples": noisy(25)}, ["memory"]),
-        ({"left": {"descriptors": 3, "threads": 0}}, ["descriptors"]),
+        ({"left": {"descriptors": 9, "threads": 0}}, ["descriptors"]),
         ({"left": {"descriptors": 0, "threads": 9}}, ["threads"]),
         ({"health": [1.0] * 90 + [2000.0] * 10}, ["health"]),
         ({"steady": [1.0] * 90 + [6000.0] * 10}, ["steady"]),
