@@ -9,6 +9,7 @@ The server is a process of its own on a real socket, with its usual limits. At t
   (those of --hostile, and drawn ones), wrong JSON, bodies beyond the limit; clients that leave in
   the middle, reset, close their half, never read, or send a byte now and then,
 - --fuzz requests of scripts/fuzz_requests.py, spread over the time; --seed N repeats them.
+Ctrl-C ends it earlier, with what was found until then.
 
 It fails, and says by which of these rules, where
 - wrong: a good request has no 200 or another label than the library gives for that image; a bad
@@ -96,7 +97,8 @@ def started(leak_kb: int, lines: list[str]) -> Iterator[tuple[subprocess.Popen[s
     """A server that is ready, and its port; what it says comes to `lines`."""
     how = ["-c", LEAK.format(size=leak_kb * 1024)] if leak_kb else ["-m", "toplabel"]
     command = [sys.executable, *how, "serve", "--port", "0", "--no-access-log"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # a session of its own: Ctrl-C is for the soak, which ends it in order
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -228,7 +230,7 @@ def watch(process: subprocess.Popen[str], material: Material, asked: argparse.Na
     before = held(process.pid)
     seconds = 60 * asked.minutes
     load = context.Process(target=mixed, args=(material, asked.seed, asked.clients, stop, results))
-    fuzz_arguments = (material, asked.seed, asked.fuzz, seconds, results)
+    fuzz_arguments = (material, asked.seed, asked.fuzz, seconds, stop, results)
     fuzzer = context.Process(target=fuzzing, args=fuzz_arguments)
     one_good = lambda: seen.note("steady", lambda: good_raw(client))  # noqa: E731
     one_check = lambda: seen.note("health", lambda: _is_live(checker))  # noqa: E731
@@ -239,11 +241,12 @@ def watch(process: subprocess.Popen[str], material: Material, asked: argparse.Na
     for one in (load, fuzzer, *timed):
         one.start()
     began = time.monotonic()
-    while time.monotonic() < began + seconds or (fuzzer.is_alive() and results.empty()):
-        watched.samples.append((time.monotonic() - began, resident_mb(process.pid)))
-        time.sleep(0.5)
-        if process.poll() is not None:
-            break
+    with suppress(KeyboardInterrupt):
+        while time.monotonic() < began + seconds or (fuzzer.is_alive() and results.empty()):
+            watched.samples.append((time.monotonic() - began, resident_mb(process.pid)))
+            time.sleep(0.5)
+            if process.poll() is not None:
+                break
     stop.set()
     for counts, wrong in (results.get(timeout=3 * SECONDS) for _ in range(2)):
         watched.counts += counts
