@@ -370,10 +370,10 @@ def _allow_descriptors(connections: int) -> int:
     Returns:
         How many connections there can be: beyond that none could be told that there are too many.
     """
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # on Windows
         return connections
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < wanted:
