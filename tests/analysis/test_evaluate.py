@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import toplabel
 from run_material import draw_colours, save_model
+from toplabel.analysis.evaluate import plots
 from toplabel.analysis.evaluate.metrics import compute_metrics, paired_test
 from toplabel.errors import LabelsError, UsageError
 from toplabel.labels.labels import Labels
@@ -317,3 +319,11 @@ def test_the_report_is_shown_without_a_network_and_fits_a_phone(coloured, tmp_pa
     assert "<b>" in tab.locator(".mistakes p").first.inner_text()
     tab.close()
     assert [one for one in problems if not one.startswith("data:")] == []
+
+
+def test_names_in_any_script_are_drawn_without_warnings():
+    with warnings.catch_warnings(), plots._axes(2, 2) as (figure, axes):
+        warnings.simplefilter("error")
+        axes.set_title(plots._plain("猫 ไทย 🐈 $x \x1b \ud800"))
+        drawn = str(plots._svg(figure, "names"))
+    assert "猫 ไทย 🐈 $x \\x1b \\ud800" in drawn

@@ -301,9 +301,10 @@ def return_memory(size: int) -> None:
     """
     import ctypes  # only servers need it
 
-    mmap_threshold = -3  # M_MMAP_THRESHOLD
+    mmap_threshold, trim_threshold = -3, -1  # of glibc's malloc.h
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(mmap_threshold, size)
+        libc.mallopt(trim_threshold, 16 * size)  # small ones are kept: they are wanted again
 
 
 def can_fork() -> bool:

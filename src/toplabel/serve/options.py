@@ -144,7 +144,7 @@ class ServeOptions:
     @property
     def max_held(self) -> int:
         """Most bytes of bodies held at one time, of all requests together."""
-        return max(192 * _MIB, 2 * self.max_body)
+        return max(128 * _MIB, 2 * self.max_body)
 
     @property
     def is_local(self) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toplabel._internal.text import visible
 from toplabel.analysis.evaluate.corruptions import CORRUPTIONS
 from toplabel.analysis.evaluate.metrics import BINS, bins_of
 from toplabel.analysis.page.fragments import Html
@@ -153,7 +155,9 @@ def _axes(width: float, height: float) -> Iterator[tuple[Any, Any]]:
 def _svg(figure: Any, title: str) -> Html:
     """The figure as an element of the page, with a title for those who do not see it."""
     file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():  # of letters that its font lacks: the page's fonts draw them
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]
     for drawn, variable in _VARIABLES.items():
@@ -163,5 +167,5 @@ def _svg(figure: Any, title: str) -> Html:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes as it is: a dollar would start a formula."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib and SVG take as it is: a dollar would start a formula."""
+    return visible(text).replace("$", r"\$")
