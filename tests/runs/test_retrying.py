@@ -13,10 +13,11 @@ import pytest
 import toplabel
 from containers import IMAGES, write_tar
 from run_material import colour_bytes, draw_colours, local_predictor, read_csv, read_jsonl
-from toplabel.inference.prediction import Prediction
+from toplabel.inference.prediction import Failure, Prediction
 from toplabel.runs import retrying
 from toplabel.runs.formats import Columns, load_format
 from toplabel.runs.labelling import Outcome
+from toplabel.runs.passing import may_pass
 
 
 def label(source: Any, output: Path, **options: Any) -> toplabel.RunSummary:
@@ -232,3 +233,19 @@ def test_a_kill_between_the_new_list_of_inputs_and_its_labels_loses_nothing(
     assert (last.inputs, last.errors) == (10, {})
     sources = [record["source"] for record in read_jsonl(tmp_path / "a.jsonl")]
     assert len(set(sources)) == 10
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "passes"),
+    [
+        ("fetch_failed", "cannot read 'u': the server answered 503 Service Unavailable", True),
+        ("fetch_failed", "cannot read 'u': the server answered 429 Too Many Requests", True),
+        ("fetch_failed", "cannot read 'u': the server answered 404 Not Found", False),
+        ("fetch_failed", "cannot read 'u': the server answered 403 Forbidden", False),
+        ("fetch_failed", "cannot read 'u': the store is away", True),
+        ("not_found", "cannot read 'a.png': no such file", True),
+        ("corrupt", "cannot read 'a.png': the PNG data is damaged", False),
+    ],
+)
+def test_what_lasts_is_not_tried_again(code: Any, message: str, passes: bool) -> None:
+    assert may_pass(Failure(code, message)) is passes
