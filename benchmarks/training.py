@@ -15,6 +15,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from benchmarks import machine
 from benchmarks.bench import RIVALS, ROOT, Bench, last_json
 from benchmarks.materials import checkpoints
 from benchmarks.measure import Run, run
@@ -95,9 +96,11 @@ def main() -> None:
     parser.add_argument("--rivals", type=Path, help="a Python with fastai and timm")
     parser.add_argument("--epochs", type=int, help=f"of the tutorial's loop, {EPOCHS} by default")
     asked = parser.parse_args()
+    before = machine.now()
     with tempfile.TemporaryDirectory(prefix="toplabel-bench-") as folder:
         section = measure(Bench(Path(folder)), rivals=asked.rivals, epochs=asked.epochs)
-    print(summary(to_dict(section, surroundings={})))
+    others = machine.used_by_others(before, machine.now())
+    print(summary(to_dict(section, surroundings={"used_by_others": round(others, 2)})))
 
 
 if __name__ == "__main__":
