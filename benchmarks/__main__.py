@@ -33,6 +33,7 @@ from benchmarks import (
     serving,
     startup,
     throughput,
+    training_draws,
 )
 from benchmarks.bench import ROOT, Bench
 from benchmarks.photos import find_photos
@@ -61,6 +62,7 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
     "kills": kills.measure,
     "parts": parts.measure,
     "evaluating": evaluating.measure,
+    "training": training_draws.measure,
     "serving": serving.measure_rate,
     "serving_latency": serving.measure_latency,
     "serving_overload": serving.measure_overload,

@@ -97,6 +97,7 @@ def test_a_trained_bundle_says_what_it_was_trained_on_and_no_paths(result, photo
     assert "000.png" not in (tmp_path / "mine.toplabel").read_bytes().decode("latin-1")
 
 
+@pytest.mark.slow
 def test_a_trained_model_can_be_trained_on(result, photos, tmp_path):
     result.save(tmp_path / "mine.toplabel")
     again = toplabel.train(photos, model=tmp_path / "mine.toplabel")
@@ -129,6 +130,7 @@ def test_features_are_kept_for_the_next_start(photos, new_cache):
     assert second.accuracy > 0.8
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_is_read_again(tmp_path, new_cache):
     folder = draw_folder(tmp_path / "photos", {"round": 4, "striped": 4})
     toplabel.train(folder)
@@ -150,10 +152,9 @@ def test_an_interrupted_start_keeps_what_it_computed(photos, new_cache):
     assert done[0] == (11, 0)
 
 
-@pytest.mark.parametrize("prior", ["balanced", None])
-def test_classes_that_differ_in_number_are_balanced(tmp_path, prior):
+def test_classes_that_differ_in_number_are_balanced(tmp_path):
     folder = draw_folder(tmp_path / "photos", {"round": 12, "striped": 4})
-    result = toplabel.train(folder, **({} if prior is None else {"prior": prior}))
+    result = toplabel.train(folder)
     assert result.calibration.trained_prior == pytest.approx((0.75, 0.25))
     assert result.calibration.prior == (0.5, 0.5)
     assert result.predictor.classifier.calibration.shift is not None
@@ -339,6 +340,7 @@ def test_a_class_is_added_and_nothing_is_forgotten(saved, tmp_path):
     assert all("kept image" not in one.source for one in result.mistakes)
 
 
+@pytest.mark.slow
 def test_more_images_of_a_class_come_to_those_before(saved, photos, tmp_path):
     more = draw_folder(tmp_path / "more", {"round": 5, "striped": 2}, first=10)
     result = toplabel.train(more, previous=saved)  # 010 and 011 were there before
@@ -365,6 +367,7 @@ def test_what_keeps_nothing_cannot_be_gone_on_from(photos, tmp_path):
         toplabel.train(photos, previous=tmp_path / "plain.toplabel")
 
 
+@pytest.mark.slow
 def test_images_beyond_those_that_tell_unknown_ones_are_kept_too(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("toplabel.training.unknown.MOST_KEPT", 10)
     result = toplabel.train(photos)
