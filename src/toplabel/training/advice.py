@@ -114,11 +114,8 @@ class Wish:
 
     def __str__(self) -> str:
         names = " or ".join(map(repr, self.names))
-        gain = f"{100 * self.gain:.1f}" if self.gain >= 0.001 else "less than 0.1"
-        text = (
-            f"{self.photos:,} more photos of {names} would help most: about {gain} points of"
-            " accuracy."
-        )
+        gain = f"about {100 * self.gain:.1f}" if self.gain >= 0.001 else "less than 0.1"
+        text = f"{self.photos:,} more photos of {names} would help most: {gain} points of accuracy."
         if self.mistaken:
             text += (
                 f" {self.names[0]!r} is mostly mistaken for {self.mistaken!r}: choose photos that"

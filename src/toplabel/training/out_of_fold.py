@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,15 @@ from toplabel.training.result import CurvePoint
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
+
 USUAL_STRENGTH = 0.1
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2)
 """Of the images that the learning curve is measured at, before all of them."""
 
-_LARGE = 5e10
-"""Images x classes x features: above, one strength is tried, and there is no curve."""
+_SLOW, _LARGE = 1e9, 1e10
+"""Images x classes x features: above the first it is said that it takes its time; above the second
+one strength is tried, and there is no curve."""
 
 _SPARED = 0.1
 """The share of the error that a quarter more images spare, where it falls as their square root."""
@@ -71,9 +75,14 @@ class Examples:
         return np.bincount(self.targets, self.weights, self.classes).astype(np.float64)
 
     @property
+    def work(self) -> float:
+        """Images x classes x features: what a step of a fit grows with."""
+        return float(self.features.size) * self.classes
+
+    @property
     def is_large(self) -> bool:
         """Whether a fit takes many minutes."""
-        return float(self.features.size) * self.classes > _LARGE
+        return self.work > _LARGE
 
     def fit(
         self,
@@ -139,6 +148,9 @@ def predict_out_of_fold(
     examples: Examples, *, anchor: NDArray[np.float32] | None = None
 ) -> OutOfFold:
     """Out-of-fold logits at the strength that makes them most likely, once they are calibrated."""
+    if examples.work > _SLOW:
+        images = len(examples.targets)
+        logger.info("fitting %s classes to %s images", f"{examples.classes:,}", f"{images:,}")
     strengths = (USUAL_STRENGTH,) if examples.is_large else STRENGTHS
     shape = (len(strengths), len(examples.targets), examples.classes)
     logits = np.empty(shape, np.float32)
