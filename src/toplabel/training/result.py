@@ -186,7 +186,8 @@ class TrainingResult:
             chosen; `low` and `high` are its 95 % interval for other photos of the same kind.
         balanced_accuracy: The mean recall of the classes.
         plain_accuracy, plain_balanced_accuracy: The same with the prior as trained.
-        sources: The N images, as they were named.
+        sources: The N images, as they were named; "<kept image 0>" and so on stand for what the
+            bundle that was gone on from kept.
         targets: int (N,), their classes.
         scores: float32 (N, K), out of fold, calibrated, with the prior that was chosen.
         copies: Groups of two images or more that are copies or near-copies.
@@ -199,6 +200,8 @@ class TrainingResult:
         calibration: Temperature and prior.
         strength: C of the head.
         folds: How many.
+        unknown: What tells images that are unlike these: its threshold, its rates; None where
+            nothing does.
         augmentation: Whether mirrored and cropped copies helped; None where none were tried.
         seconds: What it took.
         notices: What to know about it, one sentence each.
