@@ -87,7 +87,9 @@ def _answer(connection: Connection, limits: Limits) -> None:
         connection.send(OUT_OF_MEMORY if failure.code == "out_of_memory" else failure)
         return
     connection.send(_described(image))
-    connection.send_bytes(image.pixels.reshape(-1).data)
+    left = memoryview(image.pixels.reshape(-1).data)
+    while left:
+        left = left[os.write(connection.fileno(), left) :]
 
 
 def _described(image: DecodedImage) -> Decoded:

@@ -6,6 +6,7 @@ much processor time and memory, and the server's own threads wait for nothing bu
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -148,7 +149,7 @@ class _Decoder:
                 most = f"{self._limits.memory // 2**20} MiB"
                 raise ImageError("too_large", f"decoding the image takes more than {most}")
             if isinstance(answer, Decoded):
-                return self._receive(answer, deadline)
+                return self._receive(answer)
             assert isinstance(answer, ImageError)
             return answer
         finally:
@@ -169,12 +170,17 @@ class _Decoder:
         except (EOFError, OSError) as error:
             raise self._died() from error
 
-    def _receive(self, decoded: Decoded, deadline: float) -> DecodedImage:
+    def _receive(self, decoded: Decoded) -> DecodedImage:
         pixels = np.empty(decoded.shape, np.uint8)
-        try:
-            self._connection.recv_bytes_into(pixels.reshape(-1).data)
-        except (EOFError, OSError) as error:
-            raise self._died() from error
+        left = memoryview(pixels.reshape(-1).data)
+        while left:  # not by the connection's own way, which holds all of it twice
+            try:
+                count = os.readv(self._connection.fileno(), [left])
+            except OSError as error:
+                raise self._died() from error
+            if not count:
+                raise self._died()
+            left = left[count:]
         return DecodedImage(pixels, *decoded.size, decoded.scale, decoded.warnings)
 
     def _died(self) -> ImageError:
