@@ -49,13 +49,6 @@ def test_a_start_changes_how_soon_it_is_found_not_what():
     assert np.abs(cold.logits(features) - warm.logits(features)).max() < 2e-2
 
 
-def test_an_anchor_draws_the_weights():
-    features, targets = _data(3, 30)
-    anchor = np.full((3, 64), 0.5, np.float32)
-    drawn = fit_head(features, targets, classes=3, strength=1e-6, anchor=anchor)
-    assert np.abs(drawn.weight - anchor).max() < 1e-3
-
-
 def test_a_fit_is_the_same_to_the_byte():
     features, targets = _data(5, 100)
     one, other = (fit_head(features, targets, classes=5, strength=0.1) for _ in range(2))

@@ -24,7 +24,7 @@ from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
 if TYPE_CHECKING:
     from toplabel.analysis.evaluate.evaluation import Evaluation
-    from toplabel.analysis.evaluate.metrics import Estimate
+    from toplabel.analysis.evaluate.metrics import Estimate, PairedTest
 
 HELP = """Evaluate a model on images whose classes are known.
 
@@ -113,19 +113,24 @@ def evaluate(
         compared = [one.to_dict() for one in tests]
         print_json({"models": [one.to_dict() for one in found], "compared_with_first": compared})
     else:
-        blocks = ["\n".join(_lines(one)) for one in found]
-        for other, test in zip(found[1:], tests, strict=True):
-            blocks.append(f"{found[0].model} and {other.model}: {test}")
-        if corruptions and len(found) > 1:
-            from toplabel.cli.robustness import comparison_lines
-
-            blocks.append("\n".join(comparison_lines(found)))
-        print_lines(["\n\n".join(blocks)])
+        print_lines(["\n\n".join(_blocks(found, tests))])
     if report is not None:
         from toplabel.analysis.evaluate.report import write_evaluation_report
 
         write_evaluation_report(report, found, tests)
     return 1 if any(one.metrics.failed for one in found) else 0
+
+
+def _blocks(found: list[Evaluation], tests: list[PairedTest]) -> list[str]:
+    """What people read: of each model, then of the others beside the first."""
+    blocks = ["\n".join(_lines(one)) for one in found]
+    for other, test in zip(found[1:], tests, strict=True):
+        blocks.append(f"{found[0].model} and {other.model}: {test}")
+    if len(found) > 1 and found[0].robustness is not None:
+        from toplabel.cli.robustness import comparison_lines
+
+        blocks.append("\n".join(comparison_lines(found)))
+    return blocks
 
 
 def _lines(one: Evaluation) -> list[str]:

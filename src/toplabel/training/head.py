@@ -53,14 +53,13 @@ class _Problem:
     mean: NDArray[np.float32]  # (D,)
     targets: NDArray[np.int64]  # (N,)
     weights: NDArray[np.float64]  # (N,)
-    anchor: NDArray[np.float64]  # (K, D): what the weights are drawn to
     dtype: Any  # of products: float32 or float64
 
     def loss_and_gradient(
         self, parameters: NDArray[np.float64]
     ) -> tuple[float, NDArray[np.float64]]:
         classes = len(parameters)
-        drawn = parameters[:, :-1] - self.anchor
+        drawn = parameters[:, :-1]
         loss = 0.5 * _dot(drawn, drawn)
         gradient = np.concatenate([drawn, np.zeros((classes, 1))], axis=1)
         weight = parameters[:, :-1].T.astype(self.dtype)
@@ -94,7 +93,6 @@ def fit_head(
     strength: float,
     weights: NDArray[np.float64] | None = None,
     start: Head | None = None,
-    anchor: NDArray[np.float32] | None = None,
     rough: bool = False,
 ) -> Head:
     """The head that minimises strength x the sum of log losses + half the squared weights.
@@ -110,7 +108,6 @@ def fit_head(
         strength: C.
         weights: (N,), how often each image counts; None: once.
         start: A head to begin with, such as that of another strength.
-        anchor: float32 (K, D): what weights are drawn to, instead of 0.
         rough: Compute in float32 and end early: probabilities are some thousandths off, in a
             third of the time.
     """
@@ -119,9 +116,8 @@ def fit_head(
     # of two classes scikit-learn regularises the difference of their weights
     strength = strength / 2 if classes == 2 else strength
     counted = np.ones(count) if weights is None else np.asarray(weights, np.float64)
-    anchored = np.zeros((classes, size)) if anchor is None else anchor.astype(np.float64)
     dtype = np.float32 if rough else np.float64
-    problem = _Problem(features, mean, targets, counted * strength, anchored, dtype)
+    problem = _Problem(features, mean, targets, counted * strength, dtype)
     parameters = np.zeros((classes, size + 1))
     if start is not None:
         parameters[:, :-1] = start.weight

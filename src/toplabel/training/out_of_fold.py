@@ -90,7 +90,6 @@ class Examples:
         *,
         among: NDArray[np.bool_] | None = None,
         start: Head | None = None,
-        anchor: NDArray[np.float32] | None = None,
         rough: bool = False,
     ) -> Head:
         """The head that is fitted on some of the images, or on all; see `fit_head`."""
@@ -103,7 +102,6 @@ class Examples:
             strength=strength,
             weights=weights,
             start=start,
-            anchor=anchor,
             rough=rough,
         )
 
@@ -144,9 +142,7 @@ class OutOfFold:
     heads: tuple[Head, ...]
 
 
-def predict_out_of_fold(
-    examples: Examples, *, anchor: NDArray[np.float32] | None = None
-) -> OutOfFold:
+def predict_out_of_fold(examples: Examples) -> OutOfFold:
     """Out-of-fold logits at the strength that makes them most likely, once they are calibrated."""
     if examples.work > _SLOW:
         images = len(examples.targets)
@@ -158,7 +154,7 @@ def predict_out_of_fold(
     for fold in range(int(examples.folds.max()) + 1):
         inside, head = examples.folds == fold, None
         for place, strength in enumerate(strengths):
-            head = examples.fit(strength, among=~inside, start=head, anchor=anchor, rough=True)
+            head = examples.fit(strength, among=~inside, start=head, rough=True)
             logits[place, inside] = head.logits(examples.features[inside])
             heads[place].append(head)
     temperatures = [temperature_of(one, examples.targets) for one in logits]

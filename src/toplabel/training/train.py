@@ -51,7 +51,7 @@ from toplabel.training.out_of_fold import (
 )
 from toplabel.training.photos import Photos, tell_of_images
 from toplabel.training.previous import Previous
-from toplabel.training.result import Copies, CurvePoint, TrainingResult
+from toplabel.training.result import Copies, CurvePoint, Mistake, TrainingResult
 from toplabel.training.unknown import choose_kept, fit_unknown
 
 if TYPE_CHECKING:
@@ -213,10 +213,7 @@ class _Work:
         accuracy = accuracy_interval(right, examples.groups)
         last = CurvePoint(len(right), accuracy.value, accuracy.low, accuracy.high)
         curve = (*learning_curve(examples, found, shift, seed=self.options.seed), last)
-        here = slice(len(photos.sources))  # of others there is nothing to look at
-        mistakes = find_mistakes(
-            photos.sources, photos.labels.names, photos.targets[here], scores[here]
-        )
+        mistakes = self._mistakes(scores)
         balanced = balanced_accuracy(photos.targets, predicted)
         facts = self._facts(found, examples, accuracy=last, balanced=balanced)
         bundle = self._bundle(found, examples, calibration, facts)
@@ -249,6 +246,14 @@ class _Work:
         from toplabel.training.fine_tune_result import fine_tuned_result  # imports torch
 
         return fine_tuned_result(self.tuning, result, examples, found.heads[0])
+
+    def _mistakes(self, scores: NDArray[np.float32]) -> tuple[Mistake, ...]:
+        """Those among the images that are at hand; of others there is nothing to look at."""
+        photos = self.photos
+        here = slice(len(photos.sources))
+        return find_mistakes(
+            photos.sources, photos.labels.names, photos.targets[here], scores[here]
+        )
 
     def _copies(self, examples: Examples) -> tuple[Copies, ...]:
         """Groups of copies; those of several classes are warned of."""

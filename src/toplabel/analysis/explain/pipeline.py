@@ -167,16 +167,7 @@ def explain_with(
         ModelError: Grad-CAM was requested, and this model does not support it.
         MissingDependency: Grad-CAM was requested, and torch or captum is missing.
     """
-    if method not in get_args(MethodChoice):
-        accepted = ", ".join(get_args(MethodChoice))
-        raise UsageError(f"unknown method {method!r}; expected one of {accepted}")
-    preprocess = classifier.preprocess
-    if not isinstance(preprocess, Preprocess):
-        raise UsageError(
-            f"cannot explain {classifier.name}: its preprocessing {preprocess.name} is code, so"
-            " where in the image its input lies is not known; pass a preset, a JSON file or a"
-            " transform that can be translated"
-        )
+    preprocess = _checked(classifier, method)
     index = None if label is None else resolve_label(label, classifier.labels)
     image, tensor = _read(source, classifier, read or ReadOptions())
     logits, unknown = _answer(classifier, engine, tensor)
@@ -219,6 +210,21 @@ def _answer(
         return logits, None
     (logits,), features = engine.answer(tensor[None])
     return logits, classifier.unknown.is_unknown(float(classifier.unknown.distance(features)[0]))
+
+
+def _checked(classifier: Classifier, method: MethodChoice) -> Preprocess:
+    """The preprocessing of a model that can be explained by this method; else a `UsageError`."""
+    if method not in get_args(MethodChoice):
+        accepted = ", ".join(get_args(MethodChoice))
+        raise UsageError(f"unknown method {method!r}; expected one of {accepted}")
+    preprocess = classifier.preprocess
+    if not isinstance(preprocess, Preprocess):
+        raise UsageError(
+            f"cannot explain {classifier.name}: its preprocessing {preprocess.name} is code, so"
+            " where in the image its input lies is not known; pass a preset, a JSON file or a"
+            " transform that can be translated"
+        )
+    return preprocess
 
 
 def _read(
