@@ -23,6 +23,7 @@ from toplabel.cli.records import print_json, print_lines
 from toplabel.cli.terminal import Progress, clear_line, is_terminal
 
 if TYPE_CHECKING:
+    from toplabel.analysis.data.dataset import Dataset
     from toplabel.analysis.evaluate.evaluation import Evaluation
     from toplabel.analysis.evaluate.metrics import Estimate, PairedTest
 
@@ -90,20 +91,12 @@ def evaluate(
     models = models or default_models()
     check_one_model(options, max(1, len(models)))
     dataset = read_dataset(data)
-    from toplabel import load
-    from toplabel.analysis.evaluate.evaluation import evaluate as evaluate_model
     from toplabel.analysis.evaluate.metrics import paired_test
 
-    found = []
-    for name in models or (None,):
-        progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
-        with load(name, **options) as predictor:
-            found.append(
-                evaluate_model(
-                    predictor, dataset, corruptions=corruptions, progress=progress.update
-                )
-            )
-        clear_line()
+    found = [
+        _evaluate(name, dataset, options, corruptions=corruptions, quiet=quiet)
+        for name in models or (None,)
+    ]
     tests = [paired_test(found[0].outputs.right, other.outputs.right) for other in found[1:]]
     if as_csv:
         from toplabel.cli.robustness import csv_lines
@@ -119,6 +112,22 @@ def evaluate(
 
         write_evaluation_report(report, found, tests)
     return 1 if any(one.metrics.failed for one in found) else 0
+
+
+def _evaluate(
+    name: str | None, dataset: Dataset, options: dict[str, Any], *, corruptions: bool, quiet: bool
+) -> Evaluation:
+    """One model's evaluation, with progress on a terminal."""
+    from toplabel import load
+    from toplabel.analysis.evaluate.evaluation import evaluate as evaluate_model
+
+    progress = Progress(shown=is_terminal(sys.stderr) and not quiet)
+    with load(name, **options) as predictor:
+        found = evaluate_model(
+            predictor, dataset, corruptions=corruptions, progress=progress.update
+        )
+    clear_line()
+    return found
 
 
 def _blocks(found: list[Evaluation], tests: list[PairedTest]) -> list[str]:
