@@ -316,6 +316,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """The exit status: 0 where no rule is broken."""
     asked = _arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     files = sorted(path for path in asked.hostile.rglob("*") if path.is_file())
     hostile = [path.read_bytes() for path in files if path.stat().st_size < MAX_BODY]
     lines: list[str] = []
