@@ -109,7 +109,8 @@ def keywords_of(called: Callable[..., Any]) -> list[str]:
 
 def test_what_users_call_is_found() -> None:
     functions = {"calibrate", "compare", "diagnose", "evaluate", "explain", "label", "load", "run"}
-    names = ("__call__", "batch_labeller", "predict_tensor", "stream")
+    functions |= {"read_image", "read_labels", "train"}
+    names = ("__call__", "batch_labeller", "embed", "predict_tensor", "stream")
     methods = {f"Predictor.{name}" for name in names}
     classes = {one.__name__ for one in MADE_BY_USERS}
     assert called_by_users().keys() == functions | {"wrap"} | methods | classes
@@ -118,7 +119,7 @@ def test_what_users_call_is_found() -> None:
 @pytest.mark.parametrize("name", called_by_users())
 def test_whatever_users_call_answers_an_unknown_argument_with_the_nearest(name: str) -> None:
     called = called_by_users()[name]
-    for known in keywords_of(called) or ["names", "ids", "named"]:
+    for known in keywords_of(called) or [*inspect.signature(called).parameters]:
         expected = f"{name}() got an unexpected argument '{known}_'; did you mean '{known}'?"
         with pytest.raises(TypeError, match=re.escape(expected)):
             called(**{f"{known}_": None})

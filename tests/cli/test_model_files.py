@@ -292,8 +292,8 @@ def test_output_means_the_networks_output_where_no_file_is_written() -> None:
             if "--output" in param.opts:
                 spelled[name] = param.name
     chosen = dict.fromkeys(("compare", "evaluate", "inspect", "serve"), "model_output")
-    files = dict.fromkeys(("predict", "run", "explain", "calibrate", "doctor", "pack"), "output")
-    assert spelled == {**files, **chosen}
+    writing = ("predict", "run", "train", "explain", "calibrate", "doctor", "pack")
+    assert spelled == {**dict.fromkeys(writing, "output"), **chosen}
 
 
 def test_inspect_of_a_folder_or_pattern_is_a_table_with_a_line_for_each_file(tmp_path, checkpoint):

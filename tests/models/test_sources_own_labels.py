@@ -90,6 +90,8 @@ def test_imagenets_names_are_offered_to_a_network_of_a_zoo_and_never_taken() -> 
     models = zoo_import.import_torchvision().models
     torch.manual_seed(0)
     module = models.squeezenet1_1(weights=None)
+    with torch.no_grad():
+        module.classifier[1].weight *= 20  # above 1, as no score is
     with pytest.warns(ToplabelWarning, match='pass labels="imagenet" if it was trained'):
         model = toplabel.wrap(module, preprocess=PREPROCESS, engine="torch")
     assert not model.labels.named

@@ -131,7 +131,7 @@ def test_a_bad_image_is_a_4xx_with_code_and_message(server: Server, name: str):
 BAD_REQUESTS = {
     "top_k of nothing": ("POST", "/v1/classify?top_k=0", CAT, "image/jpeg", 422),
     "top_k of text": ("POST", "/v1/classify?top_k=many", CAT, "image/jpeg", 422),
-    "a misspelt parameter": ("POST", "/v1/classify?topk=3", CAT, "image/jpeg", 422),
+    "a misspelt parameter": ("POST", "/v1/classify?top=3", CAT, "image/jpeg", 422),
     "a threshold of nan": ("POST", "/v1/classify?threshold=nan", CAT, "image/jpeg", 422),
     "a threshold of 2": ("POST", "/v1/classify?threshold=2", CAT, "image/jpeg", 422),
     "no JSON": ("POST", "/v1/classify", b"{", "application/json", 400),
@@ -170,8 +170,8 @@ def test_a_parameter_is_refused_in_our_own_words(server: Server):
     def said(query: str) -> str:
         return server.classify(CAT, query).json["error"]["message"]
 
-    assert said("?topk=2") == "unknown parameter 'topk'; did you mean 'top_k'?"
-    assert said("?x=2") == "unknown parameter 'x'; accepted are model, top_k, threshold"
+    assert said("?treshold=1") == "unknown parameter 'treshold'; did you mean 'threshold'?"
+    assert said("?x=2") == "unknown parameter 'x'; accepted are model, top_k, topk, threshold"
     assert said("?top_k=many") == "invalid parameter 'top_k'; expected a valid integer"
     wanted = "expected a number less than or equal to 1"
     assert said("?threshold=2") == f"invalid parameter 'threshold'; {wanted}"

@@ -92,13 +92,17 @@ def test_its_errors_are_those_of_this_one(content: bytes, decoders: Decoders):
     assert (mine.value.code, str(mine.value)) == (other.value.code, str(other.value))
 
 
-def test_what_takes_too_much_processor_time_is_a_timeout_and_the_next_image_is_read():
-    decoders = Decoders(Limits(seconds=1, memory=600 * MEBIBYTE))
+def slow_to_read() -> bytes:
+    """Seconds of processor time."""
     runs = b"\x01\x01" * 15_000_000  # of one pixel each, which Pillow reads in Python
     size = struct.pack("<IiiHHIIiiII", 40, 3900, 3900, 1, 8, 1, len(runs), 1, 1, 256, 0)
-    bomb = b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + size + bytes(1024) + runs
+    return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + size + bytes(1024) + runs
+
+
+def test_what_takes_too_much_processor_time_is_a_timeout_and_the_next_image_is_read():
+    decoders = Decoders(Limits(seconds=1, memory=600 * MEBIBYTE))
     with pytest.raises(ImageError, match="1 s of processor time") as error:
-        read_image(isolated(bomb, decoders))
+        read_image(isolated(slow_to_read(), decoders))
     assert error.value.code == "timeout"
     assert isinstance(read_image(isolated(saved(noise(9, 9), "GIF"), decoders)), DecodedImage)
     decoders.close()
@@ -116,7 +120,7 @@ def test_what_takes_too_much_memory_is_too_large_and_its_process_is_replaced():
 
 def test_a_decoder_ends_with_the_request(decoders: Decoders):
     with pytest.raises(ImageError) as error:
-        read_image(isolated(saved(noise(900, 900), "TIFF"), decoders, seconds=0))
+        read_image(isolated(slow_to_read(), decoders, seconds=0))
     assert error.value.code == "timeout"
 
 

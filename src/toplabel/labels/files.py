@@ -11,6 +11,7 @@ from pathlib import Path
 
 from toplabel._internal.mistaken import mistaken_for
 from toplabel._internal.notices import warn
+from toplabel._internal.options import suggests_names
 from toplabel.errors import LabelsError
 from toplabel.labels.known import KNOWN, find_known, known_labels
 from toplabel.labels.labels import Labels
@@ -37,6 +38,7 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+@suggests_names
 def read_labels(path: str | os.PathLike[str]) -> Labels:
     """The class names in a file, or those of a class folder, in the order of the model's outputs.
 
