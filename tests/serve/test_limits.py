@@ -398,3 +398,15 @@ def test_json_of_many_values_is_refused_before_it_is_parsed(
         with pytest.raises(ApiError) as caught:
             read()
         assert (caught.value.status, caught.value.code) == (413, "too_many_values")
+
+
+def test_refused_images_leave_nothing_behind() -> None:
+    """What fails is held by its own traceback until garbage is looked for."""
+    with serving() as server:
+        bad = CAT[:300] + bytes(500_000)
+        for _ in range(30):
+            server.classify(bad)
+        before = server.resident_mb()
+        for _ in range(150):
+            assert server.classify(bad).status == 422
+        assert server.resident_mb() - before < 25  # of 75 MB that came

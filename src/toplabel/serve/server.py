@@ -55,6 +55,9 @@ CUT_OFF = 1
 
 BACKLOG = 2048
 
+_COLLECT_AFTER = (700, 10, 10)
+"""Python's own. What a failed request leaves holds its body until then."""
+
 _BATCHING = {"auto": None, "on": True, "off": False}
 _OTHER_DESCRIPTORS = 256  # models, libraries, URLs that are fetched
 _LARGE_BLOCK = 4 * 2**20
@@ -273,6 +276,7 @@ class _Running:
         self._middleware.app = app
         gc.collect()
         gc.freeze()  # what there is now stays: no later collection looks at it again
+        gc.set_threshold(*_COLLECT_AFTER)  # the command line's is that of a start
         gc.enable()
         if self._middleware.state == "starting":
             self._middleware.state = "ready"
