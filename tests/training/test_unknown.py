@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from toplabel.bundle.unknown import Memory, nearest, wilson
+from toplabel._internal.statistics import wilson_interval
+from toplabel.bundle.unknown import STANDARD_ERRORS, Memory, nearest
 from toplabel.errors import UsageError
 from toplabel.training.unknown import MOST_BYTES, MOST_KEPT, fit_unknown
 from unknown_material import training_features
@@ -134,4 +135,5 @@ def test_wilsons_interval_is_scipys():
 
     for count, total in ((0, 10), (3, 40), (50, 1000), (7, 7)):
         expected = binomtest(count, total).proportion_ci(0.99, method="wilson")
-        assert wilson(count, total) == pytest.approx((expected.low, expected.high), abs=1e-4)
+        found = wilson_interval(count, total, standard_errors=STANDARD_ERRORS)
+        assert found == pytest.approx((expected.low, expected.high), abs=1e-4)

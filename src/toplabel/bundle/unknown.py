@@ -11,13 +11,14 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from io import BytesIO
-from math import isfinite, sqrt
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from toplabel._internal.platform import fork_safe
+from toplabel._internal.statistics import wilson_interval
 from toplabel.errors import BundleError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Of 155 photos whose scaled decode was compared with the full one, none changed i
 than 0.008 (`scripts/measure_unknown.py`).
 """
 
-_STANDARD_ERRORS = 2.576  # of an interval of 99 %
+STANDARD_ERRORS = 2.576  # of an interval of 99 %
 
 
 class Memory:
@@ -210,7 +211,7 @@ class UnknownDetector:
         kept at all.
         """
         share = max(self.false_alarm, 1 / (self.images + 1))
-        return share, wilson(share * self.images, self.images)[1]
+        return share, _interval(share * self.images, self.images)[1]
 
     def distance(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far each image lies from its nearest training images: float32 (N,), in [0, 2].
@@ -223,7 +224,7 @@ class UnknownDetector:
     def drift(self, unknown: int, images: int) -> Drift:
         """How so many unknown ones among so many images compare with what can be expected."""
         expected, most = self.expected
-        low, high = wilson(unknown, images)
+        low, high = _interval(unknown, images)
         return Drift(
             unknown=unknown,
             images=images,
@@ -287,15 +288,8 @@ def nearest(distances: NDArray[np.float32], neighbours: int) -> NDArray[np.float
     return np.asarray(smallest.mean(axis=1), np.float32)
 
 
-def wilson(count: float, total: int) -> tuple[float, float]:
-    """Wilson's interval of 99 % of a share, `count` of `total`."""
-    if total == 0:
-        return 0.0, 1.0
-    share, z = count / total, _STANDARD_ERRORS
-    middle = share + z * z / (2 * total)
-    reach = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+def _interval(count: float, total: int) -> tuple[float, float]:
+    return wilson_interval(count, total, standard_errors=STANDARD_ERRORS)
 
 
 def unit_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.analysis.evaluate.metrics import wilson_interval
+from toplabel._internal.statistics import wilson_interval
 from toplabel.training.result import Copies, Mistake, TrainedClass
 
 if TYPE_CHECKING:

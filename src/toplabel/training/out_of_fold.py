@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel.analysis.evaluate.metrics import Estimate, wilson_interval
+from toplabel._internal.statistics import wilson_interval
+from toplabel.analysis.evaluate.metrics import Estimate
 from toplabel.analysis.temperature import fit_temperature, has_best_temperature, mean_log_loss
 from toplabel.training.head import STRENGTHS, Head, fit_head
 from toplabel.training.result import CurvePoint

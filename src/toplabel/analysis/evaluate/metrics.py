@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toplabel._internal.statistics import wilson_interval
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -19,7 +21,6 @@ BINS = 15
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_QUANTILE = 1.959963984540054  # of the normal distribution, for that level
 _SEED = 0
 _LEAST = 1e-12
 _SIGNIFICANT = 0.05
@@ -110,20 +111,6 @@ def compute_metrics(outputs: Outputs, labels: Labels) -> Metrics:
         classes=_class_metrics(outputs, labels, confusions),
         confusions=confusions,
     )
-
-
-def wilson_interval(right: float, count: float) -> tuple[float, float]:
-    """The 95 % interval of a share: Wilson (1927), without continuity correction.
-
-    Args:
-        right: How many are right; may be fractional.
-        count: Of so many, above 0.
-    """
-    share, square = right / count, _QUANTILE**2
-    centre = share + square / (2 * count)
-    width = _QUANTILE * (share * (1 - share) / count + square / (4 * count**2)) ** 0.5
-    low, high = ((centre + side * width) / (1 + square / count) for side in (-1, 1))
-    return max(0.0, low), min(1.0, high)
 
 
 def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toplabel._internal.ordered_map import ordered_map
+from toplabel._internal.statistics import wilson_interval
 from toplabel.analysis.evaluate.corruptions import (
     CORRUPTIONS,
     SHORTER_SIDE,
@@ -17,7 +18,7 @@ from toplabel.analysis.evaluate.corruptions import (
     corrupt,
     corrupt_all,
 )
-from toplabel.analysis.evaluate.metrics import LEVEL, Estimate
+from toplabel.analysis.evaluate.metrics import Estimate
 from toplabel.errors import ModelError
 from toplabel.image.reading import read_image
 
@@ -264,11 +265,9 @@ def _metrics(
     unknown: float | None,
     way: tuple[str, int, str],
 ) -> CorruptedMetrics:
-    from scipy.stats import binomtest
-
     known = outputs.known
     right, done = index == known, index >= 0
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(LEVEL, method="wilson")
+    low, high = wilson_interval(int(right.sum()), len(right))
     _, classes = np.unique(known, return_inverse=True)
     recalls = np.bincount(classes, right) / np.bincount(classes)
     corruption, strength, setting = way
@@ -276,7 +275,7 @@ def _metrics(
         corruption=corruption,
         strength=strength,
         setting=setting,
-        accuracy=Estimate(float(right.mean()), float(interval.low), float(interval.high)),
+        accuracy=Estimate(float(right.mean()), low, high),
         balanced_accuracy=float(recalls.mean()),
         labels_kept=float((index == outputs.best).mean()),
         mean_score=float(score[done].mean()) if done.any() else None,
