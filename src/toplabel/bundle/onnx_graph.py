@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toplabel.bundle.onnx_bounds import Node
-from toplabel.bundle.onnx_header import Fields, Value
+from toplabel.bundle.onnx_header import Fields, Value, bytes_of, text_of
 
 FLOAT = 1
 """The number of float32 among the types of tensors."""
@@ -72,7 +72,7 @@ class OnnxGraph:
         fields = _read(tensor)
         shape = [size for number, value in fields if number == 1 for size in _integers(value)]
         dtype = next((value for number, value in fields if number == 2), 0)
-        texts = [_text(value) for number, value in fields if number == 8]
+        texts = [text_of(value) for number, value in fields if number == 8]
         named = next(reversed(texts), "") if name is None else name
         self.constants[named] = Constant(tuple(shape), dtype if isinstance(dtype, int) else 0)
 
@@ -82,12 +82,12 @@ class OnnxGraph:
         ints: dict[str, tuple[int, ...]] = {}
         for number, value in fields:
             if number in texts:
-                texts[number].append(_text(value))
+                texts[number].append(text_of(value))
         for number, value in fields:
             if number != 5:
                 continue
             attribute = _read(value)
-            name = next((_text(held) for at, held in attribute if at == 1), "")
+            name = next((text_of(held) for at, held in attribute if at == 1), "")
             ints[name] = tuple(i for at, held in attribute if at in (3, 8) for i in _integers(held))
             if texts[4][-1:] == ["Constant"]:
                 for at, held in attribute:
@@ -174,13 +174,11 @@ class OnnxGraph:
 
 
 def _read(message: Value) -> list[tuple[int, Value]]:
-    if isinstance(message, int):
-        raise ValueError("a field holds a number where a message belongs")
-    return list(Fields().read(message))
+    return list(Fields().read(bytes_of(message)))
 
 
 def _texts(message: Value, number: int) -> list[str]:
-    return [_text(value) for found, value in _read(message) if found == number]
+    return [text_of(value) for found, value in _read(message) if found == number]
 
 
 def _name(message: Value, number: int) -> str:
@@ -247,12 +245,6 @@ def _varint(value: int) -> bytes:
         digits.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes((*digits, value))
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, int):
-        raise ValueError("a field holds a number where text belongs")
-    return bytes(value).decode("utf-8")
 
 
 def _integers(value: Value) -> Iterator[int]:

@@ -116,7 +116,7 @@ def _starts_a_model(start: memoryview) -> bool:
             size, position = _varint(start, position)
             if size > len(start) - position:
                 return number == 6  # only a description is that long
-            _text(start[position : position + size])
+            text_of(start[position : position + size])
             position += size
             texts = True
         else:
@@ -186,7 +186,7 @@ class _Reader:
     def _collect(self, message: Value, *numbers: int) -> dict[int, list[Value]]:
         """The values of those fields of a message."""
         found: dict[int, list[Value]] = {number: [] for number in numbers}
-        for number, value in self._fields.read(_bytes(message)):
+        for number, value in self._fields.read(bytes_of(message)):
             if number in found:
                 found[number].append(value)
         return found
@@ -194,7 +194,7 @@ class _Reader:
     def _node(self, message: Value, constants: dict[str, Bounds]) -> Node:
         """A node; what a `Constant` holds is added to the constants."""
         parts = self._collect(message, 1, 2, 4, 5, 7)
-        operator, outputs = _last(parts[4]), tuple(map(_text, parts[2]))
+        operator, outputs = _last(parts[4]), tuple(map(text_of, parts[2]))
         numbers: dict[str, float] = {}
         for attribute in parts[5]:
             found = self._collect(attribute, 1, 2, 3, 5)
@@ -205,7 +205,7 @@ class _Reader:
                 held += [Bounds(number, number) for number in numbers.values()]
                 constants.update((name, one) for name in outputs for one in held)
         own = _last(parts[7]) not in ("", "ai.onnx")
-        return Node("" if own else operator, tuple(map(_text, parts[1])), outputs, numbers)
+        return Node("" if own else operator, tuple(map(text_of, parts[1])), outputs, numbers)
 
     def _constant(self, tensor: Value) -> tuple[str, Bounds]:
         """The name of a constant tensor, and its least and largest value where it is small."""
@@ -213,8 +213,8 @@ class _Reader:
         kind = next(map(_number, parts[2]), 0)
         content = {1: parts[4], 11: parts[10]}.get(kind, []) or parts[9]
         values: list[float] = []
-        if kind in _FLOATS and sum(len(_bytes(part)) for part in content) <= _SMALL_BYTES:
-            packed = b"".join(map(_bytes, content))
+        if kind in _FLOATS and sum(len(bytes_of(part)) for part in content) <= _SMALL_BYTES:
+            packed = b"".join(map(bytes_of, content))
             if len(packed) % struct.calcsize(_FLOATS[kind]) == 0:
                 values = [value for (value,) in struct.iter_unpack(_FLOATS[kind], packed)]
         ordered = bool(values) and not any(map(math.isnan, values))
@@ -224,7 +224,7 @@ class _Reader:
         """The files that hold values of tensors anywhere in a message."""
         if depth > _DEEPEST:
             raise ValueError(f"subgraphs nested more than {_DEEPEST} deep")
-        for number, value in self._fields.read(_bytes(message)):
+        for number, value in self._fields.read(bytes_of(message)):
             child = _CHILDREN[kind].get(number)
             if child == "external_data":
                 key, content = self._pair(value)
@@ -256,7 +256,8 @@ class _Reader:
         return _last(found[2]) or "?"
 
 
-def _bytes(value: Value) -> memoryview:
+def bytes_of(value: Value) -> memoryview:
+    """The bytes of a text or a message; a `ValueError` where a field holds a number."""
     if isinstance(value, int):
         raise ValueError("a field holds a number where text or a message belongs")
     return value
@@ -269,17 +270,18 @@ def _number(value: Value) -> int:
 
 
 def _float(value: Value) -> float:
-    content = bytes(_bytes(value))
+    content = bytes(bytes_of(value))
     return float(struct.unpack("<f", content)[0]) if len(content) == 4 else math.nan
 
 
-def _text(value: Value) -> str:
-    return bytes(_bytes(value)).decode("utf-8")  # a UnicodeDecodeError is a ValueError
+def text_of(value: Value) -> str:
+    """A field's text; a `ValueError` where it holds none."""
+    return bytes(bytes_of(value)).decode("utf-8")  # a UnicodeDecodeError is a ValueError
 
 
 def _last(values: list[Value]) -> str:
     """The last text counts where a field comes twice; "" where it does not come."""
-    return _text(values[-1]) if values else ""
+    return text_of(values[-1]) if values else ""
 
 
 class Fields:
