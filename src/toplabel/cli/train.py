@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toplabel._internal.text import fit, percent, printable, text_width
 from toplabel.cli.options import (
     Command,
     as_flags,
@@ -117,14 +118,14 @@ def _lines(result: TrainingResult) -> Iterator[str]:
     left_out = len(result.unreadable)
     yield f"{images}, {left_out:,} could not be read" if left_out else images
     yield (
-        f"accuracy {_percent(result.accuracy)} ({_range(result.low, result.high)}) on images not"
-        f" used in fitting; balanced accuracy {_percent(result.balanced_accuracy)}"
+        f"accuracy {percent(result.accuracy)} ({_range(result.low, result.high)}) on images not"
+        f" used in fitting; balanced accuracy {percent(result.balanced_accuracy)}"
     )
     if result.calibration.shift is not None:
         yield (
             f"with the classes as frequent as in training ({_as_flag()}): accuracy"
-            f" {_percent(result.plain_accuracy)}, balanced accuracy"
-            f" {_percent(result.plain_balanced_accuracy)}"
+            f" {percent(result.plain_accuracy)}, balanced accuracy"
+            f" {percent(result.plain_balanced_accuracy)}"
         )
     if result.augmentation is not None:
         yield str(result.augmentation)
@@ -153,24 +154,18 @@ def _table(classes: tuple[TrainedClass, ...]) -> Iterator[str]:
     if len(classes) > _MOST_CLASSES:
         shown = sorted(classes, key=lambda one: one.recall)[:_MOST_CLASSES]
         yield f"the {_MOST_CLASSES} classes that are recognised worst:"
-    from toplabel._internal.text import fit, printable, text_width
-
     names = [printable(one.name) for one in shown]
     width = max(len("class"), *map(text_width, names))
     yield f"{fit('class', width)}  images  recall                 precision"
     for name, one in zip(names, shown, strict=True):
-        recall = f"{_percent(one.recall):>7} ({_range(one.low, one.high)})"
-        yield f"{fit(name, width)}  {one.images:>6,}  {recall:<22} {_percent(one.precision):>8}"
+        recall = f"{percent(one.recall):>7} ({_range(one.low, one.high)})"
+        yield f"{fit(name, width)}  {one.images:>6,}  {recall:<22} {percent(one.precision):>8}"
 
 
 def _confusions(result: TrainingResult) -> list[str]:
     names = [one.name for one in result.classes]
     most = result.confusions[:_CONFUSIONS]
     return [f"{names[actual]} as {names[other]} {count:,}" for actual, other, count in most]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _range(low: float, high: float) -> str:
