@@ -12,6 +12,7 @@ from pathlib import Path
 
 from click import Context
 
+from generated import write_or_check
 from toplabel.cli.group import toplabel
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "command-line.md"
@@ -23,14 +24,7 @@ What `--help` prints, of every command. The first word is a command, or else an 
 
 def main() -> int:
     """Write the page, or say that it is out of date."""
-    text = reference()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{PAGE} is out of date: run python scripts/write_reference.py", file=sys.stderr)
-    return 1
+    return write_or_check(PAGE, reference())
 
 
 def reference() -> str:

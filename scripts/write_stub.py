@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_overloads
 
 import toplabel
+from generated import write_or_check
 
 STUB = Path(__file__).parents[1] / "src" / "toplabel" / "__init__.pyi"
 HEADER = '"""Made by scripts/write_stub.py; change the code and run it again."""\n'
@@ -47,13 +48,7 @@ def main() -> int:
         text=True,
         check=True,
     ).stdout
-    if "--check" not in sys.argv[1:]:
-        STUB.write_text(text, encoding="utf-8")
-        return 0
-    if STUB.exists() and STUB.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{STUB} is out of date: run python scripts/write_stub.py", file=sys.stderr)
-    return 1
+    return write_or_check(STUB, text)
 
 
 def stub() -> str:
