@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from terminals import read_terminal
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -98,15 +100,7 @@ def _run_on_terminal(command: str, folder: Path) -> tuple[str, str, int]:
         env=os.environ | {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"},
     )
     os.close(theirs)
-    content = bytearray()
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # the other side has closed
-            break
-        if not part:
-            break
-        content += part
+    content = b"".join(read_terminal(ours))
     os.close(ours)
     _, said = process.communicate()
     return content.decode().replace("\r\n", "\n"), said.decode(), process.returncode

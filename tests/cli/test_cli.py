@@ -11,13 +11,14 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import toplabel
+from terminals import read_terminal
 from toplabel._internal.text import unescape_name
 from toplabel.cli.group import COMMANDS
 from toplabel.preprocess.presets import PRESETS
@@ -74,17 +75,6 @@ def at_terminal(
     shown = b"".join(read_terminal(ours))
     os.close(ours)
     return process.wait(), shown.decode().replace("\r\n", "\n")
-
-
-def read_terminal(descriptor: int) -> Iterator[bytes]:
-    while True:
-        try:
-            content = os.read(descriptor, 65536)
-        except OSError:  # Linux: the other side has closed
-            return
-        if not content:
-            return
-        yield content
 
 
 # Records
