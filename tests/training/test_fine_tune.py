@@ -154,7 +154,7 @@ def test_progress_that_cannot_be_kept_is_said_once_and_stops_nothing(
         again = tuned(photos, tmp_path / "file")
     assert torch.equal(weights(again), weights(found))
     (said,) = [record.message for record in caplog.records]
-    assert said.startswith(f"cannot save how far the training is in {tmp_path / 'file'} (")
+    assert said.startswith(f"cannot save training progress in {tmp_path / 'file'} (")
 
 
 @pytest.mark.torch

@@ -504,7 +504,7 @@ class _Training:
         self._qualities = found["qualities"]
         self._epoch, self._step, self._planned, self._at_once = found["place"]
         self._spent = found["seconds"]
-        logger.info("fine-tuning goes on where it was stopped, in epoch %d", self._epoch)
+        logger.info("resuming fine-tuning in epoch %d", self._epoch)
 
 
 def _to_layout(network: HeadedNetwork, layout: torch.memory_format) -> HeadedNetwork:

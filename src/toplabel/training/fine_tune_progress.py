@@ -63,7 +63,7 @@ class ProgressFile:
         except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
             if not self._failed:
                 logger.warning(
-                    "cannot save how far the training is in %s (%s): stopped, it would begin anew",
+                    "cannot save training progress in %s (%s); if interrupted, it will start over",
                     self._path.parent,
                     first_line(error),
                 )
