@@ -24,6 +24,7 @@ from toplabel.bundle.program import (
     check_schema,
     read_object,
 )
+from toplabel.bundle.reduced import ReducedProgram
 from toplabel.bundle.unknown import EXAMPLES_NAME, UNKNOWN_NAME, Memory, UnknownDetector
 from toplabel.errors import BundleError, ToplabelError
 from toplabel.labels.labels import Labels
@@ -63,6 +64,7 @@ class Bundle:
         unknown: Tells images that are unlike those it was trained on, where it can.
         examples: The features of further images that it was trained on, for a training that
             goes on from it.
+        reduced: The same network in fewer bits, where there is such a program.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Bundle:
     training: Mapping[str, Any] | None = None
     unknown: UnknownDetector | None = None
     examples: Memory | None = None
+    reduced: ReducedProgram | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in get_args(Activation):
@@ -135,6 +138,8 @@ class Bundle:
             manifest["unknown"] = self.unknown.to_dict()
         if self.examples is not None:
             manifest["examples"] = len(self.examples.rows)
+        if self.reduced is not None:
+            manifest["reduced"] = self.reduced.to_dict()
         return manifest | self._says_more
 
     @property
@@ -197,6 +202,7 @@ class Bundle:
                 examples=(
                     Memory(program.path.parent / EXAMPLES_NAME) if "examples" in manifest else None
                 ),
+                reduced=_read_reduced(manifest.get("reduced"), program),
             )
         except (AttributeError, KeyError, TypeError, ToplabelError) as error:
             raise BundleError(f"the bundle's manifest is damaged: {error}") from error
@@ -239,6 +245,10 @@ def _read_unknown(found: Any, program: Program) -> UnknownDetector | None:
     if found is None:
         return None
     return UnknownDetector.from_dict(found, Memory(program.path.parent / UNKNOWN_NAME))
+
+
+def _read_reduced(found: Any, program: Program) -> ReducedProgram | None:
+    return None if found is None else ReducedProgram.from_dict(found, program.path.parent)
 
 
 def _text(value: object) -> str:
