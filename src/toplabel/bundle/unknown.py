@@ -239,9 +239,9 @@ class UnknownDetector:
         """Whether an image at this distance is unknown; NaN is."""
         return not distance <= self.threshold
 
-    def is_close(self, distance: float) -> bool:
-        """Whether a slightly different reading of the image could change the answer."""
-        return abs(distance - self.threshold) < MARGIN
+    def is_close(self, distance: float, margin: float = MARGIN) -> bool:
+        """Whether a slightly different distance could change the answer; of NaN it could."""
+        return not abs(distance - self.threshold) >= margin
 
     def __str__(self) -> str:
         share = self.expected[0]

@@ -106,35 +106,76 @@ def is_close(
     multi_label: bool = False,
     threshold: float | None = None,
     temperature: float = 1.0,
+    margin: float = MARGIN,
 ) -> bool:
-    """Whether a slightly different reading of the image could change the answer.
+    """Whether logits that differ by up to half the margin each could change the answer.
 
     Args:
-        logits: Shape (K,), float32, of an image decoded at a reduced scale.
+        logits: Shape (K,), float32, of an image decoded at a reduced scale, or of fewer bits.
+        activation, multi_label, threshold, temperature: As of `boundary_distance`.
+        margin: In logits.
+    """
+    distance = boundary_distance(
+        logits,
+        activation=activation,
+        multi_label=multi_label,
+        threshold=threshold,
+        temperature=temperature,
+    )
+    return not distance >= margin
+
+
+def boundary_distance(
+    logits: NDArray[np.float32],
+    *,
+    activation: Activation,
+    multi_label: bool = False,
+    threshold: float | None = None,
+    temperature: float = 1.0,
+) -> float:
+    """How far an answer is from the nearest boundary, in logits (log odds); 0 where it is none.
+
+    Where it changes: between the first two classes; where the best score falls below the threshold;
+    of independent classes where any comes to apply, or no longer does.
+
+    Args:
+        logits: Shape (K,), float32.
         activation: How they become scores.
         multi_label: Classes are independent.
         threshold: The score below which an answer is `unsure`, if there is one.
         temperature: What the logits are divided by before they become scores.
     """
     if not np.isfinite(logits.max()):
-        return True
+        return 0.0
     values = logits.astype(np.float64)
     if activation == "none":
         values = np.clip(values, 1e-12, 1 - 1e-12 if multi_label else None)
         values = np.log(values) - (np.log1p(-values) if multi_label else 0.0)
     first, second = np.partition(values, -2)[[-1, -2]] if len(values) > 1 else (values[0], -np.inf)
-    if first - second < MARGIN:
-        return True
+    nearest = float(first - second)
     if multi_label:
-        boundary = _log_odds(MULTI_LABEL_THRESHOLD if threshold is None else threshold)
-        return bool((np.abs(values - boundary) < MARGIN).any())
+        boundary = log_odds(MULTI_LABEL_THRESHOLD if threshold is None else threshold)
+        return min(nearest, float(np.abs(values - boundary * temperature).min()))
     if threshold is None:
-        return False
-    scaled = values / temperature
+        return nearest
+    found = best_log_odds(logits, activation=activation, temperature=temperature)
+    return min(nearest, temperature * abs(found - log_odds(threshold)))
+
+
+def best_log_odds(
+    logits: NDArray[np.float32], *, activation: Activation, temperature: float = 1.0
+) -> float:
+    """The log odds of the best score of one input's exclusive classes, (K,)."""
+    if activation == "none":
+        return log_odds(float(logits.max()))
+    scaled = logits.astype(np.float64) / temperature
+    if activation == "sigmoid":
+        return float(scaled.max())
     others = np.logaddexp.reduce(np.delete(scaled, int(scaled.argmax())))  # -inf where none
-    return bool(abs((scaled.max() - others) - _log_odds(threshold)) < MARGIN / temperature)
+    return float(scaled.max() - others)
 
 
-def _log_odds(probability: float) -> float:
+def log_odds(probability: float) -> float:
+    """log(p / (1 - p)); finite at 0 and 1, too."""
     clipped = min(max(probability, 1e-12), 1 - 1e-12)
     return float(np.log(clipped / (1 - clipped)))
