@@ -26,6 +26,7 @@ class MeanEngine:
 
     name = "onnxruntime"
     device = "cpu"
+    normalises = None
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         return batch.mean(axis=(2, 3)) * 20

@@ -23,7 +23,7 @@ EVERY_SECONDS = 1.0
 class StubEngine:
     """Answers at once."""
 
-    name, device = "stub", "cpu"
+    name, device, normalises = "stub", "cpu", None
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """One value of each channel for a logit."""
@@ -45,7 +45,7 @@ model = Predictor(
         preprocess=preprocess,
         labels=Labels(("red", "green", "blue")),
         activation="softmax",
-        open_engine=lambda threads: engine,
+        open_engine=lambda threads, features=False: engine,
         parallel=True,
     ),
     batch_size=32,

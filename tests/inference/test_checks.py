@@ -176,6 +176,7 @@ class Colours:
 
     name = "onnxruntime"
     device = "cpu"
+    normalises = None
 
     def __init__(self, sureness: float = 6.0) -> None:
         self.calls = 0

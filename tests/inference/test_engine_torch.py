@@ -168,6 +168,28 @@ def test_runs_modules_that_count_on_the_plain_layout(batch: np.ndarray) -> None:
     )
 
 
+def test_leaves_the_layout_of_gpus_where_a_network_views_what_a_convolution_gives(
+    batch: np.ndarray,
+) -> None:
+    class Viewed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return self.conv(batch).view(len(batch), -1)[:, :10]
+
+    torch.manual_seed(0)
+    network = Viewed()
+    expected = eager(network, batch)
+    engine = TorchEngine(model_of(network))
+    engine._layout = torch.channels_last  # as on a GPU, with the weights
+    network.to(memory_format=torch.channels_last)
+    for _ in range(2):
+        np.testing.assert_allclose(engine(batch), expected, atol=1e-5)
+    assert engine._layout is torch.contiguous_format
+
+
 def test_takes_arrays_that_are_read_only_or_not_contiguous(
     network: nn.Module, batch: np.ndarray
 ) -> None:

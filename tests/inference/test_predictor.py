@@ -29,6 +29,7 @@ class FakeEngine:
 
     name = "onnxruntime"
     device = "cpu"
+    normalises = None
 
     def __init__(self, before: Callable[[np.ndarray], None] = lambda batch: None) -> None:
         self.before = before

@@ -21,6 +21,7 @@ class Counted:
     def __init__(self, classifier: Classifier) -> None:
         self._engine = classifier.open_engine(1)
         self.name, self.device, self.calls = self._engine.name, self._engine.device, 0
+        self.normalises = self._engine.normalises
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         return self.answer(batch)[0]

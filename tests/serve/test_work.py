@@ -123,6 +123,7 @@ class Engine:
 
     name = "torch"
     device = "cuda:0"
+    normalises = None
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -22,7 +22,7 @@ from toplabel.models.load import shared_predictor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from toplabel.inference.engines import Engine, EngineName
+    from toplabel.inference.engines import Batch, Engine, EngineName
 
 Stage = Literal["pixels", "tensor", "logits", "label"]
 STAGES: tuple[Stage, ...] = ("pixels", "tensor", "logits", "label")
@@ -278,23 +278,24 @@ class _Recorder:
     def __init__(self, engine: Engine) -> None:
         self.name: EngineName = engine.name
         self.device = engine.device
+        self.normalises = None  # what it keeps is a tensor
         self._engine = engine
         self.calls = 0
         self.tensor: NDArray[np.float32] | None = None
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """The engine's logits."""
         self._record(batch)
         return self._engine(batch)
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The engine's logits and features."""
         self._record(batch)
         return self._engine.answer(batch)
 
-    def _record(self, batch: NDArray[np.float32]) -> None:
+    def _record(self, batch: Batch) -> None:
         self.calls += 1
-        self.tensor = batch[0].copy()
+        self.tensor = np.array(batch[0], np.float32)
 
 
 ModelLike = Predictor | str | os.PathLike[str] | None

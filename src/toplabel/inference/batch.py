@@ -17,13 +17,16 @@ from toplabel.image.options import ReadOptions
 from toplabel.image.reading import is_tensor, read_image, source_name
 from toplabel.inference.prediction import Prediction
 from toplabel.inference.scoring import is_close, rank
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from toplabel.image.decoded_image import DecodedImage
     from toplabel.inference.checks import SanityChecks
     from toplabel.inference.classifier import Classifier
-    from toplabel.inference.engines import Engine
+    from toplabel.inference.engines import Batch, Engine
+    from toplabel.preprocess.custom import AnyPreprocess
 
 logger = logging.getLogger(__name__)
 
@@ -173,19 +176,13 @@ def _run(
 ) -> None:
     """Fill in each item's logits, or its error."""
     preprocess = classifier.preprocess
-    batch = np.empty((len(items), preprocess.num_channels, *preprocess.input_size), np.float32)
+    slots = _Slots(len(items), preprocess, engine)
     ready: list[_Item] = []
     for item in items:
         try:
             resized_size = None if exact else preprocess.resized_size
             image = read_image(item.source, options=options.read, resized_size=resized_size)
-            preprocess(
-                image.pixels,
-                original_size=(image.height, image.width),
-                scale=image.scale,
-                max_pixels=options.read.max_pixels,
-                out=batch[len(ready)],
-            )
+            slots.fill(len(ready), image, max_pixels=options.read.max_pixels)
         except Exception as error:
             item.error = image_error(error)
         else:
@@ -195,10 +192,58 @@ def _run(
     if checks is not None and checks.watches_sizes:
         checks.look_at_sizes(item.size for item in ready if item.size is not None)
     if ready:
-        _infer(ready, batch[: len(ready)], engine, features=needs_features(classifier, options))
+        batch = slots.batch[: len(ready)]
+        _infer(ready, batch, engine, features=needs_features(classifier, options))
         _measure(ready, classifier)
         if checks is not None and checks.active:
-            _check(ready, batch, engine, checks)
+            _check(ready, slots.tensors(len(ready)), engine, checks)
+
+
+class _Slots:
+    """A batch with a place for each image: of pixels for an engine that normalises them itself.
+
+    Args:
+        count: N, the places.
+        preprocess: What fills them; code of the user's gives tensors alone.
+        engine: What the batch is for.
+    """
+
+    def __init__(self, count: int, preprocess: AnyPreprocess, engine: Engine) -> None:
+        self._preprocess = preprocess
+        self.batch: Batch
+        if engine.normalises is not None and engine.normalises == preprocess:
+            planes = 1 if engine.normalises.channels == "grey" else preprocess.num_channels
+            self.batch = np.empty((count, *preprocess.input_size, planes), np.uint8)
+        else:
+            shape = count, preprocess.num_channels, *preprocess.input_size
+            self.batch = np.empty(shape, np.float32)
+
+    def fill(self, place: int, image: DecodedImage, *, max_pixels: int) -> None:
+        """Put what the model sees of an image into its place.
+
+        Raises:
+            ImageError: It cannot be made.
+        """
+        size, slot = (image.height, image.width), self.batch[place]
+        if slot.dtype == np.uint8:
+            assert isinstance(self._preprocess, Preprocess)
+            slot[...] = self._preprocess.resize_and_crop(
+                image.pixels, original_size=size, scale=image.scale, max_pixels=max_pixels
+            )
+            return
+        self._preprocess(
+            image.pixels,
+            original_size=size,
+            scale=image.scale,
+            max_pixels=max_pixels,
+            out=slot,
+        )
+
+    def tensors(self, count: int) -> NDArray[np.float32]:
+        """The first of them as tensors, float32 (N, C, H, W)."""
+        if self.batch.dtype != np.uint8:
+            return np.asarray(self.batch[:count], np.float32)
+        return np.stack([self._preprocess.normalise(one) for one in self.batch[:count]])
 
 
 def _check(
@@ -220,9 +265,7 @@ def needs_features(classifier: Classifier, options: PredictOptions) -> bool:
     return options.keep_features or classifier.unknown is not None
 
 
-def _infer(
-    items: Sequence[_Item], batch: NDArray[np.float32], engine: Engine, *, features: bool
-) -> None:
+def _infer(items: Sequence[_Item], batch: Batch, engine: Engine, *, features: bool) -> None:
     """Run the engine on the batch; if that fails, on each alone, so that only the guilty fail."""
     try:
         if not features:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.conversion import Conversion
     from toplabel.bundle.model import Activation
     from toplabel.bundle.unknown import UnknownDetector
-    from toplabel.inference.engines import Engine, OpenEngine
+    from toplabel.inference.engines import Batch, Engine, OpenEngine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 
@@ -163,13 +163,14 @@ class ConvertingEngine:
 
     def __init__(self, engine: Engine, conversion: Conversion) -> None:
         self.name, self.device = engine.name, engine.device
+        self.normalises = engine.normalises
         self._engine, self._conversion = engine, conversion
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """What the engine gives for the batch, converted: float32 (N, K), or (N, 2) of a pair."""
         return np.asarray(self._conversion(self._engine(batch), np), np.float32)
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same with the features (N, D) as they are."""
         rows, features = self._engine.answer(batch)
         return np.asarray(self._conversion(rows, np), np.float32), features
@@ -185,13 +186,14 @@ class ShiftedEngine:
 
     def __init__(self, engine: Engine, shift: Sequence[float]) -> None:
         self.name, self.device = engine.name, engine.device
+        self.normalises = engine.normalises
         self._engine, self._shift = engine, np.array(shift, np.float32)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """What the engine gives for the batch, shifted: float32 (N, K)."""
         return self._engine(batch) + self._shift
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same with the features (N, D) as they are."""
         rows, features = self._engine.answer(batch)
         return rows + self._shift, features

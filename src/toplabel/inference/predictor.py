@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toplabel.inference.engines import Engine
+    from toplabel.inference.engines import Batch, Engine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
 
@@ -545,13 +545,14 @@ class _TakingTurns:
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
         self.device = engine.device
+        self.normalises = engine.normalises
         self._engine = engine
         self._turn = threading.Lock()
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         with self._turn:
             return self._engine(batch)
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with self._turn:
             return self._engine.answer(batch)

@@ -187,7 +187,18 @@ class Preprocess:
         Every value is looked up. A model has 256 answers per channel, so that the tables have the
         library's own bits by construction. A single plane serves every channel.
         """
-        tables = lookup_tables(
+        tables = self.tables()
+        height, width, planes = crops.shape
+        if out is None:
+            out = np.empty((len(tables), height, width), np.float32)
+        for channel, table in enumerate(tables):
+            plane = crops[..., channel if planes > 1 else 0]
+            np.take(table, plane, out=out[channel], mode="clip")  # "clip" spares a buffer
+        return out
+
+    def tables(self) -> NDArray[np.float32]:
+        """What `normalise` makes of each of the 256 values in each channel: float32 (C, 256)."""
+        return lookup_tables(
             inverted=self.invert == "after_resize",
             limits=self.range,
             mean=self.mean,
@@ -197,13 +208,6 @@ class Preprocess:
                 _ARITHMETIC[self.convention] if self.arithmetic == "convention" else self.arithmetic
             ),
         )
-        height, width, planes = crops.shape
-        if out is None:
-            out = np.empty((len(tables), height, width), np.float32)
-        for channel, table in enumerate(tables):
-            plane = crops[..., channel if planes > 1 else 0]
-            np.take(table, plane, out=out[channel], mode="clip")  # "clip" spares a buffer
-        return out
 
     def __call__(
         self,

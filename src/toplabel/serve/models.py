@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.image.options import ReadOptions
-    from toplabel.inference.engines import Engine, EngineName
+    from toplabel.inference.engines import Batch, Engine, EngineName
     from toplabel.inference.prediction import Prediction
     from toplabel.inference.predictor import Predictor
     from toplabel.serve.drift import LastHour
@@ -131,17 +131,18 @@ class _Timed:
     def __init__(self, engine: Engine, observe: ObserveBatch | None = None) -> None:
         self.name: EngineName = engine.name
         self.device = engine.device
+        self.normalises = engine.normalises
         self._engine = engine
         self._observe = observe
         self.seconds = 0.0
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         return self._timed(self._engine, batch)
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return self._timed(self._engine.answer, batch)
 
-    def _timed(self, call: Callable[[NDArray[np.float32]], T], batch: NDArray[np.float32]) -> T:
+    def _timed(self, call: Callable[[Batch], T], batch: Batch) -> T:
         started = time.perf_counter()
         try:
             given = call(batch)
@@ -266,7 +267,7 @@ def _short_names(model: ServedModel) -> tuple[str, ...]:
 class _Call:
     """What one thread asks for."""
 
-    batch: NDArray[np.float32]
+    batch: Batch
     features: bool
     answer: Future[tuple[NDArray[np.float32], ...]] = field(default_factory=Future)
 
@@ -284,18 +285,19 @@ class BatchingEngine:
     def __init__(self, engine: Engine, *, max_batch: int) -> None:
         self.name: EngineName = engine.name
         self.device = engine.device
+        self.normalises = engine.normalises
         self._engine = engine
         self._max_batch = max_batch
         self._lock = threading.Lock()  # of the list of calls
         self._turn = threading.Lock()  # of the engine
         self._waiting: list[_Call] = []
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32."""
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits of shape (N, K), float32, for a batch of N tensors, or of pixels."""
         return self._ask(_Call(batch, features=False))[0]
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits (N, K) and features (N, D), float32, for a batch (N, C, H, W), float32."""
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (N, K) and features (N, D), float32, for such a batch."""
         logits, features = self._ask(_Call(batch, features=True))
         return logits, features
 
@@ -315,6 +317,8 @@ class BatchingEngine:
             for other in list(self._waiting):
                 if count + len(other.batch) > self._max_batch:
                     break
+                if other.batch.dtype != own.batch.dtype:  # pixels, where the other has tensors
+                    continue
                 calls.append(other)
                 count += len(other.batch)
                 self._waiting.remove(other)

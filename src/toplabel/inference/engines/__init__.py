@@ -8,6 +8,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from toplabel.preprocess.preprocess import Preprocess
+
+    Batch = NDArray[np.float32 | np.uint8]
+    """What engines take: tensors, float32 (N, C, H, W), or where they normalise these themselves,
+    pixels, uint8 (N, H, W, P); P is 1 for `grey`, else C."""
+
 EngineName = Literal["onnxruntime", "torch"]
 
 
@@ -17,8 +23,16 @@ class Engine(Protocol):
     name: EngineName
     device: str
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32.
+    @property
+    def normalises(self) -> Preprocess | None:
+        """The preprocessing whose last step it can do itself; None: it takes tensors alone.
+
+        It takes what `resize_and_crop` of an equal one gives, too.
+        """
+        ...
+
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits of shape (N, K), float32, for a batch of N tensors, or of pixels.
 
         Raises:
             EngineError: The library failed.
@@ -26,8 +40,8 @@ class Engine(Protocol):
         """
         ...
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits (N, K) and features (N, D), float32, for a batch (N, C, H, W), float32.
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (N, K) and features (N, D), float32, for such a batch.
 
         The features are what the last linear layer takes (`toplabel.bundle.features`). Only an
         engine that was opened with features has them.

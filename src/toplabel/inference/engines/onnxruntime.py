@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.features import Features
     from toplabel.bundle.program import Program
-    from toplabel.inference.engines import EngineName
+    from toplabel.inference.engines import Batch, EngineName
 
 
 class OnnxRuntimeEngine:
@@ -42,6 +42,7 @@ class OnnxRuntimeEngine:
 
     name: EngineName = "onnxruntime"
     device = "cpu"
+    normalises = None
 
     def __init__(self, program: Program, *, threads: int = 1, features: bool = False) -> None:
         self._program = program
@@ -52,25 +53,23 @@ class OnnxRuntimeEngine:
         else:
             self._use(copy)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32."""
         (logits,) = self._run(batch, self._logits)
         return logits
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits (N, K) and features (N, D), float32, for a batch (N, C, H, W), float32."""
         logits, features = self._run(batch, self._both)
         return logits, features
 
-    def _run(self, batch: NDArray[np.float32], names: list[str]) -> list[NDArray[np.float32]]:
+    def _run(self, batch: Batch, names: list[str]) -> list[NDArray[np.float32]]:
         if self._program.fixed_batch and len(batch) != 1:
             pieces = [self._run_at_once(batch[i : i + 1], names) for i in range(len(batch))]
             return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
         return self._run_at_once(batch, names)
 
-    def _run_at_once(
-        self, batch: NDArray[np.float32], names: list[str]
-    ) -> list[NDArray[np.float32]]:
+    def _run_at_once(self, batch: Batch, names: list[str]) -> list[NDArray[np.float32]]:
         try:
             outputs = self._session.run(names, {self._program.input_name: batch})
         except Exception as error:  # the binding raises its own types, all plain Exceptions

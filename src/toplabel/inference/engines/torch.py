@@ -6,7 +6,8 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.bundle.model import Model
-    from toplabel.inference.engines import EngineName
+    from toplabel.inference.engines import Batch, EngineName
     from toplabel.inference.engines.torch_features import Layer
+
+Given = TypeVar("Given")
 
 _PLAIN = torch.contiguous_format
 _TF32, _before = threading.Lock(), list[tuple[bool, bool]]()
@@ -47,6 +50,7 @@ class TorchEngine:
     """
 
     name: EngineName = "torch"
+    normalises = None
 
     def __init__(
         self,
@@ -63,11 +67,11 @@ class TorchEngine:
         self._module = _place(model.module, self._device)
         # On the CPU channels-last was 0 to 10 % faster: too little for modules that cannot take it.
         self._layout = torch.channels_last if self._device.type == "cuda" else _PLAIN
-        self._largest_batch: int | None = None
         self.device = str(self._device)
+        self._pieces = Pieces(self._device)
         self._layer = self._find_layer(model) if features else None
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """Logits of shape (N, K), float32, for a batch of shape (N, C, H, W), float32.
 
         A batch that memory has no room for is run in halves, and later ones in pieces of the size
@@ -77,67 +81,56 @@ class TorchEngine:
             EngineError: PyTorch failed.
             MemoryError: There was no room for a single image.
         """
-        (logits,) = self._in_pieces(batch, lambda part: (self._forward(part).float(),))
+        (logits,) = self._run(batch, features=False)
         return logits
 
-    def answer(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits (N, K) and features (N, D), float32, for a batch (N, C, H, W), float32.
 
         Raises:
             ModelError: It gives no features.
             EngineError, MemoryError: As of a call.
         """
-        logits, features = self._in_pieces(batch, self._forward_with_features)
+        logits, features = self._run(batch, features=True)
         return logits, features
 
-    def _in_pieces(
-        self,
-        batch: NDArray[np.float32],
-        forward: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
-    ) -> list[NDArray[np.float32]]:
-        """What a forward gives for the batch, at once or in pieces that memory has room for."""
+    def _run(self, batch: Batch, *, features: bool) -> list[NDArray[np.float32]]:
+        def run(part: torch.Tensor) -> list[NDArray[np.float32]]:
+            on_device = part.to(self._device, non_blocking=True)
+            return [rows.cpu().numpy() for rows in self.compute(on_device, features=features)]
+
+        return self._pieces.run(np.require(batch, np.float32, ["C", "W"]), run)
+
+    def compute(self, batch: torch.Tensor, *, features: bool) -> tuple[torch.Tensor, ...]:
+        """Logits (N, K), and features (N, D) where asked for; all on the device, float32.
+
+        Args:
+            batch: float32 (N, C, H, W), on the device.
+            features: Whether it is asked for these, too.
+        """
+        forward = self._forward_with_features if features else self._forward_alone
+        return self._in_layout(batch, forward)
+
+    def _in_layout(self, batch: torch.Tensor, forward: Callable[[torch.Tensor], Given]) -> Given:
+        """What a forward gives for a batch on the device, in the layout that is fast there."""
         if self._device.type == "cpu" and self._threads not in (None, torch.get_num_threads()):
             torch.set_num_threads(self._threads)  # counts for the calling thread
-        pixels = torch.from_numpy(np.require(batch, np.float32, ["C", "W"]))
-        size = min(len(batch), self._largest_batch or len(batch))
-        while True:
-            try:
-                starts = range(0, len(pixels), size)
-                pieces = [self._run(pixels[at : at + size], forward) for at in starts]
-                return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
-            except ToplabelError:
-                raise
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise EngineError(f"torch failed: {first_line(error)}") from error
-                if size == 1:
-                    raise MemoryError(f"no room for one image on {self.device}: {error}") from error
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            size = self._largest_batch = (size + 1) // 2
-
-    def _run(
-        self, part: torch.Tensor, forward: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
-    ) -> list[NDArray[np.float32]]:
-        try:
-            return self._compute(part, forward)
-        except RuntimeError as error:
-            if self._layout is _PLAIN or "view size is not compatible" not in str(error):
-                raise
-        self._layout = _PLAIN  # its code counts on it
-        return self._compute(part, forward)
-
-    def _compute(
-        self, part: torch.Tensor, forward: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
-    ) -> list[NDArray[np.float32]]:
         with torch.inference_mode(), self._precision():
-            on_device = part.to(self._device, non_blocking=True)
-            given = forward(on_device.to(memory_format=self._layout))
-            return [rows.cpu().numpy() for rows in given]
+            try:
+                return forward(batch.to(memory_format=self._layout))
+            except RuntimeError as error:
+                if self._layout is _PLAIN or "view size is not compatible" not in str(error):
+                    raise
+            self._layout = _PLAIN  # its code counts on it
+            self._module.to(memory_format=_PLAIN)  # type: ignore[call-overload]
+            return forward(batch.contiguous())
 
     def _forward(self, batch: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._module(batch)
         return logits
+
+    def _forward_alone(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self._forward(batch).float(),)
 
     def _forward_with_features(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         from toplabel.inference.engines.torch_features import TakenBy
@@ -154,17 +147,58 @@ class TorchEngine:
         shape = (1, model.preprocess.num_channels, *model.preprocess.input_size)
         found: list[Layer] = []
 
-        def forward(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            found.append(find_layer(self._forward, batch))
-            return (batch,)
+        def run(part: torch.Tensor) -> list[NDArray[np.float32]]:
+            find = partial(find_layer, self._forward)
+            found.append(self._in_layout(part.to(self._device), find))
+            return []
 
-        self._in_pieces(np.zeros(shape, np.float32), forward)
+        self._pieces.run(np.zeros(shape, np.float32), run)
         return found[-1]
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._dtype is not torch.float32:
-            return torch.autocast(self._device.type, self._dtype)
+            return torch.autocast(self._device.type, self._dtype, cache_enabled=False)
         return _full_float32() if self._device.type == "cuda" else nullcontext()
+
+
+class Pieces:
+    """Runs batches at once, or in pieces that memory has room for; remembers what fitted.
+
+    Args:
+        device: Whose memory it is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._largest: int | None = None
+
+    def run(
+        self, batch: Batch, run: Callable[[torch.Tensor], list[NDArray[np.float32]]]
+    ) -> list[NDArray[np.float32]]:
+        """What `run` gives for a tensor of the batch: arrays with a row for each image.
+
+        Raises:
+            EngineError: PyTorch failed.
+            MemoryError: There was no room for a single image.
+        """
+        whole = torch.from_numpy(batch)
+        size = min(len(whole), self._largest or len(whole))
+        while True:
+            try:
+                starts = range(0, len(whole), size)
+                pieces = [run(whole[at : at + size]) for at in starts]
+                return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+            except ToplabelError:
+                raise
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise EngineError(f"torch failed: {first_line(error)}") from error
+                if size == 1:
+                    where = f"no room for one image on {self._device}"
+                    raise MemoryError(f"{where}: {error}") from error
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            size = self._largest = (size + 1) // 2
 
 
 def find_device(device: str) -> torch.device:
