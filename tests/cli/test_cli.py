@@ -198,7 +198,10 @@ def test_nothing_to_do_shows_the_usage():
         (["x.jpg", "--threshold", "nan"], "nan is not in the range"),
         (["x.jpg", "--timeout", "0"], "expected a number of seconds above 0"),
         (["x.jpg", "--json", "--csv"], "expected one of them"),
-        (["x.jpg", "--engine", "onnx"], "'onnx' is not one of 'auto', 'onnxruntime', 'torch'"),
+        (
+            ["x.jpg", "--engine", "onnx"],
+            "'onnx' is not one of 'auto', 'onnxruntime', 'openvino', 'torch'",
+        ),
         (["-", "-"], "standard input can be read only once"),
         (["modles"], "did you mean 'models'?"),
         (["cach"], "did you mean 'cache'?"),

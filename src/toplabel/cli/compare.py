@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from toplabel.cli.options import (
     take_load_options,
 )
 from toplabel.cli.records import print_json, print_lines
+from toplabel.models.options import EngineChoice
 
 if TYPE_CHECKING:
     from toplabel.analysis.compare import Comparison, ImageComparison, Variant
@@ -37,7 +38,7 @@ Exit status: 0 no difference, 1 a difference or a failed image, 2 nothing could 
 """
 
 _OF_ANY_MODEL = ("labels", "preprocess", "multi_label", "read")
-_ENGINES = click.Choice(["auto", "onnxruntime", "torch"])
+_ENGINES = click.Choice(get_args(EngineChoice))
 _VARIANTS = tuple(
     option
     for variant in "ab"

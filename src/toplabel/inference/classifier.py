@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from toplabel.bundle.conversion import Conversion
     from toplabel.bundle.model import Activation
     from toplabel.bundle.unknown import UnknownDetector
-    from toplabel.inference.engines import Batch, Engine, OpenEngine
+    from toplabel.inference.engines import Batch, Engine, OpenEngine, ProgramEngine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess, CustomPreprocess
 
@@ -61,6 +61,7 @@ class Classifier:
     at once; else through one that computes with all threads, or on a device, a call at a time.
     `multi_label`: Classes are independent: those apply whose score reaches the threshold.
     `bundle`: What can be saved, where there is something; `unsaved` says why there is nothing.
+    `program_engine`: What runs its program.
     `calibration`: How its scores are calibrated, where they are. From it follow `temperature`,
     which logits are divided by before they become scores, and `threshold`, the score below which a
     prediction is unsure unless another is asked for. A class prior is in the logits already that
@@ -79,6 +80,7 @@ class Classifier:
     parallel: bool
     multi_label: bool = False
     bundle: Bundle | None = None
+    program_engine: ProgramEngine = "onnxruntime"
     unsaved: str = ""
     lazy_module: Lazy[nn.Module] | None = None
     calibration: Calibration | None = None
@@ -123,16 +125,15 @@ class Classifier:
         return replace(self, preprocess=preprocess, bundle=None, unknown=None, unsaved=reason)
 
     @classmethod
-    def of_bundle(cls, bundle: Bundle) -> Classifier:
-        """The classifier that runs `bundle` with ONNX Runtime."""
+    def of_bundle(cls, bundle: Bundle, *, engine: ProgramEngine = "onnxruntime") -> Classifier:
+        """The classifier that runs `bundle` with that engine."""
+        name = engine
 
         def open_engine(threads: int, *, features: bool = False) -> Engine:
-            from toplabel.inference.engines.onnxruntime import (
-                OnnxRuntimeEngine,  # 100 ms; only when it runs
-            )
+            from toplabel.inference.engines import open_program
 
             features = features or bundle.unknown is not None
-            engine: Engine = OnnxRuntimeEngine(bundle.program, threads=threads, features=features)
+            engine = open_program(name, bundle.program, threads=threads, features=features)
             if bundle.conversion:
                 engine = ConvertingEngine(engine, bundle.conversion)
             shift = None if bundle.calibration is None else bundle.calibration.shift
@@ -147,6 +148,7 @@ class Classifier:
             open_engine=open_engine,
             parallel=True,
             bundle=bundle,
+            program_engine=engine,
             calibration=bundle.calibration,
             unknown=bundle.unknown,
             warnings=bundle.warnings,

@@ -54,7 +54,7 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
         bundle = _bundle(model, inference)
         if isinstance(bundle, NotCompiled):
             return replace(eager, unsaved=f"it runs only in PyTorch: {bundle.reason}")
-        classifier = Classifier.of_bundle(bundle)
+        classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
         if isinstance(model.preprocess, CustomPreprocess):
             classifier = classifier.with_custom_preprocess(model.preprocess)
         classifier.open_engine(available_cpus())  # checks it and makes the copy later starts open
@@ -88,17 +88,17 @@ def _eager(model: Model, inference: InferenceOptions) -> Classifier:
 
 
 def _bundle(model: Model, inference: InferenceOptions) -> Bundle | NotCompiled:
-    """The model's bundle for ONNX Runtime, or why eager PyTorch must do.
+    """The model's bundle, or why eager PyTorch must do.
 
     Raises:
         ModelError: The model's answers are not to be trusted, compiled or not.
-        EngineError: ONNX Runtime was demanded, and cannot run this model.
+        EngineError: An engine of programs was demanded, and there is no program.
     """
     program = _program(model)
     if isinstance(program, NotCompiled):
         warn(f"{model.name} stays in PyTorch: {program.reason}")
-        if inference.engine == "onnxruntime":
-            raise EngineError(f"{model.name} cannot run with onnxruntime: {program.reason}")
+        if inference.demands_program:
+            raise EngineError(f"{model.name} cannot run with {inference.engine}: {program.reason}")
         return program
     return Bundle(
         name=model.name,

@@ -112,20 +112,20 @@ def _open_built_in(
     ref: ModelRef, inference: InferenceOptions, options: ModelOptions
 ) -> PendingClassifier:
     options.check_no_checkpoint_options("the built-in model")
-    _check_onnxruntime_suffices("the built-in model", inference, "'timm/tf_efficientnet_lite0'")
+    _check_program_suffices("the built-in model", inference, "'timm/tf_efficientnet_lite0'")
     bundle = built_in_bundle()
     if "@" in ref.given and ref.given != bundle.name:
         raise ModelNotFound(
             f"got the model {ref.given!r}; this version of toplabel has {bundle.name}"
         )
-    return _of_bundle(_with_options(bundle, options), options)
+    return _of_bundle(_with_options(bundle, options), inference, options)
 
 
 def _open_bundle(
     ref: ModelRef, inference: InferenceOptions, options: ModelOptions
 ) -> PendingClassifier:
     options.check_no_checkpoint_options(ref.given)
-    _check_onnxruntime_suffices(ref.given, inference, "the checkpoint that it was packed from")
+    _check_program_suffices(ref.given, inference, "the checkpoint that it was packed from")
     bundle = cached_bundle(ref.real_path)  # as `open_packed` keeps it
     if bundle is None:
         from toplabel.bundle.file import open_packed  # 50 ms
@@ -133,14 +133,14 @@ def _open_bundle(
         bundle = open_packed(Path(ref.given))
     bundle = _with_options(bundle, options)
     _warn_again(bundle)
-    return _of_bundle(bundle, options)
+    return _of_bundle(bundle, inference, options)
 
 
 def _open_onnx(
     ref: ModelRef, inference: InferenceOptions, options: ModelOptions
 ) -> PendingClassifier:
     replace(options, output=None).check_no_checkpoint_options(ref.given)
-    _check_onnxruntime_suffices(ref.given, inference, "the checkpoint that it was exported from")
+    _check_program_suffices(ref.given, inference, "the checkpoint that it was exported from")
     from toplabel.bundle.onnx_import import open_onnx
 
     given = options.read_preprocess()
@@ -151,12 +151,15 @@ def _open_onnx(
         multi_label=options.multi_label,
         output=options.output,
     )
-    return _of_bundle(bundle, options)
+    return _of_bundle(bundle, inference, options)
 
 
-def _of_bundle(bundle: Bundle, options: ModelOptions) -> PendingClassifier:
+def _of_bundle(
+    bundle: Bundle, inference: InferenceOptions, options: ModelOptions
+) -> PendingClassifier:
     """What runs a bundle, after the preprocessing that the user gives as code, if so."""
-    classifier, given = Classifier.of_bundle(bundle), options.read_preprocess()
+    classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
+    given = options.read_preprocess()
     if given is not None and not isinstance(given, Preprocess):
         classifier = classifier.with_custom_preprocess(given)
     return PendingClassifier(classifier)
@@ -177,7 +180,8 @@ def _open_checkpoint(
             _warn_again(bundle)
             if options.script is not None and "script" in bundle.provenance:
                 logger.info("%s", bundle.provenance["script"])
-            return with_module(PendingClassifier(Classifier.of_bundle(bundle)), reload)
+            classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
+            return with_module(PendingClassifier(classifier), reload)
     require("torch", extra="torch", purpose=f"the checkpoint {ref.given!r}")
     from toplabel.models.build import build
     from toplabel.models.fit.class_spec import is_fresh
@@ -216,7 +220,8 @@ def _open_named(
     bundle = None if inference.needs_torch or entry is None else cached_bundle(entry)
     if bundle is not None:
         _warn_again(bundle)
-        pending = PendingClassifier(Classifier.of_bundle(bundle))
+        classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
+        pending = PendingClassifier(classifier)
     else:
         model = load_model(ref, preprocess=options.read_preprocess())
         from toplabel.models.build import build
@@ -251,7 +256,7 @@ _OPENERS: dict[Kind, Callable[[ModelRef, InferenceOptions, ModelOptions], Pendin
 }
 
 
-def _check_onnxruntime_suffices(name: str, inference: InferenceOptions, other: str) -> None:
+def _check_program_suffices(name: str, inference: InferenceOptions, other: str) -> None:
     """Stop where PyTorch is asked for, and there is only a compiled program.
 
     Raises:
@@ -259,8 +264,8 @@ def _check_onnxruntime_suffices(name: str, inference: InferenceOptions, other: s
     """
     if inference.needs_torch:
         raise UsageError(
-            f"{name} runs with onnxruntime, on the CPU, in float32; for PyTorch or a GPU,"
-            f" load {other}"
+            f"{name} runs with onnxruntime or openvino, on the CPU, in float32; for PyTorch or a"
+            f" GPU, load {other}"
         )
 
 

@@ -13,6 +13,7 @@ from toplabel._internal.options import given_options, option
 from toplabel._version import __version__
 from toplabel.errors import UsageError
 from toplabel.image.options import ReadOptions
+from toplabel.inference.engines import ProgramEngine
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
 
-EngineChoice = Literal["auto", "onnxruntime", "torch"]
+EngineChoice = Literal["auto", "onnxruntime", "openvino", "torch"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _IN_SCRIPT = re.compile(r".+\.(?:py|ipynb|md):[^\W\d][\w.]*")
@@ -285,7 +286,7 @@ class InferenceOptions:
         "auto",
         choices=get_args(EngineChoice),
         help="Engine to run the model with. auto is ONNX Runtime, except on a GPU, in another"
-        " dtype, or if a model could not be compiled.",
+        " dtype, or if a model could not be compiled. openvino is the extra of that name.",
     )
     device: str = option(
         "auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; auto is the CPU."
@@ -319,20 +320,30 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         _check_choice("engine", self.engine, get_args(EngineChoice))
         _check_choice("dtype", self.dtype, get_args(Dtype))
-        if self.engine == "onnxruntime" and self._beyond_onnxruntime:
+        if self.demands_program and self._beyond_programs:
             raise UsageError(
-                f"got engine 'onnxruntime' with device {self.device!r} and dtype {self.dtype!r};"
+                f"got engine {self.engine!r} with device {self.device!r} and dtype {self.dtype!r};"
                 " it runs on the CPU in float32; for others use engine 'torch'"
             )
 
     @property
-    def _beyond_onnxruntime(self) -> bool:
+    def _beyond_programs(self) -> bool:
         return self.device not in ("auto", "cpu") or self.dtype != "float32"
 
     @property
     def needs_torch(self) -> bool:
         """Whether only PyTorch can do what is asked for."""
-        return self.engine == "torch" or self._beyond_onnxruntime
+        return self.engine == "torch" or self._beyond_programs
+
+    @property
+    def demands_program(self) -> bool:
+        """Whether only a compiled program will do."""
+        return self.engine in get_args(ProgramEngine)
+
+    @property
+    def program_engine(self) -> ProgramEngine:
+        """What runs a compiled program."""
+        return "openvino" if self.engine == "openvino" else "onnxruntime"
 
 
 def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:

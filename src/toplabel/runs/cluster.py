@@ -26,6 +26,7 @@ from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.file import open_packed, pack
 from toplabel.errors import RunError
 from toplabel.inference.batch import PredictOptions
+from toplabel.inference.engines import ProgramEngine
 from toplabel.runs.entry import Entry
 from toplabel.runs.formats import Columns, load_format
 from toplabel.runs.labelling import label_shards
@@ -49,6 +50,7 @@ class ActorConfig:
     Args:
         bundle: The packed model, as bytes.
         settings: Of every prediction.
+        engine: What runs its program.
         format: Of the parts.
         columns: What records have beyond the columns of every run.
         threads: Processors of each actor.
@@ -58,6 +60,7 @@ class ActorConfig:
 
     bundle: bytes
     settings: PredictOptions
+    engine: ProgramEngine
     format: str
     columns: Columns
     threads: int
@@ -93,7 +96,12 @@ class ShardLabeller:
             path = Path(folder, "model.toplabel")
             path.write_bytes(config.bundle)
             bundle = open_packed(path)  # its program goes into this node's cache
-        spec = WorkerSpec(bundle=bundle, settings=config.settings, batch_size=config.batch_size)
+        spec = WorkerSpec(
+            bundle=bundle,
+            settings=config.settings,
+            engine=config.engine,
+            batch_size=config.batch_size,
+        )
         self._labeller = SubprocessLabeller(spec, [config.threads])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -122,6 +130,7 @@ def finish_on_ray(
     manifest: Manifest,
     pending: Sequence[int],
     *,
+    engine: ProgramEngine,
     format: str,
     columns: Columns,
     batch_size: int | None,
@@ -136,6 +145,7 @@ def finish_on_ray(
         settings: Of every prediction.
         manifest: Of the run; it is read on this machine alone.
         pending: Numbers of shards, ascending.
+        engine: What runs the model's program.
         format: Of the parts.
         columns: What records have beyond the columns of every run.
         batch_size: Images in one call of the engine; None: the engine's default.
@@ -149,6 +159,7 @@ def finish_on_ray(
         config = ActorConfig(
             bundle=_pack(bundle),
             settings=settings,
+            engine=engine,
             format=format,
             columns=columns,
             threads=threads,

@@ -392,6 +392,7 @@ class _Work:
             self._settings,
             self._state.manifest,
             self._pending,
+            engine=predictor.classifier.program_engine,
             format=self._state.output.format,
             columns=self._columns,
             batch_size=predictor.batch_size,

@@ -23,6 +23,7 @@ from toplabel.bundle.program import Program
 from toplabel.errors import RunError
 from toplabel.inference.batch import BatchLabeller, PredictOptions
 from toplabel.inference.classifier import Classifier
+from toplabel.inference.engines import ProgramEngine
 from toplabel.inference.predictor import Predictor
 from toplabel.runs.entry import Entry
 from toplabel.runs.labelling import Outcome, label_entries
@@ -34,6 +35,7 @@ class WorkerSpec:
 
     Args:
         bundle: The model.
+        engine: What runs its program.
         settings: Of every prediction.
         threads: Images worked on at once; None: one for each processor.
         batch_size: Images in one call of the engine; None: the engine's default.
@@ -41,6 +43,7 @@ class WorkerSpec:
 
     bundle: Bundle
     settings: PredictOptions
+    engine: ProgramEngine = "onnxruntime"
     threads: int | None = None
     batch_size: int | None = None
 
@@ -53,8 +56,9 @@ class WorkerSpec:
         """
         folder, settings = self.bundle.program.path.parent, self.settings
         try:
+            bundle = replace(self.bundle, program=Program.read(folder))
             predictor = Predictor(
-                Classifier.of_bundle(replace(self.bundle, program=Program.read(folder))),
+                Classifier.of_bundle(bundle, engine=self.engine),
                 threads=self.threads,
                 batch_size=self.batch_size,
                 exact=settings.exact,

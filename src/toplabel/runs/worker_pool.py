@@ -29,15 +29,21 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def open_labeller(predictor: Predictor, settings: PredictOptions) -> Iterator[Labeller]:
-    """Worker processes for what ONNX Runtime runs, one for every eight threads.
+    """Worker processes for what runs a program, one for every eight threads.
 
     PyTorch stays on the threads of this process: a live network cannot be sent elsewhere.
     """
-    bundle = predictor.classifier.bundle
+    classifier = predictor.classifier
+    bundle = classifier.bundle
     if bundle is None or not can_start():
         yield LocalLabeller(predictor, settings)
         return
-    spec = WorkerSpec(bundle=bundle, settings=settings, batch_size=predictor.batch_size)
+    spec = WorkerSpec(
+        bundle=bundle,
+        settings=settings,
+        engine=classifier.program_engine,
+        batch_size=predictor.batch_size,
+    )
     with closing(SubprocessLabeller(spec, share_threads(predictor.threads))) as labeller:
         yield labeller
 

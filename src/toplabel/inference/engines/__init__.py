@@ -8,13 +8,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from toplabel.bundle.program import Program
     from toplabel.preprocess.preprocess import Preprocess
 
     Batch = NDArray[np.float32 | np.uint8]
     """What engines take: tensors, float32 (N, C, H, W), or where they normalise these themselves,
     pixels, uint8 (N, H, W, P); P is 1 for `grey`, else C."""
 
-EngineName = Literal["onnxruntime", "torch"]
+EngineName = Literal["onnxruntime", "openvino", "torch"]
+
+ProgramEngine = Literal["onnxruntime", "openvino"]
+"""What runs a program; on the CPU."""
 
 
 class Engine(Protocol):
@@ -69,3 +73,26 @@ class OpenEngine(Protocol):
             BundleError: It no longer gives what it was checked with.
         """
         ...
+
+
+def open_program(
+    name: ProgramEngine, program: Program, *, threads: int, features: bool = False
+) -> Engine:
+    """The engine of that name for a program, in float32.
+
+    Args:
+        name: Of the engine.
+        program: What to run.
+        threads, features: As of `OpenEngine`.
+
+    Raises:
+        MissingDependency: Its library is not installed.
+        ModelError, EngineError, BundleError: As of `OpenEngine`.
+    """
+    if name == "openvino":
+        from toplabel.inference.engines.openvino import OpenVinoEngine  # 370 ms
+
+        return OpenVinoEngine(program, threads=threads, features=features)
+    from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine  # 100 ms
+
+    return OnnxRuntimeEngine(program, threads=threads, features=features)
