@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import toplabel
-from serving import CAT, ROOT, Server, form, serving
+from serving import CAT, ROOT, Server, form, head, serving, wait_until
 from toplabel.serve.options import ServeOptions
 
 COFFEE = (ROOT / "examples" / "coffee.jpg").read_bytes()
@@ -244,6 +244,19 @@ def test_what_cannot_be_explained_is_a_4xx(server: Server):
     assert server.post("/v1/explain?format=gif", CAT).status == 422
     body, kind = form(("a.jpg", CAT), ("b.jpg", CAT))
     assert server.post("/v1/explain", body, kind).code == "too_many_images"
+
+
+def test_a_request_whose_rest_is_no_http_leaves_no_traceback(server: Server):
+    first = head("/health/live", method="GET")
+    broken = head("/health/live", Transfer_Encoding="chunked") + b"no number\r\n"
+    assert server.raw(first + broken).startswith(b"HTTP/1.1 200 ")  # both come at once
+
+    def logged() -> list[dict[str, object]]:
+        asked = [one for one in server.requests if one.get("path") == "/health/live"]
+        return [one for one in asked if one["method"] == "POST"]
+
+    assert wait_until(logged)  # what went wrong is logged before that
+    assert not [one for one in server.requests if "exception" in one]
 
 
 def test_the_servers_limits_are_within_what_is_promised():

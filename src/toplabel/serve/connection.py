@@ -220,6 +220,8 @@ class Connection(asyncio.Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        if self._ended:  # the rest of it came with the one before, and is no HTTP: nobody waits
+            self.http.connection_lost(None)
 
     def end_request(self) -> None:
         """The application has answered."""
