@@ -307,6 +307,17 @@ def return_memory(size: int) -> None:
         libc.mallopt(trim_threshold, 16 * size)  # small ones are kept: they are wanted again
 
 
+def trim_memory() -> None:
+    """Give back what was freed in the middle of other blocks, too, whatever its size (glibc).
+
+    It takes a few milliseconds for a hundred megabytes, in which Python goes on.
+    """
+    import ctypes
+
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def can_fork() -> bool:
     """Whether a forked child can do real work here: on Linux; macOS's own libraries forbid it."""
     return sys.platform == "linux" and has_posix_processes()
