@@ -1,12 +1,16 @@
-"""The application: a service in, FastAPI's application with all routes out."""
+"""The application: a service in, what answers on all of its routes out."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from difflib import get_close_matches
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -26,10 +30,61 @@ from toplabel.serve.routes import api_routes, health_routes
 from toplabel.serve.service import Service
 from toplabel.serve.work import ClientGone
 
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
+
 DESCRIPTION = "What is the predicted label of this image, according to a PyTorch classifier?"
 
 
-def create_app(service: Service) -> FastAPI:
+class Application:
+    """FastAPI's application, and a short way to the endpoints that are asked all the time.
+
+    FastAPI's middlewares, dependencies and exit stacks are half of what the event loop does for a
+    request. An endpoint that takes nothing but the request needs none of them.
+
+    Args:
+        app: Answers where there is no short way, and has the handlers of errors.
+        routes: Those of `app`.
+    """
+
+    def __init__(self, app: FastAPI, routes: Iterable[BaseRoute]) -> None:
+        self._app = app
+        self._direct = {
+            (method, route.path): route
+            for route in routes
+            if isinstance(route, APIRoute) and _takes_the_request_alone(route)
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        route = self._direct.get((scope["method"], scope["path"]))
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = route
+        request = Request(scope, receive, send)
+        try:
+            response = await route.endpoint(request)
+        except Exception as error:
+            response = await self._answer_error(request, error)
+        await response(scope, receive, send)
+
+    async def _answer_error(self, request: Request, error: Exception) -> Response:
+        """What the error's handler answers; what nobody expected goes on, to be logged."""
+        for kind in type(error).__mro__:
+            if kind is not Exception and (handler := self._app.exception_handlers.get(kind)):
+                answer = handler(request, error)
+                return await answer if inspect.isawaitable(answer) else answer
+        raise error
+
+
+def _takes_the_request_alone(route: APIRoute) -> bool:
+    return "{" not in route.path and [*inspect.signature(route.endpoint).parameters] == ["request"]
+
+
+def create_app(service: Service) -> Application:
     """The application that answers for `service`."""
     root_path = service.options.root_path
     app = FastAPI(
@@ -41,14 +96,18 @@ def create_app(service: Service) -> FastAPI:
         openapi_url="/openapi.json",
         servers=[{"url": root_path}] if root_path else None,
     )
-    app.include_router(api_routes(service))
-    app.include_router(huggingface_routes(service))
-    app.include_router(inference_protocol_routes(service))
-    app.include_router(health_routes(service))
-    app.include_router(page_routes(root_path))
-    app.include_router(docs_routes(app, root_path))
+    routers = (
+        api_routes(service),
+        huggingface_routes(service),
+        inference_protocol_routes(service),
+        health_routes(service),
+        page_routes(root_path),
+        docs_routes(app, root_path),
+    )
+    for router in routers:
+        app.include_router(router)
     _answer_errors(app)
-    return app
+    return Application(app, [route for router in routers for route in router.routes])
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -5,12 +5,17 @@ Answers themselves are made of plain dicts.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toplabel.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+Parameters = TypeVar("Parameters", bound=BaseModel)
 
 ModelName = Annotated[
     str | None,
@@ -59,8 +64,32 @@ QUERIES: dict[str, type[BaseModel]] = {
 }
 """The parameters of each route that has some."""
 
-Classify = Annotated[ClassifyQuery, Query()]
-Explain = Annotated[ExplainQuery, Query()]
+
+def read_query(request: Request, wanted: type[Parameters]) -> Parameters:
+    """A request's parameters; of one that is given twice, the last.
+
+    Raises:
+        RequestValidationError: One is unknown, or not what it must be.
+    """
+    try:
+        return wanted.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+
+
+def documented(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The description of a route's parameters, which `read_query` reads, and of its body."""
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            **{key: schema[key] for key in ("description", "deprecated") if key in schema},
+            "schema": schema,
+        }
+        for name, schema in QUERIES[path].model_json_schema()["properties"].items()
+    ]
+    return {"parameters": parameters, **body}
 
 
 class ErrorDetail(BaseModel):

@@ -18,14 +18,16 @@ from toplabel.serve.metrics import CONTENT_TYPE
 from toplabel.serve.openapi import (
     IMAGE_BODY,
     IMAGES_BODY,
-    Classify,
     ClassifyBody,
-    Explain,
+    ClassifyQuery,
+    ExplainQuery,
     ExplanationBody,
     LabelsBody,
     ModelsBody,
     StateBody,
+    documented,
     errors,
+    read_query,
 )
 from toplabel.serve.service import Service, as_json, failures, note
 from toplabel.serve.work import RequestOptions, refuse_failed
@@ -46,15 +48,16 @@ def api_routes(service: Service) -> APIRouter:
         summary="Label images",
         response_model=ClassifyBody,
         responses=errors(400, 401, 403, 404, 408, 413, 415, 422, 431, 500, 503),
-        openapi_extra=IMAGES_BODY,
+        openapi_extra=documented("/v1/classify", IMAGES_BODY),
     )
-    async def classify(request: Request, query: Classify) -> Response:
+    async def classify(request: Request) -> Response:
         """A record for each image.
 
         The body is an image's bytes, a form with one file or several, or JSON with base64. Where
         the one image cannot be labelled the answer is an error; of several, its record says so.
         """
         started = time.perf_counter()
+        query = read_query(request, ClassifyQuery)
         model = service.models.find(query.model)
         wanted = RequestOptions(top_k=query.topk or query.top_k, threshold=query.threshold)
         async with service.uploads(request) as uploads:
@@ -104,14 +107,15 @@ def api_routes(service: Service) -> APIRouter:
             200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
             **errors(400, 401, 403, 404, 408, 413, 415, 422, 431, 500, 503),
         },
-        openapi_extra=IMAGE_BODY,
+        openapi_extra=documented("/v1/explain", IMAGE_BODY),
     )
-    async def explain(request: Request, query: Explain) -> Response:
+    async def explain(request: Request) -> Response:
         """The image under a heat map of the evidence for a label, or the map in numbers.
 
         From gradients where the server has PyTorch, captum and the network (`toplabel[explain]`),
         else by occlusion: a hundred forward passes instead of one.
         """
+        query = read_query(request, ExplainQuery)
         model = service.models.find(query.model)
         async with service.uploads(request) as uploads:
             if len(uploads) != 1:

@@ -58,9 +58,11 @@ class Service:
         async with self.bodies.read(request) as body:
             kind = request.headers.get("content-type", "")
             given = await self._given(body, kind)
-            async with self._in_time(request):
-                uploads = await _all(self._upload(one, place) for place, one in enumerate(given))
-            yield uploads
+            whole = [one for one in given if isinstance(one, Upload)]
+            if len(whole) < len(given):
+                async with self._in_time(request):
+                    whole = await _all(self._fetched(one) for one in given)
+            yield [Upload(shown_name(one.name, n), one.content) for n, one in enumerate(whole)]
 
     @asynccontextmanager
     async def _in_time(self, request: Request) -> AsyncIterator[None]:
@@ -91,14 +93,13 @@ class Service:
             raise ApiError(422, "no_image", "the form has no file; send images as files")
         return files
 
-    async def _upload(self, given: Upload | str, place: int) -> Upload:
+    async def _fetched(self, given: Upload | str) -> Upload:
         if isinstance(given, Upload):
-            return Upload(shown_name(given.name, place), given.content)
+            return given
         if self.remote is None:
             text = "this server does not fetch URLs; send the image itself"
             raise ApiError(403, "url_not_allowed", text)
-        content = await self.remote.fetch(given)
-        return Upload(shown_name(given, place), content)
+        return Upload(given, await self.remote.fetch(given))
 
 
 async def _all(works: Iterable[Awaitable[Upload]]) -> list[Upload]:

@@ -32,6 +32,7 @@ Result = TypeVar("Result")
 Source = bytes | IsolatedImage
 """An image file; never text, which would be a path or a URL to the reader."""
 
+_SOON_SECONDS = 0.25
 _GRACE_SECONDS = 0.05
 
 Lane = Literal["ordinary", "heavy"]
@@ -276,7 +277,29 @@ class Labeller:
     async def _wait(
         self, request: Request, jobs: Sequence[Job[Result]], deadline: float
     ) -> list[Result]:
-        results = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
+        futures = [asyncio.wrap_future(job.future) for job in jobs]
+        results = futures[0] if len(futures) == 1 else asyncio.gather(*futures)
+        await _first((results,), min(deadline, time.monotonic() + _SOON_SECONDS))
+        if not results.done():
+            await self._wait_long(request, jobs, results, deadline)
+        results.result()  # raises what the first that failed has raised
+        return [future.result() for future in futures]
+
+    async def _wait_long(
+        self,
+        request: Request,
+        jobs: Sequence[Job[Any]],
+        results: asyncio.Future[Any],
+        deadline: float,
+    ) -> None:
+        """Wait for results while the client is there and has time.
+
+        Most requests are answered before this is worth its while: watching a client takes a task.
+
+        Raises:
+            ApiError: 503, the time is up.
+            ClientGone: Nobody waits for them any more.
+        """
         gone = asyncio.ensure_future(_disconnected(request))
         half_closed = request.scope["state"]["connection"].half_closed
         try:
@@ -290,7 +313,7 @@ class Labeller:
         finally:
             gone.cancel()
         if results.done():
-            return results.result()
+            return
         results.cancel()
         if gone.done() and not gone.cancelled():
             raise ClientGone
