@@ -15,6 +15,7 @@ from toplabel._internal.platform import (
     lock_file,
     remove_folder,
     replace_folder,
+    trim_memory,
 )
 
 
@@ -165,3 +166,18 @@ def test_importing_it_is_cheap() -> None:
     code = f"import sys; import {platform.__name__}; print('ctypes' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what glibc keeps")
+def test_what_lies_free_between_what_is_kept_is_given_back():
+    def resident_mb() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    blocks = [b"x" * 64_000 for _ in range(2000)]  # each below what glibc maps on its own
+    kept = blocks[::50]
+    del blocks
+    before = resident_mb()
+    trim_memory()
+    assert resident_mb() < before - 80
+    assert len(kept) == 40

@@ -119,7 +119,7 @@ def test_tritons_client_sends_images_in_binary_and_gets_labels(
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_tritons_client_sends_a_prepared_tensor_and_gets_the_engines_logits(
-    client: triton.InferenceServerClient, binary: bool
+    server: Server, client: triton.InferenceServerClient, binary: bool
 ):
     model = toplabel.load()
     tensor = np.stack([model.preprocess(read_image(c).pixels) for c in (CAT, COFFEE)])
@@ -129,6 +129,8 @@ def test_tritons_client_sends_a_prepared_tensor_and_gets_the_engines_logits(
     logits = client.infer(NAME, [given], outputs=wanted).as_numpy("logits")
     engine = model.classifier.open_engine(1)
     assert np.abs(logits - engine(tensor)).max() <= 1e-4
+    calls, images = (server.metric(f"toplabel_batch_images_{one}") for one in ("count", "sum"))
+    assert calls == images  # one after the other: what a call took, the engine keeps
 
 
 def test_tritons_classification_extension_names_the_best_classes(

@@ -12,7 +12,7 @@ import pytest
 from serving import wait_until
 from toplabel.errors import EngineError, UsageError
 from toplabel.serve.api_error import ApiError
-from toplabel.serve.models import BatchingEngine, split_alias
+from toplabel.serve.models import BatchingEngine, PiecewiseEngine, split_alias
 from toplabel.serve.options import ServeOptions
 from toplabel.serve.work import Job, Workers
 
@@ -210,6 +210,16 @@ def test_a_lone_call_does_not_wait_for_company():
     engine = BatchingEngine(inner, max_batch=8)
     assert ask_all(engine, [5.0]) == [5.0]
     assert inner.batches == [1]
+
+
+def test_a_large_batch_is_computed_in_pieces():
+    inner = Engine()
+    engine = PiecewiseEngine(inner, max_batch=2)
+    batch = np.arange(5, dtype=np.float32)[:, None, None, None] * np.ones((3, 4, 4), np.float32)
+    assert engine(batch).tolist() == [[0], [1], [2], [3], [4]]
+    assert inner.batches == [2, 2, 1]
+    logits, features = engine.answer(batch[:3])
+    assert (logits.shape, features.tolist()) == ((3, 1), [[0] * 3, [1] * 3, [2] * 3])
 
 
 @pytest.mark.parametrize(
