@@ -3,7 +3,9 @@
 import io
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from toplabel.bundle.reference import (
     compare,
     draw_inputs,
     replay,
+    replay_once,
 )
 from toplabel.errors import BundleError
 
@@ -244,7 +247,16 @@ def test_replay_asks_a_fixed_batch_one_by_one() -> None:
     assert seen == [1] * 8
 
 
-def test_replay_notices_what_goes_wrong_only_in_a_larger_batch() -> None:
+@pytest.mark.parametrize(("fixed", "sizes"), [(False, [1, 2, 5]), (True, [1] * 8)])
+def test_once_asks_each_input_once_and_in_every_batch_size(fixed: bool, sizes: list[int]) -> None:
+    seen: list[int] = []
+    some = make_reference()
+    assert replay_once(some, looked_up(some, seen), fixed_batch=fixed).agrees
+    assert seen == sizes
+
+
+@pytest.mark.parametrize("check", [replay, replay_once])
+def test_replay_notices_what_goes_wrong_only_in_a_larger_batch(check: Callable[..., Any]) -> None:
     some = make_reference()
     right = looked_up(some, [])
 
@@ -253,7 +265,7 @@ def test_replay_notices_what_goes_wrong_only_in_a_larger_batch() -> None:
         logits[4:] += 1
         return logits
 
-    agreement = replay(some, run)
+    agreement = check(some, run)
     assert not agreement.agrees
     assert agreement.max_difference == pytest.approx(1)
 

@@ -21,8 +21,14 @@ from small_networks import Small, as_model, small  # noqa: E402
 from toplabel._internal import platform  # noqa: E402
 from toplabel.bundle import cache  # noqa: E402
 from toplabel.bundle.program import NotCompiled, Program  # noqa: E402
-from toplabel.bundle.reference import ReferenceOutputs, pixel_scale, replay  # noqa: E402
+from toplabel.bundle.reference import (  # noqa: E402
+    ReferenceOutputs,
+    pixel_scale,
+    replay,
+    replay_once,
+)
 from toplabel.errors import ModelError  # noqa: E402
+from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from toplabel.models import zoo_import  # noqa: E402
 from toplabel.models.compile.compile import compile_model  # noqa: E402
 from toplabel.models.compile.fingerprint import program_key  # noqa: E402
@@ -72,10 +78,25 @@ def test_a_custom_network_compiles_and_gives_the_logits_of_eager(tmp_path: Path)
         assert difference_from_eager(program, module, batch_size) < 1e-5
 
 
-def test_nothing_but_the_program_is_left_in_the_folder(tmp_path: Path) -> None:
+def test_nothing_but_the_program_and_the_engines_copy_is_left_in_the_folder(
+    tmp_path: Path,
+) -> None:
     compiled(small(), tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["goldens.npz", "program.json", "program.onnx"]
+    assert names == ["goldens.npz", "optimised", "program.json", "program.onnx"]
+
+
+def test_the_engine_opens_the_copy_that_was_made_with_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPLABEL_CACHE", str(tmp_path))
+    model = as_model(small())
+    program = cache.store_program(program_key(model), lambda folder: compile_model(model, folder))
+    assert isinstance(program, Program)
+    assert not (program.path.parent / cache.COPIES).exists()
+    reference = ReferenceOutputs.load(program.reference_path)
+    program.path.unlink()  # the copy is enough
+    assert replay_once(reference, OnnxRuntimeEngine(program)).agrees
 
 
 def test_the_reference_outputs_are_what_eager_gave(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LOCK_POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # from glibc's malloc.h
 
 
 def available_cpus(
@@ -299,12 +300,23 @@ def return_memory(size: int) -> None:
 
     By default it keeps those of up to 32 MB, once one was freed, for each thread.
     """
-    import ctypes  # only servers need it
+    _set_malloc({_M_MMAP_THRESHOLD: size, _M_TRIM_THRESHOLD: 16 * size})  # small ones are kept
 
-    mmap_threshold, trim_threshold = -3, -1  # of glibc's malloc.h
+
+def keep_memory() -> None:
+    """Keep what is freed for what is wanted next (glibc), in a process that ends soon.
+
+    By default the system takes back and clears what a network's every layer takes anew.
+    """
+    _set_malloc({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def _set_malloc(settings: Mapping[int, int]) -> None:
+    import ctypes  # only servers and compiling need it
+
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(mmap_threshold, size)
-        libc.mallopt(trim_threshold, 16 * size)  # small ones are kept: they are wanted again
+        for name, value in settings.items():
+            libc.mallopt(name, value)
 
 
 def trim_memory() -> None:

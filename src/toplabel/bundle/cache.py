@@ -30,6 +30,9 @@ from toplabel.errors import BundleError, ToplabelError
 
 ENTRY_SCHEMA = 1
 
+COPIES = "optimised"
+"""A folder in that of a new program: the engine's copies that were made with it."""
+
 Build = Callable[[Path], Program | NotCompiled]
 """Makes a program in the empty folder it is given."""
 
@@ -229,7 +232,7 @@ def _build_aside(key: str, build: Build) -> Program | NotCompiled:
         built = build(aside)
         if not isinstance(built, Program):
             return built
-        _remove(cache_dir() / "optimised" / key)  # copies of the program that is replaced here
+        _replace_copies(key, aside / COPIES)
         folder = _programs() / key
         platform.replace_folder(aside, folder)
         # not read again: `toplabel cache` may have cleared it a moment ago
@@ -238,6 +241,15 @@ def _build_aside(key: str, build: Build) -> Program | NotCompiled:
         )
     finally:
         _remove(aside)
+
+
+def _replace_copies(key: str, made: Path) -> None:
+    """Put the copies of a new program where engines look for them, instead of older ones."""
+    copies = cache_dir() / "optimised" / key
+    _remove(copies)
+    if made.is_dir():
+        copies.parent.mkdir(exist_ok=True)
+        os.rename(made, copies)
 
 
 def _build_for_this_process(build: Build) -> Program | NotCompiled:

@@ -21,10 +21,15 @@ INTERRUPTED = 130
 _COLLECT_AFTER = 100_000
 """New objects until garbage is looked for: importing libraries makes many, and none is garbage."""
 
+_OPENMP = "OMP_WAIT_POLICY", "PASSIVE"
+"""PyTorch's threads sleep while they wait for each other: where other work shares the processors,
+those that spin make a network take several times as long."""
+
 
 def main() -> Never:
     """Run the command line of this process, and end it."""
     gc.set_threshold(_COLLECT_AFTER)
+    os.environ.setdefault(*_OPENMP)
     try:
         watch_for_stop()
         status = status_of(sys.argv[1:])

@@ -19,7 +19,6 @@ from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import BundleError, EngineError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
-from toplabel.models.compile.compile import compile_model
 from toplabel.models.compile.fingerprint import model_sha256, program_key
 from toplabel.preprocess.custom import CustomPreprocess
 
@@ -128,6 +127,8 @@ def _program(model: Model) -> Program | NotCompiled:
         )
 
     def compile_into(folder: Path) -> Program | NotCompiled:
+        from toplabel.models.compile.compile import compile_model  # onnx, after the first label
+
         return compile_model(model, folder)
 
     program = cache.store_program(key, compile_into)

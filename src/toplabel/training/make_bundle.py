@@ -16,7 +16,7 @@ from toplabel.bundle.bundle import Bundle, with_doubts
 from toplabel.bundle.features import LOGITS_NAME, find_features, with_head
 from toplabel.bundle.onnx_header import map_file, read_onnx_header
 from toplabel.bundle.program import PROGRAM_NAME, REFERENCE_NAME, NotCompiled, Program
-from toplabel.bundle.reference import ReferenceOutputs, checked_program, replay, replay_once
+from toplabel.bundle.reference import ReferenceOutputs, checked_program, replay_once
 from toplabel.errors import BundleError
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -103,10 +103,7 @@ def _build(base: Program, head: Head, key: str, folder: Path) -> Program | NotCo
         (logits,) = session.run([LOGITS_NAME], {base.input_name: batch})
         return np.asarray(logits, np.float32)
 
-    if base.fixed_batch:
-        agreement = replay(reference, run, fixed_batch=True)
-    else:  # of batches of other sizes the base was checked
-        agreement = replay_once(reference, run)
+    agreement = replay_once(reference, run, fixed_batch=base.fixed_batch)
     if not agreement.agrees:
         return NotCompiled(f"its program does not give the head's logits: {agreement.reason}")
     reference.save(folder / REFERENCE_NAME)

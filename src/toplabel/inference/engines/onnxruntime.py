@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,23 @@ class OnnxRuntimeEngine:
         finally:
             if written is not None:
                 written.unlink(missing_ok=True)
+
+
+def open_new(path: Path, copies: Path) -> ort.InferenceSession:
+    """A session, of one thread, of a program that has just been made.
+
+    Its optimised copy is left in the folder `copies`, which must not exist, where there is room.
+    """
+    kept = KeptCopy.within(copies, ort.__version__, features=False, suffix=".onnx")
+    try:
+        copies.mkdir()
+        written = copies / "written"
+        session = open_session(path, copy_to=written)
+        kept.keep(written)
+    except Exception:  # a full disk, or weights that do not fit into one file
+        shutil.rmtree(copies, ignore_errors=True)
+        return open_session(path)
+    return session
 
 
 def _open_original(

@@ -49,8 +49,16 @@ class KeptCopy:
             features: It gives features, too.
             suffix: Of its file.
         """
-        folder, kind = optimised_folder(program.key), "-features" if features else ""
-        return cls(None if folder is None else folder / f"{library}-{_processor()}{kind}{suffix}")
+        folder = optimised_folder(program.key)
+        if folder is None:
+            return cls(None)
+        return cls.within(folder, library, features=features, suffix=suffix)
+
+    @classmethod
+    def within(cls, folder: Path, library: str, *, features: bool, suffix: str) -> Self:
+        """The copy of the program whose copies are in the folder; the rest as for `of`."""
+        kind = "-features" if features else ""
+        return cls(folder / f"{library}-{_processor()}{kind}{suffix}")
 
     def open(self, open_: Callable[[Path], Opened]) -> Opened | None:
         """What `open_` makes of it; None where there is none that can be trusted and opened."""

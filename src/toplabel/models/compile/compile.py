@@ -17,12 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from toplabel._internal.onnxruntime import open_session, ort
+from toplabel._internal import platform
+from toplabel._internal.onnxruntime import ort
+from toplabel.bundle.cache import COPIES
 from toplabel.bundle.model import Model
 from toplabel.bundle.program import A_DAY, REFERENCE_NAME, NotCompiled, Program
-from toplabel.bundle.reference import Agreement, ReferenceOutputs, checked_program, compare, replay
+from toplabel.bundle.reference import (
+    Agreement,
+    ReferenceOutputs,
+    checked_program,
+    compare,
+    replay_once,
+)
 from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
+from toplabel.inference.engines.onnxruntime import open_new
 from toplabel.models.compile.child import (
     Report,
     can_have_children,
@@ -87,6 +96,7 @@ def _run(model: Model, folder: Path, log: Path, time_limit_seconds: float) -> Pr
         return run_here(lambda report: _compile(model, module, folder, deadline, report), log=log)
 
     def work(report: Report) -> Program | NotCompiled:
+        platform.keep_memory()
         torch.set_num_threads(1)  # the threads of the OpenMP library do not survive a fork
         return _compile(model, model.module, folder, deadline, report)
 
@@ -202,13 +212,13 @@ def _try(
 
 
 def _replay(path: Path, reference: ReferenceOutputs, exporter: Exporter) -> Agreement:
-    session = open_session(path)
+    session = open_new(path, path.parent / COPIES)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         (logits,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         return np.asarray(logits, np.float32)
 
-    return replay(reference, run, fixed_batch=exporter.fixed_batch)
+    return replay_once(reference, run, fixed_batch=exporter.fixed_batch)
 
 
 def _empty(folder: Path) -> None:
