@@ -132,6 +132,7 @@ def label(  # type: ignore[overload-overlap]
     threads: int | None = ...,
     batch_size: int | None = ...,
     exact: bool = ...,
+    fast: bool = ...,
     read: ReadOptions = ...,
 ) -> list[str | None]: ...
 @overload
@@ -158,6 +159,7 @@ def label(
     threads: int | None = ...,
     batch_size: int | None = ...,
     exact: bool = ...,
+    fast: bool = ...,
     read: ReadOptions = ...,
 ) -> str: ...
 def load(
@@ -182,6 +184,7 @@ def load(
     threads: int | None = ...,
     batch_size: int | None = ...,
     exact: bool = ...,
+    fast: bool = ...,
     read: ReadOptions = ...,
 ) -> Predictor: ...
 def run(
@@ -223,6 +226,7 @@ def run(
     threads: int | None = ...,
     batch_size: int | None = ...,
     exact: bool = ...,
+    fast: bool = ...,
     read: ReadOptions = ...,
 ) -> RunSummary: ...
 def train(
@@ -259,6 +263,7 @@ def train(
     threads: int | None = ...,
     batch_size: int | None = ...,
     exact: bool = ...,
+    fast: bool = ...,
     read: ReadOptions = ...,
 ) -> TrainingResult: ...
 def wrap(
@@ -275,5 +280,6 @@ def wrap(
     threads: int | None = ...,
     batch_size: int | None = ...,
     exact: bool = ...,
+    fast: bool = ...,
     read: ReadOptions = ...,
 ) -> Predictor: ...

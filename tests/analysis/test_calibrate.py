@@ -20,7 +20,7 @@ from toplabel.bundle.file import pack
 from toplabel.errors import BundleError, ModelError, UsageError
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.predictor import Predictor
-from toplabel.inference.scoring import is_close, probabilities
+from toplabel.inference.scoring import MARGIN, boundary_distance, probabilities
 
 pytest.importorskip("sklearn")
 ROOT = Path(__file__).parents[2]
@@ -226,8 +226,12 @@ def test_a_damaged_calibration_is_a_damaged_bundle(coloured, fields):
 def test_the_guard_measures_in_outputs_as_they_came():
     logits = np.array([2.0, 0.0, -30.0], np.float32)
     score = float(probabilities(logits / 4, "softmax").max())
-    assert is_close(logits, activation="softmax", threshold=score, temperature=4.0)
-    assert not is_close(logits, activation="softmax", threshold=score, temperature=1.0)
+    assert (
+        boundary_distance(logits, activation="softmax", threshold=score, temperature=4.0) < MARGIN
+    )
+    assert (
+        boundary_distance(logits, activation="softmax", threshold=score, temperature=1.0) >= MARGIN
+    )
 
 
 def test_the_command_writes_a_bundle(coloured, tmp_path):

@@ -105,14 +105,14 @@ def test_evaluate_counts_with_the_prior(bundle: Bundle, tmp_path: Path) -> None:
 def test_a_close_answer_is_close_where_the_prior_makes_it_so(
     bundle: Bundle, tmp_path: Path
 ) -> None:
-    from toplabel.inference.scoring import is_close
+    from toplabel.inference.scoring import MARGIN, boundary_distance
 
     engine = Classifier.of_bundle(with_prior(bundle)).open_engine(1)
     plain = Classifier.of_bundle(bundle).open_engine(1)
     tensor = np.zeros((1, 3, 8, 8), np.float32)
     tensor[0, 0] = np.log(0.8 * 0.9 / (0.05 * 0.04)) / 4  # red, as likely as blue with the prior
-    assert is_close(engine(tensor)[0], activation="softmax")
-    assert not is_close(plain(tensor)[0], activation="softmax")
+    assert boundary_distance(engine(tensor)[0], activation="softmax") < MARGIN
+    assert boundary_distance(plain(tensor)[0], activation="softmax") >= MARGIN
 
 
 def test_a_model_gets_a_prior_without_images_and_loses_it_again(

@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 from toplabel.bundle.margin import Margin
 from toplabel.bundle.model import Activation
 from toplabel.bundle.unknown import Memory, UnknownDetector
-from toplabel.inference.margin import LEAST_IMAGES, Question, fit_margin
+from toplabel.inference.margin import LEAST_IMAGES, fit_margin
+from toplabel.inference.scoring import Question
 
 ACTIVATIONS: list[tuple[Activation, bool]] = [("softmax", False), ("sigmoid", False)]
 ACTIVATIONS += [("sigmoid", True)]

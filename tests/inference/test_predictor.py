@@ -13,6 +13,7 @@ from PIL import Image
 
 from toplabel.errors import EngineError, ImageError, ModelError, UsageError
 from toplabel.inference.classifier import Classifier, PendingClassifier
+from toplabel.inference.opened import OpenedEngines
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
 from toplabel.models.open import with_module
@@ -359,15 +360,15 @@ def test_of_two_threads_after_a_fork_none_gets_the_engine_of_the_parent(
     )
     model, stopped, go_on = Predictor(classifier), threading.Event(), threading.Event()
     parents = model.open_engine()
-    model._process = -1
+    model._engines._process = -1
 
-    def set_slowly(self: Predictor, name: str, value: object) -> None:
-        if name == "_engines" and not stopped.is_set():
+    def set_slowly(self: OpenedEngines, name: str, value: object) -> None:
+        if name == "_exact" and not stopped.is_set():
             stopped.set()
             assert go_on.wait(60)
         object.__setattr__(self, name, value)
 
-    monkeypatch.setattr(Predictor, "__setattr__", set_slowly, raising=False)
+    monkeypatch.setattr(OpenedEngines, "__setattr__", set_slowly, raising=False)
     first = threading.Thread(target=model.open_engine)
     first.start()
     assert stopped.wait(60)

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from toplabel.bundle.model import Activation
 from toplabel.errors import ImageError
-from toplabel.inference.scoring import MARGIN, is_close, probabilities, rank
+from toplabel.inference.scoring import MARGIN, boundary_distance, probabilities, rank
 from toplabel.labels.labels import Labels
 
 ABC = Labels(("a", "b", "c"))
@@ -94,8 +94,8 @@ def test_a_class_that_is_masked_with_minus_infinity_is_never_the_label() -> None
     assert [one.score for one in ranking.top] == pytest.approx([0.7310586, 0.2689414, 0])
     applies = rank(row(-np.inf, 1, -2), ABC, activation="sigmoid", multi_label=True, top_k=1)
     assert [one.label for one in applies.top] == ["b"]
-    assert not is_close(row(-np.inf, 1, 3), activation="softmax")
-    assert not is_close(row(-np.inf, 1, -3), activation="sigmoid", multi_label=True)
+    assert boundary_distance(row(-np.inf, 1, 3), activation="softmax") >= MARGIN
+    assert boundary_distance(row(-np.inf, 1, -3), activation="sigmoid", multi_label=True) >= MARGIN
 
 
 def test_where_all_classes_are_masked_there_is_no_label() -> None:
@@ -108,40 +108,40 @@ def test_own_scores_of_independent_classes_count_from_the_threshold_on() -> None
     assert [one.label for one in ranking.top] == ["b", "c"]
     assert [one.score for one in ranking.top] == pytest.approx([0.9, 0.5])
     assert rank(row(0.4, 0.3, 0.1), ABC, activation="none", multi_label=True, top_k=1).top == ()
-    assert is_close(row(0.55, 0.99, 0.01), activation="none", multi_label=True)
-    assert not is_close(row(0.8, 0.99, 0.01), activation="none", multi_label=True)
+    assert boundary_distance(row(0.55, 0.99, 0.01), activation="none", multi_label=True) < MARGIN
+    assert boundary_distance(row(0.8, 0.99, 0.01), activation="none", multi_label=True) >= MARGIN
 
 
 # Close answers, which a scaled decode is not trusted for
 
 
 def test_a_clear_winner_is_not_close() -> None:
-    assert not is_close(row(0, 5, 1), activation="softmax")
+    assert boundary_distance(row(0, 5, 1), activation="softmax") >= MARGIN
 
 
 def test_two_logits_within_the_margin_are_close() -> None:
-    assert is_close(row(0, 5, 5 - MARGIN / 2), activation="softmax")
+    assert boundary_distance(row(0, 5, 5 - MARGIN / 2), activation="softmax") < MARGIN
 
 
 def test_a_score_near_the_threshold_is_close() -> None:
     logits = row(0, 4, 0)  # score 0.965
-    assert not is_close(logits, activation="softmax", threshold=0.5)
-    assert is_close(logits, activation="softmax", threshold=0.95)
+    assert boundary_distance(logits, activation="softmax", threshold=0.5) >= MARGIN
+    assert boundary_distance(logits, activation="softmax", threshold=0.95) < MARGIN
 
 
 def test_a_multi_label_score_near_the_threshold_is_close() -> None:
-    assert not is_close(row(-6, 5, 2), activation="sigmoid", multi_label=True)
-    assert is_close(row(-6, 5, 0.1), activation="sigmoid", multi_label=True)
+    assert boundary_distance(row(-6, 5, 2), activation="sigmoid", multi_label=True) >= MARGIN
+    assert boundary_distance(row(-6, 5, 0.1), activation="sigmoid", multi_label=True) < MARGIN
 
 
 def test_probabilities_are_compared_as_log_odds() -> None:
-    assert is_close(row(0.5, 0.4, 0.1), activation="none")
-    assert not is_close(row(0.9, 0.05, 0.05), activation="none")
+    assert boundary_distance(row(0.5, 0.4, 0.1), activation="none") < MARGIN
+    assert boundary_distance(row(0.9, 0.05, 0.05), activation="none") >= MARGIN
 
 
 def test_what_is_not_finite_is_read_again() -> None:
-    assert is_close(row(np.nan, 1), activation="softmax")
+    assert boundary_distance(row(np.nan, 1), activation="softmax") < MARGIN
 
 
 def test_a_model_of_one_output_has_no_second_to_be_close_to() -> None:
-    assert not is_close(row(5), activation="sigmoid")
+    assert boundary_distance(row(5), activation="sigmoid") >= MARGIN

@@ -33,7 +33,7 @@ def library_logits(contents: list[bytes]) -> np.ndarray:
     engine = model.classifier.open_engine(1)
 
     class Seen:
-        name, device = engine.name, engine.device
+        name, device, normalises = engine.name, engine.device, None
 
         def __call__(self, batch: np.ndarray) -> np.ndarray:
             self.last = engine(batch)

@@ -154,6 +154,17 @@ def given_options(options: Any) -> dict[str, Any]:
     return {name: one for name, one in values.items() if _says(one, getattr(plain, name))}
 
 
+def refuse_both(**given: bool) -> None:
+    """Refuse two options that contradict each other.
+
+    Raises:
+        UsageError: Both are True.
+    """
+    if all(given.values()):
+        names = [f"{name}=True" for name in given]
+        raise UsageError(f"got {' and '.join(names)}; expected one of them")
+
+
 def _says(value: Any, default: Any) -> bool:
     if value is None or value is False or value is default:
         return False

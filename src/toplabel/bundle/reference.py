@@ -148,11 +148,15 @@ class Agreement:
     same_top1: bool
 
 
-def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreement:
+def compare(
+    expected: NDArray[np.float32], got: NDArray[np.float32], *, tolerance: float | None = None
+) -> Agreement:
     """Whether `got` (G, K) may stand for `expected` (G, K).
 
-    Rows that are no answers in `expected` (`have_scores`) must be none in `got` either; most must
-    be answers. A class that is masked with minus infinity must be so in both.
+    With a `tolerance` logits may differ by so much, and labels where that explains it; else by
+    `RELATIVE_TOLERANCE`, and no label may. Rows that are no answers in `expected` (`have_scores`)
+    must be none in `got` either; most must be answers. A class that is
+    masked with minus infinity must be so in both.
     """
     if got.shape != expected.shape:
         return _no_agreement(f"its outputs have shape {got.shape} instead of {expected.shape}")
@@ -168,7 +172,7 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreemen
     ):
         return _no_agreement("its outputs are NaN or infinite on different inputs than expected")
     spread = spread_of(expected64)
-    tolerance = RELATIVE_TOLERANCE * max(1.0, spread)
+    allowed = RELATIVE_TOLERANCE * max(1.0, spread) if tolerance is None else tolerance
     difference = float(np.abs(expected64[finite] - got64[finite]).max())
     same_top1 = bool((expected64.argmax(axis=1) == got64.argmax(axis=1)).all())
     reason = ""
@@ -177,11 +181,11 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Agreemen
             "its outputs do not depend on the input (they vary by"
             f" {spread:.2g} over the reference inputs), so nothing can be compared"
         )
-    elif difference > tolerance:
-        reason = f"its outputs differ by up to {difference:.3g}; at most {tolerance:.3g} is allowed"
-    elif not same_top1:
+    elif difference > allowed:
+        reason = f"its outputs differ by up to {difference:.3g}; at most {allowed:.3g} is allowed"
+    elif not same_top1 and tolerance is None:
         reason = "its best class differs on a reference input"
-    return Agreement(not reason, reason, difference, tolerance, spread, same_top1)
+    return Agreement(not reason, reason, difference, allowed, spread, same_top1)
 
 
 def _no_agreement(reason: str) -> Agreement:
@@ -211,16 +215,29 @@ def replay(
     return max(found, key=lambda agreement: agreement.max_difference)
 
 
-def replay_once(reference: ReferenceOutputs, run: Run, *, fixed_batch: bool = False) -> Agreement:
+def replay_once(
+    reference: ReferenceOutputs,
+    run: Run,
+    *,
+    fixed_batch: bool = False,
+    tolerance: float | None = None,
+) -> Agreement:
     """As `replay`, but each input only once: in batches of 1, 2 and the rest, or one by one.
 
     For a program whose rows are known not to mix: its network was asked in batches before
     (`bundle/trust.py`), or it has agreed already on another machine or under another version.
+    `tolerance` is that of `compare`.
     """
-    return _replay(reference, run, range(len(reference.pixels)) if fixed_batch else (0, 1, 3))
+    starts = range(len(reference.pixels)) if fixed_batch else (0, 1, 3)
+    return _replay(reference, run, starts, tolerance)
 
 
-def _replay(reference: ReferenceOutputs, run: Run, starts: Sequence[int]) -> Agreement:
+def _replay(
+    reference: ReferenceOutputs,
+    run: Run,
+    starts: Sequence[int],
+    tolerance: float | None = None,
+) -> Agreement:
     """The same in batches that begin there."""
     inputs, outputs = reference.inputs(), []
     for start, end in pairwise((*starts, len(inputs))):
@@ -232,7 +249,7 @@ def _replay(reference: ReferenceOutputs, run: Run, starts: Sequence[int]) -> Agr
                 f" instead of {expected_shape}"
             )
         outputs.append(output)
-    return compare(reference.logits, np.concatenate(outputs))
+    return compare(reference.logits, np.concatenate(outputs), tolerance=tolerance)
 
 
 def checked_program(

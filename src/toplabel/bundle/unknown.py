@@ -239,10 +239,6 @@ class UnknownDetector:
         """Whether an image at this distance is unknown; NaN is."""
         return not distance <= self.threshold
 
-    def is_close(self, distance: float, margin: float = MARGIN) -> bool:
-        """Whether a slightly different distance could change the answer; of NaN it could."""
-        return not abs(distance - self.threshold) >= margin
-
     def __str__(self) -> str:
         share = self.expected[0]
         text = (

@@ -97,7 +97,7 @@ def calibrate(
         raise click.UsageError("Missing argument 'DATA' (or pass --prior).")
     if data is not None:
         require("sklearn", extra="evaluate", purpose="toplabel calibrate")
-    options |= take_load_options(options)
+    options |= take_load_options(options, exact="toplabel calibrate")
     check_target(output)
     dataset = None if data is None else read_dataset(data)
     from toplabel import load

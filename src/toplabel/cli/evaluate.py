@@ -87,7 +87,7 @@ def evaluate(
     if as_csv and as_json:
         raise click.UsageError("got --json and --csv; expected one of them")
     require("sklearn", extra="evaluate", purpose="toplabel evaluate")
-    options = take_load_options(options)
+    options = take_load_options(options, exact="toplabel evaluate")
     models = models or default_models()
     check_one_model(options, max(1, len(models)))
     dataset = read_dataset(data)

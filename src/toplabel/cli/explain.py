@@ -76,7 +76,7 @@ def explain(
     from toplabel import load
     from toplabel.analysis.explain.explain import explain as explain_image
 
-    options |= take_load_options(options)
+    options |= take_load_options(options, exact="toplabel explain")
     with load(**options) as predictor:
         found = explain_image(predictor, source, _label(label, predictor), method=method)
         if output is not None:

@@ -198,8 +198,18 @@ def take(group: type, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def take_load_options(options: dict[str, Any]) -> dict[str, Any]:
-    """What was given of the model, of running it and of reading images, as `load` takes it."""
+def take_load_options(options: dict[str, Any], *, exact: str = "") -> dict[str, Any]:
+    """What was given of the model, of running it and of reading images, as `load` takes it.
+
+    Args:
+        options: All that was given; what is returned is taken out of it.
+        exact: What always computes exactly.
+
+    Raises:
+        click.UsageError: That is to be fast.
+    """
+    if exact and options.get("fast"):
+        raise click.UsageError(f"got --fast; {exact} always computes exactly: leave it out")
     model, inference, reading = (take(group, options) for group in _LOADING)
     return {**model, **inference, "read": ReadOptions(**reading)}
 

@@ -21,13 +21,15 @@ from toplabel.cli.options import (
 from toplabel.cli.records import Records
 from toplabel.cli.run import output_flag, run_inputs
 from toplabel.cli.terminal import Progress, clear_line, is_terminal, say
-from toplabel.cli.view import View, choose_view, with_unknown
+from toplabel.cli.view import View, choose_view, with_columns
 from toplabel.errors import UsageError
 from toplabel.runs.options import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from toplabel.bundle.reduced import ReducedProgram
+    from toplabel.inference.cascade import ReducedCounts
     from toplabel.inference.prediction import Prediction
 
 USAGE = """\
@@ -111,13 +113,20 @@ def _label(
     with load(**options) as predictor:
         if options["model"] is None:
             report.introduce(f"{len(predictor.labels):,} ImageNet classes; {DEFAULT_MODEL_LIMITS}")
-        if predictor.classifier.unknown is not None:
-            report.view = with_unknown(report.view)
+        report.view = with_columns(
+            report.view,
+            unknown=predictor.classifier.unknown is not None,
+            precision=predictor.fast,
+        )
+        if predictor.fast:
+            report.count_reduced()
         try:
             for prediction in predictor.stream(sources, **wanted):
                 report.add(prediction, of_model=predictor.warnings)
         finally:
             report.close()
+        if (program := predictor.reduced) is not None:
+            report.tell_reduced(program)
         predictor.compile()  # a new model, for the next time; its first label has been printed
 
 
@@ -172,6 +181,7 @@ class Report:
         self._done = 0
         self._failed = 0
         self._missing = 0
+        self._reduced: ReducedCounts | None = None
 
     @property
     def status(self) -> int:
@@ -192,6 +202,8 @@ class Report:
         self._done += 1
         self._failed += prediction.error is not None
         self._records.write(self.view.encode(prediction))
+        if self._reduced is not None:
+            self._reduced = self._reduced.add(prediction)
         if not self.view.tells:
             self._explain(prediction, of_model)
         self._progress.update(self._done, self._failed)
@@ -205,6 +217,19 @@ class Report:
         """Print one line for people, unless quiet."""
         if not self._quiet:
             say(text)
+
+    def count_reduced(self) -> None:
+        """Count from now on how many answers are a reduced program's."""
+        from toplabel.inference.cascade import ReducedCounts  # numpy, which --help does without
+
+        self._reduced = ReducedCounts()
+
+    def tell_reduced(self, program: ReducedProgram) -> None:
+        """Print what came of reduced precision, unless quiet."""
+        from toplabel.inference.cascade import ReducedAnswers
+
+        if self._reduced is not None:
+            self.note(str(ReducedAnswers.of(program, self._reduced)))
 
     def miss(self, text: str) -> None:
         """Print why an input names no image."""

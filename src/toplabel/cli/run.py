@@ -149,6 +149,8 @@ def tell_summary(summary: RunSummary) -> None:
     )
     if summary.drift is not None and not summary.drift.is_significant:  # else it was warned of
         say(str(summary.drift))
+    if summary.fast is not None and not summary.fast.counts.changed:
+        say(str(summary.fast))
     if summary.labels:
         say(f"labels: {_counts([(c.label, c.count) for c in summary.labels])}")
     if summary.recovered:

@@ -81,7 +81,7 @@ def train(
     from toplabel.training.result import check_weights_target, weights_path
 
     check_target(output)  # before anything takes time
-    given = take(TrainOptions, options) | take_load_options(options)
+    given = take(TrainOptions, options) | take_load_options(options, exact="toplabel train")
     if given.get("fine_tune"):
         check_weights_target(output)
     import toplabel  # numpy and all else that training needs

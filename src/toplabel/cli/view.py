@@ -59,16 +59,24 @@ def choose_view(
     return _table_view(names, top_k)
 
 
-def with_unknown(view: View) -> View:
-    """The same for a model that tells unknown images: CSV has a column more."""
-    return _csv_view("unknown") if view.header else view
+def with_columns(view: View, *, unknown: bool, precision: bool) -> View:
+    """The same with more columns in CSV.
+
+    Args:
+        view: Any.
+        unknown: The model tells unknown images.
+        precision: Reduced precision was asked for.
+    """
+    more = [name for name, is_there in (("unknown", unknown), ("precision", precision)) if is_there]
+    return _csv_view(*more) if view.header and more else view
 
 
 def _csv_view(*more: str) -> View:
     from toplabel.inference import records
 
     def encode(prediction: Prediction) -> bytes:
-        return records.to_csv(prediction, [records.unknown_cell(prediction)] if more else ())
+        cells = {"unknown": records.unknown_cell(prediction), "precision": prediction.precision}
+        return records.to_csv(prediction, [cells[name] for name in more])
 
     return View(encode=_for_reader(encode), header=records.csv_header(more), tells=True)
 

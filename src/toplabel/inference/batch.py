@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
+from toplabel._internal.options import refuse_both
 from toplabel._internal.text import first_line
 from toplabel.errors import ImageError, ToplabelError, UsageError
 from toplabel.image.files import UnknownSource
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import is_tensor, read_image, source_name
-from toplabel.inference.prediction import Prediction
-from toplabel.inference.scoring import is_close, rank
+from toplabel.inference.cascade import ReducedWay, Way, is_audited, ways
+from toplabel.inference.prediction import Audit, Prediction
+from toplabel.inference.scoring import Question, rank
 from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from toplabel.bundle.reduced import Precision
     from toplabel.image.decoded_image import DecodedImage
     from toplabel.inference.checks import SanityChecks
     from toplabel.inference.classifier import Classifier
@@ -41,6 +44,7 @@ class PredictOptions:
     top_k: int = 5
     threshold: float | None = None
     exact: bool = False
+    fast: bool = False
     all_scores: bool = False
     keep_logits: bool = False
     keep_features: bool = False
@@ -52,6 +56,7 @@ class PredictOptions:
             raise UsageError(f"got top_k={top_k!r}; expected a whole number, at least 1")
         if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
             raise UsageError(f"got threshold={threshold!r}; expected a score from 0 to 1")
+        refuse_both(fast=self.fast, exact=self.exact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +80,28 @@ class _Item:
 
     source: object
     name: str
+    place: int = 0  # in the order of inputs, for the audit
     warnings: tuple[str, ...] = ()
     scale: int = 1
     size: tuple[int, int] | None = None  # (height, width)
+    slot: Batch | None = None  # what the model sees of it: a row of a batch
     logits: NDArray[np.float32] | None = None  # (K,)
     features: NDArray[np.float32] | None = None  # (D,)
     distance: float | None = None  # from the training images, where the model knows of these
+    precision: Precision | None = None  # of what it was answered by, where that is reduced
+    claim: _Claim | None = None
+    audit: Audit | None = None
     error: ImageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A reduced answer that is audited: what it says, by what, and how far from its boundaries."""
+
+    answer: tuple[object, ...]
+    by: ReducedWay
+    logits: float
+    distance: float | None
 
 
 def label_batch(
@@ -90,17 +110,27 @@ def label_batch(
     classifier: Classifier,
     options: PredictOptions,
     *,
+    reduced: ReducedWay | None = None,
+    place: int | None = None,
     checks: SanityChecks | None = None,
 ) -> list[Prediction]:
     """One prediction for each source, in order, whatever happens to it.
 
     Each has the warnings of the model, of its image, and what `checks` has noticed by now.
+
+    Args:
+        batch: The sources, numbered.
+        engine: Computes exactly.
+        classifier, options: The model, and what is asked of it.
+        reduced: May answer where that is clear, unless the options are `exact`.
+        place: That of the first source among all inputs, for the audit; None: its number.
+        checks: Look at the outputs.
     """
-    items = [_Item(source, source_name(source, index)) for index, source in batch]
-    _run(items, engine, classifier, options, exact=options.exact, checks=checks)
-    close = [item for item in items if _is_close(item, classifier, options)]
-    if close:  # a scaled decode and a close answer: read again in full
-        _run(close, engine, classifier, options, exact=True)
+    items = [
+        _Item(source, source_name(source, index), index if place is None else place + at)
+        for at, (index, source) in enumerate(batch)
+    ]
+    _answer(items, ways(engine, reduced, exact=options.exact), classifier, options, checks)
     noticed = () if checks is None else checks.found
     return [_predict(item, classifier, options, noticed) for item in items]
 
@@ -113,6 +143,8 @@ def label_tensors(
     *,
     first: int = 0,
     warnings: tuple[str, ...] = (),
+    reduced: ReducedWay | None = None,
+    place: int = 0,
     checks: SanityChecks | None = None,
 ) -> list[Prediction]:
     """One prediction for each input of the network, in order, whatever happens to it.
@@ -122,23 +154,19 @@ def label_tensors(
         engine, classifier, options: As of `label_batch`.
         first: The number of the first, in records: "<tensor 0>".
         warnings: What each record says beside what the model has.
+        reduced: May answer where that is clear, unless the options are `exact`.
+        place: That of the first among all inputs, for the audit.
         checks: Look at the outputs; each record says what they have noticed by now.
     """
     size = (int(tensors.shape[2]), int(tensors.shape[3]))
     items = [
-        _Item(None, f"<tensor {first + place}>", warnings=warnings, size=size)
-        for place in range(len(tensors))
+        _Item(None, f"<tensor {first + at}>", place + at, warnings, size=size, slot=tensors[at])
+        for at in range(len(tensors))
     ]
-    finite: list[bool] = [bool(np.isfinite(one).all()) for one in tensors]
-    for item, is_finite in zip(items, finite, strict=True):
-        if not is_finite:
+    for item, tensor in zip(items, tensors, strict=True):
+        if not np.isfinite(tensor).all():
             item.error = ImageError("non_finite", "the tensor has values that are NaN or infinite")
-    ready = [item for item in items if item.error is None]
-    if ready:
-        _infer(ready, tensors[finite], engine, features=needs_features(classifier, options))
-        _measure(ready, classifier)
-        if checks is not None and checks.active:
-            _check(ready, tensors[finite], engine, checks)
+    _answer(items, ways(engine, reduced, exact=options.exact), classifier, options, checks)
     noticed = () if checks is None else checks.found
     return [_predict(item, classifier, options, noticed) for item in items]
 
@@ -165,38 +193,53 @@ def _text(error: Exception) -> str:
         return type(error).__name__
 
 
-def _run(
+def _answer(
     items: Sequence[_Item],
-    engine: Engine,
+    cascade: Sequence[Way],
     classifier: Classifier,
     options: PredictOptions,
-    *,
-    exact: bool,
-    checks: SanityChecks | None = None,
+    checks: SanityChecks | None,
 ) -> None:
-    """Fill in each item's logits, or its error."""
+    """Fill in each item's logits, or its error, by the first of the ways that is believed."""
+    left = [item for item in items if item.error is None]
+    for way in cascade:
+        fresh = [item for item in left if item.slot is None or way.reads_more(item.scale)]
+        batch = _read(fresh, way, classifier, options)
+        left = [item for item in left if item.error is None]
+        if checks is not None and checks.watches_sizes:
+            checks.look_at_sizes(item.size for item in left if item.size is not None)
+        if not left:
+            break
+        if len(batch) != len(left):  # some were read for an earlier way
+            batch = np.stack([item.slot for item in left if item.slot is not None])
+        _infer(left, batch, way.engine, features=needs_features(classifier, options))
+        _measure(left, classifier)
+        if checks is not None and checks.active:
+            _check(left, _tensors(batch, classifier), way.engine, checks)
+        checks = None  # they look at the first outputs
+        left = [item for item in left if not _is_believed(item, way, classifier, options)]
+    for item in items:
+        if item.claim is not None and item.error is None:
+            _audit(item, item.claim, classifier, options)
+
+
+def _read(
+    items: Sequence[_Item], way: Way, classifier: Classifier, options: PredictOptions
+) -> Batch:
+    """Fill in what the model sees of each item, or its error; returns those without."""
     preprocess = classifier.preprocess
-    slots = _Slots(len(items), preprocess, engine)
-    ready: list[_Item] = []
+    slots = _Slots(len(items), preprocess, way.engine)
     for item in items:
         try:
-            resized_size = None if exact else preprocess.resized_size
+            resized_size = preprocess.resized_size if way.reads_scaled else None
             image = read_image(item.source, options=options.read, resized_size=resized_size)
-            slots.fill(len(ready), image, max_pixels=options.read.max_pixels)
+            item.slot = slots.fill(image, max_pixels=options.read.max_pixels)
         except Exception as error:
             item.error = image_error(error)
         else:
             item.scale, item.warnings = image.scale, image.warnings
             item.size = image.height, image.width
-            ready.append(item)
-    if checks is not None and checks.watches_sizes:
-        checks.look_at_sizes(item.size for item in ready if item.size is not None)
-    if ready:
-        batch = slots.batch[: len(ready)]
-        _infer(ready, batch, engine, features=needs_features(classifier, options))
-        _measure(ready, classifier)
-        if checks is not None and checks.active:
-            _check(ready, slots.tensors(len(ready)), engine, checks)
+    return slots.filled
 
 
 class _Slots:
@@ -210,40 +253,51 @@ class _Slots:
 
     def __init__(self, count: int, preprocess: AnyPreprocess, engine: Engine) -> None:
         self._preprocess = preprocess
-        self.batch: Batch
+        self._count = 0
+        self._batch: Batch
         if engine.normalises is not None and engine.normalises == preprocess:
             planes = 1 if engine.normalises.channels == "grey" else preprocess.num_channels
-            self.batch = np.empty((count, *preprocess.input_size, planes), np.uint8)
+            self._batch = np.empty((count, *preprocess.input_size, planes), np.uint8)
         else:
             shape = count, preprocess.num_channels, *preprocess.input_size
-            self.batch = np.empty(shape, np.float32)
+            self._batch = np.empty(shape, np.float32)
 
-    def fill(self, place: int, image: DecodedImage, *, max_pixels: int) -> None:
-        """Put what the model sees of an image into its place.
+    @property
+    def filled(self) -> Batch:
+        """Those that are taken."""
+        return self._batch[: self._count]
+
+    def fill(self, image: DecodedImage, *, max_pixels: int) -> Batch:
+        """Put what the model sees of an image into the next place; returns that.
 
         Raises:
-            ImageError: It cannot be made.
+            ImageError: It cannot be made; the place stays free.
         """
-        size, slot = (image.height, image.width), self.batch[place]
+        size = image.height, image.width
+        slot = self._batch[self._count]
         if slot.dtype == np.uint8:
             assert isinstance(self._preprocess, Preprocess)
             slot[...] = self._preprocess.resize_and_crop(
                 image.pixels, original_size=size, scale=image.scale, max_pixels=max_pixels
             )
-            return
-        self._preprocess(
-            image.pixels,
-            original_size=size,
-            scale=image.scale,
-            max_pixels=max_pixels,
-            out=slot,
-        )
+        else:
+            self._preprocess(
+                image.pixels,
+                original_size=size,
+                scale=image.scale,
+                max_pixels=max_pixels,
+                out=slot,
+            )
+        self._count += 1
+        filled: Batch = slot
+        return filled
 
-    def tensors(self, count: int) -> NDArray[np.float32]:
-        """The first of them as tensors, float32 (N, C, H, W)."""
-        if self.batch.dtype != np.uint8:
-            return np.asarray(self.batch[:count], np.float32)
-        return np.stack([self._preprocess.normalise(one) for one in self.batch[:count]])
+
+def _tensors(batch: Batch, classifier: Classifier) -> NDArray[np.float32]:
+    """A batch as tensors, float32 (N, C, H, W)."""
+    if batch.dtype != np.uint8:
+        return np.asarray(batch, np.float32)
+    return np.stack([classifier.preprocess.normalise(one) for one in batch])
 
 
 def _check(
@@ -296,23 +350,58 @@ def _measure(items: Sequence[_Item], classifier: Classifier) -> None:
             item.error = image_error(error)
 
 
-def _is_close(item: _Item, classifier: Classifier, options: PredictOptions) -> bool:
-    if item.scale == 1 or item.logits is None:
+def _is_believed(item: _Item, way: Way, classifier: Classifier, options: PredictOptions) -> bool:
+    """Whether the answer of this way stands, or its error; else the next one has its turn."""
+    if way.reduced is not None and item.logits is None:
+        item.error = None  # of the reduced program, not of the image
         return False
-    unknown = classifier.unknown
-    if unknown is not None and item.distance is not None and unknown.is_close(item.distance):
+    logits_margin, distance_margin = way.margins(item.scale)
+    if item.error is not None or item.logits is None or not (logits_margin or distance_margin):
         return True
     try:
-        return is_close(
-            item.logits,
-            activation=classifier.activation,
-            multi_label=classifier.multi_label,
-            threshold=_threshold(classifier, options),
-            temperature=classifier.temperature,
-        )
+        asked, unknown = _question(classifier, options), classifier.unknown
+        logits, distance = asked.distance(item.logits), None
+        if unknown is not None and item.distance is not None:
+            distance = abs(item.distance - unknown.threshold)
+        near = distance is not None and not distance >= distance_margin
+        if near or logits < logits_margin:
+            return False
+        if way.reduced is None:
+            return True
+        if item.claim is None and is_audited(item.place):
+            answer = _said(item, asked, classifier)
+            item.claim = _Claim(answer, way.reduced, logits, distance)
+            return False
     except Exception as error:
         item.error = image_error(error)
-        return False
+        return True
+    way.reduced.use.believe()
+    item.precision = way.reduced.use.program.precision
+    return True
+
+
+def _audit(item: _Item, claim: _Claim, classifier: Classifier, options: PredictOptions) -> None:
+    """Compare what the reduced program said with the exact answer, which the item has now."""
+    same = _said(item, _question(classifier, options), classifier) == claim.answer
+    item.audit = "same" if same else "changed"
+    if not same:
+        claim.by.use.widen(logits=claim.logits, distance=claim.distance)
+
+
+def _said(item: _Item, asked: Question, classifier: Classifier) -> tuple[object, ...]:
+    """What must not change of an answer: the label, and all that is said of it."""
+    assert item.logits is not None
+    return (*asked.answer(item.logits), _is_unknown(item, classifier))
+
+
+def _question(classifier: Classifier, options: PredictOptions) -> Question:
+    """What is asked of the logits."""
+    return Question(
+        activation=classifier.activation,
+        multi_label=classifier.multi_label,
+        threshold=_threshold(classifier, options),
+        temperature=classifier.temperature,
+    )
 
 
 def _threshold(classifier: Classifier, options: PredictOptions) -> float | None:
@@ -363,6 +452,8 @@ def _rank(
         logits=item.logits.copy() if options.keep_logits else None,  # not the whole batch's
         features=_features(item, options),
         unknown=_is_unknown(item, classifier),
+        precision=item.precision,
+        audit=item.audit,
     )
 
 

@@ -68,6 +68,7 @@ class Classifier:
     its engines give, so that whatever is made of them agrees.
     `unknown`: Tells images that are unlike those it was trained on, where it can: then its engines
     give features, too.
+    `open_reduced`: Opens an engine for the bundle's reduced program, where it has one.
     `warnings`: What was assumed or noticed when it was made; each of its records has them.
     `lazy_module`: The network itself, in eval mode, on the CPU; a file without one has none.
     """
@@ -85,6 +86,7 @@ class Classifier:
     lazy_module: Lazy[nn.Module] | None = None
     calibration: Calibration | None = None
     unknown: UnknownDetector | None = None
+    open_reduced: OpenEngine | None = None
     warnings: tuple[Notice, ...] = ()
     temperature: float = field(init=False, default=1.0)
     threshold: float | None = field(init=False, default=None)
@@ -122,7 +124,14 @@ class Classifier:
             f"its preprocessing {preprocess.name} is code, which a bundle cannot hold; pass a"
             " preset, a JSON file or a transform that can be translated"
         )
-        return replace(self, preprocess=preprocess, bundle=None, unknown=None, unsaved=reason)
+        return replace(
+            self,
+            preprocess=preprocess,
+            bundle=None,
+            unknown=None,
+            open_reduced=None,
+            unsaved=reason,
+        )
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, *, engine: ProgramEngine = "onnxruntime") -> Classifier:
@@ -133,7 +142,15 @@ class Classifier:
             from toplabel.inference.engines import open_program
 
             features = features or bundle.unknown is not None
-            engine = open_program(name, bundle.program, threads=threads, features=features)
+            return as_asked(open_program(name, bundle.program, threads=threads, features=features))
+
+        def open_reduced(threads: int, *, features: bool = False) -> Engine:
+            from toplabel.inference.engines.reduced import open_reduced_engine  # only where asked
+
+            features = features or bundle.unknown is not None
+            return as_asked(open_reduced_engine(bundle, threads=threads, features=features))
+
+        def as_asked(engine: Engine) -> Engine:
             if bundle.conversion:
                 engine = ConvertingEngine(engine, bundle.conversion)
             shift = None if bundle.calibration is None else bundle.calibration.shift
@@ -151,6 +168,7 @@ class Classifier:
             program_engine=engine,
             calibration=bundle.calibration,
             unknown=bundle.unknown,
+            open_reduced=None if bundle.reduced is None else open_reduced,
             warnings=bundle.warnings,
         )
 

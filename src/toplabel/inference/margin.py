@@ -18,13 +18,7 @@ import numpy as np
 
 from toplabel.bundle.margin import Margin
 from toplabel.bundle.unknown import unit_rows
-from toplabel.inference.scoring import (
-    MULTI_LABEL_THRESHOLD,
-    best_log_odds,
-    boundary_distance,
-    log_odds,
-    probabilities,
-)
+from toplabel.inference.scoring import Question, best_log_odds, log_odds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,44 +42,6 @@ OF_WIDEST = 1.25
 """Times the widest distance at which an answer changed is the least margin."""
 
 _CLASSES = 10  # of independent classes so many, the best ones, are looked at
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked of logits: how they become an answer.
-
-    Args:
-        activation: How they become scores.
-        multi_label: Classes are independent.
-        threshold: The score below which an answer is unsure, or a class does not apply.
-        temperature: What the logits are divided by before they become scores.
-    """
-
-    activation: Activation = "softmax"
-    multi_label: bool = False
-    threshold: float | None = None
-    temperature: float = 1.0
-
-    def distance(self, logits: NDArray[np.float32]) -> float:
-        """How far the answer to (K,) logits is from its nearest boundary, in logits."""
-        return boundary_distance(
-            logits,
-            activation=self.activation,
-            multi_label=self.multi_label,
-            threshold=self.threshold,
-            temperature=self.temperature,
-        )
-
-    def answer(self, logits: NDArray[np.float32]) -> tuple[object, ...]:
-        """What must not change: the label; whether it is unsure; the classes that apply."""
-        if not np.isfinite(logits.max()):
-            return ("no answer",)
-        scores = probabilities(logits / np.float32(self.temperature), self.activation)
-        best = int(logits.argmax())
-        if self.multi_label:
-            threshold = MULTI_LABEL_THRESHOLD if self.threshold is None else self.threshold
-            return best, tuple(np.flatnonzero(scores >= threshold).tolist())
-        return best, self.threshold is not None and scores[best] < self.threshold
 
 
 def fit_margin(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from toplabel._internal.text import escape_name
 from toplabel.errors import ErrorCode, ImageError, MissingDependency
@@ -11,6 +11,11 @@ from toplabel.errors import ErrorCode, ImageError, MissingDependency
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from toplabel.bundle.reduced import Precision
+
+Audit = Literal["same", "changed"]
+"""What came of an answer that was computed both ways."""
 
 SCORE_DIGITS = 6
 """Decimals of a score in records: finer than engines agree."""
@@ -60,6 +65,11 @@ class Prediction:
     shape (K,), float32, are the model's outputs, of which the best makes the label: before the
     temperature, with what another class prior adds; `features`, shape (D,), float32, are what its
     last linear layer took.
+
+    `precision` says "int8" or "bfloat16" where a reduced program gave the answer: its label is what
+    the exact one would say, its scores are near that. None: it is exact. `audit` says whether a
+    reduced answer that was computed both ways was the "same", or "changed": then this is the exact
+    one.
     """
 
     source: str
@@ -75,6 +85,8 @@ class Prediction:
     height: int | None = None
     multi_label: bool = False
     unknown: bool | None = None
+    precision: Precision | None = None
+    audit: Audit | None = field(default=None, repr=False, compare=False)
     scores: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
     logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
@@ -121,7 +133,8 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         r"""The record as plain data, with the keys of the JSON contract, in its order.
 
-        `unknown` is the last one, where the model can tell.
+        `unknown` and `precision` are the last ones, where the model can tell, and where the answer
+        is a reduced program's.
         A source that is no UTF-8 has such bytes written out: `caf\xe9.png` (docs/output.md).
         """
         top = None if self.top is None else [_candidate_dict(c) for c in self.top]
@@ -139,7 +152,11 @@ class Prediction:
             "model": self.model,
             "error": error,
         }
-        return record if self.unknown is None else {**record, "unknown": self.unknown}
+        if self.unknown is not None:
+            record["unknown"] = self.unknown
+        if self.precision is not None:
+            record["precision"] = self.precision
+        return record
 
 
 class Predictions(list[Prediction]):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard, overload
 import numpy as np
 
 from toplabel._internal.notices import forwarded_to, warn
-from toplabel._internal.options import suggests_names
+from toplabel._internal.options import refuse_both, suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus, fork_safe
 from toplabel.errors import ImageError, ModelError, UsageError
@@ -30,6 +30,7 @@ from toplabel.inference.batch import (
 )
 from toplabel.inference.checks import SanityChecks
 from toplabel.inference.classifier import Classifier, PendingClassifier
+from toplabel.inference.opened import OpenedEngines
 from toplabel.inference.prediction import Prediction, Predictions
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toplabel.bundle.reduced import ReducedProgram
+    from toplabel.inference.cascade import ReducedWay
     from toplabel.inference.engines import Batch, Engine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
@@ -61,6 +64,7 @@ class Predictor:
             this process may use.
         batch_size: Images in one call of the engine.
         exact: Never read a large JPEG at a reduced scale first.
+        fast: Let the model's reduced program answer, where it has one, as far as a label is clear.
         read: Limits and choices in reading images.
         sanity_checks: Look at the first outputs for the usual mistakes and warn of them, in the
             thread that asks for predictions.
@@ -73,9 +77,11 @@ class Predictor:
         threads: int | None = None,
         batch_size: int | None = None,
         exact: bool = False,
+        fast: bool = False,
         read: ReadOptions | None = None,
         sanity_checks: bool = True,
     ) -> None:
+        refuse_both(fast=fast, exact=exact)
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise UsageError(f"got {name}={value}; expected at least 1")
@@ -86,6 +92,7 @@ class Predictor:
         self.threads = threads or available_cpus()
         self.batch_size = batch_size
         self.exact = exact
+        self.fast = fast
         self.read = read or ReadOptions()
         channels = getattr(self.preprocess, "channels", None)
         if isinstance(channels, int):  # its arrays are no photos
@@ -93,7 +100,7 @@ class Predictor:
         self.checks = SanityChecks(self.classifier, bgr=self.read.bgr) if sanity_checks else None
         self._answered = False
         self.notify: Callable[[str], None] | None = None  # deprecated, of `load(notify=)`
-        self._forget_engines()
+        self._engines = OpenedEngines()
 
     @property
     def name(self) -> str:
@@ -127,6 +134,14 @@ class Predictor:
     def classifier(self) -> Classifier:
         """What it runs: the model's preprocessing and labels, and how its engine is opened."""
         return self._pending.now
+
+    @property
+    def reduced(self) -> ReducedProgram | None:
+        """The reduced program that `fast` answers by; None where every answer is exact."""
+        self.compile()
+        features = needs_features(self.classifier, PredictOptions())
+        way = self._reduced_way(self._options(1, None), threads=1, features=features)
+        return None if way is None else way.use.program
 
     @property
     def engine(self) -> str:
@@ -230,7 +245,7 @@ class Predictor:
             yield self._label_one(head[0], options)
         if len(head) < 2:
             return
-        labeller = self._labeller(options, self.checks)
+        labeller = self._labeller(options, self.checks, widens=True)
         batches = batched(
             itertools.chain(head, numbered), labeller.batch_size, singles=labeller.workers
         )
@@ -339,9 +354,11 @@ class Predictor:
             warn(prepared.warning)
         if self._answered:
             self.compile()
-        engine = self._open(threads=self.threads, features=needs_features(self.classifier, options))
+        features = needs_features(self.classifier, options)
+        engine = self._open(threads=self.threads, features=features)
+        reduced = self._reduced_way(options, threads=self.threads, features=features)
         size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
-        predictions = Predictions()
+        predictions, place = Predictions(), self._engines.take_places(len(prepared.tensors))
         for first in range(0, len(prepared.tensors), size):
             predictions += label_tensors(
                 prepared.tensors[first : first + size],
@@ -350,6 +367,8 @@ class Predictor:
                 options,
                 first=first,
                 warnings=(prepared.warning,) if prepared.warning else (),
+                reduced=reduced,
+                place=place + first,
                 checks=self.checks,
             )
         self._answered = True
@@ -367,6 +386,7 @@ class Predictor:
         top_k: int = 5,
         threshold: float | None = None,
         exact: bool | None = None,
+        fast: bool = False,
         all_scores: bool = False,
         keep_logits: bool = False,
         keep_features: bool = False,
@@ -379,6 +399,8 @@ class Predictor:
         Args:
             top_k, threshold: As for one image.
             exact: Never read a large JPEG at a reduced scale first; None: as the predictor does.
+            fast: Use the reduced program where a label is clear. Its margin stays as it is, so that
+                the same images have the same records whatever came before.
             all_scores, keep_logits, keep_features: Whether predictions keep the scores of all
                 classes, logits and features.
             sanity_checks: Whether these images count as what the model is for; else the predictor's
@@ -393,25 +415,37 @@ class Predictor:
             keep_logits=keep_logits,
             keep_features=keep_features,
         )
-        options = options if exact is None else replace(options, exact=exact)
-        return self._labeller(options, self.checks if sanity_checks else None)
+        exact = options.exact if exact is None else exact
+        options = replace(options, exact=exact, fast=fast)
+        return self._labeller(options, self.checks if sanity_checks else None, widens=False)
 
-    def _labeller(self, options: PredictOptions, checks: SanityChecks | None) -> BatchLabeller:
+    def _labeller(
+        self, options: PredictOptions, checks: SanityChecks | None, *, widens: bool
+    ) -> BatchLabeller:
         self.compile()
-        engine = self._open_shared(features=needs_features(self.classifier, options))
+        features = needs_features(self.classifier, options)
+        engine = self._open_shared(features=features)
+        reduced = self._reduced_way(options, threads=1, features=features, widens=widens)
         size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
         classifier = self.classifier
         return BatchLabeller(
-            label=lambda batch: label_batch(batch, engine, classifier, options, checks=checks),
+            label=lambda batch: label_batch(
+                batch, engine, classifier, options, reduced=reduced, checks=checks
+            ),
             batch_size=size,
             workers=self.threads,
         )
 
     def report_warnings(self) -> None:
-        """Warn of the usual mistakes that the outputs since the last call look like."""
+        """Warn of the usual mistakes that the outputs since the last call look like.
+
+        Also of what the audit of reduced answers has found.
+        """
         if self.checks is not None and self.checks.texts:
             for notice in self.checks.take_warnings():
                 warn(notice)
+        if (text := self._engines.take_warning()) is not None:
+            warn(text)
 
     def compile(self) -> None:
         """Make the fast program of a model that is new to this machine, now and for later starts.
@@ -426,7 +460,7 @@ class Predictor:
             with forwarded_to(self.notify, deprecated=False):
                 compiled = self._pending.compile()
             if compiled.open_engine is not before.open_engine:
-                self._forget_engines()
+                self._engines.forget()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, its labels and its preprocessing into one file: `cats.toplabel`.
@@ -451,7 +485,7 @@ class Predictor:
 
     def close(self) -> None:
         """Free the engine's memory; the next prediction opens it again."""
-        self._forget_engines()
+        self._engines.forget()
 
     def __enter__(self) -> Self:
         return self
@@ -465,15 +499,33 @@ class Predictor:
         self.close()
 
     def _label_one(self, numbered: Numbered, options: PredictOptions) -> Prediction:
-        engine = self._open(threads=self.threads, features=needs_features(self.classifier, options))
-        checks = self.checks
-        (prediction,) = label_batch([numbered], engine, self.classifier, options, checks=checks)
+        features = needs_features(self.classifier, options)
+        engine = self._open(threads=self.threads, features=features)
+        (prediction,) = label_batch(
+            [numbered],
+            engine,
+            self.classifier,
+            options,
+            reduced=self._reduced_way(options, threads=self.threads, features=features),
+            place=self._engines.take_places(1) if numbered[0] == 0 else None,
+            checks=self.checks,
+        )
         self._answered = True
         self.report_warnings()
         return prediction
 
     def _options(self, top_k: int, threshold: float | None) -> PredictOptions:
-        return PredictOptions(top_k=top_k, threshold=threshold, exact=self.exact, read=self.read)
+        return PredictOptions(
+            top_k=top_k, threshold=threshold, exact=self.exact, fast=self.fast, read=self.read
+        )
+
+    def _reduced_way(
+        self, options: PredictOptions, *, threads: int, features: bool, widens: bool = True
+    ) -> ReducedWay | None:
+        """The reduced program, where it is asked for and can be used."""
+        if not options.fast or options.exact or not self._pending.is_final:
+            return None
+        return self._engines.reduced(self.classifier, threads, features=features, widens=widens)
 
     def _open_shared(self, *, features: bool) -> Engine:
         """One engine that all workers share: a thread of arithmetic each, or taking turns."""
@@ -483,19 +535,7 @@ class Predictor:
 
     def _open(self, *, threads: int, features: bool = False) -> Engine:
         """The engine that computes with so many threads; opened where it is not yet."""
-        if self._process != os.getpid():  # after a fork, an engine's threads are gone
-            self._forget_engines()
-        engines = self._engines
-        with self._lock:
-            key = threads, features
-            if key not in engines:
-                engines[key] = self.classifier.open_engine(threads, features=features)
-            return engines[key]
-
-    def _forget_engines(self) -> None:
-        self._lock = threading.Lock()
-        self._engines: dict[tuple[int, bool], Engine] = {}
-        self._process = os.getpid()  # last: who sees it sees the others
+        return self._engines.exact(self.classifier, threads, features=features)
 
     if not TYPE_CHECKING:
 

@@ -99,30 +99,42 @@ def _best_indices(logits: NDArray[np.float32], count: int) -> list[int]:
     return [int(index) for index in order]
 
 
-def is_close(
-    logits: NDArray[np.float32],
-    *,
-    activation: Activation,
-    multi_label: bool = False,
-    threshold: float | None = None,
-    temperature: float = 1.0,
-    margin: float = MARGIN,
-) -> bool:
-    """Whether logits that differ by up to half the margin each could change the answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of logits: how they become an answer.
 
     Args:
-        logits: Shape (K,), float32, of an image decoded at a reduced scale, or of fewer bits.
-        activation, multi_label, threshold, temperature: As of `boundary_distance`.
-        margin: In logits.
+        activation: How they become scores.
+        multi_label: Classes are independent.
+        threshold: The score below which an answer is unsure, or a class does not apply.
+        temperature: What the logits are divided by before they become scores.
     """
-    distance = boundary_distance(
-        logits,
-        activation=activation,
-        multi_label=multi_label,
-        threshold=threshold,
-        temperature=temperature,
-    )
-    return not distance >= margin
+
+    activation: Activation = "softmax"
+    multi_label: bool = False
+    threshold: float | None = None
+    temperature: float = 1.0
+
+    def distance(self, logits: NDArray[np.float32]) -> float:
+        """`boundary_distance` of logits (K,)."""
+        return boundary_distance(
+            logits,
+            activation=self.activation,
+            multi_label=self.multi_label,
+            threshold=self.threshold,
+            temperature=self.temperature,
+        )
+
+    def answer(self, logits: NDArray[np.float32]) -> tuple[object, ...]:
+        """What must not change: the label; whether it is unsure; the classes that apply."""
+        if not np.isfinite(logits.max()):
+            return ("no answer",)
+        scores = probabilities(logits / np.float32(self.temperature), self.activation)
+        best = int(logits.argmax())
+        if self.multi_label:
+            threshold = MULTI_LABEL_THRESHOLD if self.threshold is None else self.threshold
+            return best, tuple(np.flatnonzero(scores >= threshold).tolist())
+        return best, self.threshold is not None and scores[best] < self.threshold
 
 
 def boundary_distance(

@@ -205,5 +205,6 @@ def _predictor(pending: PendingClassifier, options: InferenceOptions) -> Predict
         threads=options.threads,
         batch_size=options.batch_size,
         exact=options.exact,
+        fast=options.fast,
         read=options.read,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from toplabel._internal.options import given_options, option
+from toplabel._internal.options import given_options, option, refuse_both
 from toplabel._version import __version__
 from toplabel.errors import UsageError
 from toplabel.image.options import ReadOptions
@@ -313,6 +313,11 @@ class InferenceOptions:
         help="Always decode large JPEGs at full size. Labels are the same either way; with it,"
         " scores also equal those of the library's own preprocessing.",
     )
+    fast: bool = option(
+        False,
+        help="Compute in reduced precision where the label is clear, and exactly where it is not."
+        " The model needs a reduced program: see toplabel optimize.",
+    )
     read: ReadOptions = option(
         factory=ReadOptions, shell=False, help="Limits and choices in reading images."
     )
@@ -320,6 +325,7 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         _check_choice("engine", self.engine, get_args(EngineChoice))
         _check_choice("dtype", self.dtype, get_args(Dtype))
+        refuse_both(fast=self.fast, exact=self.exact)
         if self.demands_program and self._beyond_programs:
             raise UsageError(
                 f"got engine {self.engine!r} with device {self.device!r} and dtype {self.dtype!r};"

@@ -20,11 +20,12 @@ _IN_WORDS = {
     "labels": "class names",
     "preprocess": "preprocessing",
     "keep_features": "embeddings",
+    "fast": "reduced precision",
     "unknown": "detector of unknown images",
     "read": "options of reading images",
     "toplabel": "version of toplabel",
 }
-_UNLESS_STATED = {"keep_features": False, "multi_label": False}
+_UNLESS_STATED = {"keep_features": False, "multi_label": False, "fast": False}
 
 
 def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, Any]:
@@ -35,8 +36,11 @@ def fingerprint(classifier: Classifier, settings: PredictOptions) -> dict[str, A
     """
     bundle, unknown = classifier.bundle, classifier.unknown
     options = asdict(settings)
-    if not settings.keep_features:  # as runs of older versions were begun with
-        del options["keep_features"]
+    for name in ("keep_features", "fast"):  # else as runs of older versions were begun with
+        if not options[name]:
+            del options[name]
+    if settings.fast and bundle is not None and bundle.reduced is not None:
+        options["fast"] = {"program": bundle.reduced.key, **bundle.reduced.margin.to_dict()}
     names = json.dumps([classifier.labels.names, classifier.labels.ids])
     found = {
         "toplabel": __version__,

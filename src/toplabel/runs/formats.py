@@ -27,11 +27,13 @@ class Columns:
         scores: Those of all classes.
         embedding: D, the numbers of an image's features; 0: they are not written.
         unknown: Whether an image is unknown, of a model that can tell.
+        precision: That of each answer, of a run in reduced precision.
     """
 
     scores: bool = False
     embedding: int = 0
     unknown: bool = False
+    precision: bool = False
 
 
 class Format(Protocol):
@@ -141,6 +143,8 @@ def _further_columns(prediction: Prediction | None, columns: Columns) -> dict[st
     }
     if columns.unknown:
         more["unknown"] = prediction and prediction.unknown
+    if columns.precision:
+        more["precision"] = prediction and prediction.precision
     if columns.scores:  # in as few digits as give the same float16 again
         scores = None if prediction is None else prediction.scores
         more["scores"] = None if scores is None else [float(f"{s:.5g}") for s in scores.tolist()]

@@ -64,6 +64,8 @@ def _table(outcomes: Sequence[Outcome], columns: Columns) -> Any:
     fields = list(_COLUMNS)
     if columns.unknown:
         fields.append(("unknown", pa.bool_()))
+    if columns.precision:
+        fields.append(("precision", pa.string()))
     if columns.scores:
         fields.append(("scores", pa.list_(pa.float16())))
     rows = [_row(outcome.prediction, columns) for outcome in outcomes]
@@ -123,6 +125,8 @@ def _row(prediction: Prediction, columns: Columns) -> dict[str, Any]:
     }
     if columns.unknown:
         row["unknown"] = prediction.unknown
+    if columns.precision:
+        row["precision"] = prediction.precision
     if columns.scores:
         row["scores"] = prediction.scores
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def label_entries(
 ) -> list[Outcome]:
     """One outcome for each entry, in order, whatever happens to it."""
     stamps = [stamp(entry) or (-1, -1) for entry in entries]
-    readable = [(i, open_source(e)) for i, e in enumerate(entries) if e.problem is None]
+    readable = [(_place(e), open_source(e)) for e in entries if e.problem is None]
     predictions = iter(label(readable) if readable else ())
     return [
         Outcome(next(predictions), *found)
@@ -57,6 +58,11 @@ def label_entries(
         )
         for entry, found in zip(entries, stamps, strict=True)
     ]
+
+
+def _place(entry: Entry) -> int:
+    """A number for the audit, the same in whatever batch or process the entry is labelled."""
+    return zlib.crc32(entry.name.encode("utf-8", "surrogatepass"))
 
 
 class Labeller(Protocol):
@@ -83,6 +89,7 @@ class LocalLabeller:
             top_k=settings.top_k,
             threshold=settings.threshold,
             exact=settings.exact,
+            fast=settings.fast,
             all_scores=settings.all_scores,
             keep_features=settings.keep_features,
         )

@@ -14,6 +14,7 @@ from toplabel._internal.options import given_options, takes_options
 from toplabel.bundle.unknown import Drift
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import PredictOptions
+from toplabel.inference.cascade import ReducedAnswers, ReducedCounts
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import load_predictor
 from toplabel.models.options import InferenceOptions, ModelOptions
@@ -93,6 +94,7 @@ def run(
             top_k=run_options.top_k,
             threshold=run_options.threshold,
             exact=predictor.exact or run_options.embeddings,
+            fast=predictor.reduced is not None and not run_options.embeddings,
             all_scores=run_options.all_scores,
             keep_features=run_options.embeddings,
             read=predictor.read,
@@ -101,6 +103,7 @@ def run(
             scores=run_options.all_scores,
             embedding=predictor.embedding_size if run_options.embeddings else 0,
             unknown=predictor.classifier.unknown is not None,
+            precision=settings.fast,
         )
         found = fingerprint(predictor.classifier, settings)
         with open_state(target, found, restart=run_options.restart) as state:
@@ -314,11 +317,28 @@ class _Work:
             None if detector is None else detector.drift(tally.unknown, tally.rows - tally.failed)
         )
 
+    @property
+    def _fast(self) -> ReducedAnswers | None:
+        """What came of reduced precision; None where it was not used."""
+        program, tally = self._predictor.reduced, self._tally
+        if not self._settings.fast or program is None:
+            return None
+        counts = ReducedCounts(
+            images=tally.rows - tally.failed,
+            reduced=tally.reduced,
+            audited=tally.audited,
+            changed=tally.changed,
+            unaudited=tally.reduced if tally.changed else 0,
+        )
+        return ReducedAnswers.of(program, counts)
+
     def judge(self) -> None:
-        """Warn where more images are unknown than chance explains."""
-        drift = self._drift
+        """Warn where more images are unknown than chance explains, or the audit found a change."""
+        drift, fast = self._drift, self._fast
         if drift is not None and drift.is_significant:
             warn(str(drift))
+        if fast is not None and fast.counts.changed:
+            warn(str(fast))
 
     def report(self) -> None:
         """Write the report that was asked for.
@@ -364,6 +384,7 @@ class _Work:
             errors=tally.errors,
             warnings=self._warnings(),
             drift=self._drift,
+            fast=self._fast,
         )
 
     def _warnings(self) -> tuple[str, ...]:

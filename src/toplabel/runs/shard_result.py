@@ -48,6 +48,9 @@ _COLUMNS = {
 }
 """The arrays in a result's file: their types, and values of each row."""
 
+_COUNTS = ("reduced", "audited", "changed")
+"""Of reduced answers, kept where there are any."""
+
 _AHEAD = 2
 """Finished shards that may wait for the disk."""
 
@@ -69,6 +72,9 @@ class ShardResult:
             shard, where they are more than three.
         multi_label: It is one.
         unknown: The numbers of images that are unknown; None where the model cannot tell.
+        reduced: How many answers are a reduced program's.
+        audited: How many of these were computed both ways.
+        changed: How many of these had another label.
     """
 
     part_bytes: int
@@ -81,6 +87,9 @@ class ShardResult:
     applying: dict[int, list[int]] = field(default_factory=dict)
     multi_label: bool = False
     unknown: frozenset[int] | None = None
+    reduced: int = 0
+    audited: int = 0
+    changed: int = 0
 
     def __len__(self) -> int:
         return len(self.unsure)
@@ -112,6 +121,9 @@ class ShardResult:
             },
             multi_label=any(prediction.multi_label for prediction in predictions),
             unknown=_unknown_rows(predictions),
+            reduced=sum(p.precision is not None for p in predictions),
+            audited=sum(p.audit is not None for p in predictions),
+            changed=sum(p.audit == "changed" for p in predictions),
         )
 
     def classes(self) -> list[list[int]]:
@@ -123,10 +135,10 @@ class ShardResult:
         ]
 
     def replaced(self, rows: Mapping[int, Outcome], *, part_bytes: int) -> ShardResult:
-        """The same with other outcomes in these rows."""
+        """The same with other outcomes in these rows, which had failed."""
         new = ShardResult.of(list(rows.values()), part_bytes=part_bytes)
         at = list(rows)
-        arrays = {name: getattr(self, name).copy() for name in _COLUMNS}
+        arrays: dict[str, Any] = {name: getattr(self, name).copy() for name in _COLUMNS}
         for name, values in arrays.items():
             values[at] = getattr(new, name)
         kept = {row: failure for row, failure in self.failures.items() if row not in rows}
@@ -143,6 +155,9 @@ class ShardResult:
             applying=applying,
             multi_label=self.multi_label or new.multi_label,
             unknown=unknown,
+            reduced=self.reduced + new.reduced,
+            audited=self.audited + new.audited,
+            changed=self.changed + new.changed,
             **arrays,
         )
 
@@ -161,7 +176,8 @@ class ShardResult:
         try:
             known = json.loads(header)
             rows, raw = known["rows"], zlib.decompress(packed)  # which ends in a checksum
-            arrays, at = {}, 0
+            arrays: dict[str, Any] = {}
+            at = 0
             for name, (dtype, width) in _COLUMNS.items():
                 size = rows * width * np.dtype(dtype).itemsize
                 values = np.frombuffer(raw[at : at + size], dtype)
@@ -174,6 +190,7 @@ class ShardResult:
                 applying=dict(known.get("applying", [])),
                 multi_label=known.get("multi_label", False),
                 unknown=frozenset(known["unknown"]) if "unknown" in known else None,
+                **{name: known.get(name, 0) for name in _COUNTS},
                 **arrays,
             )
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
@@ -190,6 +207,7 @@ class ShardResult:
             header |= {"multi_label": True, "applying": list(self.applying.items())}
         if self.unknown is not None:
             header["unknown"] = sorted(self.unknown)
+        header |= {name: value for name in _COUNTS if (value := getattr(self, name))}
         raw = b"".join(
             np.ascontiguousarray(getattr(self, name), dtype).tobytes()
             for name, (dtype, _) in _COLUMNS.items()
@@ -314,6 +332,9 @@ class Tally:
         self.unsure = 0
         self.passing = 0  # failures whose cause may pass
         self.unknown = 0
+        self.reduced = 0
+        self.audited = 0
+        self.changed = 0
         self.unlabelled = 0  # images to which no class of a multi-label model applies
 
     @property
@@ -355,6 +376,8 @@ class Tally:
         self.rows += sign * len(result)
         self.unsure += sign * int(result.unsure.sum())
         self.unknown += sign * len(result.unknown or ())
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + sign * getattr(result, name))
 
 
 def _top(best: Iterable[tuple[int, float]], *, failed: bool) -> tuple[tuple[int, float], ...]:

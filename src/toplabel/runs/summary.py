@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toplabel.bundle.unknown import Drift
+from toplabel.inference.cascade import ReducedAnswers
 
 _MOST_SHOWN = 10
 """Labels in a notebook."""
@@ -76,6 +77,7 @@ class RunSummary:
         unlabelled: Of those labelled, the ones that no class of a multi-label model applies to.
         drift: How many of those labelled are unknown, and whether that is more than of images like
             those of the training would be; None where the model cannot tell.
+        fast: What came of reduced precision; None where every answer is exact.
     """
 
     output: Path
@@ -94,6 +96,7 @@ class RunSummary:
     passing: int = 0
     unlabelled: int = 0
     drift: Drift | None = None
+    fast: ReducedAnswers | None = None
 
     def __repr__(self) -> str:
         """One line: how many inputs have a label, and which failed."""
@@ -108,6 +111,8 @@ class RunSummary:
         counts = [(name, getattr(self, name)) for name in facts]
         if self.drift is not None:
             counts.append(("unknown", self.drift.unknown))
+        if self.fast is not None:
+            counts.append(("reduced precision", str(self.fast)))
         labels = [(f"label {one.label}", one.count) for one in self.labels[:_MOST_SHOWN]]
         errors = [(f"error {code}", count) for code, count in self.errors.items()]
         return table_html(str(self.output), [*counts, *labels, *errors])

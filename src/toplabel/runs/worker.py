@@ -67,6 +67,7 @@ class WorkerSpec:
             return predictor, predictor.batch_labeller(
                 top_k=settings.top_k,
                 threshold=settings.threshold,
+                fast=settings.fast,
                 all_scores=settings.all_scores,
                 keep_features=settings.keep_features,
             )

@@ -22,6 +22,7 @@ from toplabel.serve.service import (
     failures,
     media_type,
     note,
+    precision_header,
     unknown_header,
     warning_headers,
 )
@@ -63,9 +64,9 @@ def huggingface_routes(service: Service) -> APIRouter:
             )
         note(request, model=model.name, images=1, **failures(answers))
         refuse_failed(answers[0], request)
-        scores = _scores(answers[0], model, parameters)
-        headers = warning_headers(answers[0].prediction.warnings)
-        return as_json(scores, headers=headers | unknown_header([answers[0].prediction.unknown]))
+        scores, found = _scores(answers[0], model, parameters), answers[0].prediction
+        headers = warning_headers(found.warnings) | unknown_header([found.unknown])
+        return as_json(scores, headers=headers | precision_header(found.precision))
 
     return router
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
+
+if TYPE_CHECKING:
+    from toplabel.inference.prediction import Prediction
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -50,6 +54,14 @@ class Metrics:
         self.unknown_expected = Gauge(name, text, ("model",), registry=registry)
         text = "1 where the last hour's images differ from those of the training."
         self.drift = Gauge("toplabel_drift", text, ("model",), registry=registry)
+        text = "Images answered in reduced precision."
+        self.reduced = Counter("toplabel_reduced_images", text, ("model",), registry=registry)
+        text = "Images computed exactly where reduced precision was asked for."
+        name = "toplabel_recomputed_images"
+        self.recomputed = Counter(name, text, ("model",), registry=registry)
+        text = "Of these, images whose reduced answer was the same, or changed: the audit's."
+        name = "toplabel_audited_images"
+        self.audited = Counter(name, text, ("model", "found"), registry=registry)
         text = "Images in one call of a model."
         self.batch_images = Histogram(
             "toplabel_batch_images", text, buckets=_IMAGES, registry=registry
@@ -58,6 +70,13 @@ class Metrics:
         self.refused = Counter("toplabel_refused_connections", text, ("reason",), registry=registry)
         text = "Requests being answered."
         self.in_flight = Gauge("toplabel_requests_in_flight", text, registry=registry)
+
+    def count_reduced(self, model: str, prediction: Prediction) -> None:
+        """Count an answer of a model that answers in reduced precision, too."""
+        by = self.recomputed if prediction.precision is None else self.reduced
+        by.labels(model).inc()
+        if prediction.audit is not None:
+            self.audited.labels(model, prediction.audit).inc()
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show a value that is looked up when it is asked for."""

@@ -7,6 +7,8 @@ one's images gather.
 from __future__ import annotations
 
 import base64
+import itertools
+import logging
 import os
 import re
 import threading
@@ -21,6 +23,7 @@ import numpy as np
 from toplabel._internal.text import written_out
 from toplabel.errors import UsageError
 from toplabel.inference.batch import PredictOptions, label_batch, needs_features
+from toplabel.inference.cascade import ReducedCounts, ReducedUse, ReducedWay, open_reduced
 from toplabel.serve.api_error import ApiError
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from toplabel.inference.predictor import Predictor
     from toplabel.serve.drift import LastHour
     from toplabel.serve.work import Source
+
+logger = logging.getLogger(__name__)
 
 GPU_BATCH = 64
 CPU_BATCH = 8
@@ -81,6 +86,7 @@ class ServedModel:
         sha256: Of its weights; what is known of it, at least the first eight digits.
         read: Limits in reading images.
         last_hour: Counts its unknown images, where it can tell them.
+        reduced: Its reduced program, where it is to be used and can be.
     """
 
     name: str
@@ -90,15 +96,23 @@ class ServedModel:
     read: ReadOptions
     names: tuple[str, ...] = field(default=())
     last_hour: LastHour | None = None
+    reduced: ServedReduced | None = None
 
     def answer(
-        self, source: Source, *, top_k: int, threshold: float | None, checked: bool = True
+        self,
+        source: Source,
+        *,
+        top_k: int,
+        threshold: float | None,
+        exact: bool = False,
+        checked: bool = True,
     ) -> Answer:
         """The prediction for an image file; computed in the calling thread.
 
         Args:
             source: The file.
             top_k, threshold: As for a predictor.
+            exact: Let no reduced program answer.
             checked: Let the sanity checks look at the outputs; they are of a client's image.
         """
         settings = PredictOptions(
@@ -109,20 +123,55 @@ class ServedModel:
             read=self.read,
         )
         started = time.perf_counter()
-        timed = _Timed(self.engine)
+        timed, reduced = _Timed(self.engine), None if exact else self.reduced
+        cheap = None if reduced is None else _Timed(reduced.way.engine)
         (prediction,) = label_batch(
             [(0, source)],
             timed,
             self.predictor.classifier,
             settings,
+            reduced=None if reduced is None or cheap is None else reduced.way_by(cheap),
+            place=0 if reduced is None else reduced.take_place(),
             checks=self.predictor.checks if checked else None,
         )
+        if reduced is not None and checked:
+            reduced.count(prediction)
         self.predictor.report_warnings()
+        model_seconds = timed.seconds + (0.0 if cheap is None else cheap.seconds)
         return Answer(
             prediction=prediction,
-            read_seconds=time.perf_counter() - started - timed.seconds,
-            model_seconds=timed.seconds,
+            read_seconds=time.perf_counter() - started - model_seconds,
+            model_seconds=model_seconds,
         )
+
+
+class ServedReduced:
+    """A served model's reduced program, and what came of it so far.
+
+    Args:
+        way: The program, and its engine, which all workers share.
+    """
+
+    def __init__(self, way: ReducedWay) -> None:
+        self.way = way
+        self.counts = ReducedCounts()
+        self._places = itertools.count()
+        self._lock = threading.Lock()
+
+    def way_by(self, engine: Engine) -> ReducedWay:
+        """The same by an engine that stands for its own."""
+        return ReducedWay(engine, self.way.use)
+
+    def take_place(self) -> int:
+        """The next image's place among all of this server's, for the audit."""
+        return next(self._places)
+
+    def count(self, prediction: Prediction) -> None:
+        """Count one more prediction. A changed label that the audit has found is warned of."""
+        with self._lock:
+            self.counts = self.counts.add(prediction)
+        if (text := self.way.use.take_warning()) is not None:
+            logger.warning("%s: %s", prediction.model, text)
 
 
 class _Timed:
@@ -215,17 +264,19 @@ def serve_model(
     predictor.compile()
     classifier = predictor.classifier
     in_turns = batching or not classifier.parallel
-    opened = classifier.open_engine(
-        threads if in_turns else 1, features=needs_features(classifier, PredictOptions())
-    )
-    engine: Engine = _Timed(opened, observe)
-    if in_turns:
+    features = needs_features(classifier, PredictOptions())
+
+    def shared(opened: Engine) -> Engine:
+        engine: Engine = _Timed(opened, observe)
+        if not in_turns:
+            return PiecewiseEngine(engine, max_batch=1)
         on_gpu = engine.device != "cpu"
         together = on_gpu if batching is None else batching
         size = (batch_size or (GPU_BATCH if on_gpu else CPU_BATCH)) if together else 1
-        engine = PiecewiseEngine(BatchingEngine(engine, max_batch=size), max_batch=size)
-    else:
-        engine = PiecewiseEngine(engine, max_batch=1)
+        return PiecewiseEngine(BatchingEngine(engine, max_batch=size), max_batch=size)
+
+    engine = shared(classifier.open_engine(threads if in_turns else 1, features=features))
+    reduced = _reduced(predictor, shared, threads=threads if in_turns else 1, features=features)
     preprocess = classifier.preprocess
     engine(np.zeros((1, preprocess.num_channels, *preprocess.input_size), np.float32))
     model = ServedModel(
@@ -235,9 +286,28 @@ def serve_model(
         sha256=_sha256(predictor),
         read=read,
         names=() if given is None else (given,),
+        reduced=reduced,
     )
     model.answer(WARM_UP_IMAGE, top_k=1, threshold=None, checked=False)  # whatever the answer
     return model
+
+
+def _reduced(
+    predictor: Predictor, shared: Callable[[Engine], Engine], *, threads: int, features: bool
+) -> ServedReduced | None:
+    """The model's reduced program, where it is asked for; why it cannot be used is told."""
+    if not predictor.fast:
+        return None
+    engine, bundle = (
+        open_reduced(predictor.classifier, threads, features=features),
+        predictor.classifier.bundle,
+    )
+    if isinstance(engine, str):
+        logger.warning("%s; every answer is computed exactly", engine)
+        return None
+    assert bundle is not None
+    assert bundle.reduced is not None
+    return ServedReduced(ReducedWay(shared(engine), ReducedUse(bundle.reduced)))
 
 
 def split_alias(given: str) -> tuple[str | None, str]:

@@ -143,6 +143,10 @@ class RecordBody(BaseModel):
         default=None,
         description="Unlike all that the model was trained on; of models that can tell.",
     )
+    precision: Literal["int8", "bfloat16"] | None = Field(
+        default=None,
+        description="Of an answer in reduced precision; absent where it is exact.",
+    )
 
 
 class ModelIdentity(BaseModel):
@@ -169,6 +173,19 @@ class ClassifyBody(BaseModel):
     timings_ms: Timings
 
 
+class ReducedBody(BaseModel):
+    """How a model answers in reduced precision, and what came of it since the start."""
+
+    precision: Literal["int8", "bfloat16"]
+    margin: float
+    bound: float
+    images: int
+    reduced: int
+    audited: int
+    changed: int
+    unaudited: int
+
+
 class ServedModelBody(BaseModel):
     """One of the served models."""
 
@@ -179,6 +196,9 @@ class ServedModelBody(BaseModel):
     default: bool
     warnings: list[str]
     engine: str
+    reduced: ReducedBody | None = Field(
+        default=None, description="Of a model that also answers in reduced precision."
+    )
     labels_url: str
 
 

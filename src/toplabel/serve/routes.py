@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -35,7 +35,7 @@ from toplabel.serve.work import RequestOptions, refuse_failed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toplabel.serve.models import Answer, ServedModel
+    from toplabel.serve.models import Answer, ServedModel, ServedReduced
     from toplabel.serve.request_body import Upload
 
 
@@ -171,7 +171,18 @@ def _described(model: ServedModel, default: bool, root: str) -> dict[str, Any]:
         "default": default,
         "warnings": [*model.predictor.warnings, *_of_last_hour(model)],
         "engine": f"{model.engine.name} on {model.engine.device}",
+        **({} if model.reduced is None else {"reduced": _reduced_facts(model.reduced)}),
         "labels_url": f"{root}/v1/models/{quote(model.name, safe='/')}/labels",
+    }
+
+
+def _reduced_facts(reduced: ServedReduced) -> dict[str, Any]:
+    program, use = reduced.way.use.program, reduced.way.use
+    return {
+        "precision": program.precision,
+        "margin": use.logits,
+        "bound": program.margin.bound,
+        **asdict(reduced.counts),
     }
 
 

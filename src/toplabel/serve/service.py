@@ -135,6 +135,11 @@ def unknown_header(flags: Sequence[bool | None]) -> dict[str, str]:
     return {} if None in flags else {"X-Unknown": ascii_json([*flags])}
 
 
+def precision_header(precision: str | None) -> dict[str, str]:
+    """That an answer is a reduced program's, for answers that have no place for it."""
+    return {} if precision is None else {"X-Precision": precision}
+
+
 def note(request: Request, **facts: Any) -> None:
     """Put facts into the request's line of the access log."""
     request.scope["state"].setdefault("facts", {}).update(facts)

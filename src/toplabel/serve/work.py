@@ -182,10 +182,11 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What a request wants to know of each image."""
+    """What a request wants to know of each image; `exact`: not by a reduced program."""
 
     top_k: int = 5
     threshold: float | None = None
+    exact: bool = False
 
 
 class Labeller:
@@ -248,7 +249,12 @@ class Labeller:
 
         def work_on(content: bytes) -> tuple[Callable[[], Answer], Lane]:
             source, lane = self.source(request, bytes(content))
-            wants = partial(model.answer, top_k=wanted.top_k, threshold=wanted.threshold)
+            wants = partial(
+                model.answer,
+                top_k=wanted.top_k,
+                threshold=wanted.threshold,
+                exact=wanted.exact,
+            )
             return partial(wants, source), lane
 
         jobs, answers = await self.run(request, [work_on(content) for content in contents])
@@ -328,6 +334,8 @@ class Labeller:
         error = answer.prediction.error
         outcome = "labelled" if error is None else error.code
         self._metrics.images.labels(model.name, outcome).inc()
+        if model.reduced is not None and error is None:
+            self._metrics.count_reduced(model.name, answer.prediction)
         if answer.prediction.unknown is not None and model.last_hour is not None:
             self._metrics.unknown.labels(model.name).inc(answer.prediction.unknown)
             model.last_hour.add(answer.prediction.unknown)

@@ -110,6 +110,8 @@ def train(
         BundleError: The trained model cannot be written.
         ToplabelError: The model cannot be loaded; as for `load`.
     """
+    if inference_options.fast:
+        raise UsageError("got fast=True; training always computes exactly: leave it out")
     started, previous = time.perf_counter(), None
     with collect_warnings() as notices:
         dataset = read_training_data(data)

@@ -100,7 +100,12 @@ def _processor() -> str:
 
 
 def check_outputs(
-    engine: Engine, program: Program, features: Features | None, *, library: str
+    engine: Engine,
+    program: Program,
+    features: Features | None,
+    *,
+    library: str,
+    tolerance: float | None = None,
 ) -> None:
     """Compare what an engine gives for the reference inputs of its program.
 
@@ -109,6 +114,7 @@ def check_outputs(
         program: Its program.
         features: Those that it is asked for, too.
         library: What runs it, with its version, for people.
+        tolerance: What logits may differ by; None: as exact ones.
 
     Raises:
         BundleError: It no longer gives the logits it was checked with.
@@ -123,7 +129,8 @@ def check_outputs(
         _check_features(features, rows)
         return logits
 
-    agreement = replay_once(ReferenceOutputs.load(program.reference_path), run)
+    reference = ReferenceOutputs.load(program.reference_path)
+    agreement = replay_once(reference, run, tolerance=tolerance)
     if not agreement.agrees:
         raise BundleError(
             f"with {library} on this processor the model no longer gives the logits it was checked"

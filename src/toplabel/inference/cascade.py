@@ -1,0 +1,259 @@
+"""The cascade: ways to compute an answer, cheapest first, each believed only far from a boundary.
+
+A scaled decode of a large JPEG is such a way, and so is a reduced program; their margins add where
+both apply. What is not believed goes on to the next way, and the last one is exact: the whole
+image, by the exact program. One in a hundred reduced answers is computed again whatever it is: the
+audit. Where its label changed, its record has the exact one, and the margin is widened from then
+on, unless records have to be the same however often their making is interrupted.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from toplabel._internal.platform import fork_safe
+from toplabel._internal.text import percent
+from toplabel.bundle.margin import Margin
+from toplabel.bundle.reduced import Precision, ReducedProgram
+from toplabel.bundle.unknown import MARGIN as SCALED_DISTANCE
+from toplabel.errors import ToplabelError
+from toplabel.inference.scoring import MARGIN as SCALED_LOGITS
+
+if TYPE_CHECKING:
+    from toplabel.inference.classifier import Classifier
+    from toplabel.inference.engines import Engine
+    from toplabel.inference.prediction import Prediction
+
+AUDITED = 0.01
+"""The share of reduced answers that are computed both ways."""
+
+WIDER = 1.25
+"""Times the distance of a changed label from its boundary is the margin from then on."""
+
+_GOLDEN = 0x9E3779B1  # of 2**32: multiples of it are spread evenly, whatever the places are
+
+
+class ReducedUse:
+    """A reduced program in use: its margin by now, and what the audit has found.
+
+    Args:
+        program: What is used.
+        widens: The margin grows where the audit finds a changed label; else it stays as it is.
+    """
+
+    def __init__(self, program: ReducedProgram, *, widens: bool = True) -> None:
+        self.program = program
+        self.logits = program.margin.logits
+        self.distance = program.margin.features or 0.0
+        self._widens = widens
+        self._lock = fork_safe(threading.Lock())
+        self._answers = 0
+        self._unaudited = 0
+
+    def believe(self) -> None:
+        """Count one more reduced answer."""
+        with self._lock:
+            self._answers += 1
+
+    def widen(self, *, logits: float, distance: float | None) -> None:
+        """An audited answer had another label, beyond the margin.
+
+        Args:
+            logits: How far it was from its boundary, in logits.
+            distance: How far its distance from training images was from the threshold, where the
+                model knows of these.
+        """
+        if not self._widens:
+            return
+        with self._lock:
+            self._unaudited = self._answers
+            self.logits = max(self.logits, WIDER * logits)
+            if distance is not None:
+                self.distance = max(self.distance, WIDER * distance)
+
+    def take_warning(self) -> str | None:
+        """What the audit has found since the last call, where it has found a changed label."""
+        with self._lock:
+            unaudited, self._unaudited = self._unaudited, 0
+        if not unaudited:
+            return None
+        precision = self.program.precision
+        return (
+            f"an audited {precision} answer had another label than the exact one; its record has"
+            f" the exact one, and the {unaudited:,} {precision} answers so far are unaudited. From"
+            f" now on the margin is {self.logits:.2g} logits"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedWay:
+    """A reduced program, and the engine that runs it: with features where they are needed."""
+
+    engine: Engine
+    use: ReducedUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A way to compute an answer.
+
+    Args:
+        engine: Gives the logits.
+        reads_scaled: Large JPEGs are decoded at a reduced scale.
+        reduced: It is a reduced program's; None: the exact one's.
+    """
+
+    engine: Engine
+    reads_scaled: bool
+    reduced: ReducedWay | None = None
+
+    def reads_more(self, scale: int) -> bool:
+        """Whether it has to read an image again that was decoded at this scale."""
+        return scale > 1 and not self.reads_scaled
+
+    def margins(self, scale: int) -> tuple[float, float]:
+        """Below which distance from a boundary an answer is not believed.
+
+        In logits, and in distance from training images; 0 and 0 where it is exact.
+
+        Args:
+            scale: That the image was decoded at: 1 for the whole, 2 for 1/2 of it.
+        """
+        logits, distance = (SCALED_LOGITS, SCALED_DISTANCE) if scale > 1 else (0.0, 0.0)
+        if self.reduced is not None:
+            logits, distance = (
+                logits + self.reduced.use.logits,
+                distance + self.reduced.use.distance,
+            )
+        return logits, distance
+
+
+def ways(engine: Engine, reduced: ReducedWay | None, *, exact: bool) -> tuple[Way, ...]:
+    """The ways, cheapest first; of an exact answer there is one.
+
+    Args:
+        engine: The exact program's, or eager PyTorch.
+        reduced: The reduced program's, where there is one and it may be used.
+        exact: Only what is exact may be used.
+    """
+    found = [Way(engine=engine, reads_scaled=False)]
+    if not exact:
+        found.append(Way(engine=engine, reads_scaled=True))
+        if reduced is not None:
+            found.append(Way(engine=reduced.engine, reads_scaled=True, reduced=reduced))
+    return tuple(reversed(found))
+
+
+def is_audited(place: int) -> bool:
+    """Whether the answer to the input of that place is computed both ways: one in a hundred."""
+    return ((place + 1) * _GOLDEN & 0xFFFFFFFF) < AUDITED * 2**32
+
+
+def why_not_reduced(classifier: Classifier) -> str | None:
+    """Why a model is only computed exactly, in one line; None where it has a reduced program."""
+    bundle = classifier.bundle
+    if bundle is None:
+        return f"{classifier.name} runs in PyTorch, which has no reduced program"
+    if bundle.reduced is None:
+        return (
+            f"{classifier.name} has no reduced program yet: toplabel optimize -m MODEL --images"
+            " FOLDER makes it, once"
+        )
+    margin = bundle.reduced.margin
+    if margin.changed:
+        return f"the reduced program of {classifier.name} has no margin that holds: {margin}"
+    if classifier.unknown is not None and margin.features is None:
+        return (
+            f"the reduced program of {classifier.name} has no margin for unknown images: make it"
+            " again with toplabel optimize"
+        )
+    return None
+
+
+def open_reduced(classifier: Classifier, threads: int, *, features: bool = False) -> Engine | str:
+    """The engine of the model's reduced program; in one line, why there is none.
+
+    Args:
+        classifier: The model.
+        threads: Threads that one call of it computes with.
+        features: It is asked for features, too.
+    """
+    if (reason := why_not_reduced(classifier)) is not None:
+        return reason
+    assert classifier.open_reduced is not None
+    try:
+        return classifier.open_reduced(threads, features=features)
+    except ToplabelError as error:
+        return f"the reduced program of {classifier.name} cannot be used here: {error}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReducedCounts:
+    """How many answers are a reduced program's.
+
+    Args:
+        images: Those that have a label.
+        reduced: Those of them whose answer is the reduced program's.
+        audited: Answers of its that were computed both ways.
+        changed: Those of them that had another label; their records have the exact one.
+        unaudited: Its answers that nobody vouches for: those given before the audit found a
+            changed label; of a run, whose margin stays as it is, all of them.
+    """
+
+    images: int = 0
+    reduced: int = 0
+    audited: int = 0
+    changed: int = 0
+    unaudited: int = 0
+
+    @property
+    def again(self) -> float:
+        """The share of images that was computed again, in [0, 1]."""
+        return 1 - self.reduced / self.images if self.images else 0.0
+
+    def add(self, prediction: Prediction) -> ReducedCounts:
+        """With one more prediction."""
+        if prediction.error is not None:
+            return self
+        reduced = self.reduced + (prediction.precision is not None)
+        changed = prediction.audit == "changed"
+        return ReducedCounts(
+            images=self.images + 1,
+            reduced=reduced,
+            audited=self.audited + (prediction.audit is not None),
+            changed=self.changed + changed,
+            unaudited=reduced if changed else self.unaudited,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReducedAnswers:
+    """What came of reduced precision, over many images.
+
+    Args:
+        precision: Of the reduced program.
+        margin: Of its answers, as it was found.
+        counts: Over these images.
+    """
+
+    precision: Precision
+    margin: Margin
+    counts: ReducedCounts
+
+    @classmethod
+    def of(cls, program: ReducedProgram, counts: ReducedCounts) -> Self:
+        """Those of a reduced program."""
+        return cls(precision=program.precision, margin=program.margin, counts=counts)
+
+    def __str__(self) -> str:
+        counts = self.counts
+        text = f"{self.precision}; {percent(counts.again, 0)} computed again; {self.margin}"
+        if counts.changed:
+            return (
+                f"{text}; but {counts.changed:,} of {counts.audited:,} audited answers had another"
+                f" label, so {counts.unaudited:,} answers are unaudited: make the reduced program"
+                " again from images like these (toplabel optimize), or leave out fast=True"
+            )
+        return f"{text}; {counts.audited:,} audited, none changed" if counts.audited else text
