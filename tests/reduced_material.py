@@ -197,7 +197,7 @@ def _reduced(bundle: Bundle, tensors: np.ndarray) -> ReducedProgram:
         images=len(tensors),
     )
     exact = OnnxRuntimeEngine(bundle.program)
-    reduced = OnnxRuntimeEngine(draft.as_program(bundle.program), tolerance=1.0)
+    reduced = OnnxRuntimeEngine(draft.as_program(bundle.program))
     margin = fit_margin(
         exact(tensors),
         reduced(tensors),

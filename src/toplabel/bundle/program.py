@@ -60,6 +60,8 @@ class Program:
         fixed_batch: It takes one input at a time: N is 1.
         exporter: What made it, for people.
         agreement: How well it agreed with eager PyTorch when it was made, and who checked.
+        tolerance: What its logits may differ by from its reference outputs, where it is run; None:
+            as little as float32 does.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class Program:
     fixed_batch: bool
     exporter: str
     agreement: Mapping[str, float | str]
+    tolerance: float | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Self:

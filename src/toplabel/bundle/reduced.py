@@ -14,6 +14,10 @@ from toplabel.errors import BundleError
 REDUCED_NAME = "reduced.onnx"
 REDUCED_REFERENCE_NAME = "reduced.npz"
 
+OF_MARGIN = 0.1
+"""The share of the margin that another ONNX Runtime or processor may use up: the margin was found
+with the logits that the program gave where it was made."""
+
 Precision = Literal["int8", "bfloat16"]
 """What a reduced program computes in; an exact one computes in float32."""
 
@@ -72,6 +76,7 @@ class ReducedProgram:
             reference_path=self.reference_path,
             key=self.key,
             agreement={},
+            tolerance=OF_MARGIN * self.margin.logits,
         )
 
     def to_dict(self) -> dict[str, Any]:

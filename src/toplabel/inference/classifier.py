@@ -145,10 +145,13 @@ class Classifier:
             return as_asked(open_program(name, bundle.program, threads=threads, features=features))
 
         def open_reduced(threads: int, *, features: bool = False) -> Engine:
-            from toplabel.inference.engines.reduced import open_reduced_engine  # only where asked
+            from toplabel.inference.engines import open_program
 
+            assert bundle.reduced is not None
+            program = bundle.reduced.as_program(bundle.program)
             features = features or bundle.unknown is not None
-            return as_asked(open_reduced_engine(bundle, threads=threads, features=features))
+            engine = bundle.reduced.engine
+            return as_asked(open_program(engine, program, threads=threads, features=features))
 
         def as_asked(engine: Engine) -> Engine:
             if bundle.conversion:

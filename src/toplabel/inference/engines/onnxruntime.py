@@ -35,7 +35,6 @@ class OnnxRuntimeEngine:
         program: What to run.
         threads: Threads that one call computes with.
         features: It is asked for its features, too (`answer`).
-        tolerance: What its logits may differ from its reference outputs by; None: as exact ones.
 
     Raises:
         ModelError: It gives no features, and is asked for them.
@@ -47,16 +46,8 @@ class OnnxRuntimeEngine:
     device = "cpu"
     normalises = None
 
-    def __init__(
-        self,
-        program: Program,
-        *,
-        threads: int = 1,
-        features: bool = False,
-        tolerance: float | None = None,
-    ) -> None:
+    def __init__(self, program: Program, *, threads: int = 1, features: bool = False) -> None:
         self._program = program
-        self._tolerance = tolerance
         self._logits = [program.output_name]
         kept = KeptCopy.of(program, ort.__version__, features=features, suffix=".onnx")
         copy = kept.open(lambda path: open_session(path, threads=threads, optimised=False))
@@ -97,13 +88,7 @@ class OnnxRuntimeEngine:
         found, content = add_features(self._program) if features else (None, None)
         try:
             self._use(_open_original(self._program, content, threads, optimised_copy=written))
-            check_outputs(
-                self,
-                self._program,
-                found,
-                library=f"onnxruntime {ort.__version__}",
-                tolerance=self._tolerance,
-            )
+            check_outputs(self, self._program, found, library=f"onnxruntime {ort.__version__}")
             if written is not None:
                 kept.keep(written)
         finally:

@@ -105,7 +105,6 @@ def check_outputs(
     features: Features | None,
     *,
     library: str,
-    tolerance: float | None = None,
 ) -> None:
     """Compare what an engine gives for the reference inputs of its program.
 
@@ -114,7 +113,6 @@ def check_outputs(
         program: Its program.
         features: Those that it is asked for, too.
         library: What runs it, with its version, for people.
-        tolerance: What logits may differ by; None: as exact ones.
 
     Raises:
         BundleError: It no longer gives the logits it was checked with.
@@ -130,7 +128,7 @@ def check_outputs(
         return logits
 
     reference = ReferenceOutputs.load(program.reference_path)
-    agreement = replay_once(reference, run, tolerance=tolerance)
+    agreement = replay_once(reference, run, tolerance=program.tolerance)
     if not agreement.agrees:
         raise BundleError(
             f"with {library} on this processor the model no longer gives the logits it was checked"
