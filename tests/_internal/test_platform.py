@@ -12,6 +12,7 @@ from toplabel._internal import platform
 from toplabel._internal.platform import (
     available_cpus,
     fork_safe,
+    gpu_count,
     lock_file,
     remove_folder,
     replace_folder,
@@ -181,3 +182,42 @@ def test_what_lies_free_between_what_is_kept_is_given_back():
     trim_memory()
     assert resident_mb() < before - 80
     assert len(kept) == 40
+
+
+@pytest.mark.parametrize(
+    ("devices", "visible", "count"),
+    [
+        ("null tty", None, 0),
+        ("nvidiactl nvidia-uvm", None, 0),
+        ("nvidiactl nvidia0 nvidia1 nvidia10", None, 3),
+        ("nvidia3", None, 1),
+        ("nvidia0 nvidia1", "1", 1),
+        ("nvidia0 nvidia1", "", 0),
+        ("nvidia0 nvidia1", "-1", 0),
+        ("nvidia0 nvidia1", "0,-1,1", 1),
+        ("nvidia0", "MIG-4ff0c1a2,MIG-07a1f2cc", 1),
+        ("null", "0", 0),
+        ("dxg", None, 0),
+    ],
+)
+def test_gpus_are_counted_by_their_devices_and_what_is_visible(
+    devices: str, visible: str | None, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for name in devices.split():
+        (tmp_path / name).touch()
+    assert gpu_count(devices=tmp_path) == count
+
+
+def test_gpus_of_windows_are_known_by_their_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_count(windows=tmp_path) == 0
+    (tmp_path / "System32").mkdir()
+    (tmp_path / "System32" / "nvcuda.dll").touch()
+    assert gpu_count(windows=tmp_path) == 1

@@ -16,6 +16,7 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     import asyncio
 
+_WSL_DRIVER = Path("/usr/lib/wsl/lib/libcuda.so.1")  # NVIDIA's, where Windows has it
 _LOCK_POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # from glibc's malloc.h
@@ -200,6 +201,31 @@ def lock_file(
                 _unlock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def gpu_count(*, devices: Path = Path("/dev"), windows: Path = Path("C:/Windows")) -> int:
+    """How many NVIDIA GPUs this process may use, by what the system shows; opens none.
+
+    Args:
+        devices: Where Linux has them.
+        windows: Where Windows has its libraries.
+    """
+    if sys.platform == "win32" or not devices.is_dir():
+        found = int((windows / "System32" / "nvcuda.dll").exists())
+    else:
+        found = sum(map(_is_nvidia, os.listdir(devices)))
+        found = found or int((devices / "dxg").exists() and _WSL_DRIVER.exists())
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is None:
+        return found
+    numbers = [part.strip() for part in allowed.split(",")]
+    ends = (place for place, part in enumerate(numbers) if part in ("", "-1"))
+    return min(found, next(ends, len(numbers)))  # CUDA stops at the first that is none
+
+
+def _is_nvidia(name: str) -> bool:
+    """Whether a device is a GPU of NVIDIA: "nvidia0", not "nvidiactl"."""
+    return name.startswith("nvidia") and name.removeprefix("nvidia").isdigit()
 
 
 def read_start(path: str | os.PathLike[str], size: int) -> bytes:

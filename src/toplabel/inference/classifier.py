@@ -39,7 +39,7 @@ class Lazy(Generic[Loaded]):
     """
 
     def __init__(self, load: Callable[[], Loaded]) -> None:
-        self._load = load
+        self.load = load
         self._lock = fork_safe(threading.Lock())
         self._loaded: Loaded | None = None
 
@@ -47,7 +47,7 @@ class Lazy(Generic[Loaded]):
         """It; what its loading raises, where it cannot be had."""
         with self._lock:
             if self._loaded is None:
-                self._loaded = self._load()
+                self._loaded = self.load()
             return self._loaded
 
 
@@ -71,6 +71,7 @@ class Classifier:
     `open_reduced`: Opens an engine for the bundle's reduced program, where it has one.
     `warnings`: What was assumed or noticed when it was made; each of its records has them.
     `lazy_module`: The network itself, in eval mode, on the CPU; a file without one has none.
+    `gpu`: Where many images go, "cuda" or "cuda:1", if that can be; "" where all go to its engine.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Classifier:
     unknown: UnknownDetector | None = None
     open_reduced: OpenEngine | None = None
     warnings: tuple[Notice, ...] = ()
+    gpu: str = ""
     temperature: float = field(init=False, default=1.0)
     threshold: float | None = field(init=False, default=None)
 
@@ -222,6 +224,30 @@ class ShiftedEngine:
         return rows + self._shift, features
 
 
+class TakingTurns:
+    """An engine that is called by one thread at a time.
+
+    Args:
+        engine: What is called.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.name, self.device = engine.name, engine.device
+        self.normalises = engine.normalises
+        self._engine = engine
+        self._turn = threading.Lock()
+
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """What the engine gives for the batch: float32 (N, K)."""
+        with self._turn:
+            return self._engine(batch)
+
+    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same with the features (N, D)."""
+        with self._turn:
+            return self._engine.answer(batch)
+
+
 class PendingClassifier:
     """A classifier that answers at once, and the compiled one that takes its place later.
 
@@ -251,6 +277,12 @@ class PendingClassifier:
             noticed = (*self.now.warnings, *notices)
             self.now, self._compile = made.with_warnings(noticed), None
         return self.now
+
+    def changed(self, change: Callable[[Classifier], Classifier]) -> PendingClassifier:
+        """The same with something else in the one that answers now, and in the compiled one."""
+        if self._compile is None:
+            return PendingClassifier(change(self.now))
+        return PendingClassifier(change(self.now), lambda: change(self.compile()))
 
     def with_warnings(self, notices: Sequence[Notice]) -> PendingClassifier:
         """The same, with these in each record."""

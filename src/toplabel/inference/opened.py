@@ -26,8 +26,9 @@ class OpenedEngines:
 
     def forget(self) -> None:
         """Free their memory; the next call opens them again."""
-        self._lock = threading.Lock()
+        self._lock, self._opening_on_gpu = threading.Lock(), threading.Lock()
         self._exact: dict[tuple[int, bool], Engine] = {}
+        self._on_gpu: dict[bool, Engine | None] = {}
         self._reduced: dict[tuple[int, bool], Engine | str] = {}
         self._process = os.getpid()  # last: who sees it sees the others
 
@@ -36,10 +37,25 @@ class OpenedEngines:
         self._check_process()
         engines = self._exact
         with self._lock:
-            key = threads, features
-            if key not in engines:
-                engines[key] = classifier.open_engine(threads, features=features)
-            return engines[key]
+            for key in ((threads, features), (0, features)):
+                if key in engines:
+                    return engines[key]
+            engine = classifier.open_engine(threads, features=features)
+            # On a device threads mean nothing: a second engine would hold its memory twice.
+            engines[threads if engine.device == "cpu" else 0, features] = engine
+            return engine
+
+    def on_gpu(self, classifier: Classifier, *, features: bool = False) -> Engine | None:
+        """The engine for many images, for any number of threads at once; None without a GPU."""
+        if not classifier.gpu:
+            return None
+        self._check_process()
+        with self._opening_on_gpu:
+            if features not in self._on_gpu:
+                from toplabel.inference.gpu import open_on_gpu  # imports torch
+
+                self._on_gpu[features] = open_on_gpu(classifier, features=features)
+            return self._on_gpu[features]
 
     def reduced(
         self, classifier: Classifier, threads: int, *, features: bool, widens: bool

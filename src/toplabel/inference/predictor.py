@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeGuard, overload
 
@@ -29,7 +29,7 @@ from toplabel.inference.batch import (
     needs_features,
 )
 from toplabel.inference.checks import SanityChecks
-from toplabel.inference.classifier import Classifier, PendingClassifier
+from toplabel.inference.classifier import Classifier, PendingClassifier, TakingTurns
 from toplabel.inference.opened import OpenedEngines
 from toplabel.inference.prediction import Prediction, Predictions
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from toplabel.bundle.reduced import ReducedProgram
     from toplabel.inference.cascade import ReducedWay
-    from toplabel.inference.engines import Batch, Engine
+    from toplabel.inference.engines import Engine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
 
@@ -48,6 +48,15 @@ CPU_BATCH_SIZE = 2
 """Images in one call on a CPU: larger batches gain nothing and take memory: 290 MB at 4."""
 
 GPU_BATCH_SIZE = 64
+
+FEW_IMAGES = 256
+"""So many are labelled on the CPU while it is not known that there are more.
+
+To import torch and to open a GPU takes seconds, in which a CPU labels about as many.
+"""
+
+_WAITING_THREADS = 2
+"""Beside one for each processor, since some always wait for the GPU."""
 
 
 @suggests_names
@@ -154,6 +163,15 @@ class Predictor:
         features = needs_features(self.classifier, PredictOptions())
         return self._open(threads=self.threads, features=features)
 
+    def open_on_gpu(self) -> Engine | None:
+        """An engine for many images on a GPU, for any number of threads at once.
+
+        None where the device was chosen at loading, where there is no GPU that PyTorch can use, or
+        no network of the model to put on one: then all images go to the engine of single ones.
+        """
+        features = needs_features(self.classifier, PredictOptions())
+        return self._engines.on_gpu(self.classifier, features=features)
+
     def __repr__(self) -> str:
         return f"<Predictor {self.name}, {len(self.labels)} classes>"
 
@@ -232,11 +250,13 @@ class Predictor:
     def _stream(
         self, sources: Iterable[object] | str | os.PathLike[str], options: PredictOptions
     ) -> Iterator[Prediction]:
+        count = len(sources) if isinstance(sources, Sized) else None
         if isinstance(sources, str | bytes | bytearray | os.PathLike):
+            count = None
             if not _names_several(sources):
                 raise UsageError("got one source to stream; expected several: stream([source])")
             sources = expand([os.fspath(sources)])
-        numbered = enumerate(sources)
+        numbered: Iterator[Numbered] = enumerate(sources)
         if not self._pending.is_final and not self._answered:  # by the engine at hand
             for first in itertools.islice(numbered, 1):
                 yield self._label_one(first, options)
@@ -245,10 +265,21 @@ class Predictor:
             yield self._label_one(head[0], options)
         if len(head) < 2:
             return
-        labeller = self._labeller(options, self.checks, widens=True)
-        batches = batched(
-            itertools.chain(head, numbered), labeller.batch_size, singles=labeller.workers
-        )
+        numbered = itertools.chain(head, numbered)
+        self.compile()
+        if self.classifier.gpu and (count is None or count <= FEW_IMAGES):
+            few = self._labeller(options, self.checks, widens=True, many=False)
+            yield from self._label_all(itertools.islice(numbered, FEW_IMAGES), few)
+            if not (more := list(itertools.islice(numbered, 1))):
+                return
+            numbered = itertools.chain(more, numbered)
+        many = self._labeller(options, self.checks, widens=True, many=True)
+        yield from self._label_all(numbered, many)
+
+    def _label_all(
+        self, numbered: Iterable[Numbered], labeller: BatchLabeller
+    ) -> Iterator[Prediction]:
+        batches = batched(numbered, labeller.batch_size, singles=labeller.workers)
         for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
             self.report_warnings()
             yield from predictions
@@ -391,6 +422,7 @@ class Predictor:
         keep_logits: bool = False,
         keep_features: bool = False,
         sanity_checks: bool = True,
+        many: bool = False,
     ) -> BatchLabeller:
         """What labels batch after batch, for a caller that keeps the order and the bounds itself.
 
@@ -405,6 +437,8 @@ class Predictor:
                 classes, logits and features.
             sanity_checks: Whether these images count as what the model is for; else the predictor's
                 checks do not look at them.
+            many: There are more than `FEW_IMAGES`: they go to a GPU, where there is one and the
+                model was loaded without naming a device.
 
         Raises:
             ModelError: The model gives no features, and they are to be kept.
@@ -417,23 +451,28 @@ class Predictor:
         )
         exact = options.exact if exact is None else exact
         options = replace(options, exact=exact, fast=fast)
-        return self._labeller(options, self.checks if sanity_checks else None, widens=False)
+        checks = self.checks if sanity_checks else None
+        return self._labeller(options, checks, widens=False, many=many)
 
     def _labeller(
-        self, options: PredictOptions, checks: SanityChecks | None, *, widens: bool
+        self, options: PredictOptions, checks: SanityChecks | None, *, widens: bool, many: bool
     ) -> BatchLabeller:
         self.compile()
         features = needs_features(self.classifier, options)
-        engine = self._open_shared(features=features)
-        reduced = self._reduced_way(options, threads=1, features=features, widens=widens)
-        size = self.batch_size or (CPU_BATCH_SIZE if engine.device == "cpu" else GPU_BATCH_SIZE)
+        engine = self._engines.on_gpu(self.classifier, features=features) if many else None
+        reduced = None  # on a GPU all is exact
+        if engine is None:
+            engine = self._open_shared(features=features)
+            reduced = self._reduced_way(options, threads=1, features=features, widens=widens)
+        on_cpu = engine.device == "cpu"
+        size = self.batch_size or (CPU_BATCH_SIZE if on_cpu else GPU_BATCH_SIZE)
         classifier = self.classifier
         return BatchLabeller(
             label=lambda batch: label_batch(
                 batch, engine, classifier, options, reduced=reduced, checks=checks
             ),
             batch_size=size,
-            workers=self.threads,
+            workers=self.threads if on_cpu else self.threads + _WAITING_THREADS,
         )
 
     def report_warnings(self) -> None:
@@ -531,7 +570,7 @@ class Predictor:
         """One engine that all workers share: a thread of arithmetic each, or taking turns."""
         if self.classifier.parallel:
             return self._open(threads=1, features=features)
-        return _TakingTurns(self._open(threads=self.threads, features=features))
+        return TakingTurns(self._open(threads=self.threads, features=features))
 
     def _open(self, *, threads: int, features: bool = False) -> Engine:
         """The engine that computes with so many threads; opened where it is not yet."""
@@ -577,22 +616,3 @@ def unit_length(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of features (..., D) scaled to length 1; one of zeros stays as it is."""
     length = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
     return np.asarray(rows / np.where(length == 0, 1, length), np.float32)
-
-
-class _TakingTurns:
-    """An engine that is called by one thread at a time."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.name = engine.name
-        self.device = engine.device
-        self.normalises = engine.normalises
-        self._engine = engine
-        self._turn = threading.Lock()
-
-    def __call__(self, batch: Batch) -> NDArray[np.float32]:
-        with self._turn:
-            return self._engine(batch)
-
-    def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with self._turn:
-            return self._engine.answer(batch)

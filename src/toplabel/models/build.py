@@ -19,8 +19,10 @@ from toplabel.bundle.reference import ReferenceOutputs, replay
 from toplabel.errors import BundleError, EngineError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
+from toplabel.inference.engines.torch_pixels import PixelEngine
 from toplabel.models.compile.fingerprint import model_sha256, program_key
 from toplabel.preprocess.custom import CustomPreprocess
+from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from toplabel.bundle.model import Model
@@ -65,8 +67,11 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
 
 
 def _eager(model: Model, inference: InferenceOptions) -> Classifier:
+    pixels = inference.device.startswith("cuda") and isinstance(model.preprocess, Preprocess)
+
     def open_engine(threads: int, *, features: bool = False) -> Engine:
-        return TorchEngine(
+        engine = PixelEngine if pixels else TorchEngine
+        return engine(
             model,
             device=inference.device,
             dtype=inference.dtype,
@@ -81,7 +86,7 @@ def _eager(model: Model, inference: InferenceOptions) -> Classifier:
         activation=model.activation,
         multi_label=model.multi_label,
         open_engine=open_engine,
-        parallel=False,
+        parallel=pixels,
         lazy_module=Lazy(lambda: model.module),
     )
 

@@ -13,7 +13,7 @@ from toplabel._internal.platform import fork_safe
 from toplabel.bundle.cache import FileSignature
 from toplabel.inference.classifier import Lazy
 from toplabel.inference.predictor import Predictor
-from toplabel.models.open import open_classifier, with_module
+from toplabel.models.open import open_classifier, with_gpu, with_module
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.models.ref import ModelRef
 
@@ -194,9 +194,8 @@ def wrap(
         warn_of_no_names(module, model.labels, model.name)
         pending = build(model, inference_options, entry=None)
     # the user's own module: it stays
-    return _predictor(
-        with_module(pending.with_warnings(notices), lambda: module), inference_options
-    )
+    pending = with_module(pending.with_warnings(notices), lambda: module)
+    return _predictor(with_gpu(pending, inference_options), inference_options)
 
 
 def _predictor(pending: PendingClassifier, options: InferenceOptions) -> Predictor:

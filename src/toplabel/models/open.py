@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toplabel._internal.notices import About, collect_warnings, warn
 from toplabel._internal.optional import require
-from toplabel._internal.platform import fork_safe
+from toplabel._internal.options import given_options
+from toplabel._internal.platform import fork_safe, gpu_count
 from toplabel.bundle.bundle import Bundle, built_in_bundle, cached_bundle
 from toplabel.errors import ModelNotFound, UsageError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
+from toplabel.models.options import is_plain
 from toplabel.models.ref import ModelRef, folder_of_weights
 from toplabel.preprocess.preprocess import Preprocess
 
@@ -57,7 +59,7 @@ def open_classifier(
     ref = _whole(ref, options)
     with collect_warnings() as notices:
         pending = _OPENERS[ref.kind](ref, inference, options)
-    return pending.with_warnings(notices)
+    return with_gpu(pending.with_warnings(notices), inference)
 
 
 def _whole(ref: ModelRef, options: ModelOptions) -> ModelRef:
@@ -99,6 +101,30 @@ def load_model(
     with LOADING:
         model: Model = load(rest, offline=offline, preprocess=preprocess)
     return model
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """Loads a model's network again, once only its program is in memory.
+
+    Args:
+        ref: A checkpoint, a folder or a library's name.
+        options: It was loaded with.
+    """
+
+    ref: ModelRef
+    options: ModelOptions
+
+    def __call__(self) -> nn.Module:
+        """The network, in eval mode, on the CPU."""
+        if self.ref.kind == "checkpoint":
+            return _load_checkpoint(self.ref, self.options).module
+        return load_model(self.ref, preprocess=self.options.read_preprocess()).module
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether another process in this folder can do so, too: nothing in it is a live object."""
+        return all(map(is_plain, given_options(self.options).values()))
 
 
 def _load_checkpoint(ref: ModelRef, options: ModelOptions) -> Model:
@@ -169,11 +195,7 @@ def _open_checkpoint(
     ref: ModelRef, inference: InferenceOptions, options: ModelOptions
 ) -> PendingClassifier:
     """A checkpoint: from the cache where it, its class and its options are the same."""
-
-    def reload() -> nn.Module:
-        return _load_checkpoint(ref, options).module
-
-    entry = _checkpoint_entry(ref, options)
+    source, entry = NetworkSource(ref, options), _checkpoint_entry(ref, options)
     if entry is not None and not inference.needs_torch and not options.recompile:
         bundle = cached_bundle(entry)
         if bundle is not None:
@@ -181,7 +203,7 @@ def _open_checkpoint(
             if options.script is not None and "script" in bundle.provenance:
                 logger.info("%s", bundle.provenance["script"])
             classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
-            return with_module(PendingClassifier(classifier), reload)
+            return with_module(PendingClassifier(classifier), source)
     require("torch", extra="torch", purpose=f"the checkpoint {ref.given!r}")
     from toplabel.models.build import build
     from toplabel.models.fit.class_spec import is_fresh
@@ -193,7 +215,7 @@ def _open_checkpoint(
     model = _load_checkpoint(ref, options)
     if isinstance(model.preprocess, CustomPreprocess):  # of a script: no manifest has its steps
         entry = None
-    return with_module(build(model, inference, entry=entry), reload)
+    return with_module(build(model, inference, entry=entry), source)
 
 
 def _checkpoint_entry(ref: ModelRef, options: ModelOptions) -> str | None:
@@ -213,9 +235,6 @@ def _open_named(
     """A model of a library or the hub; or a local Hugging Face folder."""
     options.check_no_checkpoint_options(ref.given)
 
-    def reload() -> nn.Module:
-        return load_model(ref, preprocess=options.read_preprocess()).module
-
     entry = entry_name(ref, options)
     bundle = None if inference.needs_torch or entry is None else cached_bundle(entry)
     if bundle is not None:
@@ -229,7 +248,7 @@ def _open_named(
         pending = build(options.apply_to(model), inference, entry=entry)
     if not ref.is_path and pending.now.name.rpartition("@")[0] != ref.given:
         logger.info("%s is %s", ref.given, pending.now.name)
-    return with_module(pending, reload)
+    return with_module(pending, NetworkSource(ref, options))
 
 
 def with_module(pending: PendingClassifier, load: Callable[[], nn.Module]) -> PendingClassifier:
@@ -241,9 +260,18 @@ def with_module(pending: PendingClassifier, load: Callable[[], nn.Module]) -> Pe
             return classifier
         return replace(classifier, lazy_module=lazy_module)
 
-    if pending.is_final:
-        return PendingClassifier(add(pending.now))
-    return PendingClassifier(add(pending.now), lambda: add(pending.compile()))
+    return pending.changed(add)
+
+
+def with_gpu(pending: PendingClassifier, inference: InferenceOptions) -> PendingClassifier:
+    """The same, with many images on a GPU where one is there and nothing else was asked for."""
+    if not inference.leaves_device_open or not gpu_count():
+        return pending
+
+    def add(classifier: Classifier) -> Classifier:
+        return classifier if classifier.lazy_module is None else replace(classifier, gpu="cuda")
+
+    return pending.changed(add)
 
 
 _OPENERS: dict[Kind, Callable[[ModelRef, InferenceOptions, ModelOptions], PendingClassifier]] = {

@@ -212,7 +212,7 @@ class ModelOptions:
         import json
 
         is_named = self.arch is None or isinstance(self.arch, str)
-        if not is_named or not _is_plain(dict(self.arch_args)):
+        if not is_named or not is_plain(dict(self.arch_args)):
             return None
         if self.preprocess_in_script():
             plain: dict[str, Any] | None = {"in the script": self.preprocess}
@@ -265,12 +265,12 @@ class ModelOptions:
         return labels_digest(given)
 
 
-def _is_plain(value: object) -> bool:
+def is_plain(value: object) -> bool:
     """Whether its text says all of it."""
     if isinstance(value, dict):
-        return all(_is_plain(part) for part in (*value, *value.values()))
+        return all(is_plain(part) for part in (*value, *value.values()))
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, str | int | float)
 
 
@@ -289,7 +289,10 @@ class InferenceOptions:
         " dtype, or if a model could not be compiled. openvino is the extra of that name.",
     )
     device: str = option(
-        "auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; auto is the CPU."
+        "auto",
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1 or mps; auto is the CPU for single images, and for many a GPU that"
+        " CUDA and PyTorch can use.",
     )
     dtype: Dtype = option(
         "float32",
@@ -350,6 +353,11 @@ class InferenceOptions:
     def program_engine(self) -> ProgramEngine:
         """What runs a compiled program."""
         return "openvino" if self.engine == "openvino" else "onnxruntime"
+
+    @property
+    def leaves_device_open(self) -> bool:
+        """Whether engine, device and dtype are for this machine to choose."""
+        return (self.engine, self.device, self.dtype) == ("auto", "auto", "float32")
 
 
 def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:

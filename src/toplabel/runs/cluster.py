@@ -100,9 +100,10 @@ class ShardLabeller:
             bundle=bundle,
             settings=config.settings,
             engine=config.engine,
+            threads=config.threads,
             batch_size=config.batch_size,
         )
-        self._labeller = SubprocessLabeller(spec, [config.threads])
+        self._labeller = SubprocessLabeller([spec])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Numbers of shards in; numbers, parts, results and warnings out."""

@@ -81,9 +81,17 @@ class Labeller(Protocol):
 
 
 class LocalLabeller:
-    """Labels on the threads of this process; a crash of a library ends the run."""
+    """Labels on the threads of this process; a crash of a library ends the run.
 
-    def __init__(self, predictor: Predictor, settings: PredictOptions) -> None:
+    Args:
+        predictor: The model.
+        settings: Of every prediction.
+        many: There are enough images for a GPU.
+    """
+
+    def __init__(
+        self, predictor: Predictor, settings: PredictOptions, *, many: bool = False
+    ) -> None:
         self._predictor = predictor
         self._labeller = predictor.batch_labeller(
             top_k=settings.top_k,
@@ -92,6 +100,7 @@ class LocalLabeller:
             fast=settings.fast,
             all_scores=settings.all_scores,
             keep_features=settings.keep_features,
+            many=many,
         )
 
     @property

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from toplabel._internal.notices import Notice, collect_warnings, warn
 from toplabel._internal.options import given_options, takes_options
@@ -20,7 +20,7 @@ from toplabel.models.load import load_predictor
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.runs.fingerprint import fingerprint
 from toplabel.runs.formats import Columns, load_format
-from toplabel.runs.labelling import Outcome, label_shards
+from toplabel.runs.labelling import Labeller, Outcome, label_shards
 from toplabel.runs.manifest import Shard
 from toplabel.runs.options import RunOptions
 from toplabel.runs.readers.inputs import list_entries
@@ -286,7 +286,7 @@ class _Work:
         """Label these rows of shards again: they failed for a cause that may pass."""
         if not rows:
             return
-        with open_labeller(self._predictor, self._settings) as labeller:
+        with self._open_labeller() as labeller:
             for before, finished in label_again(
                 self._state, rows, labeller, self._format, self._columns
             ):
@@ -393,12 +393,16 @@ class _Work:
 
     def _finish_here(self) -> Iterator[FinishedShard]:
         shards = self._checked(self._state.manifest.read_shards(self._pending))
-        with open_labeller(self._predictor, self._settings) as labeller:
+        with self._open_labeller() as labeller:
             self._began = time.monotonic()
             for shard, outcomes in label_shards(
                 labeller, shards, self._count_outcomes, noticed=self._state.noticed
             ):
                 yield FinishedShard.of(shard, outcomes, self._format, self._columns)
+
+    def _open_labeller(self) -> AbstractContextManager[Labeller]:
+        rows = self._state.manifest.rows  # of all calls, so that each decides alike
+        return open_labeller(self._predictor, self._settings, count=rows)
 
     def _finish_on_ray(self) -> Iterator[FinishedShard]:
         from toplabel.runs.cluster import finish_on_ray  # imports Ray

@@ -22,9 +22,10 @@ from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.program import Program
 from toplabel.errors import RunError
 from toplabel.inference.batch import BatchLabeller, PredictOptions
-from toplabel.inference.classifier import Classifier
+from toplabel.inference.classifier import Classifier, Lazy
 from toplabel.inference.engines import ProgramEngine
 from toplabel.inference.predictor import Predictor
+from toplabel.models.open import NetworkSource
 from toplabel.runs.entry import Entry
 from toplabel.runs.labelling import Outcome, label_entries
 
@@ -39,6 +40,8 @@ class WorkerSpec:
         settings: Of every prediction.
         threads: Images worked on at once; None: one for each processor.
         batch_size: Images in one call of the engine; None: the engine's default.
+        network: Loads the bundle's network, for a GPU; None: it stays on the CPU.
+        gpu: Which one it takes, "cuda:0", if PyTorch can use it.
     """
 
     bundle: Bundle
@@ -46,6 +49,8 @@ class WorkerSpec:
     engine: ProgramEngine = "onnxruntime"
     threads: int | None = None
     batch_size: int | None = None
+    network: NetworkSource | None = None
+    gpu: str = ""
 
     def open(self) -> tuple[Predictor, BatchLabeller]:
         """The predictor, and what labels with it.
@@ -58,7 +63,7 @@ class WorkerSpec:
         try:
             bundle = replace(self.bundle, program=Program.read(folder))
             predictor = Predictor(
-                Classifier.of_bundle(bundle, engine=self.engine),
+                self._classifier(bundle),
                 threads=self.threads,
                 batch_size=self.batch_size,
                 exact=settings.exact,
@@ -70,11 +75,18 @@ class WorkerSpec:
                 fast=settings.fast,
                 all_scores=settings.all_scores,
                 keep_features=settings.keep_features,
+                many=bool(self.gpu),
             )
         except Exception as error:
             if folder.exists():
                 raise
             raise RunError("the cache was cleared meanwhile; run the same command again") from error
+
+    def _classifier(self, bundle: Bundle) -> Classifier:
+        classifier = Classifier.of_bundle(bundle, engine=self.engine)
+        if self.network is None:
+            return classifier
+        return replace(classifier, lazy_module=Lazy(self.network), gpu=self.gpu)
 
 
 @dataclass(frozen=True, slots=True)

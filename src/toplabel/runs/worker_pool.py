@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -11,9 +12,12 @@ from time import monotonic
 
 from toplabel._internal.child import can_start, start_child
 from toplabel._internal.notices import warn
+from toplabel._internal.platform import gpu_count
 from toplabel.errors import EngineError, ErrorCode, ImageError
 from toplabel.inference.batch import PredictOptions
-from toplabel.inference.predictor import Predictor
+from toplabel.inference.classifier import Classifier
+from toplabel.inference.predictor import FEW_IMAGES, Predictor
+from toplabel.models.open import NetworkSource
 from toplabel.runs.labelling import Batch, Labeller, LocalLabeller, Outcome
 from toplabel.runs.worker import Answer, Ready, Refused, WorkerSpec
 
@@ -28,29 +32,61 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_labeller(predictor: Predictor, settings: PredictOptions) -> Iterator[Labeller]:
-    """Worker processes for what runs a program, one for every eight threads.
+def open_labeller(
+    predictor: Predictor, settings: PredictOptions, *, count: int
+) -> Iterator[Labeller]:
+    """Worker processes for a compiled model, one for every eight threads.
 
-    PyTorch stays on the threads of this process: a live network cannot be sent elsewhere.
+    They run its program, or on a GPU its network, which each loads again. What exists only in this
+    process, a live network or preprocessing of the user's, stays on its threads.
+
+    Args:
+        predictor: The model.
+        settings: Of every prediction.
+        count: How many images the run has; few stay on the CPU.
     """
-    classifier = predictor.classifier
+    classifier, many = predictor.classifier, count > FEW_IMAGES
     bundle = classifier.bundle
-    if bundle is None or not can_start():
-        yield LocalLabeller(predictor, settings)
+    gpus = gpu_count() if many and classifier.gpu else 0
+    network = _network_of(classifier) if gpus else None
+    if bundle is None or not can_start() or (gpus and network is None):
+        yield LocalLabeller(predictor, settings, many=many)
         return
     spec = WorkerSpec(
         bundle=bundle,
         settings=settings,
         engine=classifier.program_engine,
         batch_size=predictor.batch_size,
+        network=network,
     )
-    with closing(SubprocessLabeller(spec, share_threads(predictor.threads))) as labeller:
+    workers = share_work(spec, predictor.threads, gpus=gpus)
+    with closing(SubprocessLabeller(workers)) as labeller:
         yield labeller
 
 
-def share_threads(threads: int) -> list[int]:
-    """Threads of each process, about eight: 2 -> [2], 12 -> [6, 6], 64 -> eight times 8."""
-    processes = max(1, round(threads / THREADS_OF_PROCESS))
+def _network_of(classifier: Classifier) -> NetworkSource | None:
+    """Its network, where another process can load that, too."""
+    load = None if classifier.lazy_module is None else classifier.lazy_module.load
+    return load if isinstance(load, NetworkSource) and load.is_plain else None
+
+
+def share_work(spec: WorkerSpec, threads: int, *, gpus: int = 0) -> list[WorkerSpec]:
+    """What each worker process is: its threads, and which of the GPUs it takes, in turns."""
+    shares = share_threads(threads, least=gpus)
+    return [
+        replace(spec, threads=share, gpu=f"cuda:{number % gpus}" if gpus else "")
+        for number, share in enumerate(shares)
+    ]
+
+
+def share_threads(threads: int, *, least: int = 1) -> list[int]:
+    """Threads of each process, about eight: 2 -> [2], 12 -> [6, 6], 64 -> eight times 8.
+
+    Args:
+        threads: Of all.
+        least: So many processes where there are threads for them: one for each GPU.
+    """
+    processes = max(1, round(threads / THREADS_OF_PROCESS), min(least, threads))
     whole, more = divmod(threads, processes)
     return [whole + (number < more) for number in range(processes)]
 
@@ -62,20 +98,22 @@ class SubprocessLabeller:
     image by image, so that only the image that kills it fails, with `worker_crash`.
 
     Args:
-        spec: The model, and how to run it.
-        threads: Of each worker.
+        specs: Of each worker: the same model, and how to run it.
 
     Raises:
         EngineError: A worker cannot be started.
     """
 
-    def __init__(self, spec: WorkerSpec, threads: Sequence[int]) -> None:
-        self._model = spec.bundle.name
+    def __init__(self, specs: Sequence[WorkerSpec]) -> None:
+        self._model = specs[0].bundle.name
         self._workers: list[_Worker] = []
+        with ThreadPoolExecutor(len(specs)) as pool:  # to load a network takes seconds
+            starting = [pool.submit(_Worker, spec) for spec in specs]
         try:
-            for count in threads:
-                self._workers.append(_Worker(replace(spec, threads=count)))
+            for one in starting:
+                self._workers.append(one.result())
         except BaseException:
+            self._workers = [one.result() for one in starting if one.exception() is None]
             self.close()
             raise
 

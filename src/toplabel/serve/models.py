@@ -268,15 +268,19 @@ def serve_model(
 
     def shared(opened: Engine) -> Engine:
         engine: Engine = _Timed(opened, observe)
-        if not in_turns:
-            return PiecewiseEngine(engine, max_batch=1)
         on_gpu = engine.device != "cpu"
+        if not (in_turns or on_gpu):
+            return PiecewiseEngine(engine, max_batch=1)
         together = on_gpu if batching is None else batching
         size = (batch_size or (GPU_BATCH if on_gpu else CPU_BATCH)) if together else 1
         return PiecewiseEngine(BatchingEngine(engine, max_batch=size), max_batch=size)
 
-    engine = shared(classifier.open_engine(threads if in_turns else 1, features=features))
-    reduced = _reduced(predictor, shared, threads=threads if in_turns else 1, features=features)
+    share = threads if in_turns else 1
+    if (on_gpu := predictor.open_on_gpu()) is not None:
+        engine, reduced = shared(on_gpu), None  # on a GPU all is exact
+    else:
+        engine = shared(classifier.open_engine(share, features=features))
+        reduced = _reduced(predictor, shared, threads=share, features=features)
     preprocess = classifier.preprocess
     engine(np.zeros((1, preprocess.num_channels, *preprocess.input_size), np.float32))
     model = ServedModel(

@@ -19,7 +19,7 @@ from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.evaluate.metrics import Metrics, compute_metrics
 from toplabel.errors import ModelError, UsageError
 from toplabel.inference.prediction import Failure
-from toplabel.inference.predictor import Predictor
+from toplabel.inference.predictor import FEW_IMAGES, Predictor
 from toplabel.models.load import shared_predictor
 
 if TYPE_CHECKING:
@@ -253,7 +253,9 @@ def run_model(
         matching: Their classes among the model's.
         progress: Called with the number of images done, and of those that failed.
     """
-    labeller = predictor.batch_labeller(top_k=1, exact=True, keep_logits=True)
+    labeller = predictor.batch_labeller(
+        top_k=1, exact=True, keep_logits=True, many=len(dataset) > FEW_IMAGES
+    )
     logits = np.empty((len(dataset), len(predictor.labels)), np.float32)
     readable, unknown = np.zeros(len(dataset), np.bool_), np.zeros(len(dataset), np.bool_)
     failures: dict[int, Failure] = {}

@@ -21,6 +21,7 @@ from toplabel.analysis.evaluate.corruptions import (
 from toplabel.analysis.evaluate.metrics import Estimate
 from toplabel.errors import ModelError
 from toplabel.image.reading import read_image
+from toplabel.inference.predictor import FEW_IMAGES, Predictor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from toplabel.image.options import ReadOptions
     from toplabel.inference.batch import BatchLabeller
     from toplabel.inference.prediction import Prediction
-    from toplabel.inference.predictor import Predictor
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
 
@@ -142,11 +142,12 @@ def measure_robustness(
             f"{predictor.name} takes arrays of {predictor.preprocess.num_channels} channels;"
             " corruptions are defined for photos"
         )
-    labeller = predictor.batch_labeller(top_k=1, sanity_checks=False)
-    load = partial(load_photo, read=predictor.read, preprocess=predictor.preprocess)
-    work = partial(_label_corrupted, labeller=labeller, load=load, bgr=predictor.read.bgr)
     places = np.flatnonzero(outputs.readable)
     sources = [outputs.dataset.sources[place] for place in places]
+    many = len(sources) * len(_EVERY) > FEW_IMAGES
+    labeller = predictor.batch_labeller(top_k=1, sanity_checks=False, many=many)
+    load = partial(load_photo, read=predictor.read, preprocess=predictor.preprocess)
+    work = partial(_label_corrupted, labeller=labeller, load=load, bgr=predictor.read.bgr)
     found = _Found.empty(len(sources))
     failed = 0
     for row, predictions in enumerate(ordered_map(work, sources, workers=labeller.workers)):

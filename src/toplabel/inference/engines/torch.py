@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -213,6 +214,20 @@ def find_device(device: str) -> torch.device:
     if name not in available:
         raise EngineError(f"got device {device!r}; available here: {', '.join(available)}")
     return torch.device(name)
+
+
+def check_cuda() -> None:
+    """Refuse to go on without a GPU that this PyTorch can compute on.
+
+    Raises:
+        EngineError: Says why, as of a driver that is too old, which PyTorch would warn of.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return
+    reason = first_line(told[0].message) if told else "PyTorch finds none"
+    raise EngineError(f"no GPU can be used: {reason}")
 
 
 def available_devices() -> list[str]:
