@@ -7,8 +7,10 @@ Runtime's in float32, and how many labels differ from its.
 """
 
 import json
+import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,8 @@ def ways(model: toplabel.Predictor) -> dict:
     program, reduced = bundle.program, bundle.reduced
     found = {EXACT: OnnxRuntimeEngine(program), "openvino float32": OpenVinoEngine(program)}
     try:
-        found["openvino bfloat16"] = OpenVinoEngine(program, precision="bfloat16")
+        loose = replace(program, tolerance=math.inf)  # it is not met, which is measured here
+        found["openvino bfloat16"] = OpenVinoEngine(loose, precision="bfloat16")
     except EngineError as error:  # this processor has none
         print(error, file=sys.stderr)
     if reduced is not None:

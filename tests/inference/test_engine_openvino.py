@@ -14,9 +14,12 @@ import pytest
 import toplabel
 from toplabel.bundle.bundle import built_in_bundle
 from toplabel.bundle.cache import optimised_folder
+from toplabel.bundle.margin import Margin
 from toplabel.bundle.program import Program
+from toplabel.bundle.reduced import ReducedProgram
 from toplabel.bundle.reference import ReferenceOutputs, compare
 from toplabel.errors import BundleError, EngineError, UsageError
+from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines import Engine
 from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -97,14 +100,42 @@ def test_without_a_place_for_copies_it_works_all_the_same(
 def test_bfloat16_is_computed_where_it_is_asked_for_and_only_there(
     reference: ReferenceOutputs,
 ) -> None:
+    program = replace(PROGRAM, tolerance=2.0)
     if not COMPUTES_BFLOAT16:
         with pytest.raises(EngineError, match="does not compute in bfloat16"):
-            OpenVinoEngine(PROGRAM, precision="bfloat16")
+            OpenVinoEngine(program, precision="bfloat16")
         return
-    reduced = OpenVinoEngine(PROGRAM, precision="bfloat16")(reference.inputs())
+    with pytest.raises(BundleError, match="its outputs differ by up to"):
+        OpenVinoEngine(PROGRAM, precision="bfloat16")
+    reduced = OpenVinoEngine(program, precision="bfloat16")(reference.inputs())
     assert not compare(reference.logits, reduced).agrees
     np.testing.assert_allclose(reduced, reference.logits, atol=2)
     assert compare(reference.logits, OpenVinoEngine(PROGRAM)(reference.inputs())).agrees
+
+
+@pytest.mark.skipif(not COMPUTES_BFLOAT16, reason="this processor does not compute in bfloat16")
+def test_a_reduced_program_is_run_by_the_engine_and_in_the_precision_that_it_states(
+    reference: ReferenceOutputs, tmp_path: Path
+) -> None:
+    loose = replace(PROGRAM, tolerance=2.0)
+    logits = OpenVinoEngine(loose, precision="bfloat16")(reference.inputs())
+    replace(reference, logits=logits).save(tmp_path / "reduced.npz")
+    reduced = ReducedProgram(
+        path=PROGRAM.path,
+        reference_path=tmp_path / "reduced.npz",
+        key="b" * 64,
+        precision="bfloat16",
+        engine="openvino",
+        margin=Margin(logits=1.0, images=300),
+        speedup=1.6,
+        processor="any",
+        images=300,
+    )
+    classifier = Classifier.of_bundle(replace(built_in_bundle(), reduced=reduced))
+    assert classifier.open_reduced is not None
+    engine = classifier.open_reduced(1)
+    assert engine.name == "openvino"
+    np.testing.assert_allclose(engine(reference.inputs()), logits, atol=1e-5)
 
 
 def test_a_program_that_gives_other_logits_is_refused(

@@ -149,11 +149,17 @@ class Classifier:
         def open_reduced(threads: int, *, features: bool = False) -> Engine:
             from toplabel.inference.engines import open_program
 
-            assert bundle.reduced is not None
-            program = bundle.reduced.as_program(bundle.program)
-            features = features or bundle.unknown is not None
-            engine = bundle.reduced.engine
-            return as_asked(open_program(engine, program, threads=threads, features=features))
+            reduced = bundle.reduced
+            assert reduced is not None
+            return as_asked(
+                open_program(
+                    reduced.engine,
+                    reduced.as_program(bundle.program),
+                    threads=threads,
+                    features=features or bundle.unknown is not None,
+                    precision="bfloat16" if reduced.precision == "bfloat16" else "float32",
+                )
+            )
 
         def as_asked(engine: Engine) -> Engine:
             if bundle.conversion:

@@ -20,6 +20,9 @@ EngineName = Literal["onnxruntime", "openvino", "torch"]
 ProgramEngine = Literal["onnxruntime", "openvino"]
 """What runs a program; on the CPU."""
 
+FloatPrecision = Literal["float32", "bfloat16"]
+"""What a program's products of floats are computed in."""
+
 
 class Engine(Protocol):
     """Runs a model on batches. Its `device` is "cpu", "cuda:0" or "mps"."""
@@ -76,14 +79,20 @@ class OpenEngine(Protocol):
 
 
 def open_program(
-    name: ProgramEngine, program: Program, *, threads: int, features: bool = False
+    name: ProgramEngine,
+    program: Program,
+    *,
+    threads: int,
+    features: bool = False,
+    precision: FloatPrecision = "float32",
 ) -> Engine:
-    """The engine of that name for a program, in float32.
+    """The engine of that name for a program.
 
     Args:
         name: Of the engine.
         program: What to run.
         threads, features: As of `OpenEngine`.
+        precision: Other than float32 for "openvino" alone.
 
     Raises:
         MissingDependency: Its library is not installed.
@@ -92,7 +101,8 @@ def open_program(
     if name == "openvino":
         from toplabel.inference.engines.openvino import OpenVinoEngine  # 370 ms
 
-        return OpenVinoEngine(program, threads=threads, features=features)
+        return OpenVinoEngine(program, threads=threads, features=features, precision=precision)
     from toplabel.inference.engines.onnxruntime import OnnxRuntimeEngine  # 100 ms
 
+    assert precision == "float32", precision
     return OnnxRuntimeEngine(program, threads=threads, features=features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toplabel.bundle.program import Program
-    from toplabel.inference.engines import Batch, EngineName
-
-Precision = Literal["float32", "bfloat16"]
+    from toplabel.inference.engines import Batch, EngineName, FloatPrecision
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -57,10 +55,10 @@ _VERSION = openvino.get_version().partition("-")[0]  # 2026.4.1-22982-0123456789
 class OpenVinoEngine:
     """Runs a program with OpenVINO.
 
-    In float32 its reference outputs are compared the first time that it meets this version of
-    OpenVINO on this kind of processor. What OpenVINO compiled is kept in the cache and opened from
-    then on. OpenVINO's own default is bfloat16 where the processor has it, with other logits; here
-    it is computed in what is asked for. The int8 parts of a quantised program are int8 either way.
+    The first time that a program meets this version of OpenVINO on this kind of processor, its
+    reference outputs are compared. What OpenVINO compiled is kept in the cache and opened from then
+    on. OpenVINO's own default is bfloat16 where the processor has it, with other logits; here it is
+    computed in what is asked for. The int8 parts of a quantised program are int8 either way.
 
     As many calls run side by side as there are processors for the threads of one.
 
@@ -68,8 +66,8 @@ class OpenVinoEngine:
         program: What to run.
         threads: Threads that one call computes with.
         features: It is asked for its features, too (`answer`).
-        precision: What products of floats are computed in; with "bfloat16" the reference outputs
-            are not compared, as they are not met.
+        precision: What products of floats are computed in. "bfloat16" is for programs whose
+            `tolerance` has room for it.
 
     Raises:
         ModelError: It gives no features, and is asked for them.
@@ -87,7 +85,7 @@ class OpenVinoEngine:
         *,
         threads: int = 1,
         features: bool = False,
-        precision: Precision = "float32",
+        precision: FloatPrecision = "float32",
     ) -> None:
         self._program = program
         self._own = threading.local()  # a request at a time runs one batch
@@ -97,7 +95,7 @@ class OpenVinoEngine:
         kept = KeptCopy.of(program, library, features=features, suffix=".blob")
         compiled = kept.open(self._import)
         if compiled is None:
-            self._compile_and_check(kept, features, precision)
+            self._compile_and_check(kept, features)
         else:
             self._use(compiled)
 
@@ -129,7 +127,7 @@ class OpenVinoEngine:
             self._own.request = self._compiled.create_infer_request()
         return self._own.request
 
-    def _settings(self, threads: int, precision: Precision) -> dict[str, Any]:
+    def _settings(self, threads: int, precision: FloatPrecision) -> dict[str, Any]:
         capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and "BF16" not in capabilities:
             raise EngineError("this processor does not compute in bfloat16; use float32")
@@ -150,7 +148,7 @@ class OpenVinoEngine:
         self._compiled = compiled
         self._ports = [compiled.output(self._program.output_name), compiled.outputs[-1]]
 
-    def _compile_and_check(self, kept: KeptCopy, features: bool, precision: Precision) -> None:
+    def _compile_and_check(self, kept: KeptCopy, features: bool) -> None:
         """Compile the program, compare its reference outputs, and keep what was compiled."""
         found, content = add_features(self._program) if features else (None, None)
         try:
@@ -160,8 +158,7 @@ class OpenVinoEngine:
             raise EngineError(
                 f"openvino cannot open {self._program.path}: {_reason(error)}"
             ) from error
-        if precision == "float32":
-            check_outputs(self, self._program, found, library=f"openvino {_VERSION}")
+        check_outputs(self, self._program, found, library=f"openvino {_VERSION}")
         if (written := kept.aside) is not None:
             try:
                 written.write_bytes(self._compiled.export_model().getbuffer())
