@@ -5,76 +5,73 @@ import shlex
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
+import newcomer
 import toplabel
-from documents import PAGES, ROOT, blocks, commands, run_console, run_python
+from documents import NOT_RUN, PAGES, ROOT, Block, Newcomer, blocks, commands
 from toplabel.cli.group import COMMANDS, toplabel as group
 
-NETS = """
-from torch import nn
-from toplabel.models.zoo_import import import_torchvision
+MADE = ("command-line.md",)
+"""Pages made from the code, and held equal to it; nothing of them is run."""
 
-transforms = import_torchvision().transforms
-val_transform = transforms.Compose([transforms.Resize((64, 64)), transforms.ToTensor(),
-    transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
 
-class MyCNN(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4))
-        self.head = nn.Linear(128, 2)
-
-    def forward(self, x):
-        return self.head(self.features(x).flatten(1))
-"""
-RUN = ["README.md", "docs/index.md", "docs/labels.md", "docs/notebooks.md", "docs/models.md"]
-"""Pages whose blocks of `console` and `python` are run as they stand."""
+def _is_run(block: Block) -> bool:
+    return block.not_run is None and (block.language in ("console", "python") or "." in block.title)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a newcomer has: photos, a folder of classes, a checkpoint with its class and names."""
-    folder = tmp_path_factory.mktemp("newcomer")
-    for photo in (ROOT / "examples").glob("*.jpg"):
-        shutil.copy(photo, folder)
-    shutil.copy(folder / "rocket.jpg", folder / "dog.jpg")
-    (folder / "notes.txt").write_text("no image")
-    (folder / "classes.txt").write_text("cat\ndog\n")
-    (folder / "nets.py").write_text(NETS)
-    rng = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (folder / "photos" / name).mkdir(parents=True)
-        for number in range(6):
-            pixels = rng.integers(0, 90, (64, 64, 3), dtype=np.uint8)
-            pixels[..., channel] += 140
-            Image.fromarray(pixels).save(folder / "photos" / name / f"{number}.png")
-    names: dict = {}
-    exec(NETS, names)
-    torch.manual_seed(0)
-    net = names["MyCNN"]()
-    with torch.no_grad():
-        net.head.bias[:] = torch.tensor([5.0, 0.0])  # so that it says "cat"
-    torch.save(net.state_dict(), folder / "best.pth")
-    return folder
+    """What a newcomer has."""
+    return newcomer.make(tmp_path_factory.mktemp("newcomer"))
 
 
-@pytest.mark.slow  # half a minute: networks are compiled, a folder is trained on
-@pytest.mark.parametrize("page", RUN)
-def test_the_code_of_a_page_runs_as_it_stands(page: str, folder: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all pages, so that each network is compiled once."""
+    return tmp_path_factory.mktemp("shared-cache")
+
+
+@pytest.mark.slow  # a minute or two: networks are compiled, folders trained on, servers started
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(_is_run(block) for block in blocks(page))],
+    ids=lambda page: page.stem,
+)
+def test_the_code_of_a_page_runs_as_it_stands(
+    page: Path, folder: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPLABEL_CACHE", str(shared_cache))
     place = tmp_path / "place"
     shutil.copytree(folder, place)
-    names: dict[str, object] = {"__name__": "page"}
-    run = [block for block in blocks(ROOT / page) if block.language in ("console", "python")]
-    assert run
-    for block in run:
-        if block.language == "console":
-            run_console(block, place)
+    with Newcomer(place) as somebody:
+        for block in blocks(page):
+            if _is_run(block):
+                somebody.do(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_run_or_says_why_not(page: Path) -> None:
+    for block in blocks(page) if page.name not in MADE else ():
+        where = f"{page.name}, line {block.line}"
+        if block.not_run is not None:
+            assert block.not_run in NOT_RUN, where
+            assert re.search(NOT_RUN[block.not_run], block.text), f"{where}: {block.not_run}?"
+        elif block.title.endswith("/"):  # a folder's listing
+            listed = re.findall(r"^  (\w+)[/.]", block.text, re.MULTILINE)
+            there = {path.stem for path in (ROOT / block.title).glob("[a-z]*")}
+            assert {*listed} - {"_internal"} == there - {"data", "py"}, where
         else:
-            run_python(block, place, names)
+            assert _is_run(block), where
+        if block.language == "console":
+            assert block.text.startswith("$ "), where
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_code_of_a_page_escapes_the_tests(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.count("```") == 2 * len(blocks(page))  # no fence that is none of `blocks`
+    assert re.findall(r"^\n(?: {4}|\t)(?! |[-*] ).*", text, re.MULTILINE) == []  # none by indenting
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

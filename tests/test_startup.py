@@ -1,5 +1,6 @@
 """What importing and starting cost, and which names are public."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -111,3 +112,35 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path):
     assert not (tmp_path / ".cache" / "Microsoft").exists()
     places = [p for p in Path("src").rglob("*.py") if "import onnxruntime" in p.read_text()]
     assert [p.name for p in places] == ["onnxruntime.py"]
+
+
+@pytest.mark.slow  # Jedi reads the stub and what it names: seconds
+def test_jedi_completes_names_arguments_and_what_is_returned():
+    jedi = pytest.importorskip("jedi", reason="jedi is not installed: pip install --group dev")
+
+    def completed(code: str) -> set[str]:
+        *_, last = code.splitlines()
+        found = jedi.Script(code).complete(len(code.splitlines()), len(last))
+        return {one.name for one in found if not one.name.startswith("_")}
+
+    assert set(toplabel.__all__) - {"__version__"} <= completed("import toplabel\ntoplabel.")
+    for function in ("load", "label", "wrap", "run", "train", "diagnose"):
+        arguments = inspect.signature(getattr(toplabel, function)).parameters
+        offered = completed(f"import toplabel\ntoplabel.{function}(")
+        assert {f"{one}=" for one in arguments} <= offered
+    assert {"stream", "embed", "save"} <= completed("import toplabel\ntoplabel.load().")
+    assert {"label", "score", "top"} <= completed("import toplabel\ntoplabel.load()('x').")
+
+
+def test_ipython_offers_public_names_alone_and_the_arguments_of_load():
+    completer = pytest.importorskip("IPython.core.completer", reason="IPython is not installed")
+    shell = completer.IPCompleter(namespace={"toplabel": toplabel})
+    shell.use_jedi = False  # as IPython does by default in notebooks' kernels
+
+    def completed(text: str) -> set[str]:
+        with completer.provisionalcompleter():
+            found = shell.completions(text, len(text))
+            return {one.text.rpartition(".")[2] for one in found}
+
+    assert completed("toplabel.") == {*dir(toplabel)} - {"__version__"}
+    assert {"arch=", "arch_args="} <= completed("toplabel.load(ar")

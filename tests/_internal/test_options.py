@@ -4,7 +4,7 @@ import inspect
 import pydoc
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 import click
@@ -209,3 +209,47 @@ def test_an_unknown_name_is_answered_with_the_mapping_that_it_belongs_in() -> No
             TypeError, match=f"unexpected argument '{name}'; did you mean '{meant}'"
         ):
             toplabel.load("model.pth", **{name: None})
+
+
+SCREEN = 56
+"""Lines of a docstring, beside the signature above it."""
+SHAPES = {
+    "Predictor.__call__": "(H, W, 3)",
+    "Predictor.embed": "(N, D)",
+    "Predictor.predict_tensor": "(N, C, H, W)",
+    "compare": "(C, h, w)",
+    "explain": "(H, W)",
+    "load": "(C, h, w)",
+    "read_image": "(H, W, 3)",
+    "ReadOptions": "pixels",
+    "Preprocess": "(height, width)",
+}
+"""What the help of those that take or give arrays must say of them."""
+
+
+@pytest.mark.parametrize("name", called_by_users())
+def test_the_help_of_what_users_call_fits_a_screen_and_tells_arguments_errors_shapes(
+    name: str,
+) -> None:
+    called = called_by_users()[name]
+    text = inspect.getdoc(called) or ""
+    assert len(text.splitlines()) <= SCREEN
+    for one in inspect.signature(called).parameters:
+        assert one == "self" or re.search(rf"\b{one}\b", text), one
+    if inspect.isfunction(called) or name == "ReadOptions":
+        assert "Raises:" in text
+    assert SHAPES.get(name, "") in text
+
+
+VALUES = [
+    one
+    for one in (getattr(toplabel, name) for name in toplabel.__all__)
+    if is_dataclass(one) and isinstance(one, type)
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: value.__name__)
+def test_the_help_of_a_value_tells_each_of_its_fields(value: type) -> None:
+    text = inspect.getdoc(value) or ""
+    for one in fields(value):
+        assert one.name.startswith("_") or re.search(rf"\b{one.name}\b", text), one.name

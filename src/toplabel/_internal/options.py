@@ -71,7 +71,9 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable[..., Returned]]:
+def takes_options(
+    *groups: type, as_load: Collection[type] = ()
+) -> Callable[[Callable[..., Returned]], Callable[..., Returned]]:
     """Let a function be called with the fields of `groups`, and get one instance of each.
 
     A parameter `model_options` of the function becomes the fields of the group `ModelOptions`:
@@ -79,6 +81,8 @@ def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable
 
     Args:
         groups: Dataclasses made of `option`s.
+        as_load: Those of them whose options mean what they mean to `load`: its docstring tells
+            them, and this one's only names them, so that it fits a screen.
     """
     parameters = {_parameter(group): group for group in groups}
 
@@ -121,12 +125,20 @@ def takes_options(*groups: type) -> Callable[[Callable[..., Returned]], Callable
         call.__signature__ = shown  # type: ignore[attr-defined]
         call.__annotations__ = {}  # of the signature, where names of this file mean nothing
         del call.__wrapped__
-        call.__doc__ = _document(
-            function.__doc__ or "", {name: one for name, (_, one) in names.items()}
-        )
+        told = {name: one for name, (group, one) in names.items() if group not in as_load}
+        named = {name: one for name, (group, one) in names.items() if group in as_load}
+        call.__doc__ = _document(function.__doc__ or "", told, named)
         return call
 
     return decorate
+
+
+def tells_options(group: type[Returned]) -> type[Returned]:
+    """A class decorator: its docstring has an Args section of its fields, made of `option`s."""
+    head, raises, rest = (group.__doc__ or "").partition("    Raises:\n")
+    told = "\n".join(_entries({one.name: one for one in fields(group)}))  # type: ignore[arg-type]
+    group.__doc__ = f"{head}    Args:\n{told}\n\n{raises}{rest}"
+    return group
 
 
 def suggests_names(called: Called) -> Called:
@@ -237,22 +249,34 @@ _MEANT = {
 """What other libraries call an argument."""
 
 
-def _document(text: str, options: Mapping[str, Field[Any]]) -> str:
+def _document(text: str, told: Mapping[str, Field[Any]], named: Mapping[str, Field[Any]]) -> str:
     """The docstring with the options at the end of its Args."""
     head, args, rest = text.partition("    Args:\n")
     if not args:
         return text
     own, gap, rest = rest.partition("\n\n")
-    return head + args + own + "\n" + "\n".join(_lines(options)) + gap + rest
+    entries = _entries(told)
+    if named:
+        renamed = "".join(f" (its {one.name})" for name, one in named.items() if name != one.name)
+        entries += _wrapped(f"{', '.join(named)}: As `load` takes them{renamed}.")
+    return head + args + own + "\n" + "\n".join(entries) + gap + rest
 
 
-def _lines(options: Mapping[str, Field[Any]]) -> Iterator[str]:
-    """An entry for each field, wrapped; `textwrap` would cost the start more than all the rest."""
-    for name, one in options.items():
-        line = f"        {name}:"
-        for word in f"{one.metadata['help']} {one.metadata['python']}".split():
-            if len(line) + len(word) >= _WIDTH:
-                yield line
-                line = " " * 11
-            line += f" {word}"
-        yield line
+def _entries(options: Mapping[str, Field[Any]]) -> list[str]:
+    """The lines that tell what each option does."""
+    return [
+        line
+        for name, one in options.items()
+        for line in _wrapped(f"{name}: {one.metadata['help']} {one.metadata['python']}")
+    ]
+
+
+def _wrapped(entry: str) -> Iterator[str]:
+    """Its lines below Args; `textwrap` would cost the start more than all the rest."""
+    line = " " * 7
+    for word in entry.split():
+        if len(line) + len(word) >= _WIDTH:
+            yield line
+            line = " " * 11
+        line += f" {word}"
+    yield line

@@ -319,7 +319,8 @@ def compare(
         a: A predictor, or what `load` takes.
         b: The other.
         images: At least one path, or anything else that a predictor takes.
-        a_preprocess: The user's own preprocessing function for the first, see `Variant`.
+        a_preprocess: The user's own preprocessing function for the first: a PIL image, or a path,
+            in; float32 (C, h, w) out.
         b_preprocess: The same for the second.
 
     Raises:

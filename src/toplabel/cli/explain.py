@@ -111,6 +111,6 @@ def _sentence(found: Explanation, output: Path | None) -> str:
     label = f"unknown (nearest: {found.label})" if found.unknown else found.label
     return (
         f"{output}: {label} {found.score:.3f}, by {method}; the score drops by"
-        f" {found.faithfulness:.3f} without the hottest tenth, by {found.random_faithfulness:.3f}"
+        f" {found.faithfulness:z.3f} without the hottest tenth, by {found.random_faithfulness:z.3f}"
         " without a random one"
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from toplabel._internal.options import option, suggests_names
+from toplabel._internal.options import option, suggests_names, tells_options
 from toplabel.errors import UsageError
 
 
 @suggests_names
+@tells_options
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How images are read.

@@ -48,12 +48,14 @@ class Failure:
 class Prediction:
     """The label of one input, according to one model; or why there is none.
 
-    `score` is the softmax (multi-label: sigmoid) of the model's output, in [0, 1], or the output
-    itself where that is a score already. It is not the chance of being right. `top` holds the best
-    classes, best first. Where `error` is set, `label`, `index`, `score`, `top` and `unsure` are
-    None.
+    `source` is the input's name, `model` that of the model, `index` the label's place among its
+    outputs; `warnings` are what was assumed or noticed. `score` is the softmax (multi-label:
+    sigmoid) of the model's output, in [0, 1], or the output itself where that is a score already;
+    it is not the chance of being right. Below the threshold the label is `unsure`. `top` holds the
+    best classes, best first. Where `error` is set, `label`, `index`, `score`, `top` and `unsure`
+    are None.
 
-    Of a multi-label model `top` holds the classes that apply: those whose score reaches the
+    Of a model with `multi_label` `top` holds the classes that apply: those whose score reaches the
     threshold. Where none does it is empty, `label` and `index` are None, `unsure` is True, and
     `score` is the highest there was.
 

@@ -49,13 +49,10 @@ def load(
             local Hugging Face folder, a checkpoint (.pth, .safetensors), a bundle or an ONNX file.
 
     Raises:
-        CheckpointError: The file cannot be read, would run code, or fits no network.
-        BundleError: The bundle is damaged, or from a newer version.
+        CheckpointError, BundleError: The file cannot be read, would run code, fits no network.
         LabelsError, PreprocessError: What is given does not fit, or has to be given.
-        ModelNotFound: No source knows the name.
-        ModelError: It is not a classifier that can be used.
-        DownloadError: Its weights are not here and cannot be fetched.
-        MissingDependency: Its library is not installed.
+        ModelNotFound, ModelError: No source knows the name, or it is no classifier.
+        DownloadError, MissingDependency: Its weights, or its library, are not here.
         EngineError: The engine or device is not available here.
     """
     return load_predictor(model, model_options, inference_options)
@@ -69,7 +66,7 @@ def label(source: list[Any] | tuple[Any, ...], **options: Any) -> list[str | Non
 def label(source: object, **options: Any) -> str: ...
 
 
-@takes_options(ModelOptions, InferenceOptions)
+@takes_options(ModelOptions, InferenceOptions, as_load=(ModelOptions, InferenceOptions))
 def label(
     source: object,
     *,

@@ -38,8 +38,7 @@ class ModelOptions:
         None,
         metavar="ARCH",
         help="The network of a checkpoint: a name of torchvision's or timm's, or your class as"
-        " package.module:Class or nets.py:Class, whose code is run. By default it is identified"
-        " from the checkpoint's tensors.",
+        " package.module:Class or nets.py:Class, whose code is run. By default its tensors tell.",
         python="Also the class itself, a function that makes the network, or the network.",
     )
     arch_args: Mapping[str, Any] = option(
@@ -47,22 +46,20 @@ class ModelOptions:
         flags=("--arch-arg",),
         metavar="NAME=VALUE",
         collects=True,
-        help="Argument for the class or function. Numbers of classes and channels are read from the"
-        " file.",
+        help="Argument for the class. Numbers of classes and channels are read from the file.",
     )
     script: str | os.PathLike[str] | None = option(
         None,
         metavar="PATH",
-        help="The script, notebook, Markdown file or folder that made a checkpoint: its network,"
-        " preprocessing and class names are taken from there, and of its code only the network's"
-        " own definitions are run.",
+        help="The script, notebook, Markdown file or folder that made a checkpoint: it is read for"
+        " network, preprocessing and class names, and only the network's definitions are run.",
     )
     labels: LabelsLike | None = option(
         None,
         metavar="FILE",
         help="Class names: a .txt, .json, .csv or .yaml file, a folder with one sub-folder per"
-        " class, a known list: imagenet, cifar10, cifar100, mnist, fashion-mnist, ...; or a list in"
-        " a script, as train.py:classes, which is not run.",
+        " class, a known list (imagenet, cifar10, ...), or a list in a script that is not run"
+        " (train.py:classes).",
         python="Also the names themselves in output order, a class_to_idx or an id2label.",
     )
     preprocess: object = option(
@@ -82,15 +79,14 @@ class ModelOptions:
         flags=("--model-output",),
         metavar="NAME|INDEX",
         elsewhere="model_output",
-        help="Which output of a network that gives several holds the scores of the classes: its"
-        " name, or its place from 0.",
+        help="Which of several outputs of a network holds the scores of the classes: its name, or"
+        " its place from 0.",
     )
     ema: bool = option(False, help="Use a checkpoint's averaged (EMA) weights.")
     state_dict: str | None = option(
         None,
         metavar="KEY",
-        help="Which network of a checkpoint that holds several: its key, or what the names of its"
-        " tensors begin with.",
+        help="Which of several networks of a checkpoint: its key, or its tensors' prefix.",
     )
     allow_globals: Sequence[str] = option(
         (),

@@ -76,7 +76,9 @@ class RunOptions:
         " 256 to 10,240.",
     )
     progress: Callable[[Progress], None] | None = option(
-        None, shell=False, help="Called after every few images."
+        None,
+        shell=False,
+        help="Called after every few images. By default a bar in notebooks, where tqdm is.",
     )
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from toplabel._internal.notebook import Update, bar_in_notebook
 from toplabel._internal.notices import Notice, collect_warnings, warn
 from toplabel._internal.options import given_options, takes_options
 from toplabel.bundle.unknown import Drift
@@ -48,7 +49,7 @@ logger = logging.getLogger(__name__)
 _HTML_SUFFIXES = (".html", ".htm")
 
 
-@takes_options(RunOptions, ModelOptions, InferenceOptions)
+@takes_options(RunOptions, ModelOptions, InferenceOptions, as_load=(ModelOptions, InferenceOptions))
 def run(
     source: Source | Sequence[Source],
     output: Source,
@@ -110,7 +111,9 @@ def run(
             entries = list_entries(inputs, column=run_options.column)
             missing = state.list_inputs(entries, shard_size=run_options.shard_size)
             work = _Work(state, predictor, settings, columns, run_options, notices)
-            work.label()
+            told = None if run_options.progress is None else work.tell
+            with bar_in_notebook(told, what=target.path.name, total=state.manifest.rows) as update:
+                work.label(update)
             work.merge()
             work.judge()
             work.report()
@@ -250,14 +253,19 @@ class _Work:
         self._before = self._done = self._tally.rows
         self._failed = self._tally.failed
         self._began = time.monotonic()
+        self._update: Update | None = None
 
-    def label(self) -> None:
+    def label(self, update: Update | None) -> None:
         """Label and commit every shard that is not done.
+
+        Args:
+            update: Called with the numbers of inputs done and failed.
 
         Raises:
             RunError: More inputs failed than may.
             OSError: A part cannot be written.
         """
+        self._update = update
         self._sort_done()
         if self._pending and self._state.merged is not None:  # from parts that are no longer all
             self._state.remember_merged(None)
@@ -462,6 +470,19 @@ class _Work:
     def _count_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         self._count(len(outcomes), sum(o.prediction.error is not None for o in outcomes))
 
+    def tell(self, done: int, failed: int) -> None:
+        """Call what the user gave with how far the run is."""
+        assert self._options.progress is not None
+        self._options.progress(
+            Progress(
+                inputs=self._state.manifest.rows,
+                before=self._before,
+                done=done,
+                failed=failed,
+                seconds=time.monotonic() - self._began,
+            )
+        )
+
     def _count(self, done: int, failed: int) -> None:
         """Count what has just been labelled, and report the progress.
 
@@ -470,16 +491,8 @@ class _Work:
         """
         self._done += done
         self._failed += failed
-        if self._options.progress is not None:
-            self._options.progress(
-                Progress(
-                    inputs=self._state.manifest.rows,
-                    before=self._before,
-                    done=self._done,
-                    failed=self._failed,
-                    seconds=time.monotonic() - self._began,
-                )
-            )
+        if self._update is not None:
+            self._update(self._done, self._failed)
         most = self._options.max_errors
         if most is not None and self._failed > most:
             raise RunError(

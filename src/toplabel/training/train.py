@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toplabel._internal.notebook import bar_in_notebook
 from toplabel._internal.notices import collect_warnings, warn
 from toplabel._internal.optional import require
 from toplabel._internal.options import takes_options
@@ -75,7 +76,9 @@ _MOST_EXAMPLES = 20_000
 """Images that a bundle keeps beyond those that tell unknown ones: 26 MB of 1,280 features."""
 
 
-@takes_options(TrainOptions, ModelOptions, InferenceOptions)
+@takes_options(
+    TrainOptions, ModelOptions, InferenceOptions, as_load=(ModelOptions, InferenceOptions)
+)
 def train(
     data: Dataset | str | os.PathLike[str],
     *,
@@ -101,7 +104,8 @@ def train(
             WordNet synset, or a .csv or .tsv file of paths and labels; at least 3 images a class.
         model: Whose features are used: as `load` takes it, or a predictor; by default the built-in
             model.
-        progress: Called with the number of images done, and of those that failed.
+        progress: Called with the numbers of images done and failed. By default a bar in notebooks,
+            where tqdm is installed.
 
     Raises:
         UsageError: There is one class, one with too few images, or no labelled images at all.
@@ -132,7 +136,8 @@ def train(
     with collect_warnings() as more, predictor:
         if train_options.augment:
             announce(len(dataset))
-        images = compute_features(predictor, dataset.sources, progress=progress)
+        with bar_in_notebook(progress, what="features", total=len(dataset)) as update:
+            images = compute_features(predictor, dataset.sources, progress=update)
         photos = Photos.of(dataset, images, previous)
         tell_of_images(dataset, images, photos)
         variants = None

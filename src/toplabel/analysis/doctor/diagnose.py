@@ -96,7 +96,7 @@ class Diagnosis:
         }
 
 
-@takes_options(ModelOptions)
+@takes_options(ModelOptions, as_load=(ModelOptions,))
 def diagnose(
     model: str | os.PathLike[str] | nn.Module,
     *,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toplabel._internal.notebook import bar_in_notebook
 from toplabel._internal.optional import require
 from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
@@ -185,7 +186,8 @@ def evaluate(
             WordNet synset, or a .csv or .tsv file of paths and labels.
         corruptions: Label each image again corrupted in nine ways at three strengths (noise, blur,
             JPEG, rotated and so on), which takes 27 times as long.
-        progress: Called with the number of images done, and of those that failed.
+        progress: Called with the numbers of images done and failed. By default a bar in notebooks,
+            where tqdm is installed.
 
     Raises:
         UsageError: The data is none of these, or none of its images could be labelled.
@@ -203,7 +205,8 @@ def evaluate(
             " each image of the dataset has one class"
         )
     matching = match_classes(dataset.classes, predictor.labels, model=predictor.name)
-    outputs = run_model(predictor, dataset, matching, progress=progress)
+    with bar_in_notebook(progress, what="evaluate", total=len(dataset)) as update:
+        outputs = run_model(predictor, dataset, matching, progress=update)
     if not outputs.readable.any():
         raise UsageError(
             f"none of the {len(dataset)} images of {dataset.origin} could be labelled; the first"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toplabel._internal.notebook import bar_in_notebook
 from toplabel._internal.ordered_map import ordered_map
 from toplabel._internal.statistics import wilson_interval
 from toplabel.analysis.evaluate.corruptions import (
@@ -150,10 +151,12 @@ def measure_robustness(
     work = partial(_label_corrupted, labeller=labeller, load=load, bgr=predictor.read.bgr)
     found = _Found.empty(len(sources))
     failed = 0
-    for row, predictions in enumerate(ordered_map(work, sources, workers=labeller.workers)):
-        failed += found.add(row, predictions)
-        if progress is not None:
-            progress((row + 1) * len(_EVERY), failed)
+    total = len(sources) * len(_EVERY)
+    with bar_in_notebook(progress, what="corruptions", total=total) as update:
+        for row, predictions in enumerate(ordered_map(work, sources, workers=labeller.workers)):
+            failed += found.add(row, predictions)
+            if update is not None:
+                update((row + 1) * len(_EVERY), failed)
     detects = predictor.classifier.unknown is not None
     return Robustness(
         images=len(sources),
