@@ -20,6 +20,7 @@ from toplabel.errors import ImageError
 from toplabel.image.decoded_image import DecodedImage
 from toplabel.image.ordinary import is_ordinary
 from toplabel.image.reading import read_image
+from toplabel.preprocess.preprocess import Preprocess
 from toplabel.preprocess.presets import preset
 from toplabel.serve.decoder import Limits
 from toplabel.serve.decoders import Decoders, IsolatedImage
@@ -55,11 +56,17 @@ def decoders() -> Iterator[Decoders]:
     made.close()
 
 
-def isolated(content: bytes, decoders: Decoders, *, seconds: float = 300.0) -> IsolatedImage:
-    return IsolatedImage(content, decoders, time.monotonic() + seconds)
+def isolated(
+    content: bytes,
+    decoders: Decoders,
+    *,
+    seconds: float = 300.0,
+    preprocess: Preprocess | None = None,
+) -> IsolatedImage:
+    return IsolatedImage(content, decoders, time.monotonic() + seconds, preprocess)
 
 
-@pytest.mark.parametrize(
+FILES = pytest.mark.parametrize(
     "content",
     [
         saved(noise(300, 200), "TIFF"),
@@ -69,6 +76,9 @@ def isolated(content: bytes, decoders: Decoders, *, seconds: float = 300.0) -> I
     ],
     ids=["tiff", "gif", "webp", "large-jpeg"],
 )
+
+
+@FILES
 def test_another_process_reads_an_image_as_this_one_does(content: bytes, decoders: Decoders):
     resized_size = preset("imagenet-crop-256-224").resized_size
     for size in (None, resized_size):
@@ -79,6 +89,19 @@ def test_another_process_reads_an_image_as_this_one_does(content: bytes, decoder
             *(other.height, other.width, other.scale),
             other.warnings,
         )
+
+
+@FILES
+def test_another_process_makes_what_the_model_sees_too(content: bytes, decoders: Decoders):
+    preprocess = preset("imagenet-crop-256-224")
+    for size in (None, preprocess.resized_size):
+        whole = read_image(content, resized_size=size)
+        seen = read_image(isolated(content, decoders, preprocess=preprocess), resized_size=size)
+        assert (seen.is_cropped, seen.pixels.shape) == (True, (224, 224, 3))
+        assert (seen.height, seen.width, seen.scale) == (whole.height, whole.width, whole.scale)
+        original = whole.height, whole.width
+        expected = preprocess(whole.pixels, original_size=original, scale=whole.scale)
+        np.testing.assert_array_equal(preprocess.normalise(seen.pixels), expected)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ class DecodedImage:
         width: The same.
         scale: 1, or 2, 4, 8 where a JPEG was decoded at that fraction of its size.
         warnings: What is doubtful about these pixels, in words; empty where nothing is.
+        is_cropped: `pixels` are what the model sees of it, as its preprocessing's
+            `resize_and_crop` gives them; so where that was made along with reading.
     """
 
     pixels: Pixels
@@ -51,6 +53,7 @@ class DecodedImage:
     width: int
     scale: int = 1
     warnings: tuple[str, ...] = ()
+    is_cropped: bool = False
 
 
 def exif_orientation(exif: bytes) -> int:

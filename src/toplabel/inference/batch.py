@@ -275,7 +275,11 @@ class _Slots:
         """
         size = image.height, image.width
         slot = self._batch[self._count]
-        if slot.dtype == np.uint8:
+        if image.is_cropped and slot.dtype == np.uint8:
+            slot[...] = image.pixels
+        elif image.is_cropped:
+            slot[...] = self._preprocess.normalise(image.pixels)
+        elif slot.dtype == np.uint8:
             assert isinstance(self._preprocess, Preprocess)
             slot[...] = self._preprocess.resize_and_crop(
                 image.pixels, original_size=size, scale=image.scale, max_pixels=max_pixels

@@ -11,11 +11,14 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from toplabel._internal.platform import trim_memory
 from toplabel.image import decoded_image
 from toplabel.image.reading import read_image
 from toplabel.inference.batch import image_error
@@ -23,6 +26,7 @@ from toplabel.inference.batch import image_error
 if TYPE_CHECKING:
     from toplabel.image.decoded_image import DecodedImage, ResizedSize
     from toplabel.image.options import ReadOptions
+    from toplabel.preprocess.preprocess import Preprocess
 
 WAITS_FOR_TURN = "large"
 """The message of a process that is about to decode a large image; it waits for an answer."""
@@ -43,10 +47,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How to read an image, as `read_image` takes it."""
+    """How to read an image, as `read_image` takes it.
+
+    With `preprocess`, the pixels that come back are what `resize_and_crop` makes of them: a large
+    image is nowhere else in memory, and what is sent back is small.
+    """
 
     options: ReadOptions
     resized_size: ResizedSize | None
+    preprocess: Preprocess | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Decoded:
     size: tuple[int, int]
     scale: int
     warnings: tuple[str, ...]
+    is_cropped: bool
 
 
 def main(descriptor: int) -> None:
@@ -72,6 +82,7 @@ def main(descriptor: int) -> None:
         decoded_image.take_turns_at(lambda: _turn(connection))
         while True:
             _answer(connection, limits)
+            trim_memory()
     os._exit(0)
 
 
@@ -82,6 +93,8 @@ def _answer(connection: Connection, limits: Limits) -> None:
     _limit("RLIMIT_CPU", ceil(time.process_time()) + limits.seconds)
     try:
         image = read_image(content, options=request.options, resized_size=request.resized_size)
+        if request.preprocess is not None:
+            image = _cropped(image, request.preprocess, request.options)
     except Exception as error:
         failure = image_error(error)
         connection.send(OUT_OF_MEMORY if failure.code == "out_of_memory" else failure)
@@ -92,9 +105,19 @@ def _answer(connection: Connection, limits: Limits) -> None:
         left = left[os.write(connection.fileno(), left) :]
 
 
+def _cropped(image: DecodedImage, preprocess: Preprocess, options: ReadOptions) -> DecodedImage:
+    seen = preprocess.resize_and_crop(
+        image.pixels,
+        original_size=(image.height, image.width),
+        scale=image.scale,
+        max_pixels=options.max_pixels,
+    )
+    return replace(image, pixels=np.ascontiguousarray(seen), is_cropped=True)
+
+
 def _described(image: DecodedImage) -> Decoded:
     size = image.height, image.width
-    return Decoded(image.pixels.shape, size, image.scale, image.warnings)
+    return Decoded(image.pixels.shape, size, image.scale, image.warnings, image.is_cropped)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from toplabel.image.decoded_image import ResizedSize
     from toplabel.image.options import ReadOptions
+    from toplabel.preprocess.custom import AnyPreprocess
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -37,12 +38,17 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 class IsolatedImage(ReadsItself):
     """An image file that is read in another process.
 
-    `deadline`, by `time.monotonic`, is when its process is killed.
+    Args:
+        content: The file.
+        decoders: Whose processes read it.
+        deadline: By `time.monotonic`, when its process is killed.
+        preprocess: Where given, its process makes what a model sees of it, too.
     """
 
     content: bytes
     decoders: Decoders
     deadline: float
+    preprocess: AnyPreprocess | None = None
 
     def read_image(self, *, options: ReadOptions, resized_size: ResizedSize | None) -> DecodedImage:
         """Its pixels.
@@ -50,7 +56,11 @@ class IsolatedImage(ReadsItself):
         Raises:
             ImageError: It could not be read within the limits, or at all.
         """
-        return self.decoders.read(self.content, options, resized_size, deadline=self.deadline)
+        kept = self.preprocess if isinstance(self.preprocess, Preprocess) else None
+        if not isinstance(getattr(resized_size, "__self__", None), Preprocess):
+            resized_size = None  # code of the operator's; the whole image always serves
+        request = Request(options, resized_size, kept)
+        return self.decoders.read(self.content, request, deadline=self.deadline)
 
 
 class Decoders:
@@ -66,28 +76,17 @@ class Decoders:
         self._lock = threading.Lock()
         self._large = threading.Lock()  # held while a large image is decoded
 
-    def read(
-        self,
-        content: bytes,
-        options: ReadOptions,
-        resized_size: ResizedSize | None,
-        *,
-        deadline: float,
-    ) -> DecodedImage:
-        """The image in a file, as `read_image` gives it.
+    def read(self, content: bytes, request: Request, *, deadline: float) -> DecodedImage:
+        """The image in a file, as `read_image` gives it, or what a model sees of it.
 
         Raises:
             ImageError: It could not be read within the limits, or at all.
         """
-        if not isinstance(getattr(resized_size, "__self__", None), Preprocess):
-            resized_size = None  # code of the operator's; the whole image always serves
         with self._lock:
             decoder = self._idle.pop() if self._idle else None
         decoder = decoder or _Decoder(self._limits)
         try:
-            decoded = decoder.ask(
-                Request(options, resized_size), content, deadline=deadline, large=self._large
-            )
+            decoded = decoder.ask(request, content, deadline=deadline, large=self._large)
         except BaseException:
             decoder.end()
             raise
@@ -181,7 +180,15 @@ class _Decoder:
             if not count:
                 raise self._died()
             left = left[count:]
-        return DecodedImage(pixels, *decoded.size, decoded.scale, decoded.warnings)
+        height, width = decoded.size
+        return DecodedImage(
+            pixels,
+            height=height,
+            width=width,
+            scale=decoded.scale,
+            warnings=decoded.warnings,
+            is_cropped=decoded.is_cropped,
+        )
 
     def _died(self) -> ImageError:
         if -self._process.wait() == signal.SIGXCPU:

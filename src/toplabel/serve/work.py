@@ -23,6 +23,7 @@ from toplabel.serve.decoders import Decoders, IsolatedImage
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from toplabel.preprocess.custom import AnyPreprocess
     from toplabel.serve.metrics import Metrics
     from toplabel.serve.models import Answer, ServedModel
     from toplabel.serve.options import ServeOptions
@@ -222,14 +223,19 @@ class Labeller:
         if self._workers.is_stuck(self._options.request_timeout / 2):
             raise busy("no worker has been free for a long time")
 
-    def source(self, request: Request, content: bytes) -> tuple[Source, Lane]:
-        """An image file as `read_image` takes it, and where reading it waits for its turn."""
+    def source(
+        self, request: Request, content: bytes, preprocess: AnyPreprocess | None = None
+    ) -> tuple[Source, Lane]:
+        """An image file as `read_image` takes it, and where reading it waits for its turn.
+
+        With `preprocess`, one that another process reads gives what the model sees of it alone.
+        """
         if is_ordinary(content):
             return content, "ordinary"
         if self._decoders is None:
             return content, "heavy"
         deadline = request.scope["state"]["deadline"]
-        return IsolatedImage(content, self._decoders, deadline), "heavy"
+        return IsolatedImage(content, self._decoders, deadline, preprocess), "heavy"
 
     async def label(
         self,
@@ -248,7 +254,8 @@ class Labeller:
         """
 
         def work_on(content: bytes) -> tuple[Callable[[], Answer], Lane]:
-            source, lane = self.source(request, bytes(content))
+            preprocess = model.predictor.classifier.preprocess
+            source, lane = self.source(request, bytes(content), preprocess)
             wants = partial(
                 model.answer,
                 top_k=wanted.top_k,
