@@ -207,6 +207,28 @@ def _reduced(bundle: Bundle, tensors: np.ndarray) -> ReducedProgram:
     return replace(draft, margin=margin)
 
 
+def with_wrong_program(bundle: Bundle, folder: Path) -> Bundle:
+    """The same with a program in `folder` that is sure of the opposite, as no gate lets through."""
+    import onnx
+    from onnx import numpy_helper
+
+    assert bundle.reduced is not None
+    wrong = onnx.load(bundle.program.path)
+    for array in wrong.graph.initializer:
+        if array.name in ("w2", "w3"):
+            opposite = -100 * numpy_helper.to_array(array)
+            array.CopyFrom(numpy_helper.from_array(opposite, array.name))
+    onnx.save(wrong, folder / REDUCED_NAME)
+    _draw_references(folder / REDUCED_NAME, folder / REDUCED_REFERENCE_NAME)
+    reduced = replace(
+        bundle.reduced,
+        key="c" * 64,
+        path=folder / REDUCED_NAME,
+        reference_path=folder / REDUCED_REFERENCE_NAME,
+    )
+    return replace(bundle, reduced=reduced)
+
+
 def with_margin(bundle: Bundle, margin: float) -> Bundle:
     """The same with another margin, as if it had been found."""
     assert bundle.reduced is not None
