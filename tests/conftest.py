@@ -25,6 +25,9 @@ settings.load_profile("toplabel")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# no process goes on when the test that has started it is over
+os.environ["TOPLABEL_COMPILE"] = "wait"
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts what runs in the background so, and processes of tests would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

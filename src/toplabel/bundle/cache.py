@@ -5,6 +5,7 @@ optimised/KEY/              the engine's own copies of it
 entries/NAME.json           what a model name became, and the weights files it was read from
 hashes/NAME.json            the sha256 of files seen before
 refusals/KEY.json           why a model could not be compiled, and by what
+background/NAME.json, .log  what compiling in the background has found and printed
 features/MODEL/             of images that were trained on
 training/KEY.pt             how far a network is that is being trained
 locks/KEY                   empty; held while the program is built
@@ -356,7 +357,7 @@ def list_entries() -> list[CacheEntry]:
         if not path.name.startswith("."):
             spec = (read_json(path) or {}).get("spec")
             models.append(_entry("model", spec if isinstance(spec, str) else path.stem, path))
-    for folder in ("refusals", "hashes", "optimised", "features", "training"):
+    for folder in ("refusals", "background", "hashes", "optimised", "features", "training"):
         found = [_entry("other", f"{folder}/{path.name}", path) for path in _files_in(folder)]
         others = found + others
     return programs + models + others

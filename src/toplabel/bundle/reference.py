@@ -56,11 +56,26 @@ class ReferenceOutputs:
         return pixels * self.scale[:, None, None] + self.offset[:, None, None]
 
     @classmethod
-    def draw(cls, preprocess: AnyPreprocess, run: Run) -> Self:
-        """Inputs of the size of the preprocessing, and what `run` gives for each of them alone."""
-        pixels = draw_inputs((preprocess.num_channels, *preprocess.input_size))
+    def draw(
+        cls,
+        preprocess: AnyPreprocess,
+        run: Run,
+        *,
+        count: int | None = None,
+        known: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """Inputs of the size of the preprocessing, and what `run` gives for each of them alone.
+
+        Args:
+            preprocess: Whose size and scale the inputs have.
+            run: What gives their logits.
+            count: Only the first so many.
+            known: The logits of the first ones, which are not asked for again.
+        """
+        pixels = draw_inputs((preprocess.num_channels, *preprocess.input_size))[:count]
         drawn = cls(pixels, *pixel_scale(preprocess), np.empty((0, 0), np.float32))
-        logits = [run(one[None]) for one in drawn.inputs()]
+        logits = [] if known is None else [known]
+        logits += [run(one[None]) for one in drawn.inputs()[0 if known is None else len(known) :]]
         return replace(drawn, logits=np.concatenate(logits))
 
     def save(self, path: Path) -> None:

@@ -24,8 +24,6 @@ OF_SPREAD = 1e-4
 OF_LARGEST = 1e-5
 """And of the largest output: the order of additions changes with the size of the batch."""
 
-_REPEATS = 2
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeatability:
@@ -60,6 +58,7 @@ def measure_repeatability(
     outputs: NDArray[np.float32],
     *,
     batch_sizes: tuple[int, ...] = (2, 5),
+    repeats: int = 2,
 ) -> Repeatability:
     """How far `outputs` are from those of further calls.
 
@@ -68,14 +67,15 @@ def measure_repeatability(
         inputs: At least two images, float32 (N, C, H, W).
         outputs: What `run` gave for each of them alone, float32 (N, K).
         batch_sizes: Of the batches to try; each holds the first of the images.
+        repeats: How many of the images are given again.
     """
-    repeated = max(
+    repeated = [
         largest_difference(outputs[index : index + 1], run(inputs[index : index + 1]))
-        for index in range(_REPEATS)
-    )
+        for index in range(repeats)
+    ]
     batched = [_difference_in_batch(run, inputs[:size], outputs[:size]) for size in batch_sizes]
     return Repeatability(
-        repeated=repeated,
+        repeated=max(repeated, default=0.0),
         batched=max((one for one in batched if one is not None), default=0.0),
         one_at_a_time=None in batched,
         tolerance=tolerance_of(outputs),
@@ -91,6 +91,7 @@ def check_repeatability(
     if_random: str,
     if_batch: str,
     batch_sizes: tuple[int, ...] = (2, 5),
+    repeats: int = 2,
 ) -> bool:
     """Stop where an image has no single answer; else, whether images must be given one at a time.
 
@@ -99,6 +100,7 @@ def check_repeatability(
         inputs: As there.
         outputs: As there.
         batch_sizes: As there.
+        repeats: As there.
         name: Of the model.
         if_random: What to do where the answer changes from call to call.
         if_batch: What to do where it depends on the batch.
@@ -106,7 +108,7 @@ def check_repeatability(
     Raises:
         ModelError: It answers differently when asked again, or in a batch.
     """
-    found = measure_repeatability(run, inputs, outputs, batch_sizes=batch_sizes)
+    found = measure_repeatability(run, inputs, outputs, batch_sizes=batch_sizes, repeats=repeats)
     if not found.repeats:
         raise ModelError(
             f"{name} gives different outputs for the same image (by up to {found.repeated:.3g}):"

@@ -26,8 +26,9 @@ from toplabel.errors import UsageError
 from toplabel.runs.options import RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from toplabel import Predictor
     from toplabel.bundle.reduced import ReducedProgram
     from toplabel.inference.cascade import ReducedCounts
     from toplabel.inference.prediction import Prediction
@@ -120,6 +121,7 @@ def _label(
         )
         if predictor.fast:
             report.count_reduced()
+        later = _compiles_later(predictor)
         try:
             for prediction in predictor.stream(sources, **wanted):
                 report.add(prediction, of_model=predictor.warnings)
@@ -127,7 +129,23 @@ def _label(
             report.close()
         if (program := predictor.reduced) is not None:
             report.tell_reduced(program)
-        predictor.compile()  # a new model, for the next time; its first label has been printed
+        if later and not predictor.is_final:
+            later()  # a new model, for the next time; its first label has been printed
+
+
+def _compiles_later(predictor: Predictor) -> Callable[[], object] | None:
+    """What makes the program of a model that is new to this machine, after its label.
+
+    Raises:
+        UsageError: The environment names no way to do that.
+    """
+    if predictor.is_final:
+        return None
+    from toplabel.models.compile.background import compile_in_background, when_to_compile
+
+    if when_to_compile() == "wait":
+        return predictor.compile
+    return lambda: compile_in_background(predictor)
 
 
 def _sources(inputs: Iterable[str], complaints: list[str]) -> Iterator[str]:

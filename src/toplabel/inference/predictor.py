@@ -486,6 +486,11 @@ class Predictor:
         if (text := self._engines.take_warning()) is not None:
             warn(text)
 
+    @property
+    def is_final(self) -> bool:
+        """Whether `compile` has nothing to do."""
+        return self._pending.is_final
+
     def compile(self) -> None:
         """Make the fast program of a model that is new to this machine, now and for later starts.
 

@@ -20,6 +20,9 @@ from toplabel.errors import BundleError, EngineError
 from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.inference.engines.torch_pixels import PixelEngine
+from toplabel.models.compile import background
+from toplabel.models.compile.background import take_findings
+from toplabel.models.compile.eager import FirstAnswers, first_answers
 from toplabel.models.compile.fingerprint import model_sha256, program_key
 from toplabel.preprocess.custom import CustomPreprocess
 from toplabel.preprocess.preprocess import Preprocess
@@ -27,21 +30,31 @@ from toplabel.preprocess.preprocess import Preprocess
 if TYPE_CHECKING:
     from toplabel.bundle.model import Model
     from toplabel.bundle.program import Program
-    from toplabel.inference.engines import Engine
+    from toplabel.inference.engines import Engine, OpenEngine
     from toplabel.models.options import InferenceOptions
+
+_EXPORTER = f"torch {torch.__version__}"
 
 logger = logging.getLogger(__name__)
 
 
-def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> PendingClassifier:
+def build(
+    model: Model, inference: InferenceOptions, *, entry: str | None, checked: bool = False
+) -> PendingClassifier:
     """A classifier for `model`: in eager PyTorch now, compiled later where that is wanted.
+
+    What an earlier attempt in the background has found is told, and heeded, before any label.
 
     Args:
         model: As its source gave it; the warnings collected so far go into its provenance.
         inference: How it is to be run.
         entry: What the cache keeps it under for later starts; None: not at all.
+        checked: Its answers are known to be the same twice and in any batch; else it is asked
+            before its first label.
 
     Raises:
+        ModelError: Compiling has failed in the background, and the model's answers are not to be
+            trusted.
         EngineError: The engine or device is not available here.
     """
     name = f"{model.name}@{model_sha256(model)[:8]}"
@@ -50,9 +63,12 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
     if inference.needs_torch:
         reason = "it was loaded with an engine, device or dtype that needs PyTorch; load it without"
         return PendingClassifier(replace(eager, unsaved=reason))
+    key, first = program_key(model), list[FirstAnswers]()
+    if not checked:
+        eager = replace(eager, open_engine=_checked_first(model, eager.open_engine, first))
 
     def compile_() -> Classifier:
-        bundle = _bundle(model, inference)
+        bundle = _bundle(model, inference, key, first[0] if first else None)
         if isinstance(bundle, NotCompiled):
             return replace(eager, unsaved=f"it runs only in PyTorch: {bundle.reason}")
         classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
@@ -63,7 +79,33 @@ def build(model: Model, inference: InferenceOptions, *, entry: str | None) -> Pe
             cache.store_entry(entry, bundle.to_manifest(), weights_files=model.weights_files)
         return classifier
 
-    return PendingClassifier(eager, compile_)
+    pending = PendingClassifier(eager, compile_)
+    error, said = take_findings(name)
+    for text in said:
+        warn(text)
+    if error:
+        logger.info("compiling %s in the background failed: %s", name, error)
+    if error or find_failed_compile(key, exporter=_EXPORTER):
+        pending.compile()
+    return pending
+
+
+def _checked_first(
+    model: Model, open_engine: OpenEngine, answers: list[FirstAnswers]
+) -> OpenEngine:
+    """The same, which asks the network for its first answers and leaves them there.
+
+    Its engine raises a `ModelError` where they cannot be trusted: there is no label then.
+    """
+
+    def open_checked(threads: int, *, features: bool = False) -> Engine:
+        engine = open_engine(threads, features=features)
+        if not answers:
+            torch.set_num_threads(threads)
+            answers.append(first_answers(model))
+        return engine
+
+    return open_checked
 
 
 def _eager(model: Model, inference: InferenceOptions) -> Classifier:
@@ -91,14 +133,16 @@ def _eager(model: Model, inference: InferenceOptions) -> Classifier:
     )
 
 
-def _bundle(model: Model, inference: InferenceOptions) -> Bundle | NotCompiled:
+def _bundle(
+    model: Model, inference: InferenceOptions, key: str, first: FirstAnswers | None
+) -> Bundle | NotCompiled:
     """The model's bundle, or why eager PyTorch must do.
 
     Raises:
         ModelError: The model's answers are not to be trusted, compiled or not.
         EngineError: An engine of programs was demanded, and there is no program.
     """
-    program = _program(model)
+    program = _program(model, key, first)
     if isinstance(program, NotCompiled):
         warn(f"{model.name} stays in PyTorch: {program.reason}")
         if inference.demands_program:
@@ -119,10 +163,9 @@ def _bundle(model: Model, inference: InferenceOptions) -> Bundle | NotCompiled:
     )
 
 
-def _program(model: Model) -> Program | NotCompiled:
+def _program(model: Model, key: str, first: FirstAnswers | None) -> Program | NotCompiled:
     """The model's program from the cache, or made now; the reason where it cannot be made."""
-    key, exporter = program_key(model), f"torch {torch.__version__}"
-    refusal = find_failed_compile(key, exporter=exporter)
+    refusal = find_failed_compile(key, exporter=_EXPORTER)
     if refusal is not None:
         return NotCompiled(refusal)
     found = cache.find_program(key)
@@ -132,13 +175,17 @@ def _program(model: Model) -> Program | NotCompiled:
         )
 
     def compile_into(folder: Path) -> Program | NotCompiled:
-        from toplabel.models.compile.compile import compile_model  # onnx, after the first label
+        from toplabel.models.compile.compile import (  # onnx, after the first label
+            TIME_LIMIT_SECONDS,
+            compile_model,
+        )
 
-        return compile_model(model, folder)
+        limit = background.TIME_LIMIT_SECONDS if background.is_detached() else TIME_LIMIT_SECONDS
+        return compile_model(model, folder, first=first, time_limit_seconds=limit)
 
     program = cache.store_program(key, compile_into)
     if isinstance(program, NotCompiled) and program.seconds:
-        remember_failed_compile(key, program, exporter=exporter)
+        remember_failed_compile(key, program, exporter=_EXPORTER)
     return program
 
 

@@ -189,7 +189,7 @@ def wrap(
             name=name,
         )
         warn_of_no_names(module, model.labels, model.name)
-        pending = build(model, inference_options, entry=None)
+        pending = build(model, inference_options, entry=None, checked=True)
     # the user's own module: it stays
     pending = with_module(pending.with_warnings(notices), lambda: module)
     return _predictor(with_gpu(pending, inference_options), inference_options)

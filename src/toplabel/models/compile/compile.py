@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
 import logging
 import math
 import shutil
@@ -29,7 +28,6 @@ from toplabel.bundle.reference import (
     compare,
     replay_once,
 )
-from toplabel.bundle.trust import check_repeatability
 from toplabel.errors import ModelError
 from toplabel.inference.engines.onnxruntime import open_new
 from toplabel.models.compile.child import (
@@ -39,6 +37,7 @@ from toplabel.models.compile.child import (
     run_here,
     run_in_child,
 )
+from toplabel.models.compile.eager import FirstAnswers, is_no_room, reference_outputs
 from toplabel.models.compile.export import (
     INPUT_NAME,
     OPSET,
@@ -49,13 +48,17 @@ from toplabel.models.compile.export import (
 )
 from toplabel.models.compile.fingerprint import program_key
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+TIME_LIMIT_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
 
 
 def compile_model(
-    model: Model, folder: Path, *, time_limit_seconds: float = 300
+    model: Model,
+    folder: Path,
+    *,
+    first: FirstAnswers | None = None,
+    time_limit_seconds: float = TIME_LIMIT_SECONDS,
 ) -> Program | NotCompiled:
     """The model's program, written into `folder`, or why there is none.
 
@@ -65,6 +68,7 @@ def compile_model(
     Args:
         model: As its source gave it.
         folder: Empty; on failure it is left so.
+        first: What the network gave before its first label, where it was asked.
         time_limit_seconds: For all of it, where there is a child process.
 
     Raises:
@@ -75,7 +79,7 @@ def compile_model(
     log = folder / "compile.log"
     key = program_key(model)  # before any forward, which may change the module's attributes
     try:
-        result = _run(model, folder, log, time_limit_seconds)
+        result = _run(model, folder, log, first, time_limit_seconds)
         log.unlink(missing_ok=True)
         if isinstance(result, Program):
             program = replace(result, key=key)
@@ -88,25 +92,38 @@ def compile_model(
     return result
 
 
-def _run(model: Model, folder: Path, log: Path, time_limit_seconds: float) -> Program | NotCompiled:
+def _run(
+    model: Model,
+    folder: Path,
+    log: Path,
+    first: FirstAnswers | None,
+    time_limit_seconds: float,
+) -> Program | NotCompiled:
     deadline = time.monotonic() + time_limit_seconds
     logger.info("compiling %s", model.name)
     if not can_have_children() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         module = copy.deepcopy(model.module)  # forward may keep what it saw while traced
-        return run_here(lambda report: _compile(model, module, folder, deadline, report), log=log)
+        return run_here(
+            lambda report: _compile(model, module, folder, first, deadline, report), log=log
+        )
 
     def work(report: Report) -> Program | NotCompiled:
         platform.keep_memory()
         torch.set_num_threads(1)  # the threads of the OpenMP library do not survive a fork
-        return _compile(model, model.module, folder, deadline, report)
+        return _compile(model, model.module, folder, first, deadline, report)
 
     return run_in_child(work, log=log, time_limit_seconds=time_limit_seconds, report=logger.info)
 
 
 def _compile(
-    model: Model, module: nn.Module, folder: Path, deadline: float, report: Report
+    model: Model,
+    module: nn.Module,
+    folder: Path,
+    first: FirstAnswers | None,
+    deadline: float,
+    report: Report,
 ) -> Program | NotCompiled:
-    reference, fixed_batch = _reference(model, module)
+    reference, fixed_batch = reference_outputs(model, module, first)
     usable = compare(reference.logits, reference.logits)
     if not usable.agrees:
         return NotCompiled(usable.reason)
@@ -135,60 +152,6 @@ def _compile(
     return NotCompiled(reasons, seconds=A_DAY if late else math.inf)
 
 
-def _reference(model: Model, module: nn.Module) -> tuple[ReferenceOutputs, bool]:
-    """Reference outputs by eager PyTorch, and whether the module takes only one input at a time.
-
-    Raises:
-        ModelError: Its answers cannot be trusted.
-    """
-
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _ask(model.name, module, torch.from_numpy(batch))
-
-    with torch.no_grad():
-        reference = ReferenceOutputs.draw(model.preprocess, run)
-        fixed_batch = check_repeatability(
-            run,
-            reference.inputs(),
-            reference.logits,
-            name=model.name,
-            if_random="switch it off",
-            if_batch="is a batch normalisation still training?",
-        )
-    return reference, fixed_batch
-
-
-def _ask(name: str, module: nn.Module, batch: torch.Tensor) -> NDArray[np.float32]:
-    """The logits (N, K), float32.
-
-    Raises:
-        ModelError: It fails, or gives something else.
-    """
-    try:
-        output = module(batch)
-    except Exception as error:
-        if isinstance(error, MemoryError) or _is_no_room(error):
-            raise
-        raise ModelError(
-            f"{name} fails on a tensor of shape {tuple(batch.shape)} ({describe(error)}); it needs"
-            " the input size and number of channels that it was trained with"
-        ) from error
-    what = f"a {type(output).__name__}"
-    if isinstance(output, torch.Tensor):
-        if output.ndim == 2 and len(output) == len(batch) and output.shape[1] > 0:
-            return output.float().cpu().numpy()
-        what = f"a tensor of shape {tuple(output.shape)}"
-    raise ModelError(
-        f"{name} gives {what} for a tensor of shape {tuple(batch.shape)}; expected one score for"
-        " each class, shape (N, K)"
-    )
-
-
-def _is_no_room(error: Exception) -> bool:
-    """Whether the disk is full or may not be written to; another folder may be better then."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
-
-
 def _try(
     module: nn.Module, reference: ReferenceOutputs, folder: Path, exporter: Exporter
 ) -> Agreement | NotCompiled:
@@ -204,7 +167,7 @@ def _try(
                 file.rename(folder / file.name)
         return agreement
     except Exception as error:
-        if _is_no_room(error):
+        if is_no_room(error):
             raise
         return NotCompiled(str(error) if isinstance(error, ModelError) else describe(error))
     finally:
