@@ -32,6 +32,7 @@ NOT_RUN_TITLE = "not run by the tests: "
 NOT_RUN = {
     "changes this machine": r"pip install|docker build|pipx |uvx |kubectl ",
     "downloads weights": r"resnet50|timm/|hf/",
+    "needs a GPU": r"GPU|--device cuda",
     "needs a cluster": r"--on ray",
     "needs an object store": r"s3://",
     "needs photos of your own": r"photo|flower|shoe|PHOTOS",
