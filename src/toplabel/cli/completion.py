@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
+import re
+from collections.abc import Iterable
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
@@ -14,6 +15,7 @@ from toplabel.cli.records import print_lines
 ASKS = "_TOPLABEL_COMPLETE"
 """Set by the shell's function where it asks what may follow: "bash_complete" and so on."""
 
+_PLAIN = re.compile(r"[\w.,+@%-]+")
 _SHELLS = ("bash", "zsh", "fish")
 
 HELP = """Print the completion script of a shell.
@@ -51,13 +53,28 @@ def answer_shell(instruction: str) -> int:
 
 def complete_first_word(group: click.Group, ctx: click.Context, text: str) -> list[CompletionItem]:
     """What the first word may be: a command, an option of the default one, or a file."""
-    commands = [name for name in group.list_commands(ctx) if name.startswith(text)]
-    if sys.platform == "win32" or not commands:
-        return [CompletionItem(text, type="file")]
-    return [
-        CompletionItem(text, type="file"),
-        *(CompletionItem(name, help=_short_help(group, ctx, name)) for name in commands),
-    ]
+    return names_and_files(
+        ((name, _short_help(group, ctx, name)) for name in group.list_commands(ctx)), text
+    )
+
+
+def names_and_files(names: Iterable[tuple[str, str]], text: str) -> list[CompletionItem]:
+    """The names that begin with a text, each with what it is, and files that do."""
+    found = [CompletionItem(name, help=what) for name, what in names if name.startswith(text)]
+    if found and os.environ.get(ASKS) == "bash_complete":
+        found += [CompletionItem(path) for path in _plain_files(text)]
+    return [CompletionItem(text, type="file"), *found]
+
+
+def _plain_files(text: str) -> list[str]:
+    """Files that begin so, for bash, which lists files only where there are no names."""
+    folder, _, start = text.rpartition("/")
+    try:
+        with os.scandir(f"{folder}/" if folder else ".") as entries:
+            found = sorted(one.name for one in entries if one.name.startswith(start))
+    except OSError:
+        return []
+    return [f"{folder}/{name}" if folder else name for name in found if _PLAIN.fullmatch(name)]
 
 
 def _short_help(group: click.Group, ctx: click.Context, name: str) -> str:

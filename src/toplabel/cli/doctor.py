@@ -44,7 +44,12 @@ _SIGNS = {"fine": "ok", "wrong": "WRONG", "told": "found", "cannot tell": "?"}
 @click.command(cls=Command, help=HELP, short_help="Find what is wrong with a checkpoint.")
 @click.argument("model", metavar="FILE", type=SOURCE)
 @click.option("--images", metavar="FOLDER", help="Ordinary photos, at least 16; no labels needed.")
-@click.option("--labelled", metavar="DATA", help="Labelled images, as for toplabel evaluate.")
+@click.option(
+    "--labelled",
+    metavar="DATA",
+    type=SOURCE,
+    help="Labelled images, as for toplabel evaluate.",
+)
 @click.option(
     "--size", type=click.IntRange(min=1), metavar="N", help="Input size of the model, in pixels."
 )

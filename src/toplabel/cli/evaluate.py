@@ -10,6 +10,7 @@ import click
 
 from toplabel._internal.text import printable
 from toplabel.cli.options import (
+    MODEL,
     SOURCE,
     Command,
     as_flags,
@@ -52,6 +53,7 @@ _WORST = 5
     "models",
     multiple=True,
     metavar="MODEL",
+    type=MODEL,
     help="The model; repeat to compare several.",
 )
 @click.option(

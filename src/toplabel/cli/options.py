@@ -93,6 +93,8 @@ def _flag(one: Field[Any]) -> Callable[[Function], Function]:
         shared |= {"multiple": True, "help": f"{about['help']} May be repeated."}
         if kind.startswith("Mapping"):
             shared["callback"] = _parse_pairs
+    elif about["metavar"] in _BY_METAVAR:
+        shared["type"] = _BY_METAVAR[about["metavar"]]
     elif kind.startswith("int"):
         shared["type"] = click.IntRange(about["minimum"], about["maximum"])
     elif kind.startswith("float"):
@@ -116,19 +118,56 @@ def _check_number(ctx: click.Context, option: click.Parameter, value: float | No
     return value
 
 
+def _no_names() -> Iterable[str]:
+    return ()
+
+
 class Source(click.types.StringParamType):
-    """A text that mostly names a file, so that shells complete files."""
+    """A text that names a file, or what `names` gives, so that shells complete them.
+
+    Args:
+        names: What else it may be.
+        many: They are too many to be listed where nothing has been typed.
+    """
+
+    def __init__(
+        self, names: Callable[[], Iterable[str]] = _no_names, *, many: bool = False
+    ) -> None:
+        self._names = names
+        self._many = many
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Whatever files there are."""
-        from click.shell_completion import CompletionItem
+        """Whatever files there are, and the names that begin so."""
+        from toplabel.cli.completion import names_and_files
 
-        return [CompletionItem(incomplete, type="file")]
+        names = () if self._many and not incomplete else self._names()
+        return names_and_files(((name, "") for name in names), incomplete)
+
+
+def _models() -> Iterable[str]:
+    """What torchvision and timm call their networks; without importing them."""
+    from toplabel.models.architectures.index import load_index
+
+    members = (one for group in load_index().groups() for one in group.members)
+    return sorted({"embedded", *(one.name for one in members)})
+
+
+def _presets() -> Iterable[str]:
+    from toplabel.preprocess.presets import PRESETS
+
+    return PRESETS
 
 
 SOURCE = Source()
+MODEL = Source(_models, many=True)
+_BY_METAVAR = {
+    **dict.fromkeys(("FILE", "PATH", "OUTPUT", "DIR", "BUNDLE"), SOURCE),
+    "ARCH": MODEL,
+    "PRESET": Source(_presets),
+}
+"""What completes the value of an option that has this for its value in help texts."""
 MODEL_VARIABLE = "TOPLABEL_MODEL"
 
 
@@ -142,7 +181,7 @@ model_flag = click.option(
     "-m",
     "--model",
     metavar="MODEL",
-    type=SOURCE,
+    type=MODEL,
     envvar=MODEL_VARIABLE,
     help=f"Model to use; see toplabel models.  [default: {MODEL_VARIABLE}, else built in]",
 )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from toplabel.cli.options import (
+    MODEL,
     Command,
     check_one_model,
     default_models,
@@ -39,6 +40,7 @@ accepted; a second one stops it at once.
     "models",
     multiple=True,
     metavar="[NAME=]MODEL",
+    type=MODEL,
     help="Model to serve. May be repeated; the first is the default.",
 )
 @flags_of(ServeOptions)

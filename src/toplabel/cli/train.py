@@ -10,6 +10,7 @@ import click
 
 from toplabel._internal.text import fit, percent, printable, text_width
 from toplabel.cli.options import (
+    SOURCE,
     Command,
     as_flags,
     flags_of,
@@ -49,7 +50,7 @@ _CONFUSIONS = 3
 
 
 @click.command(cls=Command, help=HELP, short_help="Train a model on your own images.")
-@click.argument("data", metavar="DATA")
+@click.argument("data", metavar="DATA", type=SOURCE)
 @click.option(
     "-o",
     "--output",
