@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 import toplabel
 from run_material import draw_colours, local_predictor, read_csv, read_jsonl
-from toplabel._internal.text_file import as_text, encoding_of
+from toplabel._internal.text_table import as_text, encoding_of
 from toplabel.errors import ImageError, UsageError
 from toplabel.runs.readers import lists
 from toplabel.runs.readers.inputs import list_entries

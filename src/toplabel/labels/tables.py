@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toplabel._internal.columns import find_columns
+from toplabel._internal.text_table import find_columns
 from toplabel.errors import LabelsError
 from toplabel.labels.listed import SYNSET, ListedNames, counts_from, is_index
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from toplabel._internal.columns import (
+from toplabel._internal.text_table import (
     DELIMITERS,
     SOURCE_COLUMNS,
+    as_text,
     choose_delimiter,
     find_columns,
 )
-from toplabel._internal.text_file import as_text
 from toplabel.errors import LabelsError, UsageError
 from toplabel.image.paths import expand
 from toplabel.labels.labels import Labels

@@ -13,14 +13,15 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import IO, BinaryIO, cast
 
-from toplabel._internal.columns import (
+from toplabel._internal.mistaken import mistaken_for
+from toplabel._internal.text_table import (
     DELIMITERS,
     SOURCE_COLUMNS,
+    as_text,
     choose_delimiter,
+    encoding_of,
     find_columns,
 )
-from toplabel._internal.mistaken import mistaken_for
-from toplabel._internal.text_file import as_text, encoding_of
 from toplabel.errors import ImageError, RunError, UsageError
 from toplabel.image.files import sniff
 from toplabel.runs.entry import Entry

@@ -1,6 +1,6 @@
 """Columns: found by the letters of their headers, in the order of what is wanted."""
 
-from toplabel._internal.columns import SOURCE_COLUMNS, find_columns
+from toplabel._internal.text_table import SOURCE_COLUMNS, find_columns
 
 
 def test_columns_come_in_the_order_of_what_is_wanted() -> None:

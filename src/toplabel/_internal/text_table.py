@@ -1,9 +1,12 @@
-"""Text files as programs write them: bytes in, text out, whatever its encoding."""
+"""Text files and tables as programs write them: bytes in, text and columns out, in any encoding."""
 
 from __future__ import annotations
 
 import codecs
+import csv
 import io
+import re
+from collections.abc import Iterable, Sequence
 from typing import IO, BinaryIO
 
 _MARKS = (  # those of UTF-32 first: one begins as that of UTF-16 does
@@ -14,6 +17,14 @@ _MARKS = (  # those of UTF-32 first: one begins as that of UTF-16 does
 )
 _MOSTLY = 0.7
 """Share of ASCII in UTF-16 without a mark, by which that is known: every second byte is zero."""
+
+SOURCE_COLUMNS = ("path", "file", "filename", "filepath", "image", "source", "url")
+"""Headers of a column of paths or URLs of images, as `find_columns` takes them."""
+
+DELIMITERS = (",", ";", "\t", "|")
+"""Of tables called .csv; a spreadsheet writes the second where numbers have the comma."""
+
+_NO_LETTER = re.compile(r"[^a-z]")
 
 
 def encoding_of(head: bytes) -> str:
@@ -38,3 +49,21 @@ def as_text(file: BinaryIO, head: bytes) -> IO[str]:
     encoding = encoding_of(head)
     errors = "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass"
     return io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
+
+
+def find_columns(headers: Iterable[str], wanted: Iterable[str]) -> list[int]:
+    """The indices of the columns with one of the `wanted` headers, in the order of `wanted`.
+
+    Only letters count, in any case: "File_Name" is "filename".
+    """
+    letters = [_NO_LETTER.sub("", header.lower()) for header in headers]
+    return [letters.index(word) for word in wanted if word in letters]
+
+
+def choose_delimiter(line: str, wanted: Sequence[str], delimiters: Sequence[str]) -> str:
+    """The one by which a table's first line has one of the `wanted` headers; else the first."""
+    for delimiter in delimiters:
+        headers = next(csv.reader([line], delimiter=delimiter), [])
+        if not set(wanted).isdisjoint(headers) or find_columns(headers, wanted):
+            return delimiter
+    return delimiters[0]
