@@ -1,8 +1,10 @@
 """The PyTorch engine gives what the module gives, on what this machine has."""
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,6 +329,55 @@ def test_calls_that_overlap_leave_the_precision_of_others_as_it_was() -> None:
         assert (cudnn.allow_tf32, matmul.allow_tf32) == (True, True)
     finally:
         cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+@pytest.fixture
+def precisions() -> Iterator[Any]:
+    """PyTorch's switches of TF32, which are as they were afterwards."""
+    backends = torch.backends
+    parts = [backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv]
+    parts.append(backends.cudnn.rnn)
+    legacy = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    before = [part.fp32_precision for part in parts]
+    yield backends
+    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = legacy
+    for part, precision in zip(parts, before, strict=True):
+        part.fp32_precision = precision
+
+
+def switch_nothing(backends: Any) -> None:
+    pass
+
+
+def switch_everything(backends: Any) -> None:
+    backends.fp32_precision = "tf32"
+
+
+def switch_products(backends: Any) -> None:
+    backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def switch_legacy_flags(backends: Any) -> None:
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="of PyTorch 2.9 and later")
+@pytest.mark.parametrize(
+    "switch",
+    [switch_nothing, switch_everything, switch_products, switch_legacy_flags],
+    ids=lambda switch: switch.__name__,
+)
+def test_float32_is_full_however_tf32_was_switched_on(
+    switch: Callable[[Any], None], precisions: Any
+) -> None:
+    switch(precisions)
+    parts = precisions.cuda.matmul, precisions.cudnn.conv, precisions.cudnn.rnn
+    before = [part.fp32_precision for part in parts]
+    with _full_float32():
+        assert [part.fp32_precision for part in parts] == ["ieee"] * 3
+        # both ways of asking agree: else PyTorch refuses to compute
+        assert (precisions.cuda.matmul.allow_tf32, precisions.cudnn.allow_tf32) == (False, False)
+    assert [part.fp32_precision for part in parts] == before
 
 
 @pytest.mark.gpu

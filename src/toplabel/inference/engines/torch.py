@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 Given = TypeVar("Given")
 
 _PLAIN = torch.contiguous_format
-_TF32, _before = threading.Lock(), list[tuple[bool, bool]]()
+_TF32, _before = threading.Lock(), list[list["_Switch"]]()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -266,14 +267,59 @@ def is_out_of_memory(error: BaseException) -> bool:
 @contextmanager
 def _full_float32() -> Iterator[None]:
     """CUDA convolutions and products in float32, without TF32's 10-bit mantissa."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     with _TF32:  # the flags are the process's: what the first thread found, the last one restores
-        _before.append((cudnn.allow_tf32, matmul.allow_tf32))
-        cudnn.allow_tf32 = matmul.allow_tf32 = False
+        _before.append([_Switch.of(name) for name in _SWITCHES])
+        for name in _SWITCHES:
+            _Switch(name, allowed=False).set()
     try:
         yield
     finally:
         with _TF32:
             before = _before.pop()
-            if not _before:
-                cudnn.allow_tf32, matmul.allow_tf32 = before
+            for switch in () if _before else before:
+                switch.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """What may be computed in TF32, by PyTorch's older flag, and by its newer one of each kind.
+
+    They have to agree, or PyTorch refuses to compute.
+
+    Args:
+        name: Of those below.
+        allowed: The older flag.
+        precisions: The newer ones; without them, full float32.
+    """
+
+    name: str
+    allowed: bool
+    precisions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str) -> _Switch:
+        """What it is now."""
+        flag, parts = _SWITCHES[name]
+        precisions = tuple(part.fp32_precision for part in parts)
+        try:
+            return cls(name, flag.allow_tf32, precisions)
+        except RuntimeError:  # somebody set the newer one alone, and the older one disagrees
+            return cls(name, precisions[0] != "tf32", precisions)
+
+    def set(self) -> None:
+        """Make it so."""
+        flag, parts = _SWITCHES[self.name]
+        flag.allow_tf32 = self.allowed
+        for part, precision in zip(parts, self.precisions or ["ieee"] * len(parts), strict=True):
+            part.fp32_precision = precision
+
+
+_SWITCHES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "products": (torch.backends.cuda.matmul, (torch.backends.cuda.matmul,)),
+    "cuDNN": (
+        torch.backends.cudnn,
+        tuple(getattr(torch.backends.cudnn, part, None) for part in ("conv", "rnn")),
+    ),
+}
+if None in _SWITCHES["cuDNN"][1]:  # PyTorch before 2.9 has the older flags alone
+    _SWITCHES = {name: (flag, ()) for name, (flag, _) in _SWITCHES.items()}
