@@ -171,7 +171,9 @@ def test_a_parameter_is_refused_in_our_own_words(server: Server):
         return server.classify(CAT, query).json["error"]["message"]
 
     assert said("?treshold=1") == "unknown parameter 'treshold'; did you mean 'threshold'?"
-    assert said("?x=2") == "unknown parameter 'x'; accepted are model, top_k, topk, threshold"
+    assert said("?x=2") == "unknown parameter 'x'; accepted are " + (
+        "model, top_k, topk, threshold, exact"
+    )
     assert said("?top_k=many") == "invalid parameter 'top_k'; expected a valid integer"
     wanted = "expected a number less than or equal to 1"
     assert said("?threshold=2") == f"invalid parameter 'threshold'; {wanted}"
@@ -244,6 +246,17 @@ def test_what_cannot_be_explained_is_a_4xx(server: Server):
     assert server.post("/v1/explain?format=gif", CAT).status == 422
     body, kind = form(("a.jpg", CAT), ("b.jpg", CAT))
     assert server.post("/v1/explain", body, kind).code == "too_many_images"
+
+
+def test_a_request_may_ask_for_the_exact_answer(server: Server):
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(CAT)) as image:
+        image.resize((1804, 1200)).save(file, "JPEG")  # decoded at half its size by default
+    for query, exact in (("?exact=true", True), ("?exact=false", False), ("", False)):
+        (record,) = server.classify(file.getvalue(), query).json["predictions"]
+        expected = toplabel.load(exact=exact)(file.getvalue())
+        assert record["score"] == pytest.approx(expected.score, abs=1e-6)
+    assert server.classify(file.getvalue(), "?exact=perhaps").code == "invalid_parameter"
 
 
 def test_a_request_whose_rest_is_no_http_leaves_no_traceback(server: Server):

@@ -150,7 +150,7 @@ def inference_protocol_routes(service: Service) -> APIRouter:
         if given.datatype != "BYTES":
             raise bad(f"the input {IMAGE!r} is {given.datatype}; expected BYTES")
         contents = list(given.values.reshape(-1))
-        wanted = RequestOptions(top_k=1, exact=True)  # of logits nobody could tell
+        wanted = RequestOptions(top_k=1, reduced=False)  # of logits nobody could tell
         answers, _ = await service.labeller.label(request, model, contents, wanted)
         note(request, **failures(answers))
         for place, answer in enumerate(answers):

@@ -105,6 +105,7 @@ class ServedModel:
         top_k: int,
         threshold: float | None,
         exact: bool = False,
+        reduced: bool = True,
         checked: bool = True,
     ) -> Answer:
         """The prediction for an image file; computed in the calling thread.
@@ -112,30 +113,31 @@ class ServedModel:
         Args:
             source: The file.
             top_k, threshold: As for a predictor.
-            exact: Let no reduced program answer.
+            exact: By no other way than the exact one.
+            reduced: Let its reduced program answer, where it has one.
             checked: Let the sanity checks look at the outputs; they are of a client's image.
         """
         settings = PredictOptions(
             top_k=top_k,
             threshold=threshold,
-            exact=self.predictor.exact,
+            exact=self.predictor.exact or exact,
             keep_logits=True,
             read=self.read,
         )
         started = time.perf_counter()
-        timed, reduced = _Timed(self.engine), None if exact else self.reduced
-        cheap = None if reduced is None else _Timed(reduced.way.engine)
+        timed, program = _Timed(self.engine), self.reduced if reduced and not exact else None
+        cheap = None if program is None else _Timed(program.way.engine)
         (prediction,) = label_batch(
             [(0, source)],
             timed,
             self.predictor.classifier,
             settings,
-            reduced=None if reduced is None or cheap is None else reduced.way_by(cheap),
-            place=0 if reduced is None else reduced.take_place(),
+            reduced=None if program is None or cheap is None else program.way_by(cheap),
+            place=0 if program is None else program.take_place(),
             checks=self.predictor.checks if checked else None,
         )
-        if reduced is not None and checked:
-            reduced.count(prediction)
+        if program is not None and checked:
+            program.count(prediction)
         self.predictor.report_warnings()
         model_seconds = timed.seconds + (0.0 if cheap is None else cheap.seconds)
         return Answer(

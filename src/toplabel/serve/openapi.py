@@ -42,6 +42,10 @@ class ClassifyQuery(BaseModel):
             description="Mark a label with a lower score as `unsure`.",
         ),
     ] = None
+    exact: Annotated[
+        bool,
+        Field(description="Compute exactly: in full precision, of the image decoded in full."),
+    ] = False
 
 
 class ExplainQuery(BaseModel):

@@ -59,7 +59,9 @@ def api_routes(service: Service) -> APIRouter:
         started = time.perf_counter()
         query = read_query(request, ClassifyQuery)
         model = service.models.find(query.model)
-        wanted = RequestOptions(top_k=query.topk or query.top_k, threshold=query.threshold)
+        wanted = RequestOptions(
+            top_k=query.topk or query.top_k, threshold=query.threshold, exact=query.exact
+        )
         async with service.uploads(request) as uploads:
             contents = [upload.content for upload in uploads]
             answers, queue = await service.labeller.label(request, model, contents, wanted)

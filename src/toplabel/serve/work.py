@@ -183,11 +183,18 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What a request wants to know of each image; `exact`: not by a reduced program."""
+    """What a request wants to know of each image.
+
+    Args:
+        top_k, threshold: As of a prediction.
+        exact: By no other way than the exact one.
+        reduced: A reduced program may answer, where the server has one.
+    """
 
     top_k: int = 5
     threshold: float | None = None
     exact: bool = False
+    reduced: bool = True
 
 
 class Labeller:
@@ -261,6 +268,7 @@ class Labeller:
                 top_k=wanted.top_k,
                 threshold=wanted.threshold,
                 exact=wanted.exact,
+                reduced=wanted.reduced,
             )
             return partial(wants, source), lane
 
