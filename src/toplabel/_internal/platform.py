@@ -20,6 +20,7 @@ _WSL_DRIVER = Path("/usr/lib/wsl/lib/libcuda.so.1")  # NVIDIA's, where Windows h
 _LOCK_POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # from glibc's malloc.h
+_M_ARENA_MAX = -8
 
 
 def available_cpus(
@@ -324,9 +325,10 @@ def processor_name() -> str:
 def return_memory(size: int) -> None:
     """Have blocks of at least `size` bytes go back to the system when they are freed (glibc).
 
-    By default it keeps those of up to 32 MB, once one was freed, for each thread.
+    By default it keeps those of up to 32 MB, once one was freed, for each thread. Small ones are
+    kept: they are wanted again; those of all threads in two places, not in one for each.
     """
-    _set_malloc({_M_MMAP_THRESHOLD: size, _M_TRIM_THRESHOLD: 16 * size})  # small ones are kept
+    _set_malloc({_M_MMAP_THRESHOLD: size, _M_TRIM_THRESHOLD: 16 * size, _M_ARENA_MAX: 2})
 
 
 def keep_memory() -> None:
