@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 import toplabel
 from explaining_material import CLASSES, RECIPE, Colours, picture, turned_jpeg
 from toplabel.analysis.compare import compare_logits, compare_pixels, compare_tensors
+from toplabel.bundle.calibration import Calibration
+from toplabel.bundle.file import pack
 from toplabel.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +47,26 @@ def test_the_same_way_twice_is_the_same(photo):
     assert found.same
     assert found.first is None
     assert found.images[0].a == found.images[0].b
+
+
+def test_a_calibrated_model_differs_from_itself_by_its_scores_and_it_says_why(photo, tmp_path):
+    plain = wrapped(engine="onnxruntime")
+    plain.compile()
+    calibration = Calibration(temperature=4.0, threshold=0.25)
+    calibrated = replace(plain.classifier.bundle, calibration=calibration)
+    pack(calibrated, tmp_path / "calibrated.toplabel")
+    found = toplabel.compare(plain, tmp_path / "calibrated.toplabel", [photo])
+    one = found.images[0]
+    assert (found.first, one.logits, one.labels_differ, found.same) == (
+        "scores",
+        None,
+        False,
+        False,
+    )
+    assert "a temperature of 1, B by 4" in one.scores.words
+    assert found.note == "A is never unsure, B is unsure below 0.25"
+    assert found.b.endswith("on cpu, temperature 4; unsure below 0.25")
+    assert found.to_dict()["images"][0]["scores"]["words"] == one.scores.words
 
 
 def test_two_engines_agree_within_their_tolerance(photo):

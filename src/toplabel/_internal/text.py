@@ -31,6 +31,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def number_of(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 image", "1,200 images", "3 classes"."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def printable(text: str) -> str:
     r"""`text` with what disturbs a terminal written out: `\n`, `\x1b`, `\xff` for a byte."""
     if text.isprintable():

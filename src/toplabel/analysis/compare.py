@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
     from toplabel.inference.engines import Batch, Engine, EngineName
 
-Stage = Literal["pixels", "tensor", "logits", "label"]
-STAGES: tuple[Stage, ...] = ("pixels", "tensor", "logits", "label")
+Stage = Literal["pixels", "tensor", "logits", "scores", "label"]
+STAGES: tuple[Stage, ...] = ("pixels", "tensor", "logits", "scores", "label")
+ARRAYS = STAGES[:-1]
+"""The stages whose values are arrays, by the names of `ImageComparison`'s fields."""
 
 _PATH_NAMES = ("path", "file", "filename", "file_name", "image_path", "img_path")
 
 _SMALL = 0.03
 """Of the standard deviation: mean differences that other decoders and filters make."""
+
+_SAME_SCORE = 1e-3
+"""A difference in scores that equal logits of two engines may make."""
 
 _EXPLAINED = 0.01
 """Of the standard deviation: mean difference that may remain where a simple change explains it."""
@@ -75,6 +80,7 @@ class ImageComparison:
         pixels: How the decoded pixels differ; None where they do not, or are not known.
         tensor: How the model's inputs differ.
         logits: How its outputs differ.
+        scores: How the scores differ that are made of them.
         a: (label, score) of the first variant; None where it failed.
         b: The same of the second.
         error: Why it could not be compared; "" where it could.
@@ -84,6 +90,7 @@ class ImageComparison:
     pixels: Difference | None = None
     tensor: Difference | None = None
     logits: Difference | None = None
+    scores: Difference | None = None
     a: tuple[str, float] | None = None
     b: tuple[str, float] | None = None
     error: str = ""
@@ -91,7 +98,7 @@ class ImageComparison:
     @property
     def first(self) -> Stage | None:
         """The first stage that differs."""
-        for stage in STAGES[:3]:
+        for stage in ARRAYS:
             if getattr(self, stage) is not None:
                 return stage
         return "label" if self.labels_differ else None
@@ -103,7 +110,7 @@ class ImageComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        found = {stage: getattr(self, stage) for stage in STAGES[:3]}
+        found = {stage: getattr(self, stage) for stage in ARRAYS}
         return {
             "source": self.source,
             "first": self.first,
@@ -122,7 +129,7 @@ class Comparison:
         a: The first variant, in words.
         b: The second.
         images: Each image.
-        note: How the variants' class names differ; "" where they do not.
+        note: How the variants' class names, or when they are unsure, differ; "" where they do not.
         warnings: What was assumed or noticed of the variants, A's first.
     """
 
@@ -175,6 +182,7 @@ class Stages:
         pixels: uint8 (H, W, C) as decoded; None where the user's function reads the file.
         tensor: float32 (C, h, w), the model's input.
         logits: float32 (K,).
+        scores: float64 (K,), in [0, 1], as in predictions.
         label: The best class's name.
         score: The best class's score.
     """
@@ -182,6 +190,7 @@ class Stages:
     pixels: NDArray[np.uint8] | None
     tensor: NDArray[np.float32]
     logits: NDArray[np.float32]
+    scores: NDArray[np.float64]
     label: str
     score: float
 
@@ -231,8 +240,9 @@ class Variant:
         pixels = read_image(source, options=predictor.read, resized_size=sizes).pixels
         assert recorder.tensor is not None
         assert prediction.logits is not None
+        scores = predictor.classifier.scores(prediction.logits)
         label, score = prediction.label or "", prediction.score or 0.0
-        return Stages(pixels, recorder.tensor, prediction.logits, label, score)
+        return Stages(pixels, recorder.tensor, prediction.logits, scores, label, score)
 
     def _call(self, source: object) -> Stages:
         """By the user's function."""
@@ -248,7 +258,8 @@ class Variant:
         logits = self.predictor.open_engine()(np.ascontiguousarray(tensor[None]))[0]
         scores = self.predictor.classifier.scores(logits)
         best = int(logits.argmax())
-        return Stages(pixels, tensor, logits, self.predictor.labels[best], float(scores[best]))
+        label = self.predictor.labels[best]
+        return Stages(pixels, tensor, logits, scores, label, float(scores[best]))
 
     def _argument(self, source: object) -> tuple[NDArray[np.uint8] | None, object]:
         """The pixels where they are known, and what the user's function is called with."""
@@ -310,7 +321,7 @@ def compare(
     a_preprocess: Callable[..., Any] | None = None,
     b_preprocess: Callable[..., Any] | None = None,
 ) -> Comparison:
-    """Where two ways to run a model start to differ: pixels, tensor, logits or label.
+    """Where two ways to run a model start to differ: pixels, tensor, logits, scores or label.
 
     >>> toplabel.compare("best.toplabel", "best.toplabel", photos, b_preprocess=my_transform).first
     'tensor'
@@ -336,7 +347,8 @@ def compare(
         for letter, variant in (("A", first), ("B", second))
         for text in variant.predictor.warnings
     )
-    return Comparison(first.name, second.name, found, _compare_labels(first, second), warnings)
+    notes = "; ".join(filter(None, (_compare_labels(first, second), _thresholds(first, second))))
+    return Comparison(first.name, second.name, found, notes, warnings)
 
 
 def _variant(given: ModelLike | Variant, preprocess: Callable[..., Any] | None) -> Variant:
@@ -345,7 +357,46 @@ def _variant(given: ModelLike | Variant, preprocess: Callable[..., Any] | None) 
     predictor = given if isinstance(given, Predictor) else shared_predictor(given)
     own = "" if preprocess is None else f" after {getattr(preprocess, '__name__', 'a function')}"
     exact = ", exact" if predictor.exact else ""
-    return Variant(predictor, preprocess, f"{predictor.name} by {predictor.engine}{exact}{own}")
+    return Variant(predictor, preprocess, f"{described(predictor)}{exact}{own}")
+
+
+def described(predictor: Predictor) -> str:
+    """A model, its engine and its calibration: what tells two with one name apart."""
+    calibration = predictor.classifier.calibration
+    fitted = f", {calibration}" if calibration is not None else ""
+    return f"{predictor.name} by {predictor.engine}{fitted}"
+
+
+def _thresholds(first: Variant, second: Variant) -> str:
+    """Whether one of them is unsure where the other is not, in words."""
+    one, other = (variant.predictor.classifier.threshold for variant in (first, second))
+    if one == other:
+        return ""
+    words = [
+        f"{letter} is {'never unsure' if below is None else f'unsure below {below:.3g}'}"
+        for letter, below in (("A", one), ("B", other))
+    ]
+    return ", ".join(words)
+
+
+def _compare_scores(
+    a: Stages, b: Stages, logits: Difference | None, first: Variant, second: Variant
+) -> Difference | None:
+    """How scores (K,) differ, and why where the logits are the same."""
+    if a.scores.shape != b.scores.shape:
+        return Difference(np.inf, np.inf, 1.0)
+    if float(np.abs(a.scores - b.scores).max()) <= _SAME_SCORE:
+        return None
+    one, other = (variant.predictor.classifier for variant in (first, second))
+    words = ""
+    if logits is None and one.activation != other.activation:
+        words = f"A makes scores by {one.activation}, B by {other.activation}"
+    elif logits is None and one.temperature != other.temperature:
+        words = (
+            f"calibration: A divides the logits by a temperature of {one.temperature:.3g}, B by"
+            f" {other.temperature:.3g}"
+        )
+    return _measured(a.scores, b.scores, words)
 
 
 def _compare_labels(first: Variant, second: Variant) -> str:
@@ -376,11 +427,13 @@ def _compare(source: object, number: int, first: Variant, second: Variant) -> Im
     pixels = None
     if a.pixels is not None and b.pixels is not None:
         pixels = compare_pixels(a.pixels, b.pixels)
+    logits = compare_logits(a.logits, b.logits)
     return ImageComparison(
         name,
         pixels,
         compare_tensors(a.tensor, b.tensor),
-        compare_logits(a.logits, b.logits),
+        logits,
+        _compare_scores(a, b, logits, first, second),
         (a.label, a.score),
         (b.label, b.score),
     )

@@ -89,10 +89,12 @@ class Calibration:
             text += f"; class prior {in_words(self.prior)}"
         if self.threshold is None:
             return text
+        text += f"; unsure below {self.threshold:.3g}"
+        if self.precision is None:  # a threshold that nobody measured
+            return text
         return (
-            f"{text}; unsure below {self.threshold:.3g}: precision {self.precision:.3f}"
-            f" ({self.low:.3f} to {self.high:.3f}) of the {self.coverage:.0%} answered, on held-out"
-            " images"
+            f"{text}: precision {self.precision:.3f} ({self.low:.3f} to {self.high:.3f}) of the"
+            f" {self.coverage:.0%} answered, on held-out images"
         )
 
     def to_dict(self) -> dict[str, Any]:

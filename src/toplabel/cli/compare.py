@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from toplabel._internal.text import number_of
 from toplabel.cli.options import (
     SOURCE,
     Command,
@@ -31,9 +32,9 @@ toplabel compare best.pth best.pth cat.jpg --arch resnet18 ... --a-engine torch
 toplabel compare m.toplabel m.toplabel photos/ --a-exact       exact and fast
 toplabel compare m.toplabel m.toplabel cat.jpg --b-preprocess mine.py:transform
 
-Names the first stage that differs (pixels, tensor, logits or label), by how much, and, if something
-simple explains it, why. Your own preprocessing function is called with a PIL image, or with the
-path if its first parameter is named path; its file is executed.
+Names the first stage that differs (pixels, tensor, logits, scores or label), by how much, and, if
+something simple explains it, why. Your own preprocessing function is called with a PIL image, or
+with the path if its first parameter is named path; its file is executed.
 Exit status: 0 no difference, 1 a difference or a failed image, 2 nothing could be compared.
 """
 
@@ -87,7 +88,7 @@ def compare(a: str, b: str, images: tuple[str, ...], *, as_json: bool, **options
 def _variant(name: str, own: dict[str, Any], loading: dict[str, Any]) -> Variant:
     """One of the two variants; options for checkpoints apply where it is one."""
     from toplabel import load
-    from toplabel.analysis.compare import Variant
+    from toplabel.analysis.compare import Variant, described
     from toplabel.models.ref import ModelRef
 
     function, preprocess = None, own["preprocess"]
@@ -104,7 +105,7 @@ def _variant(name: str, own: dict[str, Any], loading: dict[str, Any]) -> Variant
         loading = {**loading, "preprocess": preprocess}
     predictor = load(name, engine=own["engine"], exact=own["exact"], **loading)
     predictor.compile()
-    words = f"{predictor.name} by {predictor.engine}" + (", exact" if own["exact"] else "")
+    words = described(predictor) + (", exact" if own["exact"] else "")
     if own["preprocess"] is not None:
         words += f", preprocessed by {own['preprocess']}"
     return Variant(predictor, function, words)
@@ -114,23 +115,26 @@ def _lines(found: Comparison) -> list[str]:
     lines = [f"A  {found.a}", f"B  {found.b}", *([found.note] if found.note else [])]
     for one in found.images:
         lines += [one.source, *(f"  {text}" for text in _stages(one))]
-    count = len(found.images)
+    images = number_of(len(found.images), "image")
     changed = sum(one.labels_differ for one in found.images)
     if found.first is None:
         failed = sum(bool(one.error) for one in found.images)
-        return [*lines, f"no difference in {count - failed} of {count} images"]
+        where = f" in {len(found.images) - failed} of {images}" if failed else ""
+        return [*lines, f"no difference{where}"]
     return [
         *lines,
-        f"first difference: {found.first}, in {found.firsts[found.first]} of {count} images;"
-        f" labels differ in {changed}",
+        f"first difference: {found.first}, in {found.firsts[found.first]} of {images};"
+        f" labels differ in {changed or 'none'}",
     ]
 
 
 def _stages(one: ImageComparison) -> list[str]:
     if one.error:
         return [one.error]
+    from toplabel.analysis.compare import ARRAYS
+
     lines = []
-    for stage in ("pixels", "tensor", "logits"):
+    for stage in ARRAYS:
         difference = getattr(one, stage)
         lines.append(f"{stage:<7} {difference or 'same'}")
     assert one.a is not None

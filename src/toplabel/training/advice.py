@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel._internal.text import percent
+from toplabel._internal.text import number_of, percent
 
 if TYPE_CHECKING:
     from toplabel.training.result import TrainingResult
@@ -45,7 +45,7 @@ def _steps(result: TrainingResult) -> Iterator[str]:
         other = next(i for i, name in enumerate(first.classes) if name != first.classes[0])
         count = len(contradictory)
         yield (
-            f"Keep each image under one class: {_count(count, 'image')}"
+            f"Keep each image under one class: {number_of(count, 'image')}"
             f" {'stands' if count == 1 else 'stand'} under several, as copies, such as"
             f" {first.sources[0]} ({first.classes[0]}) and {first.sources[other]}"
             f" ({first.classes[other]})."
@@ -53,12 +53,12 @@ def _steps(result: TrainingResult) -> Iterator[str]:
     if result.suspects:
         worst = result.suspects[0]
         yield (
-            f"Look at what may bear the wrong label: {_count(len(result.suspects), 'image')},"
+            f"Look at what may bear the wrong label: {number_of(len(result.suspects), 'image')},"
             f" beginning with {worst.source}, which is in {worst.actual!r} and looks like"
             f" {worst.predicted!r}. A wrong label costs more than a photo brings."
         )
     if result.unreadable:
-        left_out = _count(len(result.unreadable), "image")
+        left_out = number_of(len(result.unreadable), "image")
         yield f"Replace or remove what could not be read and was left out: {left_out}."
     yield from _about_photos(result)
     if result.high - result.low > _WIDE:
@@ -170,7 +170,3 @@ def _mostly_mistaken(result: TrainingResult, target: int) -> str:
     index, count = wrong[0]
     enough = count >= max(_MISTAKEN, int((predicted != target).sum()) / 2)
     return result.classes[index].name if enough else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
