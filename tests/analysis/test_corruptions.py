@@ -275,7 +275,9 @@ def test_an_image_that_is_gone_meanwhile_counts_as_wrong(colours, tmp_path):
     outputs = toplabel.evaluate(predictor, tmp_path).outputs
     next(tmp_path.rglob("*.png")).unlink()
     done: list[tuple[int, int]] = []
-    found = measure_robustness(predictor, outputs, progress=lambda *one: done.append(one))
+    found = measure_robustness(
+        predictor, outputs, predictor.labels, progress=lambda *one: done.append(one)
+    )
     assert done[-1] == (12 * 27, 27)
     assert {one.failed for one in found.corrupted} == {1}
     assert found.of("upside_down")[0].accuracy.value == 11 / 12
@@ -292,7 +294,7 @@ def test_a_model_of_arrays_that_are_no_photos_is_refused(colours, monkeypatch):
         Preprocess(input_size=(8, 8), resize_mode="none", channels=5, mean=(0,) * 5, std=(1,) * 5),
     )
     with pytest.raises(ModelError, match="takes arrays of 5 channels; corruptions are defined"):
-        measure_robustness(toplabel.Predictor(classifier), outputs)
+        measure_robustness(toplabel.Predictor(classifier), outputs, classifier.labels)
 
 
 def test_dark_copies_are_no_reason_to_warn_of_the_model(colours, recwarn):

@@ -101,7 +101,7 @@ def test_synsets_are_ids_whatever_stands_behind_them():
     labels = Labels(("tench", "ray"), ids=("n01440764", "n01496331"))
     found = match_classes(["n01440764_tench", "n01496331"], labels)
     assert dict(found.indices) == {"n01440764_tench": 0, "n01496331": 1}
-    assert str(found) == "all 2 classes match by id"
+    assert str(found) == "both classes match by id"
 
 
 def test_a_model_without_names_takes_the_sorted_names():

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import toplabel
-from run_material import draw_colours, save_model
+from run_material import COLOURS, draw_colours, save_model
 from toplabel.analysis.evaluate import plots
+from toplabel.analysis.evaluate.evaluation import _in_turns
 from toplabel.analysis.evaluate.metrics import compute_metrics, paired_test
 from toplabel.errors import LabelsError, UsageError
 from toplabel.labels.labels import Labels
@@ -176,6 +177,21 @@ def test_the_old_names_of_attributes_still_work(coloured):
         assert found.answers is found.outputs
 
 
+def test_a_model_without_class_names_is_reported_with_those_of_the_folders(coloured, tmp_path):
+    folder, model = coloured
+    names = tuple(f"{place} {name}" for place, name in enumerate(COLOURS))  # as outputs are
+    for name in names:
+        (tmp_path / name).symlink_to(folder / "data" / name[2:])
+    found = toplabel.evaluate(toplabel.load(**model | {"labels": None}), tmp_path)
+    assert found.metrics.top1.value == 1
+    assert found.labels.names == names
+    assert tuple(one.label for one in found.metrics.classes) == names
+
+
+def test_the_classes_take_turns():
+    assert _in_turns(["a", "a", "a", "b", "c", "b"]) == [0, 3, 4, 1, 5, 2]
+
+
 def test_classes_that_the_model_has_not_stop(coloured, tmp_path):
     folder, model = coloured
     (tmp_path / "unicorn").mkdir()
@@ -266,6 +282,7 @@ def test_the_command_compares_and_reports(coloured, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "accuracy                       100.0 %" in done.stdout
     assert "no significant difference: +0.0 points" in done.stdout
+    assert done.stdout.splitlines()[0].endswith(f" ({bundle})")  # both have one name
     page = report.read_text()
     assert page.count("<svg") >= 4
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -325,5 +342,5 @@ def test_names_in_any_script_are_drawn_without_warnings():
     with warnings.catch_warnings(), plots._axes(2, 2) as (figure, axes):
         warnings.simplefilter("error")
         axes.set_title(plots._plain("猫 ไทย 🐈 $x \x1b \ud800"))
-        drawn = str(plots._svg(figure, "names"))
+        drawn = str(plots._svg(figure, "names", "names"))
     assert "猫 ไทย 🐈 $x \\x1b \\ud800" in drawn

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +101,7 @@ def evaluate(
         _evaluate(name, dataset, options, corruptions=corruptions, quiet=quiet)
         for name in models or (None,)
     ]
+    found = _told_apart(found, models)
     tests = [paired_test(found[0].outputs.right, other.outputs.right) for other in found[1:]]
     if as_csv:
         from toplabel.cli.robustness import csv_lines
@@ -130,6 +133,17 @@ def _evaluate(
         )
     clear_line()
     return found
+
+
+def _told_apart(found: list[Evaluation], models: tuple[str, ...]) -> list[Evaluation]:
+    """The evaluations; of models with the same name, what was typed for each stands beside it."""
+    known = Counter(one.model for one in found)
+    if len(known) == len(found):
+        return found
+    return [
+        replace(one, model=f"{one.model} ({name})") if known[one.model] > 1 else one
+        for one, name in zip(found, models, strict=True)
+    ]
 
 
 def _blocks(found: list[Evaluation], tests: list[PairedTest]) -> list[str]:

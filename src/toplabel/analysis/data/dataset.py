@@ -170,12 +170,25 @@ class Matching:
         """Whether classes were matched by nothing but the sorted order of the names."""
         return "order" in self.how.values()
 
+    def named(self, labels: Labels) -> Labels:
+        """The model's labels; of a model without class names, the dataset's names for its classes.
+
+        A class that the dataset does not have keeps its index as its name.
+        """
+        if labels.named:
+            return labels
+        names = {index: name for name, index in self.indices.items()}
+        return Labels(tuple(names.get(i, name) for i, name in enumerate(labels)), labels.ids)
+
     def __str__(self) -> str:
         counts = Counter(self.how.values())
+        total = len(self.how)
+        classes = {1: "the class matches", 2: "both classes match"}
+        every = classes.get(total, f"all {total:,} classes match")
         if len(counts) == 1:
-            return f"all {len(self.how)} classes match {_HOW[next(iter(counts))]}"
+            return f"{every} {_HOW[next(iter(counts))]}"
         parts = ", ".join(f"{counts[how]} {text}" for how, text in _HOW.items() if how in counts)
-        return f"all {len(self.how)} classes match: {parts}"
+        return f"{every}: {parts}"
 
 
 def match_classes(names: Iterable[str], labels: Labels, *, model: str = "the model") -> Matching:

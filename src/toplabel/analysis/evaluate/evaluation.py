@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,7 @@ class Evaluation:
     Args:
         model: Its name, in full.
         data: Where the images come from.
-        labels: The model's.
+        labels: The model's; where it has no class names, those of the dataset.
         metrics: Accuracy, calibration error and so on.
         matching: How the dataset's classes were matched to the model's labels.
         order: Whether the labels are in the order of the network's outputs.
@@ -213,16 +213,16 @@ def evaluate(
             f" failed with: {outputs.failures[0].message}"
         )
     order = find_order(outputs.known, outputs.logits, predictor.labels)
-    robustness = None
+    labels, robustness = matching.named(predictor.labels), None
     if corruptions:
         from toplabel.analysis.evaluate.robustness import measure_robustness
 
-        robustness = measure_robustness(predictor, outputs, progress=progress)
+        robustness = measure_robustness(predictor, outputs, labels, progress=progress)
     return Evaluation(
         model=predictor.name,
         data=dataset.origin,
-        labels=predictor.labels,
-        metrics=compute_metrics(outputs, predictor.labels),
+        labels=labels,
+        metrics=compute_metrics(outputs, labels),
         matching=matching,
         order=order,
         notes=tuple(_notes(predictor, outputs, matching, order)),
@@ -248,7 +248,8 @@ def run_model(
 ) -> Outputs:
     """Label all images by the code of every prediction, decoding large JPEGs in full.
 
-    Holds the outputs for all: 4 K bytes an image, 200 MB for 50,000 of 1,000 classes.
+    The classes take turns, so that the sanity checks of the first images see all of them. Holds the
+    outputs for all: 4 K bytes an image, 200 MB for 50,000 of 1,000 classes.
 
     Args:
         predictor: The model.
@@ -263,19 +264,20 @@ def run_model(
     readable, unknown = np.zeros(len(dataset), np.bool_), np.zeros(len(dataset), np.bool_)
     failures: dict[int, Failure] = {}
     doubtful: defaultdict[str, list[int]] = defaultdict(list)
-    done = 0
-    batches = batched(enumerate(dataset.sources), labeller.batch_size, singles=labeller.workers)
+    order, done = _in_turns(dataset.names), 0
+    images = ((place, dataset.sources[place]) for place in order)
+    batches = batched(images, labeller.batch_size, singles=labeller.workers)
     for predictions in ordered_map(labeller.label, batches, workers=labeller.workers):
         predictor.report_warnings()
         for prediction in predictions:
+            place, done = order[done], done + 1
             if prediction.error is None:
-                logits[done], readable[done] = prediction.logits, True
-                unknown[done] = prediction.unknown is True
+                logits[place], readable[place] = prediction.logits, True
+                unknown[place] = prediction.unknown is True
             else:
-                failures[done] = prediction.error
+                failures[place] = prediction.error
             for text in prediction.warnings:
-                doubtful[text].append(done)
-            done += 1
+                doubtful[text].append(place)
         if progress is not None:
             progress(done, len(failures))
     truth = np.array([matching.indices[name] for name in dataset.names], np.int64)
@@ -289,10 +291,20 @@ def run_model(
         readable,
         logits,
         scores,
-        failures,
-        dict(doubtful),
+        dict(sorted(failures.items())),
+        {text: sorted(places) for text, places in doubtful.items()},
         unknown[readable] if predictor.classifier.unknown is not None else None,
     )
+
+
+def _in_turns(names: Sequence[str]) -> list[int]:
+    """The places of all names: the first of each, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for name in names:
+        turns.append(seen[name])
+        seen[name] += 1
+    return sorted(range(len(names)), key=turns.__getitem__)
 
 
 def _notes(

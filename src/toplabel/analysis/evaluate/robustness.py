@@ -122,6 +122,7 @@ class Robustness:
 def measure_robustness(
     predictor: Predictor,
     outputs: Outputs,
+    labels: Labels,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
@@ -133,6 +134,7 @@ def measure_robustness(
     Args:
         predictor: The model, of exclusive classes.
         outputs: Its outputs for the uncorrupted images, at least one of which is readable.
+        labels: What its classes are called.
         progress: Called with the number of corrupted images done, and of those that failed.
 
     Raises:
@@ -162,7 +164,7 @@ def measure_robustness(
         images=len(sources),
         clean=_clean(outputs),
         corrupted=tuple(_corrupted(outputs, found, detects=detects)),
-        worst=_worst(outputs, sources, found, predictor.labels),
+        worst=_worst(outputs, sources, found, labels),
         show=partial(_show, load=load),
     )
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from toplabel._internal.ordered_map import ordered_map
+from toplabel._internal.platform import available_cpus
 from toplabel._internal.text import visible
 from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
@@ -76,9 +80,58 @@ def section(title: str, body: Html) -> Html:
     return fill("section", title=title, body=body)
 
 
-def figure(caption: str, svg: Html, model: str = "") -> Html:
-    """A drawing with its caption, and of which model it is."""
-    return fill("figure", caption=caption, model=model, svg=svg)
+def figure(caption: str, svg: Html, *, note: str = "", legend: Html | None = None) -> Html:
+    """A drawing with its caption, a note beside that, and the legend below."""
+    return fill("figure", caption=caption, note=note, svg=svg, legend=legend or Html())
+
+
+def recall(value: float, low: float, high: float) -> Html:
+    """A class's recall and its interval, shares of 1, as a bar and in numbers."""
+    shares = (f"{100 * share:.1f}" for share in (value, low, high))
+    return fill("recall", **dict(zip(("value", "low", "high"), shares, strict=True)))
+
+
+def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Html:
+    """How often images of each of K classes, a row, were taken for each, a column; (K, K)."""
+    rows = []
+    for place, (name, row) in enumerate(zip(names, counts, strict=True)):
+        total = max(1, sum(row))
+        cells = [
+            ("right" if place == column else "wrong", count / total, f"{count:,}" if count else "")
+            for column, count in enumerate(row)
+        ]
+        rows.append((name, cells))
+    return matrix(
+        names, rows, note="Each row is a class, each column what its images were taken for."
+    )
+
+
+def matrix(
+    heads: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[tuple[str, float, str]]]],
+    *,
+    note: str,
+) -> Html:
+    """A table whose cells are shaded.
+
+    Args:
+        heads: What stands above the columns.
+        rows: Of each its name, and its cells: kind ("right" or "wrong"), shade from 0 to 1, text.
+        note: What it shows.
+    """
+    body = (
+        fill(
+            "matrix_row",
+            name=name,
+            cells=join(
+                fill("matrix_cell", kind=kind, share=f"{share:.3f}", text=text)
+                for kind, share, text in cells
+            ),
+        )
+        for name, cells in rows
+    )
+    names = join(fill("matrix_head", text=head) for head in heads)
+    return fill("matrix", note=note, heads=names, rows=join(body))
 
 
 def table(
@@ -98,6 +151,24 @@ def table(
 
     body = (fill("row", name=row[0], cells=cells("cell", row[1:], 1)) for row in rows)
     return fill("table", head=cells("heading", head, 0), rows=join(body))
+
+
+def thumbnails(sources: Sequence[str], page_path: str | os.PathLike[str]) -> Iterator[Html]:
+    """Each image in the page, as a link to its file where it is one."""
+    images = ordered_map(thumbnail, sources, workers=available_cpus())
+    for source, image in zip(sources, images, strict=True):
+        yield _linked(image, source, page_path)
+
+
+def _linked(image: Html, source: str, page_path: str | os.PathLike[str]) -> Html:
+    if not os.path.isfile(source):
+        return image
+    try:
+        way = os.path.relpath(source, os.path.dirname(os.path.abspath(page_path)))
+    except ValueError:  # another drive of Windows
+        return image
+    href = quote(os.fsencode(way.replace(os.sep, "/")))
+    return fill("link", href=href, name=os.path.basename(source), image=image)
 
 
 def thumbnail(source: object) -> Html:

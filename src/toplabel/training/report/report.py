@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toplabel._internal.ordered_map import ordered_map
-from toplabel._internal.platform import available_cpus
-from toplabel._internal.text import percent
+from toplabel._internal.text import number_of, percent
 from toplabel.analysis.page.fragments import (
     Html,
+    confusion_matrix,
     fill,
     join,
     page,
+    recall,
     section,
     table,
-    thumbnail,
+    thumbnails,
 )
 from toplabel.runs.report.report import write_page
 from toplabel.training.advice import RULE, advise
 from toplabel.training.report.curve import draw_curve
 
 if TYPE_CHECKING:
-    from toplabel.training.result import Mistake, TrainedClass, TrainingResult
+    from toplabel.training.result import Mistake, TrainingResult
 
 _MAX_IMAGES = 24
 _MAX_COPIES = 12
@@ -46,20 +46,20 @@ def write_training_report(path: str | os.PathLike[str], result: TrainingResult) 
     Raises:
         RunError: The file cannot be written.
     """
-    write_page(Path(path), [_page(result)])
+    write_page(Path(path), [_page(result, path)])
 
 
-def _page(result: TrainingResult) -> Html:
+def _page(result: TrainingResult, path: str | os.PathLike[str]) -> Html:
     images, classes = len(result.sources), len(result.classes)
     return page(
         f"Training of {result.name}",
-        summary=f"{images:,} images of {classes:,} classes",
+        summary=f"{number_of(images, 'image')} of {number_of(classes, 'class', 'classes')}",
         notes=result.notices,
-        sections=_sections(result),
+        sections=_sections(result, path),
     )
 
 
-def _sections(result: TrainingResult) -> Iterator[Html]:
+def _sections(result: TrainingResult, path: str | os.PathLike[str]) -> Iterator[Html]:
     yield _reached(result)
     steps = join(fill("step", text=text) for text in advise(result))
     yield section("What to do next", fill("steps", items=steps, rule=f"{RULE}."))
@@ -68,15 +68,14 @@ def _sections(result: TrainingResult) -> Iterator[Html]:
     yield section("Classes", _classes(result))
     yield from _confusion(result)
     if result.suspects:
-        yield section(
-            _titled("May bear the wrong label", result.suspects), _gallery(result.suspects)
-        )
+        title = _titled("May bear the wrong label", result.suspects)
+        yield section(title, _gallery(result.suspects, path))
     suspects = set(result.suspects)
     others = [one for one in result.mistakes if one not in suspects]
     if others:
-        yield section(_titled("Other mistakes, worst first", others), _gallery(others))
+        yield section(_titled("Other mistakes, worst first", others), _gallery(others, path))
     if result.copies:
-        yield from _copies(result)
+        yield from _copies(result, path)
     yield section("Images of another kind", fill("paragraph", text=_unknown(result)))
     if result.unreadable:
         yield section("Left out", _unreadable(result))
@@ -134,7 +133,7 @@ def _classes(result: TrainingResult) -> Html:
         (
             one.name,
             f"{one.images:,}",
-            _recall(one),
+            recall(one.recall, one.low, one.high),
             percent(one.precision),
             mistaken.get(one.name, ""),
         )
@@ -144,21 +143,16 @@ def _classes(result: TrainingResult) -> Html:
     body = table(head, rows, kinds=("text", "number", "wide", "number", "text"))
     left = len(result.classes) - len(worst)
     if left:
-        text = f"The {left:,} other classes have a recall of {percent(worst[-1].recall)} or more."
+        others = "other class has" if left == 1 else f"{left:,} other classes have"
+        text = f"The {others} a recall of {percent(worst[-1].recall)} or more."
         body = join([body, fill("paragraph", text=text)])
     return body
-
-
-def _recall(one: TrainedClass) -> Html:
-    values = (one.recall, one.low, one.high)
-    value, low, high = (f"{100 * share:.1f}" for share in values)
-    return fill("recall", value=value, low=low, high=high)
 
 
 def _mistaken(result: TrainingResult) -> dict[str, str]:
     """The class that each is mistaken for most often, with the number of images."""
     return {
-        actual: f"{predicted}, {count:,} x"
+        actual: f"{predicted}, {count:,} ×"
         for actual, predicted, count in reversed(_pairs(result))  # of each the most frequent stays
     }
 
@@ -181,34 +175,17 @@ def _confusion(result: TrainingResult) -> Iterator[Html]:
     """The confusion matrix; of many classes, the most frequent mistakes."""
     if len(result.classes) <= _MAX_CELLS:
         names = [one.name for one in result.classes]
-        totals = [max(1, one.images) for one in result.classes]
-        rows = join(
-            fill(
-                "matrix_row",
-                name=names[row],
-                cells=join(
-                    fill(
-                        "matrix_cell",
-                        kind="right" if row == column else "wrong",
-                        share=f"{count / totals[row]:.3f}",
-                        count=f"{count:,}" if count else "",
-                    )
-                    for column, count in enumerate(counts)
-                ),
-            )
-            for row, counts in enumerate(result.confusion.tolist())
-        )
-        heads = join(fill("matrix_head", text=name) for name in names)
-        yield section("What is taken for what", fill("matrix", heads=heads, rows=rows))
+        matrix = confusion_matrix(names, result.confusion.tolist())
+        yield section("What is taken for what", matrix)
     elif pairs := _pairs(result):
         cells = [(actual, best, f"{count:,}") for actual, best, count in pairs[:_MAX_PAIRS]]
         body = table(("actual", "predicted", "images"), cells, texts=2)
         yield section("Most frequent mistakes", body)
 
 
-def _gallery(mistakes: Sequence[Mistake]) -> Html:
+def _gallery(mistakes: Sequence[Mistake], path: str | os.PathLike[str]) -> Html:
     shown = mistakes[:_MAX_IMAGES]
-    images = _thumbnails(one.source for one in shown)
+    images = thumbnails([one.source for one in shown], path)
     return fill(
         "mistakes",
         items=join(
@@ -225,20 +202,16 @@ def _gallery(mistakes: Sequence[Mistake]) -> Html:
     )
 
 
-def _thumbnails(sources: Iterable[str]) -> Iterator[Html]:
-    return ordered_map(thumbnail, sources, workers=available_cpus())
-
-
 def _short(source: str) -> str:
     """A file's name after the folder that it is in, which mostly is its class."""
     return "/".join(source.replace("\\", "/").rstrip("/").split("/")[-2:])
 
 
-def _copies(result: TrainingResult) -> Iterator[Html]:
+def _copies(result: TrainingResult, path: str | os.PathLike[str]) -> Iterator[Html]:
     contradictory = [one for one in result.copies if one.contradictory]
     if contradictory:
         shown = contradictory[:_MAX_COPIES]
-        images = _thumbnails(one.sources[0] for one in shown)
+        images = thumbnails([one.sources[0] for one in shown], path)
         items = join(
             fill(
                 "copies_item",
@@ -254,9 +227,9 @@ def _copies(result: TrainingResult) -> Iterator[Html]:
     if alike:
         images_in = sum(len(one.sources) for one in alike)
         text = (
-            f"{images_in:,} images are copies or near-copies of one another, in {len(alike):,}"
-            " groups. Each group was kept in one fold, so that they flatter no figure; one of each"
-            " teaches the model as much as all of them."
+            f"{images_in:,} images are copies or near-copies of one another, in"
+            f" {number_of(len(alike), 'group')}. Each group was kept in one fold, so that they"
+            " flatter no figure; one of each teaches the model as much as all of them."
         )
         rows = [
             (one.classes[0], f"{len(one.sources):,}", ", ".join(map(_short, one.sources[:4])))
