@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -23,6 +25,8 @@ h3 { font: 600 1rem/1.5 ui-monospace, monospace; margin: 0; overflow-wrap: anywh
 .get { background: #087443; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
 td { border-top: 1px solid var(--line); padding: .3rem 1rem .3rem 0; vertical-align: top; }
+td:first-child { white-space: nowrap; }
+summary { cursor: pointer; padding: .3rem 0; }
 code, pre { background: var(--faint); border-radius: .3rem; font: .9rem ui-monospace, monospace; }
 code { padding: .1rem .3rem; }
 pre { overflow-x: auto; padding: .75rem; }
@@ -118,7 +122,8 @@ def _page(description: dict[str, Any], root: str, address: str) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}: the API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,"><link rel="stylesheet"'
-        f' href="{root}/docs.css"><script src="{root}/docs.js" defer></script><h1>{title}</h1>'
+        f' href="{root}/docs.css"><script src="{root}/docs.js" defer></script><main>'
+        f"<h1>{title}</h1>"
         f"<p>{escape(description['info']['description'])} For"
         f' programs: <a href="{root}/openapi.json">openapi.json</a>. The page:'
         f' <a href="{root}/">{root}/</a>.</p>'
@@ -126,30 +131,42 @@ def _page(description: dict[str, Any], root: str, address: str) -> str:
         f"<h2>Examples</h2>{snippets}<p>Every error is a JSON object"
         ' <code>{"error": {"code": ..., "message": ...}}</code>; below /v2 it is the protocol\'s'
         ' <code>{"error": "...", "code": "..."}</code>.</p>'
-        f"{''.join(parts)}<h2>Objects</h2>{_objects(description)}</html>"
+        f"{''.join(parts)}<h2>Objects</h2>{_objects(description)}</main></html>"
     )
 
 
 def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     rows = [
-        (f"<code>{escape(p['name'])}</code>", escape(_of_parameter(p)))
+        (f"<code>{escape(p['name'])}</code>", _words(_of_parameter(p)))
         for p in operation.get("parameters", [])
     ]
     body = operation.get("requestBody", {}).get("content", {})
     if body:
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body)
         rows.append(("body", kinds))
+    errors = []
     for status, response in operation["responses"].items():
-        text = escape(response.get("description") or "")
+        text = _words(response.get("description") or "").rstrip(".")
         for content in response.get("content", {}).values():
             if found := _type(content.get("schema", {})):
                 text += f": {found}"
-        rows.append((f"<code>{escape(status)}</code>", text))
-    cells = "".join(f"<tr><td>{name}<td>{text}" for name, text in rows)
+        (rows if status < "400" else errors).append((f"<code>{escape(status)}</code>", text))
+    more = f"<details><summary>Errors</summary>{_table(errors)}</details>" if errors else ""
     return (
         f'<section><h3><span class="method {method}">{method.upper()}</span>{escape(path)}</h3>'
-        f"<p>{escape(operation.get('description', ''))}</p><table>{cells}</table></section>"
+        f"<p>{_words(operation.get('description', ''))}</p>{_table(rows)}{more}</section>"
     )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of HTML."""
+    lines = "".join(f"<tr>{''.join(f'<td>{cell}' for cell in row)}" for row in rows)
+    return f"<table>{lines}</table>"
+
+
+def _words(text: str) -> str:
+    """Text as HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
 
 
 def _of_parameter(parameter: dict[str, Any]) -> str:
@@ -164,15 +181,17 @@ def _objects(description: dict[str, Any]) -> str:
     parts = []
     for name, schema in description.get("components", {}).get("schemas", {}).items():
         required = schema.get("required", ())
-        rows = "".join(
-            f"<tr><td><code>{escape(field)}</code><td>{_type(one)}"
-            f"{'' if field in required else ', may be absent'}<td>"
-            f"{escape(one.get('description', ''))}"
+        rows = [
+            (
+                f"<code>{escape(field)}</code>",
+                _type(one) + ("" if field in required else ", may be absent"),
+                _words(one.get("description", "")),
+            )
             for field, one in schema.get("properties", {}).items()
-        )
+        ]
         parts.append(
             f'<section id="{escape(name)}"><h3>{escape(name)}</h3>'
-            f"<p>{escape(schema.get('description', ''))}</p><table>{rows}</table></section>"
+            f"<p>{_words(schema.get('description', ''))}</p>{_table(rows)}</section>"
         )
     return "".join(parts)
 
