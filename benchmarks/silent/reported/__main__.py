@@ -12,7 +12,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # nothing is timed here
 sys.path.insert(0, str(Path(__file__).parent))
 
-import engines  # noqa: F401
 import modules  # noqa: F401
 import names  # noqa: F401
 import preparing  # noqa: F401
@@ -20,6 +19,7 @@ import torch
 from scene import KINDS, Scene, outcome
 
 import checkpoints  # noqa: F401  (each registers its kinds)
+import engines  # noqa: F401
 
 
 def main() -> None:
