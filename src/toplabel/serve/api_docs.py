@@ -144,7 +144,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     if body:
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body)
         rows.append(("body", kinds))
-    errors = []
+    errors: list[tuple[str, str]] = []
     for status, response in operation["responses"].items():
         text = _words(response.get("description") or "").rstrip(".")
         for content in response.get("content", {}).values():
