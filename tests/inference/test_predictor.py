@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from toplabel.errors import EngineError, ImageError, ModelError, UsageError
+from toplabel.inference.cascade import OpenedEngines
 from toplabel.inference.classifier import Classifier, PendingClassifier
-from toplabel.inference.opened import OpenedEngines
 from toplabel.inference.predictor import Predictor
 from toplabel.labels.labels import Labels
 from toplabel.models.open import with_module

@@ -28,9 +28,9 @@ from toplabel.inference.batch import (
     label_tensors,
     needs_features,
 )
+from toplabel.inference.cascade import OpenedEngines
 from toplabel.inference.checks import SanityChecks
 from toplabel.inference.classifier import Classifier, PendingClassifier, TakingTurns
-from toplabel.inference.opened import OpenedEngines
 from toplabel.inference.prediction import Prediction, Predictions
 
 if TYPE_CHECKING:
