@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from toplabel._internal.platform import fork_safe
 from toplabel._internal.text import first_line
 from toplabel.bundle.reference import compare
 from toplabel.errors import EngineError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 Forward = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 """Pixels on the device, uint8 (N, h, w, P), in; logits (N, K), and perhaps features, out."""
+
+_CAPTURING = fork_safe(threading.Lock())  # CUDA allows one capture at a time in a process
 
 _WARM_UPS = 2  # forwards before a capture: libraries make their work spaces in the first
 
@@ -240,7 +243,8 @@ class CapturedForward:
         for _ in range(_WARM_UPS):
             self._forward(pixels)  # what fails here is no fault of the capture
         try:
-            captured = _capture(self._forward, pixels)
+            with _CAPTURING:
+                captured = _capture(self._forward, pixels)
             _check_same(self._forward, captured, 255 - pixels)
         except Exception as error:
             if is_out_of_memory(error) and pixels.device.type == "cuda":
