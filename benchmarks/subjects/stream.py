@@ -1,6 +1,6 @@
 """Label many photos with toplabel.
 
-python stream.py NETWORK WEIGHTS guarded|exact PHOTO...
+python stream.py NETWORK WEIGHTS guarded|exact|fast PHOTO...
 """
 
 import json
@@ -12,7 +12,7 @@ import toplabel
 
 network, weights, mode, *photos = sys.argv[1:]
 if network == "lite0":
-    model = toplabel.load(exact=mode == "exact")
+    model = toplabel.load(exact=mode == "exact", fast=mode == "fast")
 else:
     sys.path.append(str(Path(__file__).parents[1] / "rivals"))
     from networks import build

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from reduced_material import (
+    draw_photos,
     random_pixels,
     random_tensors,
     reduced_bundle,
@@ -327,3 +329,58 @@ def test_a_margin_is_widened_beyond_the_answer_that_was_wrong(bundle: Bundle) ->
     fixed = ReducedUse(bundle.reduced, widens=False)
     fixed.widen(logits=2.0, distance=None)
     assert fixed.logits == bundle.reduced.margin.logits
+
+
+def lacking(bundle: Bundle, made: list[int], *, why_not: str = "") -> Predictor:
+    """A fast predictor without a reduced program, which its `reduce` makes."""
+
+    def reduce(classifier: Classifier, images: Sequence[object]) -> Classifier | str:
+        made.append(len(images))
+        return why_not or Classifier.of_bundle(bundle)
+
+    without = Classifier.of_bundle(replace(bundle, reduced=None))
+    return Predictor(without, fast=True, reduce=reduce, sanity_checks=False)
+
+
+def test_a_long_list_has_the_reduced_program_made_from_its_images(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toplabel.inference.predictor.MAKE_FROM", 30)
+    made: list[int] = []
+    model, photos = lacking(bundle, made), list(random_pixels(30, seed=2))
+    found, expected = model(photos), exact(bundle)(photos)
+    assert [one.label for one in found] == [one.label for one in expected]
+    assert "int8" in {one.precision for one in found}
+    model(photos)
+    assert made == [30]  # once
+
+
+def test_what_cannot_be_made_is_told_once(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("toplabel.inference.predictor.MAKE_FROM", 30)
+    model = lacking(bundle, [], why_not="kinds cannot be quantised")
+    assert {one.precision for one in model(list(random_pixels(30)))} == {None}
+    told = [text for text in caplog.messages if "exactly" in text]
+    assert told == ["kinds cannot be quantised; every answer is computed exactly"]
+
+
+def test_few_images_are_not_worth_making_it(bundle: Bundle) -> None:
+    made: list[int] = []
+    assert {one.precision for one in lacking(bundle, made)(list(random_pixels(9)))} == {None}
+    assert not made
+
+
+def test_a_run_of_many_inputs_makes_it_and_goes_on_with_it(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import toplabel
+
+    monkeypatch.setattr("toplabel.inference.predictor.MAKE_FROM", 20)
+    made: list[int] = []
+    photos = draw_photos(tmp_path / "photos", 20)
+    for _ in range(2):
+        summary = toplabel.run(photos, tmp_path / "out.csv", model=lacking(bundle, made))
+        assert summary.fast is not None
+        assert summary.fast.counts.reduced > 5
+    assert made == [20, 20]  # the second time by another predictor: the cache has it for `load`

@@ -122,6 +122,8 @@ def _label(
         if predictor.fast:
             report.count_reduced()
         later = _compiles_later(predictor)
+        if predictor.fast:
+            sources = _prepare_fast(predictor, iter(sources))
         try:
             for prediction in predictor.stream(sources, **wanted):
                 report.add(prediction, of_model=predictor.warnings)
@@ -146,6 +148,15 @@ def _compiles_later(predictor: Predictor) -> Callable[[], object] | None:
     if when_to_compile() == "wait":
         return predictor.compile
     return lambda: compile_in_background(predictor)
+
+
+def _prepare_fast(predictor: Predictor, sources: Iterator[str]) -> Iterator[str]:
+    """Make the reduced program that the model lacks, where there are images enough."""
+    from toplabel.inference.cascade import MAKE_FROM
+
+    first = list(itertools.islice(sources, MAKE_FROM))
+    predictor.make_reduced([name for name in first if name != "-"])
+    return itertools.chain(first, sources)
 
 
 def _sources(inputs: Iterable[str], complaints: list[str]) -> Iterator[str]:

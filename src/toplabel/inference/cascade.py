@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 AUDITED = 0.01
 """The share of reduced answers that are computed both ways."""
 
+MAKE_FROM = 10_000
+"""So many inputs are worth a minute for making a reduced program that a model lacks."""
+
 WIDER = 1.25
 """Times the distance of a changed label from its boundary is the margin from then on."""
 
@@ -199,6 +202,7 @@ class OpenedEngines:
     def __init__(self) -> None:
         self._audited = 0  # inputs so far that came without a place of their own
         self._use: ReducedUse | None = None
+        self._told = False
         self.forget()
 
     def forget(self) -> None:
@@ -248,13 +252,12 @@ class OpenedEngines:
         self._check_process()
         engines = self._reduced
         with self._lock:
-            key, is_first = (threads, features), not engines
+            key = threads, features
             if key not in engines:
                 engines[key] = open_reduced(classifier, threads, features=features)
             engine, bundle = engines[key], classifier.bundle
             if isinstance(engine, str):
-                if is_first:
-                    logger.warning("%s; every answer is computed exactly", engine)
+                self.tell_exact(engine)
                 return None
             assert bundle is not None
             assert bundle.reduced is not None
@@ -262,6 +265,12 @@ class OpenedEngines:
                 self._use = ReducedUse(bundle.reduced)
             use = self._use if widens else ReducedUse(bundle.reduced, widens=False)
             return ReducedWay(engine, use)
+
+    def tell_exact(self, reason: str) -> None:
+        """Tell, once, why no reduced program is used."""
+        if not self._told:
+            self._told = True
+            logger.warning("%s; every answer is computed exactly", reason)
 
     def take_places(self, count: int) -> int:
         """The place of the first of so many inputs among all that came without one."""

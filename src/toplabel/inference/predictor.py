@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeGuard, overload
 
@@ -28,7 +29,7 @@ from toplabel.inference.batch import (
     label_tensors,
     needs_features,
 )
-from toplabel.inference.cascade import OpenedEngines
+from toplabel.inference.cascade import MAKE_FROM, OpenedEngines
 from toplabel.inference.checks import SanityChecks
 from toplabel.inference.classifier import Classifier, PendingClassifier, TakingTurns
 from toplabel.inference.prediction import Prediction, Predictions
@@ -44,10 +45,15 @@ if TYPE_CHECKING:
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
 
+logger = logging.getLogger(__name__)
+
 CPU_BATCH_SIZE = 2
 """Images in one call on a CPU: larger batches gain nothing and take memory: 290 MB at 4."""
 
 GPU_BATCH_SIZE = 64
+
+Reduce = Callable[[Classifier, Sequence[object]], Classifier | str]
+"""The classifier with a reduced program made from such images; or, in one line, why without."""
 
 FEW_IMAGES = 256
 """So many are labelled on the CPU while it is not known that there are more.
@@ -74,6 +80,8 @@ class Predictor:
         batch_size: Images in one call of the engine.
         exact: Never read a large JPEG at a reduced scale first.
         fast: Let the model's reduced program answer, where it has one, as far as a label is clear.
+        reduce: Makes the reduced program from images like those that follow, and gives the
+            classifier with it; or says in one line why there is none.
         read: Limits and choices in reading images.
         sanity_checks: Look at the first outputs for the usual mistakes and warn of them, in the
             thread that asks for predictions.
@@ -87,6 +95,7 @@ class Predictor:
         batch_size: int | None = None,
         exact: bool = False,
         fast: bool = False,
+        reduce: Reduce | None = None,
         read: ReadOptions | None = None,
         sanity_checks: bool = True,
     ) -> None:
@@ -102,6 +111,7 @@ class Predictor:
         self.batch_size = batch_size
         self.exact = exact
         self.fast = fast
+        self._reduce = reduce
         self.read = read or ReadOptions()
         channels = getattr(self.preprocess, "channels", None)
         if isinstance(channels, int):  # its arrays are no photos
@@ -267,6 +277,8 @@ class Predictor:
             return
         numbered = itertools.chain(head, numbered)
         self.compile()
+        if count is not None and isinstance(sources, Sequence):
+            self.make_reduced([one for one in sources if _is_read_again(one)])
         if self.classifier.gpu and (count is None or count <= FEW_IMAGES):
             few = self._labeller(options, self.checks, widens=True, many=False)
             yield from self._label_all(itertools.islice(numbered, FEW_IMAGES), few)
@@ -506,6 +518,30 @@ class Predictor:
             if compiled.open_engine is not before.open_engine:
                 self._engines.forget()
 
+    def make_reduced(self, first: Sequence[object]) -> None:
+        """Make the reduced program that `fast` lacks, where there are inputs enough for it to pay.
+
+        It takes a minute or so. Where it cannot be made, why is told, and all stays exact.
+
+        Args:
+            first: The first inputs, `MAKE_FROM` of them where there are so many; they can be read
+                again.
+        """
+        if not self.fast or self._reduce is None or len(first) < MAKE_FROM:
+            return
+        self.compile()
+        bundle = self.classifier.bundle
+        if bundle is None or bundle.reduced is not None or self.classifier.gpu:
+            return
+        logger.info("%s has no reduced program yet; making it, which takes a minute", self.name)
+        with self._compiling:
+            made = self._reduce(self.classifier, first)
+            if isinstance(made, str):
+                self._engines.tell_exact(made)
+            else:
+                self._pending = PendingClassifier(made)
+                self._engines.forget()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, its labels and its preprocessing into one file: `cats.toplabel`.
 
@@ -592,6 +628,11 @@ class Predictor:
 
 
 _RENAMED = {"many": "batch_labeller", "pass_warnings_on": "report_warnings"}
+
+
+def _is_read_again(source: object) -> bool:
+    """Whether reading it leaves it as it was, as it does not leave a file that is open."""
+    return isinstance(source, str | os.PathLike | bytes | np.ndarray)
 
 
 def _names_several(source: object) -> TypeGuard[str | os.PathLike[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import logging
 import os
 import time
@@ -15,7 +16,7 @@ from toplabel._internal.options import given_options, takes_options
 from toplabel.bundle.unknown import Drift
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import PredictOptions
-from toplabel.inference.cascade import ReducedAnswers, ReducedCounts
+from toplabel.inference.cascade import MAKE_FROM, ReducedAnswers, ReducedCounts
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import load_predictor
 from toplabel.models.options import InferenceOptions, ModelOptions
@@ -24,7 +25,7 @@ from toplabel.runs.formats import Columns, load_format
 from toplabel.runs.labelling import Labeller, Outcome, label_shards
 from toplabel.runs.manifest import Shard
 from toplabel.runs.options import RunOptions
-from toplabel.runs.readers.inputs import list_entries
+from toplabel.runs.readers.inputs import list_entries, open_source
 from toplabel.runs.retrying import WAITS, label_again, passing_rows, worth_trying
 from toplabel.runs.shard_result import (
     FinishedShard,
@@ -91,15 +92,8 @@ def run(
         _write_errors(target),
     ):
         predictor.compile()
-        settings = PredictOptions(
-            top_k=run_options.top_k,
-            threshold=run_options.threshold,
-            exact=predictor.exact or run_options.embeddings,
-            fast=predictor.reduced is not None and not run_options.embeddings,
-            all_scores=run_options.all_scores,
-            keep_features=run_options.embeddings,
-            read=predictor.read,
-        )
+        _make_reduced(predictor, inputs, run_options)
+        settings = _settings(predictor, run_options)
         columns = Columns(
             scores=run_options.all_scores,
             embedding=predictor.embedding_size if run_options.embeddings else 0,
@@ -119,6 +113,26 @@ def run(
             work.report()
             seconds = time.monotonic() - started
             return work.summary(missing=missing, seconds=seconds)
+
+
+def _make_reduced(predictor: Predictor, inputs: Sequence[str], options: RunOptions) -> None:
+    """Make the reduced program that a fast model lacks, where there are inputs enough."""
+    if predictor.fast and not options.embeddings:
+        first = itertools.islice(list_entries(inputs, column=options.column), MAKE_FROM)
+        predictor.make_reduced([open_source(one) for one in first if one.problem is None])
+
+
+def _settings(predictor: Predictor, options: RunOptions) -> PredictOptions:
+    """Of every prediction of the run."""
+    return PredictOptions(
+        top_k=options.top_k,
+        threshold=options.threshold,
+        exact=predictor.exact or options.embeddings,
+        fast=predictor.reduced is not None and not options.embeddings,
+        all_scores=options.all_scores,
+        keep_features=options.embeddings,
+        read=predictor.read,
+    )
 
 
 def _check_format(target: Output, options: RunOptions) -> None:
