@@ -45,7 +45,16 @@ def test_public_names_are_those_that_are_promised():
     promised |= {"Comparison", "Diagnosis", "Evaluation", "ReadOptions", "RunSummary"}
     promised |= {"Explanation", "Predictions", "read_image", "read_labels"}
     promised |= {"TrainingResult", "train"}
-    promised |= {"calibrate", "compare", "diagnose", "evaluate", "explain", "run", "__version__"}
+    promised |= {
+        "calibrate",
+        "compare",
+        "diagnose",
+        "evaluate",
+        "explain",
+        "optimize",
+        "run",
+        "__version__",
+    }
     promised |= {n for n in vars(errors) if n.endswith("Error") or n == "ModelNotFound"}
     promised |= {"MissingDependency", "ToplabelWarning"}
     assert set(toplabel.__all__) == promised

@@ -13,6 +13,7 @@ Models
     Prediction              .label, .score, .top, .error, .warnings, .to_dict()
 Many images
     run(inputs, output)     each image once, into Parquet, CSV or JSONL; the same call resumes
+    optimize(model, images) the fastest way to compute it here that keeps its labels
 Your own classes
     train("photos/")        a classifier from a folder with one sub-folder per class
 What a model is worth
@@ -65,6 +66,7 @@ __all__ = [
     "explain",
     "label",
     "load",
+    "optimize",
     "read_image",
     "read_labels",
     "run",
@@ -85,6 +87,7 @@ _HOME = {
     "RunSummary": "toplabel.runs.summary",
     "run": "toplabel.runs.run",
     "calibrate": "toplabel.analysis.calibrate",
+    "optimize": "toplabel.models.optimize",
     "Comparison": "toplabel.analysis.compare",
     "compare": "toplabel.analysis.compare",
     "Diagnosis": "toplabel.analysis.doctor.diagnose",

@@ -41,6 +41,7 @@ from toplabel.inference.prediction import Prediction as Prediction, Predictions 
 from toplabel.inference.predictor import Predictor as Predictor
 from toplabel.labels.files import read_labels as read_labels
 from toplabel.labels.labels import Labels as Labels
+from toplabel.models.optimize import optimize as optimize
 from toplabel.preprocess.preprocess import Preprocess as Preprocess
 from toplabel.runs.summary import RunSummary as RunSummary
 from toplabel.training.result import TrainingResult as TrainingResult
@@ -81,6 +82,7 @@ __all__ = [
     "explain",
     "label",
     "load",
+    "optimize",
     "read_image",
     "read_labels",
     "run",

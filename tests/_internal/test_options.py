@@ -108,7 +108,17 @@ def keywords_of(called: Callable[..., Any]) -> list[str]:
 
 
 def test_what_users_call_is_found() -> None:
-    functions = {"calibrate", "compare", "diagnose", "evaluate", "explain", "label", "load", "run"}
+    functions = {
+        "calibrate",
+        "compare",
+        "diagnose",
+        "evaluate",
+        "explain",
+        "label",
+        "load",
+        "optimize",
+        "run",
+    }
     functions |= {"read_image", "read_labels", "train"}
     names = ("__call__", "batch_labeller", "embed", "predict_tensor", "stream")
     methods = {f"Predictor.{name}" for name in names}

@@ -305,8 +305,8 @@ def test_reference_outputs_of_another_shape_are_refused(packed: Path, tmp_path: 
 
 
 def test_a_newer_format_says_so(packed: Path) -> None:
-    rewrite(packed, manifest_changes={"format": 3})
-    newer = r"made by a newer toplabel \(format 3; this version reads format 2\); upgrade toplabel"
+    rewrite(packed, manifest_changes={"format": 4})
+    newer = r"made by a newer toplabel \(format 4; this version reads format 3\); upgrade toplabel"
     with pytest.raises(BundleError, match=newer):
         read(packed)
     with pytest.raises(BundleError, match=newer):

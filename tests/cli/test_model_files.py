@@ -291,7 +291,7 @@ def test_output_means_the_networks_output_where_no_file_is_written() -> None:
         for param in command.params:
             if "--output" in param.opts:
                 spelled[name] = param.name
-    chosen = dict.fromkeys(("compare", "evaluate", "inspect", "serve"), "model_output")
+    chosen = dict.fromkeys(("compare", "evaluate", "inspect", "optimize", "serve"), "model_output")
     writing = ("predict", "run", "train", "explain", "calibrate", "doctor", "pack")
     assert spelled == {**dict.fromkeys(writing, "output"), **chosen}
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # heard only before the library is loaded
 
@@ -15,7 +16,7 @@ def open_session(
     *,
     content: bytes | None = None,
     threads: int = 1,
-    optimised: bool = True,
+    optimised: bool | Literal["basic"] = True,
     copy_to: Path | None = None,
 ) -> ort.InferenceSession:
     """A session of an ONNX file on the CPU; what the library raises is a plain Exception.
@@ -24,15 +25,19 @@ def open_session(
         path: The file.
         content: To be opened in its place; weights are still looked for beside it.
         threads: Threads that one call computes with.
-        optimised: Let ONNX Runtime optimise the graph.
+        optimised: Let ONNX Runtime optimise the graph; "basic": only by what any other runtime
+            computes alike.
         copy_to: Where to write the optimised graph.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors come as exceptions; its log would dirty stderr
-    if not optimised:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    if optimised is not True:
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_BASIC if optimised else levels.ORT_DISABLE_ALL
+        )
     if copy_to is not None:
         options.optimized_model_filepath = str(copy_to)
     if content is not None:

@@ -322,6 +322,30 @@ def processor_name() -> str:
         return f"{standard.machine()}\n{standard.processor()}"
 
 
+def processor_title() -> str:
+    """What people call this processor; its architecture where its maker does not say more."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            lines = file.read(8192).splitlines()
+        titles = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(titles, "") or os.uname().machine
+    except (OSError, AttributeError):  # elsewhere than on Linux
+        import platform as standard
+
+        return standard.processor() or standard.machine()
+
+
+def multiplies_bytes_exactly() -> bool:
+    """Whether the processor sums products of 8-bit numbers without overflow, as int8 needs.
+
+    By VNNI on x86, where older ones sum in 16 bits; all others do. False where it is not known.
+    """
+    architecture, _, sets = processor_name().partition("\n")
+    if architecture.lower() not in ("x86_64", "amd64", "i686", "x86"):
+        return True
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(sets.split())
+
+
 def return_memory(size: int) -> None:
     """Have blocks of at least `size` bytes go back to the system when they are freed (glibc).
 

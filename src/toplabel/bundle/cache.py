@@ -2,6 +2,7 @@
 
 programs/KEY/               a program's files, written aside and renamed
 optimised/KEY/              the engine's own copies of it
+reduced/KEY/                the same network in fewer bits, and how it was measured
 entries/NAME.json           what a model name became, and the weights files it was read from
 hashes/NAME.json            the sha256 of files seen before
 refusals/KEY.json           why a model could not be compiled, and by what
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from toplabel._internal import platform
 from toplabel._internal.json_file import json_path, read_json, write_json
@@ -34,6 +35,7 @@ ENTRY_SCHEMA = 1
 COPIES = "optimised"
 """A folder in that of a new program: the engine's copies that were made with it."""
 
+Kept = TypeVar("Kept")
 Build = Callable[[Path], Program | NotCompiled]
 """Makes a program in the empty folder it is given."""
 
@@ -291,6 +293,35 @@ def optimised_folder(key: str) -> Path | None:
     return folder
 
 
+def reduced_folder(key: str) -> Path:
+    """Where the reduced program is kept that was made here for the program of that key."""
+    return cache_dir() / "reduced" / key
+
+
+def store_reduced(key: str, build: Callable[[Path], Kept]) -> Kept:
+    """What `build` returns; what it put into its empty folder replaces the reduced program.
+
+    Where it left the folder empty there is none from now on.
+
+    Raises:
+        OSError: The cache cannot be written to, or its disk is full.
+    """
+    folder = reduced_folder(key)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".building-{key}-{os.getpid()}")
+    _remove(aside)
+    aside.mkdir()
+    try:
+        built = build(aside)
+        if any(aside.iterdir()):
+            platform.replace_folder(aside, folder)
+        else:
+            _remove(folder)
+        return built
+    finally:
+        _remove(aside)
+
+
 def remember_failed_compile(key: str, why: NotCompiled, *, exporter: str) -> None:
     """Keep why there is no program of that key, so that no later start tries in vain.
 
@@ -357,7 +388,8 @@ def list_entries() -> list[CacheEntry]:
         if not path.name.startswith("."):
             spec = (read_json(path) or {}).get("spec")
             models.append(_entry("model", spec if isinstance(spec, str) else path.stem, path))
-    for folder in ("refusals", "background", "hashes", "optimised", "features", "training"):
+    kinds = ("refusals", "background", "hashes", "optimised", "reduced", "features", "training")
+    for folder in kinds:
         found = [_entry("other", f"{folder}/{path.name}", path) for path in _files_in(folder)]
         others = found + others
     return programs + models + others

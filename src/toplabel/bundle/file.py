@@ -6,6 +6,8 @@ goldens.npz      reference inputs, and the outputs the program must give
 program.onnx     the program; weights that do not fit into it follow as further members
 unknown.npy      what is kept of training images, to tell unknown ones; of few models
 examples.npy     what is kept of further ones, to train on them again; of few models
+reduced.onnx     the program in fewer bits, where it was packed with one
+reduced.npz      the outputs that one must give for the reference inputs
 program.json     what is known of the program
 manifest.json    name, preprocessing, labels, provenance; sha256 of every other member and of itself
 """
@@ -52,13 +54,14 @@ from toplabel.bundle.program import (
     Program,
     program_files,
 )
+from toplabel.bundle.reduced import REDUCED_NAME, REDUCED_REFERENCE_NAME
 from toplabel.bundle.reference import ReferenceOutputs
 from toplabel.bundle.unknown import EXAMPLES_NAME, UNKNOWN_NAME, Memory
 from toplabel.errors import BundleError, ModelError, UsageError
 
-FORMATS = (1, 2)
-"""Of packed files. The second is that of manifests of the third schema, so that a toplabel that
-does not know it says so."""
+FORMATS = (1, 2, 3)
+"""Of packed files. The second is that of manifests of the third schema, the third that of files
+with a reduced program, so that a toplabel that does not know them says so."""
 
 _SEAL = "sha256"  # the key of the manifest that holds the manifest's own hash
 _KEY_SCHEME = "packed 1"
@@ -125,6 +128,8 @@ def _write(bundle: Bundle, archive: zipfile.ZipFile) -> None:
         )
     files = {REFERENCE_NAME: program.reference_path, program.path.name: program.path}
     files |= {name: program.path.parent / name for name in weights}
+    if (reduced := bundle.reduced) is not None:
+        files |= {REDUCED_NAME: reduced.path, REDUCED_REFERENCE_NAME: reduced.reference_path}
     sizes = {name: file.stat().st_size for name, file in files.items()}
     hashes = {name: _add_file(archive, name, file) for name, file in files.items()}
     for name, memory in bundle.memories.items():
@@ -135,7 +140,7 @@ def _write(bundle: Bundle, archive: zipfile.ZipFile) -> None:
     description["key"] = content_key(description, hashes)
     hashes[DESCRIPTION_NAME] = _add_json(archive, DESCRIPTION_NAME, description)
     manifest = {
-        "format": FORMATS[bundle.schema >= 3],
+        "format": 3 if reduced is not None else 2 if bundle.schema >= 3 else 1,
         "made_by": f"toplabel {__version__}",
         **bundle.to_manifest(),
         "program": description["key"],
@@ -247,12 +252,30 @@ def _import(archive: _Archive, folder: Path) -> Program:
     named = {program.path.name, program.reference_path.name, *weights}
     memories = [name for key, name in _MEMORIES if archive.manifest.get(key) is not None]
     named.update(memories)
+    has_reduced = archive.manifest.get("reduced") is not None
+    if has_reduced:
+        named.update((REDUCED_NAME, REDUCED_REFERENCE_NAME))
     if strange := sorted(named ^ {file.name for file in program_files(folder)}):
         raise archive.invalid(f"its program and its list of members disagree on {strange[0]!r}")
     ReferenceOutputs.load(program.reference_path, expecting=(program.input_shape, program.outputs))
     for name in memories:
         _check_memory(archive, program, folder / name)
+    if has_reduced:
+        _check_reduced(archive, program, folder)
     return program
+
+
+def _check_reduced(archive: _Archive, program: Program, folder: Path) -> None:
+    """Refuse a reduced program that cannot stand in for the program itself."""
+    exact, reduced = read_onnx_header(program.path), read_onnx_header(folder / REDUCED_NAME)
+    if reduced.weights:
+        raise archive.invalid(f"{REDUCED_NAME} keeps weights in {reduced.weights[0]!r}")
+    if [(one.name, one.dtype) for one in reduced.inputs] != [
+        (one.name, one.dtype) for one in exact.inputs
+    ] or program.output_name not in reduced.outputs:
+        raise archive.invalid(f"{REDUCED_NAME} has other inputs or outputs than {PROGRAM_NAME}")
+    path = folder / REDUCED_REFERENCE_NAME
+    ReferenceOutputs.load(path, expecting=(program.input_shape, program.outputs))
 
 
 def _check_memory(archive: _Archive, program: Program, path: Path) -> None:
@@ -296,7 +319,7 @@ def describe_packed(path: str | os.PathLike[str]) -> dict[str, Any]:
             "preprocess": manifest.get("preprocess"),
             "calibration": manifest.get("calibration"),
             **({"training": manifest["training"]} if "training" in manifest else {}),
-            **({"unknown": manifest["unknown"]} if "unknown" in manifest else {}),
+            **{name: manifest[name] for name in ("unknown", "reduced") if name in manifest},
             "licence": provenance.get("licence", "not stated"),
             "provenance": {k: v for k, v in provenance.items() if k != DOUBTS_ABOUT},
             "made_by": manifest.get("made_by"),

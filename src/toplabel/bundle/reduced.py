@@ -1,15 +1,27 @@
-"""A reduced program: the same network in fewer bits, faster, and not believed near a boundary."""
+"""A reduced program: the same network in fewer bits, faster, and not believed near a boundary.
+
+A packed bundle may carry one. What `toplabel optimize` made on this machine is kept in the cache,
+by the exact program's key, and holds for one way to ask it: its preprocessing, and what its outputs
+are. Labels and calibration may change without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from toplabel._internal.json_file import read_json
+from toplabel._internal.platform import multiplies_bytes_exactly
+from toplabel.bundle import cache
 from toplabel.bundle.margin import Margin
 from toplabel.bundle.program import Program
 from toplabel.errors import BundleError
+
+if TYPE_CHECKING:
+    from toplabel.bundle.bundle import Bundle
 
 REDUCED_NAME = "reduced.onnx"
 REDUCED_REFERENCE_NAME = "reduced.npz"
@@ -23,6 +35,8 @@ Precision = Literal["int8", "bfloat16"]
 
 ReducedEngine = Literal["onnxruntime", "openvino"]
 
+_SCHEMA = 1  # of what the cache keeps of one
+_DESCRIPTION_NAME = "reduced.json"
 _FACTS: dict[str, Any] = {
     "precision": str,
     "engine": str,
@@ -30,6 +44,7 @@ _FACTS: dict[str, Any] = {
     "processor": str,
     "images": int,
     "key": str,
+    "bits": int,
 }
 
 
@@ -51,6 +66,8 @@ class ReducedProgram:
         speedup: How many times as fast as the exact program it was, where it was made.
         processor: Where that was.
         images: How many images it was made with, in all.
+        bits: Of the weights of an int8 program: 8; or 7, for processors whose sums of products of 8
+            bits overflow.
     """
 
     path: Path
@@ -62,6 +79,7 @@ class ReducedProgram:
     speedup: float
     processor: str
     images: int
+    bits: int = 8
 
     def __post_init__(self) -> None:
         for value, known in ((self.precision, Precision), (self.engine, ReducedEngine)):
@@ -77,6 +95,16 @@ class ReducedProgram:
             key=self.key,
             agreement={},
             tolerance=OF_MARGIN * self.margin.logits,
+        )
+
+    @property
+    def why_not_here(self) -> str | None:
+        """Why this machine's processor cannot run it as it was checked; None where it can."""
+        if self.precision != "int8" or self.bits < 8 or multiplies_bytes_exactly():
+            return None
+        return (
+            f"its int8 weights need a processor with VNNI, as the {self.processor} where it was"
+            " made; this one's sums would overflow: toplabel optimize makes one for it"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,3 +130,74 @@ class ReducedProgram:
             margin=margin,
             **facts,
         )
+
+
+def with_reduced_here(bundle: Bundle) -> Bundle:
+    """The bundle with the reduced program that was made for it here; else as it is."""
+    found = find_reduced(bundle)
+    return bundle if found is None else replace(bundle, reduced=found)
+
+
+def find_reduced(bundle: Bundle) -> ReducedProgram | None:
+    """The reduced program that was made here for the bundle; None where there is none."""
+    folder = cache.reduced_folder(bundle.program.key)
+    kept = read_json(folder / _DESCRIPTION_NAME)
+    if kept is None or kept.get("schema") != _SCHEMA or kept.get("asked") != _asked(bundle):
+        return None
+    try:
+        found = ReducedProgram.from_dict(kept["reduced"], folder)
+    except (BundleError, KeyError, TypeError, AttributeError):  # damaged, or another version's
+        return None
+    return found if found.path.is_file() and found.reference_path.is_file() else None
+
+
+def store_reduced(
+    bundle: Bundle, build: Callable[[Path], tuple[ReducedProgram | None, Mapping[str, Any]]]
+) -> ReducedProgram | None:
+    """The reduced program that `build` makes in the empty folder it is given, kept in the cache.
+
+    Args:
+        bundle: What it is for.
+        build: Gives the program, or None, and how it was measured, as plain data for JSON.
+
+    Raises:
+        OSError: The cache cannot be written to, or its disk is full.
+    """
+
+    def build_and_describe(folder: Path) -> ReducedProgram | None:
+        found, record = build(folder)
+        if found is None:
+            for path in folder.iterdir():
+                path.unlink()
+            return None
+        content = {
+            "schema": _SCHEMA,
+            "asked": _asked(bundle),
+            "reduced": found.to_dict(),
+            "measured": dict(record),
+        }
+        text = json.dumps(content, indent=1) + "\n"
+        (folder / _DESCRIPTION_NAME).write_text(text, encoding="utf-8")
+        return found
+
+    found = cache.store_reduced(bundle.program.key, build_and_describe)
+    if found is None:
+        return None
+    folder = cache.reduced_folder(bundle.program.key)
+    return replace(
+        found,
+        path=folder / found.path.name,
+        reference_path=folder / found.reference_path.name,
+    )
+
+
+def _asked(bundle: Bundle) -> dict[str, Any]:
+    """What its images become before it, and its outputs behind it, as JSON gives it back."""
+    asked = {
+        "preprocess": bundle.preprocess.to_dict(),
+        "activation": bundle.activation,
+        "multi_label": bundle.multi_label,
+        "conversion": bundle.conversion.to_dict(),
+    }
+    known: dict[str, Any] = json.loads(json.dumps(asked))
+    return known

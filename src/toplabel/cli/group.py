@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "toplabel.cli.evaluate:evaluate",
     "models": "toplabel.cli.models:models",
     "inspect": "toplabel.cli.inspect:inspect",
+    "optimize": "toplabel.cli.optimize:optimize",
     "pack": "toplabel.cli.pack:pack",
     "serve": "toplabel.cli.serve:serve",
     "cache": "toplabel.cli.cache:cache",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toplabel._internal.text import percent
 from toplabel.cli.options import (
     SOURCE,
     Command,
@@ -185,6 +186,8 @@ def _shown(name: str, value: Any) -> str:
         from toplabel.bundle.unknown import in_words
 
         return in_words(value)
+    if name == "reduced" and isinstance(value, dict):
+        return _of_reduced(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none found"
     if isinstance(value, dict):
@@ -208,6 +211,20 @@ def _of_training(facts: dict[str, Any]) -> str:
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return f"damaged: {facts}"
+
+
+def _of_reduced(fields: dict[str, Any]) -> str:
+    """What it computes in, how fast, and what holds of its labels, in one line."""
+    from toplabel.bundle.reduced import ReducedProgram
+
+    try:
+        found = ReducedProgram.from_dict(fields, Path())
+    except (BundleError, KeyError, TypeError):
+        return f"damaged: {fields}"
+    return (
+        f"{found.precision}, for --fast; {found.speedup:.2f} times as fast on {found.processor};"
+        f" {percent(found.margin.again)} computed again; {found.margin}"
+    )
 
 
 def _of_calibration(fields: dict[str, Any]) -> str:

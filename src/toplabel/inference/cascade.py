@@ -168,6 +168,8 @@ def why_not_reduced(classifier: Classifier) -> str | None:
             f"{classifier.name} has no reduced program yet: toplabel optimize -m MODEL --images"
             " FOLDER makes it, once"
         )
+    if (reason := bundle.reduced.why_not_here) is not None:
+        return f"the reduced program of {classifier.name} cannot be used here: {reason}"
     margin = bundle.reduced.margin
     if margin.changed:
         return f"the reduced program of {classifier.name} has no margin that holds: {margin}"

@@ -136,9 +136,19 @@ class Classifier:
         )
 
     @classmethod
-    def of_bundle(cls, bundle: Bundle, *, engine: ProgramEngine = "onnxruntime") -> Classifier:
-        """The classifier that runs `bundle` with that engine."""
+    def of_bundle(
+        cls, bundle: Bundle, *, engine: ProgramEngine = "onnxruntime", fast: bool = False
+    ) -> Classifier:
+        """The classifier that runs `bundle` with that engine.
+
+        Where it is to be `fast`, the reduced program that was made for it on this machine comes
+        before the one that the bundle may bring.
+        """
         name = engine
+        if fast:
+            from toplabel.bundle.reduced import with_reduced_here
+
+            bundle = with_reduced_here(bundle)
 
         def open_engine(threads: int, *, features: bool = False) -> Engine:
             from toplabel.inference.engines import open_program

@@ -71,7 +71,9 @@ def build(
         bundle = _bundle(model, inference, key, first[0] if first else None)
         if isinstance(bundle, NotCompiled):
             return replace(eager, unsaved=f"it runs only in PyTorch: {bundle.reason}")
-        classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
+        classifier = Classifier.of_bundle(
+            bundle, engine=inference.program_engine, fast=inference.fast
+        )
         if isinstance(model.preprocess, CustomPreprocess):
             classifier = classifier.with_custom_preprocess(model.preprocess)
         classifier.open_engine(available_cpus())  # checks it and makes the copy later starts open

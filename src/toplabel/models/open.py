@@ -184,7 +184,7 @@ def _of_bundle(
     bundle: Bundle, inference: InferenceOptions, options: ModelOptions
 ) -> PendingClassifier:
     """What runs a bundle, after the preprocessing that the user gives as code, if so."""
-    classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
+    classifier = Classifier.of_bundle(bundle, engine=inference.program_engine, fast=inference.fast)
     given = options.read_preprocess()
     if given is not None and not isinstance(given, Preprocess):
         classifier = classifier.with_custom_preprocess(given)
@@ -202,7 +202,9 @@ def _open_checkpoint(
             _warn_again(bundle)
             if options.script is not None and "script" in bundle.provenance:
                 logger.info("%s", bundle.provenance["script"])
-            classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
+            classifier = Classifier.of_bundle(
+                bundle, engine=inference.program_engine, fast=inference.fast
+            )
             return with_module(PendingClassifier(classifier), source)
     require("torch", extra="torch", purpose=f"the checkpoint {ref.given!r}")
     from toplabel.models.build import build
@@ -239,7 +241,9 @@ def _open_named(
     bundle = None if inference.needs_torch or entry is None else cached_bundle(entry)
     if bundle is not None:
         _warn_again(bundle)
-        classifier = Classifier.of_bundle(bundle, engine=inference.program_engine)
+        classifier = Classifier.of_bundle(
+            bundle, engine=inference.program_engine, fast=inference.fast
+        )
         pending = PendingClassifier(classifier)
     else:
         model = load_model(ref, preprocess=options.read_preprocess())
@@ -326,6 +330,7 @@ def _with_options(bundle: Bundle, options: ModelOptions) -> Bundle:
         calibration=calibration,
         unknown=unknown,
         examples=bundle.examples if preprocess is None else None,
+        reduced=None if preprocess is not None or options.multi_label else bundle.reduced,
         labels=labels or bundle.labels,
         preprocess=preprocess if isinstance(preprocess, Preprocess) else bundle.preprocess,
         activation="sigmoid" if sigmoid else bundle.activation,
