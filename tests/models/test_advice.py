@@ -6,8 +6,8 @@ pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from toplabel.models.advice import presets_for  # noqa: E402
-from toplabel.models.beside import script_beside  # noqa: E402
 from toplabel.models.input_size import InputSize  # noqa: E402
+from toplabel.models.inspect import script_beside  # noqa: E402
 from toplabel.preprocess.presets import preset  # noqa: E402
 
 

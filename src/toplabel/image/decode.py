@@ -33,6 +33,10 @@ from toplabel.image.options import ReadOptions
 from toplabel.image.pillow_globals import nothing_missing, silence_libtiff, silence_log
 from toplabel.image.ranges import full_scale, invisible, nearly_black, unfilled
 
+_MOST_BLOCKS = 20_000  # before the first frame; a comment of a page has a dozen
+_MOST_COMMENTS = 1 << 20  # bytes: Pillow joins them again and again
+_COUNTED_BYTES = 1 << 16  # smaller files cannot hold what takes long
+_COLOURS, _FRAME, _EXTENSION, _COMMENT = 0x80, b",", b"!", b"\xfe"
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
     "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
@@ -178,9 +182,7 @@ def _read(
         check_chunks(file)
         return _read_png(file, options)
     if format_name == "GIF":
-        from toplabel.image.gif import check_blocks
-
-        check_blocks(file)
+        _check_blocks(file)
     if format_name == "PPM":
         return _read_netpbm(file, options)
     if format_name == "BMP":
@@ -567,3 +569,31 @@ def _white_of(image: Image.Image) -> tuple[int, tuple[str, ...]]:
     if image.mode in ("I", "F"):
         return full_scale(float(low), float(high), floats=image.mode == "F")
     return 65_535, unfilled(float(high), 65_535)
+
+
+def _check_blocks(file: BinaryIO) -> None:
+    """Refuse a GIF with more blocks than any program writes before its first frame.
+
+    Pillow would read them one by one.
+
+    Raises:
+        ImageError: `corrupt`.
+    """
+    if file.seek(0, io.SEEK_END) < _COUNTED_BYTES:
+        return
+    file.seek(0)
+    head = file.read(13)
+    if len(head) == 13 and head[10] & _COLOURS:
+        file.seek(3 << ((head[10] & 7) + 1), io.SEEK_CUR)
+    blocks, comments = 0, 0
+    while (kind := file.read(1)) and kind != _FRAME:
+        blocks += 1
+        is_comment = kind == _EXTENSION and file.read(1) == _COMMENT
+        while kind == _EXTENSION and (length := file.read(1)) not in (b"", b"\0"):
+            file.seek(length[0], io.SEEK_CUR)
+            blocks += 1
+            comments += length[0] if is_comment else 0
+            if blocks > _MOST_BLOCKS:
+                break
+        if blocks > _MOST_BLOCKS or comments > _MOST_COMMENTS:
+            raise ImageError("corrupt", "the GIF has more blocks than any program writes")

@@ -154,28 +154,22 @@ class Classifier:
             from toplabel.inference.engines import open_program
 
             features = features or bundle.unknown is not None
-            return as_asked(open_program(name, bundle.program, threads=threads, features=features))
+            engine = open_program(name, bundle.program, threads=threads, features=features)
+            return _as_asked(engine, bundle)
 
         def open_reduced(threads: int, *, features: bool = False) -> Engine:
             from toplabel.inference.engines import open_program
 
             reduced = bundle.reduced
             assert reduced is not None
-            return as_asked(
-                open_program(
-                    reduced.engine,
-                    reduced.as_program(bundle.program),
-                    threads=threads,
-                    features=features or bundle.unknown is not None,
-                    precision="bfloat16" if reduced.precision == "bfloat16" else "float32",
-                )
+            engine = open_program(
+                reduced.engine,
+                reduced.as_program(bundle.program),
+                threads=threads,
+                features=features or bundle.unknown is not None,
+                precision="bfloat16" if reduced.precision == "bfloat16" else "float32",
             )
-
-        def as_asked(engine: Engine) -> Engine:
-            if bundle.conversion:
-                engine = ConvertingEngine(engine, bundle.conversion)
-            shift = None if bundle.calibration is None else bundle.calibration.shift
-            return engine if shift is None else ShiftedEngine(engine, shift)
+            return _as_asked(engine, bundle)
 
         return cls(
             name=bundle.name,
@@ -192,6 +186,14 @@ class Classifier:
             open_reduced=None if bundle.reduced is None else open_reduced,
             warnings=bundle.warnings,
         )
+
+
+def _as_asked(engine: Engine, bundle: Bundle) -> Engine:
+    """The engine of a bundle's program with its outputs converted, and by its class prior."""
+    if bundle.conversion:
+        engine = ConvertingEngine(engine, bundle.conversion)
+    shift = None if bundle.calibration is None else bundle.calibration.shift
+    return engine if shift is None else ShiftedEngine(engine, shift)
 
 
 class ConvertingEngine:

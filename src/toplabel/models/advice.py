@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toplabel.models.beside import script_beside
 from toplabel.models.checkpoint.state_dict_search import FoundStateDict
+from toplabel.models.inspect import script_beside
 from toplabel.models.options import ModelOptions
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from toplabel.bundle.file import describe_packed
 from toplabel.bundle.onnx_import import describe_onnx
 from toplabel.errors import CheckpointError, ModelNotFound
 from toplabel.models.architectures.identify import IMAGENET_CLASSES, Candidate, identify
-from toplabel.models.beside import script_advice
 from toplabel.models.checkpoint.allowed_globals import check_harmless, check_no_program
 from toplabel.models.checkpoint.header import read_checkpoint_info
 from toplabel.models.checkpoint.info import CheckpointInfo, TensorInfo
@@ -28,6 +27,8 @@ from toplabel.models.ref import ModelRef, folder_of_weights, weights_of
 
 _SHOWN_CANDIDATES = 5
 _SHOWN_LABELS = 5
+_MOST_BESIDE = 50
+_MOST_READ = 1_000_000  # bytes; notebooks carry pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,3 +259,33 @@ def _problem(info: CheckpointInfo, contents: FoundStateDict | None) -> str:
     except CheckpointError as error:
         return str(error)
     return "" if contents is None else contents.unclear
+
+
+def script_advice(path: Path) -> tuple[str, ...]:
+    """`--script train.py`, where code that may have made a checkpoint lies beside it."""
+    name = script_beside(path)
+    return (
+        () if name is None else (f"--script {name} (it lies beside; all the rest is read there)",)
+    )
+
+
+def script_beside(path: Path) -> str | None:
+    """The Python file or notebook beside a checkpoint that names it, else one with a network."""
+    try:
+        beside = [p for p in sorted(path.parent.iterdir()) if p.suffix in (".py", ".ipynb")]
+    except OSError:
+        return None
+    texts = {file: _start_of(file) for file in beside[:_MOST_BESIDE]}
+    named = [file for file, text in texts.items() if path.name in text]
+    networks = [file for file, text in texts.items() if "nn.Module" in text or "nn.Seq" in text]
+    both = [file for file in named if file in networks]
+    found = next(iter([*both, *networks, *named]), None)
+    return None if found is None else str(found)
+
+
+def _start_of(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_MOST_READ).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
