@@ -108,6 +108,11 @@ def test_a_page_of_an_allowed_origin_may_read_answers_and_errors(server: Server)
     assert reply.headers["access-control-allow-origin"] == ORIGIN
     assert "authorization" in reply.headers["access-control-allow-headers"].lower()
     assert "POST" in reply.headers["access-control-allow-methods"]
+    answered = server.ask("POST", "/", CAT, headers(Origin=ORIGIN, Authorization=f"Bearer {TOKEN}"))
+    shown = answered.headers["access-control-expose-headers"].lower().split(", ")
+    own = {name for name in answered.headers if name.startswith("x-")}
+    assert own - {"x-content-type-options", "x-frame-options"} <= {*shown}
+    assert {"x-unknown", "x-precision", "x-warnings"} <= {*shown}
     refused = server.ask("POST", "/v1/classify", CAT, headers(Origin=ORIGIN))
     assert refused.status == 401  # the page can read why
     assert refused.headers["access-control-allow-origin"] == ORIGIN

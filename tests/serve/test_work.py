@@ -230,6 +230,7 @@ def test_a_large_batch_is_computed_in_pieces():
         {"max_images": -1},
         {"lame_duck": -0.5},
         {"port": -1},
+        *({"cors_origins": [one]} for one in ("*", "app.example", "https://app.example/page")),
         {"queue": 1},
     ],
 )

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _READING = ("GET", "HEAD")
 _PREFLIGHT_SECONDS = b"600"
+_SHOWN_HEADERS = (
+    *(b"X-Request-Id", b"X-Explanation", b"X-Warnings", b"X-Unknown", b"X-Precision"),
+    b"Retry-After",
+)
 
 
 class Gate:
@@ -73,7 +77,7 @@ class Gate:
             return varies
         allowed = ((b"access-control-allow-origin", origin), *varies)
         if not preflight:
-            shown = b"X-Request-Id, X-Explanation, X-Warnings, Retry-After"
+            shown = b", ".join(_SHOWN_HEADERS)
             return (*allowed, (b"access-control-expose-headers", shown))
         return (
             *allowed,

@@ -21,6 +21,7 @@ MAX_PIXELS = 50_000_000
 
 _MIB = 2**20
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_ORIGIN = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d+)?/?", re.ASCII | re.IGNORECASE)
 _QUEUE = 128
 _SHORTEST_TOKEN = 16
 
@@ -130,6 +131,12 @@ class ServeOptions:
                 f"got root_path={self.root_path!r}; expected a path like /labels, of letters,"
                 " digits and - . _ ~, without a slash at its end"
             )
+        for origin in self.cors_origins:
+            if origin != "null" and not _ORIGIN.fullmatch(origin):
+                raise UsageError(
+                    f"got cors_origins={origin!r}; expected the origin of pages, as browsers send"
+                    " it: https://example.com or http://localhost:5173; each is named by itself"
+                )
         if self.queue is not None and self.queue < self.max_images:
             raise UsageError(
                 f"got queue={self.queue} and max_images={self.max_images}; expected a queue with"
