@@ -224,6 +224,9 @@ def test_the_api_is_described_for_people_without_a_third_party(server: Server):
     for name in ("RecordBody", "ClassifyBody"):  # what answers hold, and what that is
         assert f'href="#{name}"' in page
         assert f'id="{name}"' in page
+    for target in re.findall(r'href="#([^"]+)"', page):  # the contents, and objects
+        assert f'id="{target}"' in page
+    assert "HTTPValidationError" not in page  # a form of errors that no answer has
 
 
 def test_an_explanation_is_a_image_or_numbers(server: Server):

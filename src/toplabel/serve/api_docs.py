@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from html import escape
@@ -23,6 +24,8 @@ h3 { font: 600 1rem/1.5 ui-monospace, monospace; margin: 0; overflow-wrap: anywh
 .method { background: #06c; border-radius: .3rem; color: #fff; margin-right: .5rem;
   padding: .1rem .4rem; }
 .get { background: #087443; }
+nav ul { list-style: none; padding: 0; }
+nav a { display: inline-block; font: .9rem/1.9 ui-monospace, monospace; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
 td { border-top: 1px solid var(--line); padding: .3rem 1rem .3rem 0; vertical-align: top; }
 td:first-child { white-space: nowrap; }
@@ -40,6 +43,7 @@ input, button { font: inherit; max-width: 100%; padding: .3rem .5rem; }
 _CURL = """\
 curl --data-binary @cat.jpg '{address}/v1/classify?top_k=3'
 curl -F file=@cat.jpg -F file=@dog.jpg {address}/v1/classify
+curl -H 'Content-Type: application/json' -d '{{"image": "BASE64"}}' {address}/v1/classify
 curl -H 'Authorization: Bearer TOKEN' --data-binary @cat.jpg {address}/v1/classify
 """
 
@@ -53,6 +57,7 @@ with urlopen(Request("{address}/v1/classify?top_k=3", data=photo)) as answer:
 """
 
 _JAVASCRIPT = """\
+const [file] = document.querySelector("input[type=file]").files;
 const answer = await fetch("{address}/v1/classify?top_k=3", {{method: "POST", body: file}});
 const {{predictions, error}} = await answer.json();
 console.log(error ? error.message : predictions[0].label);
@@ -112,6 +117,12 @@ def _page(description: dict[str, Any], root: str, address: str) -> str:
         for method, operation in methods.items():
             tag = (operation.get("tags") or ["more"])[0]
             by_tag.setdefault(tag, []).append(_operation(path, method, operation))
+    contents = "".join(
+        f'<li><a href="#{_anchor(path, method)}">{method.upper()} {escape(path)}</a>'
+        f" {escape(operation.get('summary', ''))}"
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
+    )
     parts = [f"<h2>{escape(tag)}</h2>{''.join(ops)}" for tag, ops in by_tag.items()]
     title = escape(description["info"]["title"])
     snippets = "".join(
@@ -127,6 +138,7 @@ def _page(description: dict[str, Any], root: str, address: str) -> str:
         f"<p>{escape(description['info']['description'])} For"
         f' programs: <a href="{root}/openapi.json">openapi.json</a>. The page:'
         f' <a href="{root}/">{root}/</a>.</p>'
+        f'<nav aria-label="Requests"><ul>{contents}</ul></nav>'
         f'<h2>Try it</h2><form id="try" data-root="{root}">{_TRY}'
         f"<h2>Examples</h2>{snippets}<p>Every error is a JSON object"
         ' <code>{"error": {"code": ..., "message": ...}}</code>; below /v2 it is the protocol\'s'
@@ -147,15 +159,30 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     errors: list[tuple[str, str]] = []
     for status, response in operation["responses"].items():
         text = _words(response.get("description") or "").rstrip(".")
-        for content in response.get("content", {}).values():
-            if found := _type(content.get("schema", {})):
-                text += f": {found}"
-        (rows if status < "400" else errors).append((f"<code>{escape(status)}</code>", text))
+        code = f"<code>{escape(status)}</code>"
+        if status < "400":
+            rows.append((code, _of_content(response.get("content", {}))))
+        else:
+            errors.append((code, text))
     more = f"<details><summary>Errors</summary>{_table(errors)}</details>" if errors else ""
     return (
-        f'<section><h3><span class="method {method}">{method.upper()}</span>{escape(path)}</h3>'
+        f'<section id="{_anchor(path, method)}"><h3><span class="method {method}">'
+        f"{method.upper()}</span>{escape(path)}</h3>"
         f"<p>{_words(operation.get('description', ''))}</p>{_table(rows)}{more}</section>"
     )
+
+
+def _anchor(path: str, method: str) -> str:
+    return escape(f"{method}{path}")
+
+
+def _of_content(content: dict[str, Any]) -> str:
+    """What an answer is: its object where it is JSON, else its media type."""
+    kinds = []
+    for media_type, given in content.items():
+        found = _type(given.get("schema", {})) if media_type == "application/json" else ""
+        kinds.append(found or f"<code>{escape(media_type)}</code>")
+    return " or ".join(kinds)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -172,8 +199,12 @@ def _words(text: str) -> str:
 def _of_parameter(parameter: dict[str, Any]) -> str:
     schema = parameter.get("schema", {})
     text = parameter.get("description") or schema.get("description") or ""
+    given = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    kind = " or ".join(_type(one) for one in given)
     default = schema.get("default")
-    return f"{text} Default: {default}." if default is not None else text
+    shown = default if isinstance(default, str) else json.dumps(default)
+    after = "" if default is None else f" Default: `{shown}`."
+    return f"{kind}: {text}{after}" if text else f"{kind}{after}"
 
 
 def _objects(description: dict[str, Any]) -> str:

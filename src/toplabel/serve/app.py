@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable
 from difflib import get_close_matches
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -107,7 +107,25 @@ def create_app(service: Service) -> Application:
     for router in routers:
         app.include_router(router)
     _answer_errors(app)
+    _describe_own_errors(app)
     return Application(app, [route for router in routers for route in router.routes])
+
+
+def _describe_own_errors(app: FastAPI) -> None:
+    """Leave FastAPI's own form of a 422 out of the description: no answer has it."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        description = described()
+        for methods in description["paths"].values():
+            for operation in methods.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            description["components"]["schemas"].pop(name, None)
+        return description
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _answer_errors(app: FastAPI) -> None:
