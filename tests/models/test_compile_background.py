@@ -133,6 +133,12 @@ def test_without_a_cache_that_can_be_written_to_it_is_said_and_nothing_is_done(
     assert "cannot write to the cache" in caplog.text
 
 
+def test_asking_for_a_reduced_program_that_is_not_wanted_compiles_nothing() -> None:
+    model = predictor()
+    assert model.reduced is None
+    assert not model.is_final
+
+
 def test_when_to_compile_is_the_users_choice_where_it_is_possible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

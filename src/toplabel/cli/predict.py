@@ -129,7 +129,7 @@ def _label(
                 report.add(prediction, of_model=predictor.warnings)
         finally:
             report.close()
-        if (program := predictor.reduced) is not None:
+        if predictor.is_final and (program := predictor.reduced) is not None:
             report.tell_reduced(program)
         if later and not predictor.is_final:
             later()  # a new model, for the next time; its first label has been printed

@@ -157,6 +157,8 @@ class Predictor:
     @property
     def reduced(self) -> ReducedProgram | None:
         """The reduced program that `fast` answers by; None where every answer is exact."""
+        if not self.fast:
+            return None
         self.compile()
         features = needs_features(self.classifier, PredictOptions())
         way = self._reduced_way(self._options(1, None), threads=1, features=features)
