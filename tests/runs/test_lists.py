@@ -1,5 +1,6 @@
 """Lists: text in any encoding in, the sources that it names out, each once."""
 
+import csv
 import io
 import json
 import os
@@ -164,3 +165,11 @@ def test_any_bytes_are_text_or_a_named_error(content: bytes) -> None:
         assert encoding_of(content) not in ("utf-8-sig", "utf-8")
         return
     assert isinstance(text, str)
+
+
+def test_a_list_leaves_the_processs_limit_of_cells_as_it_was(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text(f"path,note\na.jpg,{'x' * 200_000}\n")
+    before = csv.field_size_limit()
+    assert [entry.name for entry in list_entries([str(table)])] == ["a.jpg"]
+    assert csv.field_size_limit() == before

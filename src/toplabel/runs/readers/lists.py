@@ -145,7 +145,7 @@ def _too_long(name: str, number: int) -> Entry:
 def _read_table(
     name: str, file: IO[str], column: str | None, delimiters: Sequence[str]
 ) -> Iterator[str | Entry]:
-    csv.field_size_limit(sys.maxsize)  # the limit is that of lines
+    before = csv.field_size_limit(sys.maxsize)  # of the process; the limit is that of lines
     lines = _Lines(file)
     first = next(iter(lines), "")
     delimiter = choose_delimiter(first, [column] if column else SOURCE_COLUMNS, delimiters)
@@ -168,6 +168,8 @@ def _read_table(
     except csv.Error as error:
         reason = f"it cannot be read from row {number} on ({error}); is a quote missing?"
         raise ImageError("corrupt", reason) from error
+    finally:
+        csv.field_size_limit(before)
 
 
 def _read_objects(name: str, file: IO[str], column: str | None) -> Iterator[str | Entry]:
