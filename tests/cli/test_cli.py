@@ -20,7 +20,7 @@ from PIL import Image
 import toplabel
 from terminals import read_terminal
 from toplabel._internal.text import unescape_name
-from toplabel.cli.group import COMMANDS
+from toplabel.cli.group import COMMANDS, toplabel as group
 from toplabel.preprocess.presets import PRESETS
 
 TOPLABEL = (sys.executable, "-m", "toplabel")
@@ -511,3 +511,25 @@ def test_models_lists_presets_and_the_form_of_their_names():
     assert done.stdout.count(b"\n") == len(PRESETS)
     assert b"mnist-28\tsquash to 28x28" in done.stdout
     assert b"FAMILY-MODE-SIZES" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "photos"], "(toplabel train --help)"),
+        (["serve", "--prt", "3"], "(toplabel serve --help)"),
+        (["cat.jpg", "--bad"], "(toplabel --help)"),
+    ],
+)
+def test_a_wrong_command_names_the_help_that_has_it(arguments: list[str], expected: str):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert expected.encode() in done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_begins_with_examples(name: str):
+    command = group.get_command(None, name)
+    before, _, examples = (command.help or "").partition("\b\n")
+    assert len(before.splitlines()) <= 4
+    assert examples.startswith(("toplabel", "eval"))

@@ -96,7 +96,7 @@ def _reason(error: Exception) -> list[str]:
     from toplabel.errors import CheckpointError, ToplabelError
 
     if isinstance(error, ClickException):
-        return [f"{error.format_message()} ({_hint(error)}toplabel --help)"]
+        return [f"{error.format_message()} ({_hint(error)}{_command(error)} --help)"]
     if isinstance(error, CheckpointError):
         return str(error).split("\n")
     if isinstance(error, ToplabelError):
@@ -104,6 +104,13 @@ def _reason(error: Exception) -> list[str]:
     if isinstance(error, MemoryError):
         return ["out of memory; try a smaller --batch-size"]
     return [f"internal error: {type(error).__name__}: {error}; --debug prints the traceback"]
+
+
+def _command(error: Exception) -> str:
+    """The command that was typed: of the default one, whose name nobody types, the program's."""
+    context = getattr(error, "ctx", None)
+    path = "toplabel" if context is None else str(context.command_path)
+    return path.removesuffix(" predict")
 
 
 def _hint(error: Exception) -> str:

@@ -6,7 +6,7 @@ import click
 
 from toplabel.cli.options import Command, debug_flag
 from toplabel.cli.records import print_columns
-from toplabel.cli.terminal import say
+from toplabel.cli.terminal import say, size_words
 from toplabel.errors import ToplabelError
 
 HELP = """List or clear the cache of compiled models, which makes models start fast.
@@ -35,10 +35,10 @@ def _list(names: tuple[str, ...]) -> int:
     from toplabel.bundle.cache import cache_dir, list_entries
 
     entries = [e for e in list_entries() if not names or e.name.startswith(names)]
-    rows = [(e.kind, e.name, _megabytes(e.size_bytes)) for e in entries]
+    rows = [(e.kind, e.name, size_words(e.size_bytes)) for e in entries]
     print_columns(("KIND", "NAME", "SIZE"), rows)
     total = sum(entry.size_bytes for entry in entries)
-    say(f"{_megabytes(total)} in {cache_dir()}; clear it with: toplabel cache clear")
+    say(f"{size_words(total)} in {cache_dir()}; clear it with: toplabel cache clear")
     return 0
 
 
@@ -51,9 +51,5 @@ def _clear(names: tuple[str, ...]) -> int:
         freed = prune(names or None)
     except OSError as error:
         raise ToplabelError(f"cannot clear {cache_dir()}: {error}") from error
-    say(f"freed {_megabytes(freed)} in {cache_dir()}")
+    say(f"freed {size_words(freed)} in {cache_dir()}")
     return 0
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.1f} MB"

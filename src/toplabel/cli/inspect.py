@@ -19,7 +19,7 @@ from toplabel.cli.options import (
     take,
 )
 from toplabel.cli.records import print_columns, print_json, print_lines
-from toplabel.cli.terminal import say
+from toplabel.cli.terminal import say, size_words
 from toplabel.errors import BundleError, CheckpointError, ToplabelError, UsageError
 from toplabel.models.options import ModelOptions
 
@@ -171,7 +171,7 @@ def _describe(file: Path, options: ModelOptions) -> Description:
 
 def _shown(name: str, value: Any) -> str:
     if name == "size_bytes":
-        return f"{value / 1e6:,.1f} MB"
+        return size_words(value)
     if value is None:
         return "not stated"
     if isinstance(value, bool):

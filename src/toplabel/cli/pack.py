@@ -16,7 +16,7 @@ from toplabel.cli.options import (
     model_file_flags,
     take_load_options,
 )
-from toplabel.cli.terminal import Progress, clear_line, is_terminal, say
+from toplabel.cli.terminal import Progress, clear_line, is_terminal, say, size_words
 
 if TYPE_CHECKING:
     from toplabel.inference.predictor import Predictor
@@ -79,8 +79,8 @@ def pack(
         else:
             predictor.save(output)
         if not quiet:
-            size = output.stat().st_size / 1e6
-            say(f"{output}: {predictor.name}, {len(predictor.labels):,} classes, {size:,.1f} MB")
+            size = size_words(output.stat().st_size)
+            say(f"{output}: {predictor.name}, {len(predictor.labels):,} classes, {size}")
     return 0
 
 

@@ -33,6 +33,23 @@ if TYPE_CHECKING:
     from toplabel.inference.cascade import ReducedCounts
     from toplabel.inference.prediction import Prediction
 
+HELP = """Label images.
+
+\b
+toplabel cat.jpg                    the five best classes
+toplabel photos/ '*.jpg' -q         a label a line
+toplabel cat.jpg -m best.pth        your own model, or one of toplabel models
+toplabel photos/ -o labels.parquet  into a file, each image once; the same command resumes
+
+INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
+terminal the output is a table; in a pipe it is one line SOURCE<TAB>LABEL<TAB>SCORE per image,
+in which a backslash, tab, newline or carriage return is written \\\\, \\t, \\n or \\r; -k
+adds more labels and scores, and last fields say "unsure" below --threshold, and "unknown" where
+a model can tell that an image is unlike its training images. An image that fails has an empty
+label and score, and a message on standard error. With -o, records are saved to a file or
+folder: see toplabel run --help.
+"""
+
 USAGE = """\
 Usage: toplabel INPUT... [OPTIONS]
 Example: toplabel cat.jpg
@@ -48,7 +65,7 @@ _LOOK_AHEAD = 100
 """Sources that are listed before the first is read, for the width of the table's columns."""
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, help=HELP, short_help="Label images.")
 @click.argument("inputs", nargs=-1, type=SOURCE, metavar="INPUT...")
 @scoring_flags
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
@@ -66,16 +83,7 @@ _LOOK_AHEAD = 100
 def predict(
     inputs: tuple[str, ...], *, as_json: bool, as_csv: bool, quiet: bool, **options: Any
 ) -> int:
-    r"""Label images.
-
-    INPUT is an image file, a URL, a folder, a pattern in quotes, or - for standard input. On a
-    terminal the output is a table; in a pipe it is one line SOURCE<TAB>LABEL<TAB>SCORE per image,
-    in which a backslash, tab, newline or carriage return is written \\, \t, \n or \r; -k adds more
-    labels and scores, and last fields say "unsure" below --threshold, and "unknown" where a model
-    can tell that an image is unlike its training images. An image that fails has an empty label and
-    score, and a message on standard error. With -o, records are saved to a file or
-    folder: see toplabel run --help.
-    """
+    """Label the inputs, or save their records."""
     if not inputs:
         click.echo(USAGE, err=True, nl=False)
         return 2

@@ -54,6 +54,15 @@ def has_blocks() -> bool:
     return True
 
 
+def size_words(size_bytes: int) -> str:
+    """A size of a file for people: "812 bytes", "4.1 kB", "13.8 MB"."""
+    if size_bytes < 1000:
+        return f"{size_bytes} bytes"
+    if size_bytes < 1_000_000:
+        return f"{size_bytes / 1000:.1f} kB"
+    return f"{size_bytes / 1e6:,.1f} MB"
+
+
 def say(text: str) -> None:
     """Print one line on standard error, above a line that redraws itself."""
     clear_line()

@@ -22,7 +22,7 @@ from toplabel.cli.options import (
 )
 from toplabel.cli.records import print_json, print_lines
 from toplabel.cli.run import duration
-from toplabel.cli.terminal import Progress, clear_line, is_terminal, say
+from toplabel.cli.terminal import Progress, clear_line, is_terminal, say, size_words
 from toplabel.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def train(
     if report is not None:
         result.report(report)
     if not quiet:
-        size = output.stat().st_size / 1e6
+        size = size_words(output.stat().st_size)
         beside = f", its weights to {weights_path(output)}" if result.network is not None else ""
-        say(f"saved to {output}, {size:,.1f} MB{beside}, in {duration(result.seconds)}")
+        say(f"saved to {output}, {size}{beside}, in {duration(result.seconds)}")
         if report is not None:
             say(f"report saved to {report}")
     return 1 if result.unreadable else 0
