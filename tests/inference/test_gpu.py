@@ -20,11 +20,13 @@ from torch import nn  # noqa: E402
 
 import toplabel  # noqa: E402
 from run_material import colour_bytes, draw_colours, read_jsonl, save_model  # noqa: E402
+from toplabel.errors import EngineError  # noqa: E402
 from toplabel.inference.batch import PredictOptions  # noqa: E402
 from toplabel.inference.classifier import Classifier, Lazy  # noqa: E402
 from toplabel.inference.engines import Engine  # noqa: E402
-from toplabel.inference.gpu import open_on_gpu  # noqa: E402
+from toplabel.inference.gpu import BothWays, open_on_gpu  # noqa: E402
 from toplabel.inference.predictor import Predictor  # noqa: E402
+from toplabel.inference.scoring import Question  # noqa: E402
 from toplabel.models.open import NetworkSource  # noqa: E402
 from toplabel.models.options import ModelOptions  # noqa: E402
 from toplabel.models.ref import ModelRef  # noqa: E402
@@ -164,6 +166,43 @@ def test_code_of_the_users_gives_it_tensors(classifier: Classifier) -> None:
     assert [p.index for p in predictor(list(images(9)))] == [i % 3 for i in range(9)]
 
 
+def test_fast_answers_in_bfloat16_once_the_first_images_say_where_that_is_believed(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("toplabel.inference.predictor.SAMPLE_IMAGES", 220)
+    predictor = Predictor(classifier, threads=2, fast=True)
+    with caplog.at_level(logging.INFO, logger="toplabel"):
+        found = list(predictor.stream(images(320)))
+    assert [one.index for one in found] == [i % 3 for i in range(320)]
+    assert {one.precision for one in found[:224]} == {None}  # few on the CPU, then the sample
+    believed = [one.precision for one in found[224:]]
+    assert believed.count("bfloat16") > 80
+    assert [one.audit for one in found[224:] if one.audit] == ["same"]  # one in a hundred
+    told = [record.message for record in caplog.records if "bfloat16 on the GPU" in record.message]
+    assert len(told) == 1
+    assert "no label changed in 110 re-computations" in told[0]
+    assert predictor.reduced is not None
+    assert predictor.reduced.precision == "bfloat16"
+    again = list(predictor.stream(images(20)))  # what was found is known
+    assert {one.precision for one in again[4:]} == {"bfloat16"}
+    exact = Predictor(classifier, threads=2, exact=True)
+    assert {one.precision for one in exact.stream(images(20))} == {None}
+
+
+def test_a_reduced_engine_that_fails_costs_no_answer(classifier: Classifier) -> None:
+    exact = open_on_gpu(classifier)
+    assert exact is not None
+
+    def failing(batch: np.ndarray) -> np.ndarray:
+        raise EngineError("no bfloat16 here")
+
+    both = BothWays(exact, failing)  # type: ignore[arg-type]
+    batch = np.zeros((2, 8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(both(batch), exact(batch))
+    question = Question(activation="softmax", multi_label=False, threshold=None, temperature=1.0)
+    assert both.margin(question, None) == "no bfloat16 here"
+
+
 def test_a_network_that_gives_other_answers_stays_on_the_cpu_and_that_is_said_once(
     classifier: Classifier, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,7 +223,7 @@ import logging, sys
 from dataclasses import replace
 import toplabel
 from toplabel.inference.classifier import Lazy
-from toplabel.inference.gpu import open_on_gpu
+from toplabel.inference.gpu import BothWays, open_on_gpu
 logging.basicConfig(level=logging.INFO)
 model = toplabel.load()
 assert open_on_gpu(replace(model.classifier, lazy_module=Lazy(list), gpu="cuda")) is None

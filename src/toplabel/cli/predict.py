@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from toplabel import Predictor
-    from toplabel.bundle.reduced import ReducedProgram
-    from toplabel.inference.cascade import ReducedCounts
+    from toplabel.inference.cascade import Reduced, ReducedCounts
     from toplabel.inference.prediction import Prediction
 
 HELP = """Label images.
@@ -261,7 +260,7 @@ class Report:
 
         self._reduced = ReducedCounts()
 
-    def tell_reduced(self, program: ReducedProgram) -> None:
+    def tell_reduced(self, program: Reduced) -> None:
         """Print what came of reduced precision, unless quiet."""
         from toplabel.inference.cascade import ReducedAnswers
 

@@ -363,7 +363,7 @@ def _is_believed(item: _Item, way: Way, classifier: Classifier, options: Predict
     if item.error is not None or item.logits is None or not (logits_margin or distance_margin):
         return True
     try:
-        asked, unknown = _question(classifier, options), classifier.unknown
+        asked, unknown = question(classifier, options), classifier.unknown
         logits, distance = asked.distance(item.logits), None
         if unknown is not None and item.distance is not None:
             distance = abs(item.distance - unknown.threshold)
@@ -386,7 +386,7 @@ def _is_believed(item: _Item, way: Way, classifier: Classifier, options: Predict
 
 def _audit(item: _Item, claim: _Claim, classifier: Classifier, options: PredictOptions) -> None:
     """Compare what the reduced program said with the exact answer, which the item has now."""
-    same = _said(item, _question(classifier, options), classifier) == claim.answer
+    same = _said(item, question(classifier, options), classifier) == claim.answer
     item.audit = "same" if same else "changed"
     if not same:
         claim.by.use.widen(logits=claim.logits, distance=claim.distance)
@@ -398,7 +398,7 @@ def _said(item: _Item, asked: Question, classifier: Classifier) -> tuple[object,
     return (*asked.answer(item.logits), _is_unknown(item, classifier))
 
 
-def _question(classifier: Classifier, options: PredictOptions) -> Question:
+def question(classifier: Classifier, options: PredictOptions) -> Question:
     """What is asked of the logits."""
     return Question(
         activation=classifier.activation,

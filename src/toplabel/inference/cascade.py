@@ -13,12 +13,12 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from toplabel._internal.platform import fork_safe
 from toplabel._internal.text import percent
 from toplabel.bundle.margin import Margin
-from toplabel.bundle.reduced import Precision, ReducedProgram
+from toplabel.bundle.reduced import Precision
 from toplabel.bundle.unknown import MARGIN as SCALED_DISTANCE
 from toplabel.errors import ToplabelError
 from toplabel.inference.scoring import MARGIN as SCALED_LOGITS
@@ -26,7 +26,9 @@ from toplabel.inference.scoring import MARGIN as SCALED_LOGITS
 if TYPE_CHECKING:
     from toplabel.inference.classifier import Classifier
     from toplabel.inference.engines import Engine
+    from toplabel.inference.gpu import BothWays
     from toplabel.inference.prediction import Prediction
+    from toplabel.inference.scoring import Question
 
 AUDITED = 0.01
 """The share of reduced answers that are computed both ways."""
@@ -34,12 +36,35 @@ AUDITED = 0.01
 MAKE_FROM = 10_000
 """So many inputs are worth a minute for making a reduced program that a model lacks."""
 
+ON_GPU: Precision = "bfloat16"
+"""What a GPU computes in where a label is clear."""
+
 WIDER = 1.25
 """Times the distance of a changed label from its boundary is the margin from then on."""
 
 logger = logging.getLogger(__name__)
 
 _GOLDEN = 0x9E3779B1  # of 2**32: multiples of it are spread evenly, whatever the places are
+
+
+class Reduced(Protocol):
+    """What answers in fewer bits: a `ReducedProgram`, or a network that a GPU computes so."""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+
+    @property
+    def margin(self) -> Margin:
+        """Below which its answers are not believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedNetwork:
+    """A network that a GPU computes in fewer bits, and what a stream's first images say of it."""
+
+    precision: Precision
+    margin: Margin
 
 
 class ReducedUse:
@@ -50,7 +75,7 @@ class ReducedUse:
         widens: The margin grows where the audit finds a changed label; else it stays as it is.
     """
 
-    def __init__(self, program: ReducedProgram, *, widens: bool = True) -> None:
+    def __init__(self, program: Reduced, *, widens: bool = True) -> None:
         self.program = program
         self.logits = program.margin.logits
         self.distance = program.margin.features or 0.0
@@ -213,6 +238,7 @@ class OpenedEngines:
         self._exact: dict[tuple[int, bool], Engine] = {}
         self._on_gpu: dict[bool, Engine | None] = {}
         self._reduced: dict[tuple[int, bool], Engine | str] = {}
+        self._reduced_on_gpu: dict[bool, ReducedWay | None] = {}
         self._process = os.getpid()  # last: who sees it sees the others
 
     def exact(self, classifier: Classifier, threads: int, *, features: bool = False) -> Engine:
@@ -239,6 +265,33 @@ class OpenedEngines:
 
                 self._on_gpu[features] = open_on_gpu(classifier, features=features)
             return self._on_gpu[features]
+
+    def both_ways(self, classifier: Classifier, *, features: bool) -> BothWays | None:
+        """The GPU's exact engine, noting what bfloat16 says; None where that is known."""
+        exact = self.on_gpu(classifier, features=features)
+        if exact is None or features in self._reduced_on_gpu:
+            return None
+        from toplabel.inference.gpu import BothWays, open_on_gpu
+
+        reduced = open_on_gpu(classifier, features=features, precision=ON_GPU)
+        return None if reduced is None else BothWays(exact, reduced)
+
+    def use_found(
+        self, both: BothWays, classifier: Classifier, question: Question, *, features: bool
+    ) -> None:
+        """Let the reduced engine answer from now on, where a margin holds; tells it, or why not."""
+        margin = both.margin(question, classifier.unknown)
+        if isinstance(margin, str):
+            logger.info("%s is computed exactly on the GPU: %s", classifier.name, margin)
+            self._reduced_on_gpu[features] = None
+            return
+        logger.info("%s answers in %s on the GPU: %s", classifier.name, ON_GPU, margin)
+        use = ReducedUse(ReducedNetwork(ON_GPU, margin))
+        self._reduced_on_gpu[features] = ReducedWay(both.reduced, use)
+
+    def reduced_on_gpu(self, *, features: bool) -> ReducedWay | None:
+        """What answers on the GPU where a label is clear, once a margin of it was found."""
+        return self._reduced_on_gpu.get(features)
 
     def reduced(
         self, classifier: Classifier, threads: int, *, features: bool, widens: bool
@@ -283,7 +336,9 @@ class OpenedEngines:
 
     def take_warning(self) -> str | None:
         """What the audit has found since the last call, where a label changed."""
-        return None if self._use is None else self._use.take_warning()
+        found = [way.use for way in self._reduced_on_gpu.values() if way is not None]
+        uses = found if self._use is None else [self._use, *found]
+        return next((text for use in uses if (text := use.take_warning()) is not None), None)
 
     def _check_process(self) -> None:
         if self._process != os.getpid():  # after a fork, an engine's threads are gone
@@ -344,7 +399,7 @@ class ReducedAnswers:
     counts: ReducedCounts
 
     @classmethod
-    def of(cls, program: ReducedProgram, counts: ReducedCounts) -> Self:
+    def of(cls, program: Reduced, counts: ReducedCounts) -> Self:
         """Those of a reduced program."""
         return cls(precision=program.precision, margin=program.margin, counts=counts)
 

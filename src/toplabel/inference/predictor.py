@@ -28,6 +28,7 @@ from toplabel.inference.batch import (
     label_batch,
     label_tensors,
     needs_features,
+    question,
 )
 from toplabel.inference.cascade import MAKE_FROM, OpenedEngines
 from toplabel.inference.checks import SanityChecks
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toplabel.bundle.reduced import ReducedProgram
-    from toplabel.inference.cascade import ReducedWay
+    from toplabel.inference.cascade import Reduced, ReducedWay
     from toplabel.inference.engines import Engine
     from toplabel.labels.labels import Labels
     from toplabel.preprocess.custom import AnyPreprocess
@@ -60,6 +60,9 @@ FEW_IMAGES = 256
 
 To import torch and to open a GPU takes seconds, in which a CPU labels about as many.
 """
+
+SAMPLE_IMAGES = 600
+"""Of a stream on a GPU with `fast`, so many find a margin and check it."""
 
 _WAITING_THREADS = 2
 """Beside one for each processor, since some always wait for the GPU."""
@@ -155,12 +158,14 @@ class Predictor:
         return self._pending.now
 
     @property
-    def reduced(self) -> ReducedProgram | None:
+    def reduced(self) -> Reduced | None:
         """The reduced program that `fast` answers by; None where every answer is exact."""
         if not self.fast:
             return None
         self.compile()
         features = needs_features(self.classifier, PredictOptions())
+        if (on_gpu := self._engines.reduced_on_gpu(features=features)) is not None:
+            return on_gpu.use.program
         way = self._reduced_way(self._options(1, None), threads=1, features=features)
         return None if way is None else way.use.program
 
@@ -282,13 +287,35 @@ class Predictor:
         if count is not None and isinstance(sources, Sequence):
             self.make_reduced([one for one in sources if _is_read_again(one)])
         if self.classifier.gpu and (count is None or count <= FEW_IMAGES):
-            few = self._labeller(options, self.checks, widens=True, many=False)
+            bundle = self.classifier.bundle
+            fast = options.fast and bundle is not None and bundle.reduced is not None
+            exact = replace(options, fast=fast)  # what the GPU does is not known yet
+            few = self._labeller(exact, self.checks, widens=True, many=False)
             yield from self._label_all(itertools.islice(numbered, FEW_IMAGES), few)
             if not (more := list(itertools.islice(numbered, 1))):
                 return
             numbered = itertools.chain(more, numbered)
+        if options.fast and not options.exact:
+            yield from self._label_sample(numbered, options)
         many = self._labeller(options, self.checks, widens=True, many=True)
         yield from self._label_all(numbered, many)
+
+    def _label_sample(
+        self, numbered: Iterator[Numbered], options: PredictOptions
+    ) -> Iterator[Prediction]:
+        """On a GPU, the first images, exactly: they say which reduced answers are believed."""
+        features = needs_features(self.classifier, options)
+        both = self._engines.both_ways(self.classifier, features=features)
+        if both is None:
+            return
+        labeller = self._labeller(options, self.checks, widens=True, many=True, engine=both)
+        count = 0
+        for prediction in self._label_all(itertools.islice(numbered, SAMPLE_IMAGES), labeller):
+            count += 1
+            yield prediction
+        if count == SAMPLE_IMAGES:  # else there are no more
+            asked = question(self.classifier, options)
+            self._engines.use_found(both, self.classifier, asked, features=features)
 
     def _label_all(
         self, numbered: Iterable[Numbered], labeller: BatchLabeller
@@ -469,12 +496,21 @@ class Predictor:
         return self._labeller(options, checks, widens=False, many=many)
 
     def _labeller(
-        self, options: PredictOptions, checks: SanityChecks | None, *, widens: bool, many: bool
+        self,
+        options: PredictOptions,
+        checks: SanityChecks | None,
+        *,
+        widens: bool,
+        many: bool,
+        engine: Engine | None = None,
     ) -> BatchLabeller:
         self.compile()
         features = needs_features(self.classifier, options)
-        engine = self._engines.on_gpu(self.classifier, features=features) if many else None
-        reduced = None  # on a GPU all is exact
+        reduced = None
+        if many and engine is None:
+            engine = self._engines.on_gpu(self.classifier, features=features)
+            if widens and options.fast and not options.exact:
+                reduced = self._engines.reduced_on_gpu(features=features)
         if engine is None:
             engine = self._open_shared(features=features)
             reduced = self._reduced_way(options, threads=1, features=features, widens=widens)

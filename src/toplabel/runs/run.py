@@ -343,8 +343,8 @@ class _Work:
     def _fast(self) -> ReducedAnswers | None:
         """What came of reduced precision; None where it was not used."""
         program, tally = self._predictor.reduced, self._tally
-        if not self._settings.fast or program is None:
-            return None
+        if not self._settings.fast or program is None or not (tally.reduced or tally.audited):
+            return None  # it is not asked for, or all went to a GPU
         counts = ReducedCounts(
             images=tally.rows - tally.failed,
             reduced=tally.reduced,
