@@ -21,6 +21,7 @@ from torch import nn  # noqa: E402
 import toplabel  # noqa: E402
 from run_material import colour_bytes, draw_colours, read_jsonl, save_model  # noqa: E402
 from toplabel.errors import EngineError  # noqa: E402
+from toplabel.image.options import ReadOptions  # noqa: E402
 from toplabel.inference.batch import PredictOptions  # noqa: E402
 from toplabel.inference.classifier import Classifier, Lazy  # noqa: E402
 from toplabel.inference.engines import Engine  # noqa: E402
@@ -34,6 +35,7 @@ from toplabel.preprocess.custom import CustomPreprocess  # noqa: E402
 from toplabel.runs.labelling import LocalLabeller  # noqa: E402
 from toplabel.runs.worker import WorkerSpec  # noqa: E402
 from toplabel.runs.worker_pool import open_labeller, share_work  # noqa: E402
+from toplabel.serve.models import serve_model  # noqa: E402
 
 WITHOUT_CUDA = pytest.mark.skipif(torch.version.cuda is not None, reason="PyTorch has CUDA")
 
@@ -276,6 +278,22 @@ def test_a_worker_loads_the_network_for_its_gpu(
     assert [prediction.index for prediction in found] == [0, 1, 2, 0, 1]
 
 
+def test_a_server_shares_the_engine_for_many_images(classifier: Classifier) -> None:
+    served = serve_model(
+        None,
+        Predictor(classifier, threads=1),
+        read=ReadOptions(),
+        threads=1,
+        batching=None,
+        batch_size=None,
+        observe=lambda count: None,
+    )
+    assert (served.engine.name, served.engine.normalises) == ("torch", classifier.preprocess)
+    for index, content in enumerate(images(4)):
+        answer = served.answer(content, top_k=1, threshold=None)
+        assert answer.prediction.index == index % 3
+
+
 def test_workers_take_the_gpus_in_turns(classifier: Classifier) -> None:
     assert classifier.bundle is not None
     spec = WorkerSpec(bundle=classifier.bundle, settings=PredictOptions())
@@ -307,12 +325,12 @@ def test_a_run_whose_gpu_cannot_be_used_goes_on_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("toplabel.runs.worker_pool.gpu_count", lambda: 1)
+    monkeypatch.setattr("toplabel.runs.worker_pool.gpu_count", lambda: 2)
     draw_colours(tmp_path / "photos", 9)
-    model = Predictor(replace(classifier, lazy_module=Lazy(source), gpu="cuda"), threads=1)
+    model = Predictor(replace(classifier, lazy_module=Lazy(source), gpu="cuda"), threads=2)
     with caplog.at_level(logging.INFO, logger="toplabel"):
         toplabel.run(tmp_path / "photos", tmp_path / "labels.jsonl", model=model)
     records = read_jsonl(tmp_path / "labels.jsonl")
     assert [record["index"] for record in records] == [i % 3 for i in range(9)]
     told = [record.message for record in caplog.records if "not on a GPU" in record.message]
-    assert len(told) == 1
+    assert len(told) == 1  # by two workers

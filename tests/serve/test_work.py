@@ -176,6 +176,25 @@ def test_concurrent_calls_share_batches_and_each_gets_its_own_rows():
     assert 1 < max(inner.batches) <= 16
 
 
+def test_calls_with_pixels_and_with_tensors_do_not_share_a_batch():
+    inner = Engine()
+    engine = BatchingEngine(inner, max_batch=16)
+    inner.before_first = lambda: wait_until(lambda: len(engine._waiting) == 7)
+    found: dict[int, np.ndarray] = {}
+
+    def ask(n: int) -> None:
+        pixels = np.full((1, 4, 4, 3), n, np.uint8)
+        found[n] = engine(pixels if n % 2 else pixels.astype(np.float32))
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {n: float(rows[0, 0]) for n, rows in found.items()} == {n: n for n in range(8)}
+    assert sorted(inner.batches) == [1, 3, 4]
+
+
 def test_calls_with_and_without_features_share_batches():
     inner = Engine()
     engine = BatchingEngine(inner, max_batch=16)

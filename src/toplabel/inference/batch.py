@@ -67,11 +67,13 @@ class BatchLabeller:
         label: Batch in, predictions in its order out; for `workers` threads to call at once.
         batch_size: The best number of images in a batch.
         workers: The number of these threads.
+        device: What the engine computes on: "cpu", "cuda:0".
     """
 
     label: Callable[[Sequence[Numbered]], list[Prediction]]
     batch_size: int
     workers: int
+    device: str = "cpu"
 
 
 @dataclass(slots=True)

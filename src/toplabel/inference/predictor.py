@@ -523,6 +523,7 @@ class Predictor:
             ),
             batch_size=size,
             workers=self.threads if on_cpu else self.threads + _WAITING_THREADS,
+            device=engine.device,
         )
 
     def report_warnings(self) -> None:

@@ -269,11 +269,11 @@ def with_module(pending: PendingClassifier, load: Callable[[], nn.Module]) -> Pe
 
 def with_gpu(pending: PendingClassifier, inference: InferenceOptions) -> PendingClassifier:
     """The same, with many images on a GPU where one is there and nothing else was asked for."""
-    if not inference.leaves_device_open or not gpu_count():
+    if pending.now.lazy_module is None or not inference.leaves_device_open or not gpu_count():
         return pending
 
     def add(classifier: Classifier) -> Classifier:
-        return classifier if classifier.lazy_module is None else replace(classifier, gpu="cuda")
+        return replace(classifier, gpu="cuda")
 
     return pending.changed(add)
 

@@ -91,10 +91,11 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The engine is open: the best size of a batch, and how many batches run at once."""
+    """The engine is open, and where; the best size of a batch, and how many run at once."""
 
     batch_size: int
     workers: int
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def main(descriptor: int) -> None:
     except Exception as error:
         replies.send(Refused(error))
         return
-    replies.send(Ready(labeller.batch_size, labeller.workers))
+    replies.send(Ready(labeller.batch_size, labeller.workers, labeller.device))
     _work(connection, replies, predictor, labeller)
 
 

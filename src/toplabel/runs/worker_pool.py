@@ -108,7 +108,8 @@ class SubprocessLabeller:
         self._model = specs[0].bundle.name
         self._workers: list[_Worker] = []
         with ThreadPoolExecutor(len(specs)) as pool:  # to load a network takes seconds
-            starting = [pool.submit(_Worker, spec) for spec in specs]
+            told = set[str]()  # what each says at its start is said once
+            starting = [pool.submit(_Worker, spec, told) for spec in specs]
         try:
             for one in starting:
                 self._workers.append(one.result())
@@ -116,6 +117,9 @@ class SubprocessLabeller:
             self._workers = [one.result() for one in starting if one.exception() is None]
             self.close()
             raise
+        devices = sorted({worker.ready.device for worker in self._workers})
+        if devices != ["cpu"]:
+            logger.info("%s is labelled on %s", self._model, ", ".join(devices))
 
     @property
     def batch_size(self) -> int:
@@ -217,10 +221,17 @@ class _Died(Exception):
 
 
 class _Worker:
-    """One worker process, the connection to it, and the batches that it has not answered."""
+    """One worker process, the connection to it, and the batches that it has not answered.
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    Args:
+        spec: The model, and how to run it.
+        told: What was logged at the start of workers, which is not logged again.
+    """
+
+    def __init__(self, spec: WorkerSpec, told: set[str]) -> None:
         self._spec = spec
+        self._told = told
+        self._starting = True
         self.sent: dict[int, Batch] = {}
         self.noticed: dict[str, None] = {}  # in the order of its coming
         self._start_or_retry()
@@ -262,7 +273,11 @@ class _Worker:
             raise _Died.of(self._process.wait()) from error
         self.heard_at = monotonic()
         if isinstance(message, logging.LogRecord):
-            if logger.isEnabledFor(message.levelno):
+            text = message.getMessage()
+            is_known = self._starting and text in self._told
+            if self._starting:
+                self._told.add(text)
+            if logger.isEnabledFor(message.levelno) and not is_known:
                 logger.handle(message)
             return None
         for notice in message.warnings if isinstance(message, Answer) else ():
@@ -295,6 +310,7 @@ class _Worker:
             raise EngineError(f"the worker process {death} before it was ready") from death
 
     def _start(self) -> None:
+        self._starting = True
         self._process, self.connection = start_child("toplabel.runs.worker")
         try:
             with suppress(OSError):  # it is dead; waiting for its reply shows how it died
@@ -303,7 +319,7 @@ class _Worker:
             if isinstance(ready, Refused):
                 raise ready.error
             assert isinstance(ready, Ready)
-            self.ready = ready
+            self.ready, self._starting = ready, False
         except BaseException:
             self.end()
             raise
