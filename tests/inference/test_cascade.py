@@ -384,3 +384,24 @@ def test_a_run_of_many_inputs_makes_it_and_goes_on_with_it(
         assert summary.fast is not None
         assert summary.fast.counts.reduced > 5
     assert made == [20, 20]  # the second time by another predictor: the cache has it for `load`
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_no_label_of_real_photos_changes(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The built-in model, its program made from other photos than those that are compared."""
+    import toplabel
+
+    monkeypatch.setattr("toplabel.inference.predictor.MAKE_FROM", 400)
+    flowers = sorted((shared_data / "train" / "flowers").rglob("*.jpg"))
+    held_out = sorted(p for p in (shared_data / "imagenet").iterdir())
+    held_out += sorted((shared_data / "camera").iterdir())
+    model = toplabel.load(fast=True)
+    model(flowers)
+    if model.reduced is None:
+        pytest.skip("this processor does not compute int8 faster")
+    found, expected = model(held_out), toplabel.load(exact=True)(held_out)
+    assert [one.label for one in found] == [one.label for one in expected]
+    assert sum(one.precision == "int8" for one in found) > len(found) / 2

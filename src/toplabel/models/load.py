@@ -5,19 +5,28 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 from toplabel._internal.notices import collect_warnings, warn
 from toplabel._internal.options import given_options, takes_options
 from toplabel._internal.platform import fork_safe
-from toplabel.bundle.cache import FileSignature
-from toplabel.inference.classifier import Lazy
+from toplabel.bundle.cache import (
+    FileSignature,
+    find_failed_compile,
+    remember_failed_compile,
+)
+from toplabel.bundle.program import A_DAY, NotCompiled
+from toplabel.errors import ToplabelError
+from toplabel.inference.classifier import Classifier, Lazy
 from toplabel.inference.predictor import Predictor
 from toplabel.models.open import open_classifier, with_gpu, with_module
 from toplabel.models.options import InferenceOptions, ModelOptions
 from toplabel.models.ref import ModelRef
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from toplabel.inference.classifier import PendingClassifier
@@ -202,5 +211,34 @@ def _predictor(pending: PendingClassifier, options: InferenceOptions) -> Predict
         batch_size=options.batch_size,
         exact=options.exact,
         fast=options.fast,
+        reduce=_reduce if options.fast else None,
         read=options.read,
     )
+
+
+def _reduce(classifier: Classifier, images: Sequence[object]) -> Classifier | str:
+    """The classifier with the reduced program that is made from the images; or why without.
+
+    What did not work is not tried again for a day, with the same ONNX Runtime on this processor.
+    """
+    from toplabel._internal.onnxruntime import ort
+    from toplabel._internal.platform import processor_name
+    from toplabel.models.optimize import optimize  # onnx
+
+    bundle = classifier.bundle
+    assert bundle is not None
+    key = f"reduced-{bundle.program.key}"
+    tried_by = f"onnxruntime {ort.__version__}, {processor_name()}"
+    if (reason := find_failed_compile(key, exporter=tried_by)) is not None:
+        return reason
+    try:
+        found = optimize(Predictor(classifier, sanity_checks=False), list(images))
+    except ToplabelError as error:
+        return f"no reduced program of {classifier.name} can be made: {error}"
+    made = Classifier.of_bundle(bundle, engine=classifier.program_engine, fast=True)
+    if made.bundle is None or made.bundle.reduced is None:
+        why = "; ".join(one.reason for one in found.candidates if one.reason)
+        reason = f"{classifier.name} has no reduced program: {why or 'none is faster'}"
+        remember_failed_compile(key, NotCompiled(reason, seconds=A_DAY), exporter=tried_by)
+        return reason
+    return replace(classifier, bundle=made.bundle, open_reduced=made.open_reduced)
