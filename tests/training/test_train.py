@@ -61,6 +61,7 @@ def test_the_result_says_what_it_reached(result, photos):
     assert len(result.mistakes) == round(24 * (1 - result.accuracy))
     assert result.curve[-1].images == 24
     assert repr(result).startswith(f"<TrainingResult {photos.name}@")
+    assert "12 images, recall" in result._repr_html_()
     json.dumps(result.to_dict())
 
 

@@ -14,6 +14,9 @@ import numpy as np
 from toplabel._internal.text import percent
 from toplabel.errors import CheckpointError, UsageError
 
+_MOST_SHOWN = 20
+"""Classes in a notebook."""
+
 if TYPE_CHECKING:
     import os
 
@@ -337,6 +340,17 @@ class TrainingResult:
             f"<TrainingResult {self.name}, {len(self.classes)} classes, accuracy"
             f" {self.accuracy:.1%} ({self.low:.1%} to {self.high:.1%})>"
         )
+
+    def _repr_html_(self) -> str:
+        """HTML for a notebook, escaped: each class with its images, and what to do next."""
+        from toplabel.inference.notebook import table_html  # only there
+        from toplabel.training.advice import advise
+
+        classes = [
+            (one.name, f"{one.images:,} images, recall {percent(one.recall)}")
+            for one in self.classes[:_MOST_SHOWN]
+        ]
+        return table_html(repr(self)[1:-1], [*classes, *(("next", text) for text in advise(self))])
 
 
 def weights_path(path: str | os.PathLike[str]) -> Path:
