@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from toplabel.preprocess.resample import Window, pad_to_window, resize_and_crop, to_grey
+from toplabel.preprocess.resample import (
+    Window,
+    _has_equal_weights,
+    is_horizontal_first,
+    pad_to_window,
+    resize_and_crop,
+    to_grey,
+)
 
 FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
@@ -53,6 +60,75 @@ def test_thin_images_equal_pillow(name, shape):
     window = Window(top, left, top + 60, left + 60)
     ours = resize_and_crop(pixels, size=size, window=window, interpolation=name)
     assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
+
+
+@st.composite
+def dyadic_resizes(draw):
+    """As `resizes`, each side by a number of pixels that float32 holds exactly: 3, 9.125, 2.5."""
+
+    def side() -> tuple[int, int]:
+        odd, power = draw(st.sampled_from([1, 3, 5, 7, 31])), 1 << draw(st.integers(0, 6))
+        return odd * draw(st.integers(1, 400 // odd)), odd * power
+
+    (height, down), (width, across) = side(), side()
+    top, left = draw(st.integers(0, down - 1)), draw(st.integers(0, across - 1))
+    bottom, right = draw(st.integers(top + 1, down)), draw(st.integers(left + 1, across))
+    window = Window(top, left, bottom, right)
+    return (height, width), (down, across), window, draw(st.integers(0, 99))
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@given(case=dyadic_resizes())
+@settings(max_examples=150)
+def test_a_part_that_is_resized_alone_equals_that_of_the_whole(name, case):
+    shape, size, window, seed = case
+    assert all(map(_has_equal_weights, shape, size))
+    pixels = _random_pixels(*shape, seed=seed)
+    ours = resize_and_crop(pixels, size=size, window=window, interpolation=name)
+    assert np.array_equal(ours, _by_pillow(pixels, size, window, name))
+
+
+def test_weights_of_a_part_are_pillows_own_where_they_are_said_to_be():
+    """Every length up to 700 pixels and beyond; each weight makes one pixel of the part."""
+    random = np.random.default_rng(5)
+    checked = 0
+    for length in [*range(8, 700), 2704, 3456, 4608, 65_535]:
+        for size in (64, 96, 256, 341, 384):
+            if not _has_equal_weights(length, size):
+                continue
+            line = random.integers(0, 256, (1, length), dtype=np.uint8)
+            start = int(random.integers(0, size - 1))
+            window = Window(0, start, 1, int(random.integers(start + 1, size + 1)))
+            for name in FILTERS[1:]:
+                plane = np.concatenate([line, 255 - line])[:1, :, None]
+                ours = resize_and_crop(plane, size=(1, size), window=window, interpolation=name)
+                whole = np.asarray(
+                    Image.fromarray(line).resize((size, 1), Image.Resampling[name.upper()])
+                )
+                assert np.array_equal(ours[..., 0], whole[:, window.left : window.right])
+                checked += 1
+    assert checked > 5000
+
+
+def test_parts_have_other_weights_where_a_pixel_is_no_exact_number():
+    assert not _has_equal_weights(4608, 341)  # a camera's long side beside 256
+    assert not _has_equal_weights(65_535, 512)  # an end would need 25 bits
+    assert _has_equal_weights(3456, 256)
+    assert _has_equal_weights(3888, 384)  # 10.125
+
+
+def test_pillows_order_of_passes_is_known():
+    random = np.random.default_rng(6)
+    for _ in range(300):
+        height, width, down, across = map(int, random.integers(4, 90, 4))
+        if not is_horizontal_first((height, width), (down, across)):
+            continue
+        image = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        by_rows = image.resize((across, height), Image.Resampling.BICUBIC)
+        both = by_rows.resize((across, down), Image.Resampling.BICUBIC)
+        assert both == image.resize((across, down), Image.Resampling.BICUBIC)
+    # else the code is right, and slow: see that the order is as in the last one
+    assert is_horizontal_first((40, 40), (10, 10))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, __version__ as pillow_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,19 @@ _FILTERS: dict[Interpolation, Image.Resampling] = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+_REACH: dict[Interpolation, float] = {
+    "bilinear": 1.0,
+    "bicubic": 2.0,
+    "box": 0.5,
+    "hamming": 1.0,
+    "lanczos": 3.0,
+}
+"""The largest distance at which a pixel counts, in places of the smaller of the two sides."""
+
+_KNOWN_PILLOW = "13.0"
+"""Whose order of passes is known; of others the whole image is resized, which is slower."""
+
+_FLOAT32_BITS = 1 << 24
 
 _MOST_AT_ONCE = 8_000_000
 """Pixels of a resized image of which a part is cut out: of more, only that part is made."""
@@ -108,29 +121,109 @@ def resize_and_crop(
     if size == (extent or pixels.shape[:2]):
         return pixels[top:bottom, left:right]
 
-    is_large = size[0] * size[1] > _MOST_AT_ONCE and _grows(pixels, size, interpolation)
+    rows, columns = range(top, bottom), range(left, right)
+    window = Window(top, left, bottom, right)
+    large = size[0] * size[1] > _MOST_AT_ONCE and _grows(pixels, size, interpolation)
 
     def resize(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        image = Image.fromarray(np.ascontiguousarray(plane))
-        if extent is None and is_large:
+        if extent is not None:
+            return _resize_extent(plane, extent, size, window, interpolation)
+        if large:
             from toplabel.preprocess.enlarged import enlarge_window  # which few images need
 
-            rows, columns = range(top, bottom), range(left, right)
             return enlarge_window(
                 plane, size=size, rows=rows, columns=columns, interpolation=interpolation
             )
-        if extent is None:
-            image = image.resize((size[1], size[0]), _FILTERS[interpolation])
-            if (top, left, bottom, right) != (0, 0, *size):
-                image = image.crop((left, top, right, bottom))
-            return np.asarray(image)
-        down, across = extent[0] / size[0], extent[1] / size[1]
-        box = (left * across, top * down, right * across, bottom * down)
-        return np.asarray(image.resize((right - left, bottom - top), _FILTERS[interpolation], box))
+        if is_horizontal_first(plane.shape[:2], size) and interpolation != "nearest":
+            return _resize_window(plane, size, rows, columns, interpolation)
+        image = Image.fromarray(np.ascontiguousarray(plane))
+        image = image.resize((size[1], size[0]), _FILTERS[interpolation])
+        return np.asarray(image)[top:bottom, left:right]
 
     if pixels.shape[2] == 3:
         return resize(pixels)
     return np.stack([resize(pixels[..., at]) for at in range(pixels.shape[2])], axis=-1)
+
+
+def _resize_extent(
+    plane: NDArray[np.uint8],
+    extent: tuple[float, float],
+    size: Size,
+    window: Window,
+    interpolation: Interpolation,
+) -> NDArray[np.uint8]:
+    """The window alone of the extent resized to `size`, single values by other weights."""
+    down, across = extent[0] / size[0], extent[1] / size[1]
+    top, left, bottom, right = window
+    box = (left * across, top * down, right * across, bottom * down)
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(image.resize((right - left, bottom - top), _FILTERS[interpolation], box))
+
+
+def is_horizontal_first(shape: tuple[int, ...], size: Size) -> bool:
+    """Whether Pillow resamples rows, then columns; False where that is not known of this Pillow.
+
+    Args:
+        shape: (height, width) of the image.
+        size: What it is resized to.
+    """
+    (height, width), (down, across) = shape, size
+    known = pillow_version.startswith(_KNOWN_PILLOW)
+    return known and not (down < height and 2 * (width - across) < height - down)
+
+
+def _resize_window(
+    plane: NDArray[np.uint8],
+    size: Size,
+    rows: range,
+    columns: range,
+    interpolation: Interpolation,
+) -> NDArray[np.uint8]:
+    """The rows and columns of the plane resized to `size`, (H, W, 3) or (H, W), pass by pass.
+
+    The first pass takes the rows that the second one needs. A pass makes its part alone where that
+    has the weights of the whole, to the bit (`_has_equal_weights`); else it makes all, from which
+    the part is cut.
+    """
+    height, width = plane.shape[:2]
+    resampling = _FILTERS[interpolation]
+    first, last = _needed(height, size[0], rows, _REACH[interpolation])
+    image = Image.fromarray(np.ascontiguousarray(plane[first:last]))
+    if _has_equal_weights(width, size[1]):
+        box = (columns.start * width / size[1], 0, columns.stop * width / size[1], last - first)
+        image = image.resize((len(columns), last - first), resampling, box)
+    else:
+        image = image.resize((size[1], last - first), resampling)
+        image = image.crop((columns.start, 0, columns.stop, last - first))
+    if _has_equal_weights(height, size[0]):
+        top, bottom = (place * height / size[0] - first for place in (rows.start, rows.stop))
+        image = image.resize((len(columns), len(rows)), resampling, (0, top, len(columns), bottom))
+        return np.asarray(image)
+    if (first, last) != (0, height):
+        whole = Image.new(image.mode, (len(columns), height))
+        whole.paste(image, (0, first))
+        image = whole
+    image = image.resize((len(columns), size[0]), resampling)
+    return np.asarray(image)[rows.start : rows.stop]
+
+
+def _has_equal_weights(length: int, size: int) -> bool:
+    """Whether Pillow weighs pixels for a part of a resized side as it does for the whole side.
+
+    It takes a part's ends in float32, and reckons in float64 from there: the centre of place i is
+    start + (i + 0.5) * scale. Where `scale`, the pixels for each place, is a whole number of
+    1/2**n, ends and centres are exact in both, and so is all that follows from them.
+    """
+    power = size & -size  # the largest power of two in it
+    return length % (size // power) == 0 and length * power <= _FLOAT32_BITS
+
+
+def _needed(length: int, size: int, places: range, reach: float) -> tuple[int, int]:
+    """Between which pixels all lie that count for these places of the resized side."""
+    scale = length / size
+    margin = reach * max(scale, 1.0) + 1
+    first = int(max((places.start + 0.5) * scale - margin, 0))
+    return first, min(int((places.stop - 0.5) * scale + margin) + 1, length)
 
 
 def _grows(pixels: NDArray[np.uint8], size: Size, interpolation: Interpolation) -> bool:
