@@ -1,5 +1,6 @@
 """The examples run as they stand, and say what they say they do."""
 
+import doctest
 import importlib.util
 import os
 import shutil
@@ -10,6 +11,9 @@ from typing import Any
 
 import pandas
 import pytest
+
+import newcomer
+import toplabel
 
 ROOT = Path(__file__).parents[1]
 EXPECTED = {
@@ -143,3 +147,35 @@ def _shown(output: dict[str, Any]) -> str:
     if output["output_type"] == "stream":
         return str(output["text"])
     return "".join(str(text) for text in output["data"].values())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A newcomer's folder, and the examples in it."""
+    place = newcomer.make(tmp_path_factory.mktemp("newcomer"))
+    (place / "examples").symlink_to(ROOT / "examples")
+    return place
+
+
+def doctests() -> dict[str, doctest.DocTest]:
+    """Of public names and their methods."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = [
+        test
+        for name in toplabel.__all__
+        if name != "__version__"
+        for test in finder.find(getattr(toplabel, name), f"toplabel.{name}", globs={})
+    ]
+    return {test.name: test for test in found if test.examples}
+
+
+@pytest.mark.slow  # one trains, one explains
+@pytest.mark.parametrize("name", doctests())
+def test_the_example_of_a_public_name_is_so(
+    name: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    said: list[str] = []
+    assert runner.run(doctests()[name], out=said.append).failed == 0, "".join(said)

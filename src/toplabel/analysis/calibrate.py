@@ -120,7 +120,8 @@ def calibrate(
     With `prior` the model is told how often each class comes where it is used, if that differs from
     how often it saw it in training; that needs no images:
 
-    >>> toplabel.calibrate("best.toplabel", prior="balanced").save("balanced.toplabel")
+    >>> import toplabel
+    >>> toplabel.calibrate("mine.toplabel", prior="balanced").save("balanced.toplabel")
 
     Args:
         model: A predictor, or what `load` takes.

@@ -323,8 +323,9 @@ def compare(
 ) -> Comparison:
     """Where two ways to run a model start to differ: pixels, tensor, logits, scores or label.
 
-    >>> toplabel.compare("best.toplabel", "best.toplabel", photos, b_preprocess=my_transform).first
-    'tensor'
+    >>> import toplabel
+    >>> toplabel.compare("a.toplabel", "b.toplabel", ["cat.jpg"]).first
+    'logits'
 
     Args:
         a: A predictor, or what `load` takes.

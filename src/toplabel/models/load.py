@@ -49,8 +49,10 @@ def load(
     >>> model = toplabel.load()
     >>> len(model.labels)
     1000
-    >>> model = toplabel.load("best.pth", arch=MyCNN, labels=names, preprocess=val_transform)
-    ... # doctest: +SKIP
+    >>> from nets import MyCNN, val_transform
+    >>> model = toplabel.load(
+    ...     "best.pth", arch=MyCNN, labels=["cat", "dog"], preprocess=val_transform
+    ... )
 
     Args:
         model: Nothing for the built-in model; a torchvision name (`resnet50`,
@@ -163,6 +165,11 @@ def wrap(
     inference_options: InferenceOptions,
 ) -> Predictor:
     """A predictor for your own network.
+
+    >>> import toplabel
+    >>> from nets import MyCNN, val_transform
+    >>> toplabel.wrap(MyCNN(), labels=["cat", "dog"], preprocess=val_transform).labels.names
+    ('cat', 'dog')
 
     Args:
         module: The network, weights loaded. It is put into eval mode.

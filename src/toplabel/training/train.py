@@ -94,10 +94,11 @@ def train(
     takes seconds, and no PyTorch. No images need to be set apart: accuracy is measured out of fold.
     With `fine_tune` all of the network is trained from there on, in PyTorch.
 
-    >>> result = toplabel.train("photos/")  # doctest: +SKIP
-    >>> result.accuracy, result.low, result.high  # doctest: +SKIP
-    (0.948, 0.914, 0.969)
-    >>> result.save("mine.toplabel")  # doctest: +SKIP
+    >>> import toplabel
+    >>> result = toplabel.train("photos/")
+    >>> result.accuracy, round(result.low, 2), result.high  # the interval of 12 photos is wide
+    (1.0, 0.76, 1.0)
+    >>> result.save("mine.toplabel")
 
     Args:
         data: A folder with one sub-folder per class, a folder of files whose names start with a
