@@ -267,7 +267,7 @@ class _Draft:
         if reason:
             return Reduction(reason=reason, size_bytes=size)
         tensors = list(islice(_tensors(bundle, calibrating), _RUNS))
-        timing = _time(bundle.program, path, tensors)
+        timing = time_both(bundle.program, path, tensors)
         if timing.speedup < LEAST_GAIN:
             reason = (
                 f"int8 is {timing.speedup:.2f} times as fast as float32 on this processor; it is"
@@ -360,7 +360,7 @@ def _write_reference(
     return f"int8 gives no answers that can be relied on: {agreement.reason}"
 
 
-def _time(program: Program, path: Path, tensors: Sequence[NDArray[np.float32]]) -> Timing:
+def time_both(program: Program, path: Path, tensors: Sequence[NDArray[np.float32]]) -> Timing:
     """How long an image takes either way, in turn, by this thread's processor time.
 
     Time on the wall would count what else the machine does.
