@@ -131,7 +131,7 @@ def test_a_reduced_program_that_cannot_be_trusted_is_not_used(
     if what == "damaged":
         reduced = replace(reduced, path=tmp_path / "reduced.onnx")
         reduced.path.write_bytes(b"no program")
-    elif what == "other logits":  # as another processor gives them, beyond a tenth of the margin
+    elif what == "other logits":  # as another processor gives them, beyond a fifth of the margin
         margin = replace(reduced.margin, logits=1e-6)
         reduced = replace(reduced, reference_path=bundle.program.reference_path, margin=margin)
     else:
