@@ -46,11 +46,15 @@ def bundle(tmp_path: Path) -> Bundle:
     return make_bundle(tmp_path / "made")
 
 
-@pytest.fixture
-def reduced(bundle: Bundle, fast: None, tmp_path: Path) -> Bundle:
-    folder = tmp_path / "reduced"
-    folder.mkdir()
-    found = reduce(bundle, IMAGES, folder)
+@pytest.fixture(scope="module")
+def reduced(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with both programs; its files are not to be changed."""
+    folder = tmp_path_factory.mktemp("reduced")
+    bundle = make_bundle(folder / "made")
+    (folder / "in int8").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reducing, "time_both", lambda *_: Timing(exact=2.0, reduced=1.0))
+        found = reduce(bundle, IMAGES, folder / "in int8")
     assert found.reason == ""
     return replace(bundle, reduced=found.program)
 
@@ -80,14 +84,19 @@ def test_its_engine_gives_features_too(reduced: Bundle) -> None:
     assert rows.shape == (1, 16)
 
 
-def test_one_that_gives_other_logits_here_is_not_opened(reduced: Bundle) -> None:
+def test_one_that_gives_other_logits_here_is_not_opened(reduced: Bundle, tmp_path: Path) -> None:
     program = reduced.reduced
     assert program is not None
     reference = ReferenceOutputs.load(program.reference_path)
-    moved = replace(reference, logits=reference.logits + np.float32(program.margin.logits / 4))
-    moved.save(program.reference_path)
-    with pytest.raises(BundleError, match="no longer gives the logits it was checked with"):
-        reduced_engine(replace(reduced, reduced=replace(program, key="ef" * 32)))
+    for moved, refused in ((program.margin.logits / 6, False), (program.margin.logits / 4, True)):
+        path = tmp_path / f"{refused}.npz"
+        replace(reference, logits=reference.logits + np.float32(moved)).save(path)
+        other = replace(program, key=f"{refused:x}" * 64, reference_path=path)
+        if refused:
+            with pytest.raises(BundleError, match="no longer gives the logits it was checked with"):
+                reduced_engine(replace(reduced, reduced=other))
+        else:
+            assert reduced_engine(replace(reduced, reduced=other)) is not None
 
 
 def test_too_few_images_are_refused_with_what_more_would_show(bundle: Bundle) -> None:
@@ -181,10 +190,21 @@ def test_a_damaged_description_means_the_exact_program(
         {**kept, "schema": 99},
         {**kept, "reduced": {**kept["reduced"], "engine": "other"}},
         {**kept, "reduced": {**kept["reduced"], "unheard_of": 1}},
-        {**kept, "reduced": None},
+        {**kept, "reduced": {}},
     ):
         description.write_text(json.dumps(changed))
         assert find_reduced(bundle) is None
+
+
+def test_what_is_no_faster_here_is_not_used_though_a_bundle_brings_it(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with toplabel.load(packed, fast=True) as model:
+        assert model.reduced is not None
+    monkeypatch.setattr(reducing, "time_both", lambda *_: Timing(exact=1.0, reduced=1.0))
+    optimize(packed, IMAGES)
+    with toplabel.load(packed, fast=True) as model:
+        assert model.reduced is None
 
 
 def test_where_nothing_may_be_used_what_was_kept_before_is_gone(
@@ -195,7 +215,8 @@ def test_where_nothing_may_be_used_what_was_kept_before_is_gone(
     assert again.kept.name == "float32"
     assert again.candidates[1].reason.startswith("int8 is 1.00 times as fast")
     assert find_reduced(bundle) is None
-    assert not reduced_folder(bundle.program.key).exists()
+    (description,) = reduced_folder(bundle.program.key).iterdir()
+    assert json.loads(description.read_text())["measured"]["int8"]["speedup"] == 1.0
 
 
 def test_a_fast_predictor_uses_what_was_kept_and_another_does_not(

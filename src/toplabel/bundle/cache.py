@@ -299,9 +299,7 @@ def reduced_folder(key: str) -> Path:
 
 
 def store_reduced(key: str, build: Callable[[Path], Kept]) -> Kept:
-    """What `build` returns; what it put into its empty folder replaces the reduced program.
-
-    Where it left the folder empty there is none from now on.
+    """What `build` returns; what it put into its empty folder replaces what was kept there.
 
     Raises:
         OSError: The cache cannot be written to, or its disk is full.
@@ -313,10 +311,7 @@ def store_reduced(key: str, build: Callable[[Path], Kept]) -> Kept:
     aside.mkdir()
     try:
         built = build(aside)
-        if any(aside.iterdir()):
-            platform.replace_folder(aside, folder)
-        else:
-            _remove(folder)
+        platform.replace_folder(aside, folder)
         return built
     finally:
         _remove(aside)

@@ -134,28 +134,49 @@ class ReducedProgram:
 
 
 def with_reduced_here(bundle: Bundle) -> Bundle:
-    """The bundle with the reduced program that was made for it here; else as it is."""
-    found = find_reduced(bundle)
-    return bundle if found is None else replace(bundle, reduced=found)
+    """The bundle with the reduced program that was made for it here.
+
+    Without any where it was measured that none may be used; as it is where nobody measured.
+    """
+    kept = _find(bundle)
+    return bundle if kept is None else replace(bundle, reduced=kept.program)
 
 
 def find_reduced(bundle: Bundle) -> ReducedProgram | None:
     """The reduced program that was made here for the bundle; None where there is none."""
+    kept = _find(bundle)
+    return None if kept is None else kept.program
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was found for a bundle on this machine: its reduced program, or that there is none."""
+
+    program: ReducedProgram | None
+
+
+def _find(bundle: Bundle) -> _Kept | None:
+    """What was found for it; None where nobody looked."""
     folder = cache.reduced_folder(bundle.program.key)
     kept = read_json(folder / _DESCRIPTION_NAME)
     if kept is None or kept.get("schema") != _SCHEMA or kept.get("asked") != _asked(bundle):
         return None
     try:
-        found = ReducedProgram.from_dict(kept["reduced"], folder)
-    except (BundleError, KeyError, TypeError, AttributeError):  # damaged, or another version's
+        facts = kept["reduced"]
+        found = None if facts is None else ReducedProgram.from_dict(facts, folder)
+    except (BundleError, KeyError, TypeError, ValueError):  # damaged, or another version's
         return None
-    return found if found.path.is_file() and found.reference_path.is_file() else None
+    if found is not None and not (found.path.is_file() and found.reference_path.is_file()):
+        return None
+    return _Kept(found)
 
 
 def store_reduced(
     bundle: Bundle, build: Callable[[Path], tuple[ReducedProgram | None, Mapping[str, Any]]]
 ) -> ReducedProgram | None:
     """The reduced program that `build` makes in the empty folder it is given, kept in the cache.
+
+    That there is none is kept, too: it holds for one that the bundle brings.
 
     Args:
         bundle: What it is for.
@@ -167,14 +188,10 @@ def store_reduced(
 
     def build_and_describe(folder: Path) -> ReducedProgram | None:
         found, record = build(folder)
-        if found is None:
-            for path in folder.iterdir():
-                path.unlink()
-            return None
         content = {
             "schema": _SCHEMA,
             "asked": _asked(bundle),
-            "reduced": found.to_dict(),
+            "reduced": None if found is None else found.to_dict(),
             "measured": dict(record),
         }
         text = json.dumps(content, indent=1) + "\n"

@@ -224,14 +224,13 @@ def _take_fastest(
         for path in (folder / name).iterdir():
             path.replace(folder / path.name) if name == best else path.unlink()
         (folder / name).rmdir()
+    record = {name: asdict(_candidate(name, one, kept=name == best)) for name, one in tried.items()}
     if found is None:
-        return None, {}
+        return None, record
     moved = replace(
         found, path=folder / found.path.name, reference_path=folder / found.reference_path.name
     )
-    return moved, {
-        name: asdict(_candidate(name, one, kept=name == best)) for name, one in tried.items()
-    }
+    return moved, record
 
 
 def _candidates(
