@@ -4,7 +4,7 @@ import os
 
 from hypothesis import given, strategies as st
 
-from toplabel._internal.text import escape_name, unescape_name, visible
+from toplabel._internal.text import escape_name, is_or_are, number_of, unescape_name, visible
 
 NAMES = st.lists(st.sampled_from([b"\\", b"x", b"4", b"1", b"e9", b"\xe9", b"\xff", "é".encode()]))
 
@@ -34,3 +34,10 @@ def test_long_text_loses_its_middle() -> None:
     assert len(text) < 1010
     assert text.startswith("aaa")
     assert text.endswith("az")
+
+
+def test_one_of_a_thing_is_no_plural():
+    assert number_of(1, "image") == "1 image"
+    assert number_of(0, "image") == "0 images"
+    assert number_of(1200, "class", "classes") == "1,200 classes"
+    assert (is_or_are(1), is_or_are(0), is_or_are(2)) == ("is", "are", "are")

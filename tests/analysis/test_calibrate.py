@@ -206,7 +206,7 @@ def test_what_cannot_be_calibrated_is_named(coloured, tmp_path):
     few.mkdir(parents=True)
     image = next((folder / "data").rglob("*.png"))
     (few / "1.png").write_bytes(image.read_bytes())
-    with pytest.raises(UsageError, match="1 of 1 images could be labelled; .* at least 40"):
+    with pytest.raises(UsageError, match="1 of 1 image could be labelled; .* at least 40"):
         toplabel.calibrate(toplabel.load(**model), few.parent)
     multi = replace(bundle_of(model), activation="sigmoid", multi_label=True)
     with pytest.raises(ModelError, match="is a multi-label model"):

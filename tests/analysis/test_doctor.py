@@ -246,7 +246,9 @@ def test_too_few_and_unreadable_images_are_one_line(tmp_path, folder):
         (tmp_path / "some" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "some" / "zz.png").write_bytes(b"?")
     diagnosis = toplabel.diagnose(body, images=tmp_path / "some", size=32)
-    assert any("1 images could not be read" in one.text for one in diagnosis.findings)
+    assert any(
+        "1 image could not be read, and is left out" in one.text for one in diagnosis.findings
+    )
 
 
 def labelled(shared_data: Path, tmp_path: Path, count: int, seed: int = 0) -> Path:

@@ -197,7 +197,7 @@ def test_classes_that_the_model_has_not_stop(coloured, tmp_path):
     (tmp_path / "unicorn").mkdir()
     image = next((folder / "data").rglob("*.png"))
     (tmp_path / "unicorn" / "1.png").write_bytes(image.read_bytes())
-    with pytest.raises(LabelsError, match="1 of 1 classes match no label of"):
+    with pytest.raises(LabelsError, match="1 of 1 class matches no label of"):
         toplabel.evaluate(toplabel.load(**model), tmp_path)
 
 
@@ -214,7 +214,7 @@ def test_nothing_readable_is_an_error(coloured, tmp_path):
     folder, model = coloured
     (tmp_path / next((folder / "data").iterdir()).name).mkdir()
     next(tmp_path.iterdir()).joinpath("1.png").write_bytes(b"?")
-    with pytest.raises(UsageError, match="none of the 1 images .* could be labelled"):
+    with pytest.raises(UsageError, match="none of 1 image .* could be labelled"):
         toplabel.evaluate(toplabel.load(**model), tmp_path)
 
 

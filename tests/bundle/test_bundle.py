@@ -97,7 +97,7 @@ def test_a_manifest_with_wrong_content_is_damaged(copy: Path, change: dict[str, 
 
 
 def test_labels_that_do_not_fit_the_outputs_are_refused() -> None:
-    with pytest.raises(LabelsError, match="2 labels for a model with 1000 outputs"):
+    with pytest.raises(LabelsError, match="2 labels for a model with 1,000 outputs"):
         replace(built_in_bundle(), labels=Labels(("a", "b")))
 
 

@@ -37,7 +37,7 @@ def test_dash_o_is_a_run_and_so_is_run(material: tuple[Path, list[str]], tmp_pat
     one = toplabel("photos", "-o", str(tmp_path / "a.csv"), *model, cwd=folder)
     assert one.returncode == 0, one.stderr
     assert one.stdout == ""
-    assert "30 inputs, 30 of them new" in one.stderr
+    assert "30 inputs in " in one.stderr
     assert "labels: red 10, green 10, blue 10" in one.stderr
     other = toplabel("run", "photos", "-o", str(tmp_path / "a.csv"), *model, cwd=folder)
     assert other.returncode == 0

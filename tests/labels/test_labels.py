@@ -51,7 +51,7 @@ def test_refuses_what_cannot_be_labels(names: object, message: str) -> None:
 
 
 def test_refuses_ids_of_another_count() -> None:
-    with pytest.raises(LabelsError, match="2 class names and 1 ids"):
+    with pytest.raises(LabelsError, match="2 class names and 1 id;"):
         Labels(("a", "b"), ids=("x",))
 
 

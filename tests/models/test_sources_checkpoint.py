@@ -480,7 +480,7 @@ def test_weights_that_are_not_finite_are_an_error(tmp_path):
     with torch.no_grad():
         module.head.weight[0, 0] = torch.nan
     torch.save(module.state_dict(), tmp_path / "best.pth")
-    with pytest.raises(ModelError, match="non_finite: 1 tensors .* 'head.weight' first"):
+    with pytest.raises(ModelError, match="non_finite: 1 tensor .* 'head.weight' first"):
         toplabel.load(
             tmp_path / "best.pth", arch=lambda: GreyNet(3), preprocess=grey_preprocess_28()
         )

@@ -1,5 +1,8 @@
 """Results of shards: what was written comes back, and a damaged one is none."""
 
+import json
+import zlib
+
 import numpy as np
 import pytest
 
@@ -21,12 +24,29 @@ def test_a_result_comes_back() -> None:
     assert result is not None
     assert len(result) == 3
     assert result.part_bytes == 99
-    assert result.indices.tolist() == [[0, 1, 2], [-1, -1, -1], [2, -1, -1]]
-    assert result.scores[0].tolist() == np.float32([0.5, 0.25, 0.5 / 3]).tolist()
+    assert result.indices.tolist() == [[0, 1, 2, 3, 4], [-1] * 5, [2, -1, -1, -1, -1]]
+    assert result.scores[0].tolist() == np.float32([0.5, 0.25, 0.5 / 3, 0.125, 0.1]).tolist()
     assert result.unsure.tolist() == [True, False, True]
     assert result.sizes.tolist() == [10, -1, 30]
     assert result.mtimes.tolist() == [20, -1, 2**62]
     assert result.failures == {1: Failure("empty", "é\n")}
+
+
+def test_a_result_of_three_classes_that_was_written_before_still_counts() -> None:
+    content = ShardResult.of(OUTCOMES, part_bytes=99).to_bytes()
+    header, _, packed = content.partition(b"\n")
+    raw = zlib.decompress(packed)
+    of_three = [
+        np.frombuffer(raw[start : start + 60], kind).reshape(3, 5)[:, :3].tobytes()
+        for start, kind in ((0, "<i4"), (60, "<f4"))
+    ]
+    known = json.loads(header)
+    del known["kept"]
+    before = json.dumps(known).encode() + b"\n" + zlib.compress(b"".join([*of_three, raw[120:]]))
+    result = ShardResult.from_bytes(before)
+    assert result is not None
+    assert result.indices.tolist() == [[0, 1, 2, -1, -1], [-1] * 5, [2, -1, -1, -1, -1]]
+    assert result.sizes.tolist() == [10, -1, 30]
 
 
 def independent(*top: Candidate, score: float = 0.5) -> Outcome:

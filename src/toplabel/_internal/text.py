@@ -36,6 +36,11 @@ def number_of(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+def is_or_are(number: int) -> str:
+    """The verb of so many."""
+    return "is" if number == 1 else "are"
+
+
 def printable(text: str) -> str:
     r"""`text` with what disturbs a terminal written out: `\n`, `\x1b`, `\xff` for a byte."""
     if text.isprintable():

@@ -15,6 +15,7 @@ import numpy as np
 
 from toplabel._internal.optional import require
 from toplabel._internal.options import suggests_names
+from toplabel._internal.text import number_of
 from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.evaluate.evaluation import Outputs, run_model
 from toplabel.analysis.evaluate.metrics import calibration_error, log_losses
@@ -161,8 +162,8 @@ def calibrate(
     outputs = run_model(predictor, dataset, matching, progress=progress)
     if len(outputs.known) < _MIN_IMAGES:
         raise UsageError(
-            f"{len(outputs.known)} of {len(dataset)} images could be labelled; calibration needs"
-            f" at least {_MIN_IMAGES}, and works best with a thousand or more"
+            f"{len(outputs.known)} of {number_of(len(dataset), 'image')} could be labelled;"
+            f" calibration needs at least {_MIN_IMAGES}, and works best with a thousand or more"
         )
     found = _calibrated(outputs, bundle, priors, precision)
     return replace(found, notes=(*found.notes, *predictor.warnings))

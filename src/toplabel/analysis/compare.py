@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from toplabel._internal.options import suggests_names
+from toplabel._internal.text import number_of
 from toplabel.errors import ImageError, ToplabelError, UsageError
 from toplabel.image.failures import from_decoder
 from toplabel.image.reading import read_image, source_name
@@ -404,7 +405,7 @@ def _compare_labels(first: Variant, second: Variant) -> str:
     """How the class names of both variants differ, in words."""
     a, b = first.predictor.labels, second.predictor.labels
     if len(a) != len(b):
-        return f"A has {len(a)} classes, B {len(b)}"
+        return f"A has {number_of(len(a), 'class', 'classes')}, B {len(b)}"
     other = [index for index, (one, two) in enumerate(zip(a, b, strict=True)) if one != two]
     if not other:
         return ""
@@ -518,7 +519,8 @@ def _relative(made: NDArray[Any], b: NDArray[Any]) -> float:
 def compare_logits(a: NDArray[np.float32], b: NDArray[np.float32]) -> Difference | None:
     """How outputs (K,) differ; None where they agree as two engines do (1e-4 of their spread)."""
     if a.shape != b.shape:
-        return Difference(np.inf, np.inf, 1.0, f"A has {len(a)} classes, B {len(b)}")
+        classes = number_of(len(a), "class", "classes")
+        return Difference(np.inf, np.inf, 1.0, f"A has {classes}, B {len(b)}")
     allowed = 1e-4 * max(1.0, float(np.ptp(a)))
     return None if float(np.abs(a - b).max()) <= allowed else _measured(a, b, "")
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from toplabel._internal.platform import fork_safe
 from toplabel._internal.statistics import wilson_interval
+from toplabel._internal.text import is_or_are, number_of
 from toplabel.errors import BundleError
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ class Drift:
 
     def __str__(self) -> str:
         text = (
-            f"{self.unknown:,} of {self.images:,} images are unknown ({100 * self.share:.1f} %; of"
+            f"{self.unknown:,} of {number_of(self.images, 'image')} {is_or_are(self.unknown)}"
+            f" unknown ({100 * self.share:.1f} %; of"
             f" images like those of the training {100 * self.expected:.2g} % would be)"
         )
         if not self.is_significant:

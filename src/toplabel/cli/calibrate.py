@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from toplabel._internal.text import number_of
 from toplabel.bundle.calibration import in_words
 from toplabel.cli.options import (
     SOURCE,
@@ -149,8 +150,10 @@ def _of_images(found: Calibrated) -> list[str]:
     if before is None or after is None:
         return []
     return [
-        f"temperature {found.calibration.temperature:.3f}, fitted on {found.fitted_on:,} images",
-        f"on {found.checked_on:,} other images, with an accuracy of {found.accuracy:.1%}:",
+        f"temperature {found.calibration.temperature:.3f}, fitted on"
+        f" {number_of(found.fitted_on, 'image')}",
+        f"on {number_of(found.checked_on, 'other image')}, with an accuracy of"
+        f" {found.accuracy:.1%}:",
         f"  calibration error (15 bins)  {before.ece:.3f} -> {after.ece:.3f}",
         f"  negative log likelihood      {before.nll:.3f} -> {after.nll:.3f}",
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toplabel._internal.text import printable
+from toplabel._internal.text import number_of, printable
 from toplabel.cli.options import (
     MODEL,
     SOURCE,
@@ -164,7 +164,8 @@ def _lines(one: Evaluation) -> list[str]:
     failed = f", {metrics.failed:,} could not be labelled ({codes})" if metrics.failed else ""
     lines = [
         one.model,
-        f"{metrics.images:,} images of {len(metrics.classes):,} classes{failed}; {one.matching}",
+        f"{number_of(metrics.images, 'image')} of"
+        f" {number_of(len(metrics.classes), 'class', 'classes')}{failed}; {one.matching}",
     ]
     if metrics.failed:
         lines += [

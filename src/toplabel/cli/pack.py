@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toplabel._internal.text import number_of, percent
 from toplabel.cli.options import (
     SOURCE,
     Command,
@@ -80,7 +81,8 @@ def pack(
             predictor.save(output)
         if not quiet:
             size = size_words(output.stat().st_size)
-            say(f"{output}: {predictor.name}, {len(predictor.labels):,} classes, {size}")
+            classes = number_of(len(predictor.labels), "class", "classes")
+            say(f"{output}: {predictor.name}, {classes}, {size}")
     return 0
 
 
@@ -88,7 +90,6 @@ def _save_in_int8(
     predictor: Predictor, output: Path, images: tuple[str, ...], *, quiet: bool
 ) -> None:
     """Write a bundle with the model in int8, too; or without it, saying why."""
-    from toplabel._internal.text import percent
     from toplabel.models.optimize import save_in_int8
 
     progress = Progress(shown=is_terminal(sys.stderr) and not quiet)

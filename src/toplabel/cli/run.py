@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toplabel._internal.text import is_or_are, number_of
 from toplabel.cli.options import (
     SOURCE,
     Command,
@@ -124,7 +125,10 @@ class RunProgress:
     def update(self, progress: Progress) -> None:
         """Show it, ten times a second at most."""
         if not self._begun and progress.before and self._shown:
-            say(f"resuming: {progress.before:,} of {progress.inputs:,} inputs are already done")
+            say(
+                f"resuming: {progress.before:,} of {number_of(progress.inputs, 'input')}"
+                f" {is_or_are(progress.before)} already done"
+            )
         self._begun = True
         now, bar = monotonic(), is_terminal(sys.stderr)
         wait = _REDRAW_SECONDS if bar else _LINE_SECONDS
@@ -141,9 +145,11 @@ def tell_summary(summary: RunSummary) -> None:
     """Print the result of the run."""
     rate = summary.new / summary.seconds if summary.seconds else 0.0
     worked = summary.new or summary.recovered
-    took = f", {summary.new:,} of them new, in {duration(summary.seconds)} ({rate:.3g} a second)"
+    new = "" if summary.new == summary.inputs else f", {summary.new or 'none'} of them new,"
+    took = f"{new} in {duration(summary.seconds)} ({rate:.3g} a second)"
+    done = ", already done" if summary.inputs == 1 else ", all already done"
     say(
-        f"{summary.inputs:,} inputs{took if worked else ', all already done'}:"
+        f"{number_of(summary.inputs, 'input')}{took if worked else done}:"
         f" {summary.labelled:,} labelled, {summary.failed:,} failed"
         f"{_doubtful(summary)}"
     )
@@ -154,13 +160,18 @@ def tell_summary(summary: RunSummary) -> None:
     if summary.labels:
         say(f"labels: {_counts([(c.label, c.count) for c in summary.labels])}")
     if summary.recovered:
-        say(f"{summary.recovered:,} inputs that had failed are labelled now")
+        say(
+            f"{number_of(summary.recovered, 'input')} that had failed"
+            f" {is_or_are(summary.recovered)} labelled now"
+        )
     if summary.errors:
         again = f"; {summary.passing:,} may pass: run the same command again"
         counts = _counts(list(summary.errors.items()))
         say(f"errors: {counts}{again if summary.passing else ''}")
     if summary.missing:
-        say(f"{summary.missing:,} inputs of earlier runs are gone; their records are kept")
+        gone = f"{number_of(summary.missing, 'input')} of earlier runs"
+        kept = "its record is" if summary.missing == 1 else "their records are"
+        say(f"{gone} {is_or_are(summary.missing)} gone; {kept} kept")
     say(f"saved to {summary.output}")
 
 
@@ -192,7 +203,7 @@ def _words(progress: Progress) -> str:
     failed = f", {progress.failed:,} failed" if progress.failed else ""
     left = progress.seconds_left
     rest = f", {progress.per_second:.3g} a second, {duration(left)} left" if left else ""
-    return f"{progress.done:,} of {progress.inputs:,} images{failed}{rest}"
+    return f"{progress.done:,} of {number_of(progress.inputs, 'image')}{failed}{rest}"
 
 
 def _counts(counts: list[tuple[str, int]]) -> str:

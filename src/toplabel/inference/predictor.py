@@ -17,6 +17,7 @@ from toplabel._internal.notices import forwarded_to, warn
 from toplabel._internal.options import refuse_both, suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
 from toplabel._internal.platform import available_cpus, fork_safe
+from toplabel._internal.text import number_of
 from toplabel.errors import ImageError, ModelError, UsageError
 from toplabel.image.files import is_data_uri, is_url
 from toplabel.image.options import ReadOptions
@@ -190,7 +191,7 @@ class Predictor:
         return self._engines.on_gpu(self.classifier, features=features)
 
     def __repr__(self) -> str:
-        return f"<Predictor {self.name}, {len(self.labels)} classes>"
+        return f"<Predictor {self.name}, {number_of(len(self.labels), 'class', 'classes')}>"
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a list is an object, too: the first fits first

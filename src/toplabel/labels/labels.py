@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from toplabel._internal.options import suggests_names
+from toplabel._internal.text import number_of
 from toplabel.errors import LabelsError
 
 
@@ -30,13 +31,14 @@ class Labels:
             raise LabelsError(f"got an empty name for class {blank}; expected one per class")
         if self.ids is not None and len(self.ids) != len(self.names):
             raise LabelsError(
-                f"got {len(self.names)} class names and {len(self.ids)} ids; expected one per name"
+                f"got {number_of(len(self.names), 'class name')} and"
+                f" {number_of(len(self.ids), 'id')}; expected one per name"
             )
 
     def __repr__(self) -> str:
         """One line: how many, and the first ones."""
         shown = ", ".join(self.names[:3]) + (", ..." if len(self) > 3 else "")
-        return f"<Labels: {len(self):,} classes: {shown}>"
+        return f"<Labels: {number_of(len(self), 'class', 'classes')}: {shown}>"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,8 +85,9 @@ class Labels:
         if outputs != len(self):
             hint = _count_hint(outputs, len(self))
             raise LabelsError(
-                f"got {len(self)} labels for a model with {outputs} outputs; expected exactly one"
-                f" name per output, in the order of training{hint and f'; {hint}'}"
+                f"got {number_of(len(self), 'label')} for a model with"
+                f" {number_of(outputs, 'output')}; expected exactly one name per output, in the"
+                f" order of training{hint and f'; {hint}'}"
             )
 
 

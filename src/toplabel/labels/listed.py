@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toplabel._internal.notices import warn
+from toplabel._internal.text import number_of
 from toplabel.errors import LabelsError
 from toplabel.labels.labels import Labels
 
@@ -166,8 +167,8 @@ class ListedNames:
             seen.add(number)
         missing = min(set(range(count)) - seen)
         return (
-            f"got {count} labels without one for index {missing}; expected 0 to {count - 1}, each"
-            " once"
+            f"got {number_of(count, 'label')} without one for index {missing}; expected 0 to"
+            f" {count - 1}, each once"
         )
 
 

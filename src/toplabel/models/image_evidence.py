@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from toplabel._internal.text import number_of
+
 _SIZE = re.compile(
     r"(?:model|data|train|val|test)?_?"
     r"(?:(?:image|img|input|crop|resize|train_crop|val_crop|val_resize)_?"
@@ -56,7 +58,7 @@ def image_evidence(state: Mapping[str, Any], settings: Mapping[str, Any]) -> Ima
     ]
     words = [f"its file says {name}={value}" for name, value in stated.items()]
     if channels is not None:
-        words.append(f"its first layer takes {channels} channel{'s' if channels > 1 else ''}")
+        words.append(f"its first layer takes {number_of(channels, 'channel')}")
     return ImageEvidence(channels, sides[0] if sides else None, tuple(words))
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from toplabel._internal.notices import quiet_libraries
+from toplabel._internal.text import number_of
 from toplabel.models.sources.module import undisturbed
 
 DATA_SETS: Mapping[str, tuple[str, int]] = {
@@ -74,7 +75,7 @@ class InputSize:
         """The images that it takes, for people: `32x32 to 35x35 pixels of 3 channels`."""
         if self.flat or self.low is None:
             return self.reason
-        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        channels = number_of(self.channels, "channel")
         return f"{_span(self.low, self.high)} of {channels}"
 
     def takes(self, height: int, width: int) -> bool:

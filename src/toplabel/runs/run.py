@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from toplabel._internal.notebook import Update, bar_in_notebook
 from toplabel._internal.notices import Notice, collect_warnings, warn
 from toplabel._internal.options import given_options, takes_options
+from toplabel._internal.text import number_of
 from toplabel.bundle.unknown import Drift
 from toplabel.errors import RunError, ToplabelError, UsageError
 from toplabel.inference.batch import PredictOptions
@@ -381,6 +382,7 @@ class _Work:
             threads=self._predictor.threads,
             warnings=self._warnings(),
             drift=self._drift,
+            fast=self._fast,
             has_threshold=self._options.threshold is not None
             or self._predictor.classifier.threshold is not None
             or self._predictor.classifier.multi_label,
@@ -510,6 +512,6 @@ class _Work:
         most = self._options.max_errors
         if most is not None and self._failed > most:
             raise RunError(
-                f"stopped: {self._failed:,} inputs failed, more than max_errors={most};"
+                f"stopped: {number_of(self._failed, 'input')} failed, more than max_errors={most};"
                 " finished parts are kept"
             )

@@ -36,8 +36,11 @@ from toplabel.runs.summary import LabelCount
 if TYPE_CHECKING:
     from toplabel.runs.report.selection import ReportRow
 
-KEPT = 3
+KEPT = 5
 """How many of an input's best classes a result has."""
+
+_KEPT_BEFORE = 3
+"""How many those had that do not say it."""
 
 _COLUMNS = {
     "indices": ("<i4", KEPT),
@@ -61,15 +64,15 @@ class ShardResult:
 
     Args:
         part_bytes: The size of the part, by which a torn one is known.
-        indices: (n, 3), int32: the best classes, best first; of a multi-label model, those that
+        indices: (n, KEPT), int32: the best classes, best first; of a multi-label model, those that
             apply; -1 where there are none.
-        scores: (n, 3), float32, in [0, 1]. Where no class applies, the first is the highest.
+        scores: (n, KEPT), float32, in [0, 1]. Where no class applies, the first is the highest.
         unsure: (n,), bool.
         sizes: (n,), int64: bytes of each input when it was read; -1 where that is unknown.
         mtimes: (n,), int64: the same for the time of its last change, in ns.
         failures: Why inputs failed, by their number in the shard.
         applying: All classes that apply to an image of a multi-label model, by its number in the
-            shard, where they are more than three.
+            shard, where they are more than `KEPT`.
         multi_label: It is one.
         unknown: The numbers of images that are unknown; None where the model cannot tell.
         reduced: How many answers are a reduced program's.
@@ -176,13 +179,19 @@ class ShardResult:
         try:
             known = json.loads(header)
             rows, raw = known["rows"], zlib.decompress(packed)  # which ends in a checksum
+            kept = known.get("kept", _KEPT_BEFORE)
             arrays: dict[str, Any] = {}
             at = 0
-            for name, (dtype, width) in _COLUMNS.items():
+            for name, (dtype, most) in _COLUMNS.items():
+                width = kept if most == KEPT else most
                 size = rows * width * np.dtype(dtype).itemsize
                 values = np.frombuffer(raw[at : at + size], dtype)
                 arrays[name] = values.reshape(rows, width) if width > 1 else values
                 at += size
+            if kept < KEPT:
+                more = ((0, 0), (0, KEPT - kept))
+                arrays["indices"] = np.pad(arrays["indices"], more, constant_values=-1)
+                arrays["scores"] = np.pad(arrays["scores"], more)
             failures = {row: Failure(code, text) for row, code, text in known["failures"]}
             return cls(
                 part_bytes=known["part_bytes"],
@@ -201,6 +210,7 @@ class ShardResult:
         header: dict[str, Any] = {
             "part_bytes": self.part_bytes,
             "rows": len(self),
+            "kept": KEPT,
             "failures": [[i, f.code, f.message] for i, f in self.failures.items()],
         }
         if self.multi_label:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from toplabel._internal.notices import warn
+from toplabel._internal.text import number_of
 from toplabel.analysis.data.dataset import Dataset, read_dataset
 from toplabel.errors import LabelsError, UsageError
 from toplabel.training.options import MIN_IMAGES
@@ -121,9 +122,10 @@ def _without_repeats(dataset: Dataset) -> Dataset:
     once = list(dict.fromkeys(pairs))
     if len(once) < len(pairs):
         repeated, count = Counter(pairs).most_common(1)[0]
+        more = len(pairs) - len(once)
         warn(
-            f"{len(pairs) - len(once):,} rows repeat an image with its class, such as"
-            f" {repeated[0]!r} ({count} times); each counts once"
+            f"{number_of(more, 'row')} repeat{'s' if more == 1 else ''} an image with its class,"
+            f" such as {repeated[0]!r} ({count} times); each counts once"
         )
     return Dataset(tuple(s for s, _ in once), tuple(n for _, n in once), dataset.origin)
 

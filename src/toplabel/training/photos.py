@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toplabel._internal.notices import warn
+from toplabel._internal.text import is_or_are, number_of
 from toplabel.labels.labels import Labels
 from toplabel.training.data import check_counts, warn_of_like_names
 from toplabel.training.result import Unreadable
@@ -81,9 +82,10 @@ def tell_of_images(dataset: Dataset, images: ImageFeatures, photos: Photos) -> N
     if photos.unreadable:
         first = photos.unreadable[0]
         warn(
-            f"{len(photos.unreadable):,} of {total:,} images could not be read and are left out;"
+            f"{len(photos.unreadable):,} of {number_of(total, 'image')} could not be read, and"
+            f" {is_or_are(len(photos.unreadable))} left out;"
             f" the first is {first.source}: {first.message}"
         )
     for text, places in images.doubtful.items():
         first_source = dataset.sources[places[0]]
-        warn(f"{len(places):,} of {total:,} images: {text}; the first is {first_source}")
+        warn(f"{len(places):,} of {number_of(total, 'image')}: {text}; the first is {first_source}")

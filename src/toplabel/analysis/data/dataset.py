@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from toplabel._internal.text import number_of
 from toplabel._internal.text_table import (
     DELIMITERS,
     SOURCE_COLUMNS,
@@ -286,8 +287,14 @@ def _no_match(missing: list[str], wanted: int, labels: Labels, model: str) -> st
     close = get_close_matches(missing[0], known, n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     examples = ", ".join(map(repr, known[:3]))
-    has = f"{len(labels)} labels ({examples}, ...)" if known else f"{len(labels)} unnamed classes"
+    has = (
+        f"{number_of(len(labels), 'label')} ({examples}{', ...' if len(known) > 3 else ''})"
+        if known
+        else number_of(len(labels), "unnamed class", "unnamed classes")
+    )
+    match = "matches" if len(missing) == 1 else "match"
     return (
-        f"{len(missing)} of {wanted} classes match no label of {model}, which has {has}:"
+        f"{len(missing)} of {number_of(wanted, 'class', 'classes')} {match} no label of {model},"
+        f" which has {has}:"
         f" {shown}{hint}; name the classes by label, id or index, or pass labels=..."
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from toplabel._internal.options import takes_options
+from toplabel._internal.text import is_or_are, number_of
 from toplabel.analysis.data.dataset import Dataset, match_classes, read_dataset
 from toplabel.analysis.doctor import messages
 from toplabel.analysis.doctor.batchnorm_stats import (
@@ -146,8 +147,8 @@ def _read_photos(target: Target, images: Images) -> SizedImages:
     photos = read_images(_thinned(sources, MOST_PHOTOS), target.geometry)
     if len(photos.pixels) < LEAST_PHOTOS:
         raise UsageError(
-            f"{len(photos.pixels)} of {len(sources)} images could be read; without labels doctor"
-            f" needs at least {LEAST_PHOTOS} ordinary photos"
+            f"{len(photos.pixels)} of {number_of(len(sources), 'image')} could be read; without"
+            f" labels doctor needs at least {LEAST_PHOTOS} ordinary photos"
         )
     return photos
 
@@ -209,7 +210,8 @@ def _first_findings(target: Target, photos: SizedImages) -> list[Finding]:
     findings = [*target.findings, check_labels(target.labels, target.outputs)]
     findings += check_outputs(target.network, inputs)
     if photos.failed:
-        text = f"{photos.failed.total()} images could not be read and are left out"
+        failed = photos.failed.total()
+        text = f"{number_of(failed, 'image')} could not be read, and {is_or_are(failed)} left out"
         findings.append(Finding("geometry", "fine", f"{text}: {counted(photos.failed)}"))
     if target.size_assumed:
         side = target.geometry.input_size[0]

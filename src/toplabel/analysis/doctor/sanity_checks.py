@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from toplabel._internal.text import number_of
 from toplabel.analysis.doctor.messages import Finding
 from toplabel.bundle.outputs import are_shares
 from toplabel.bundle.trust import measure_repeatability
@@ -39,7 +40,7 @@ def check_weights(broken: Sequence[str]) -> Finding:
     return Finding(
         "weights",
         "wrong",
-        f"{len(broken)} tensors contain NaN or infinity: every prediction is worthless",
+        f"NaN or infinity in {number_of(len(broken), 'tensor')}: every prediction is worthless",
         ", ".join(broken[:5]),
         "use an earlier checkpoint: the training diverged, or the file is damaged",
     )
@@ -48,11 +49,11 @@ def check_weights(broken: Sequence[str]) -> Finding:
 def check_labels(labels: Labels | None, outputs: int) -> Finding:
     """Whether there is one label for each output."""
     if labels is None:
-        text = f"it has {outputs} outputs, and no class names"
+        text = f"it has {number_of(outputs, 'output')}, and no class names"
         line = 'labels="classes.txt", in the order of its outputs'
         return Finding("labels", "cannot tell", text, line=line)
     if len(labels) != outputs:
-        text = f"got {len(labels)} labels for {outputs} outputs"
+        text = f"got {number_of(len(labels), 'label')} for {number_of(outputs, 'output')}"
         return Finding(
             "labels", "wrong", text, line="pass labels=... with one name for each output"
         )

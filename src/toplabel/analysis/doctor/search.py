@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toplabel._internal.text import number_of
 from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.doctor.candidates import Candidate, Colour, usual
 from toplabel.analysis.doctor.sanity_checks import outputs_of
@@ -84,7 +85,8 @@ def read_images(sources: Sequence[object], geometry: Preprocess) -> SizedImages:
         read.append(index)
     if not crops:
         raise UsageError(
-            f"none of {len(sources)} images could be read: {counted(failed) or 'there are none'}"
+            f"none of {number_of(len(sources), 'image')} could be read:"
+            f" {counted(failed) or 'there are none'}"
         )
     return SizedImages(np.stack(crops), np.array(read, np.int64), failed)
 

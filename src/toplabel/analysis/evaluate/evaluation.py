@@ -15,6 +15,7 @@ from toplabel._internal.notebook import bar_in_notebook
 from toplabel._internal.optional import require
 from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
+from toplabel._internal.text import number_of
 from toplabel.analysis.data.dataset import Dataset, Matching, match_classes, read_dataset
 from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.evaluate.metrics import Metrics, compute_metrics
@@ -207,8 +208,8 @@ def evaluate(
         outputs = run_model(predictor, dataset, matching, progress=update)
     if not outputs.readable.any():
         raise UsageError(
-            f"none of the {len(dataset)} images of {dataset.origin} could be labelled; the first"
-            f" failed with: {outputs.failures[0].message}"
+            f"none of {number_of(len(dataset), 'image')} of {dataset.origin} could be labelled; the"
+            f" first failed with: {outputs.failures[0].message}"
         )
     order = find_order(outputs.known, outputs.logits, predictor.labels)
     labels, robustness = matching.named(predictor.labels), None
@@ -324,8 +325,8 @@ def _notes(
         )
     elif len(dataset) < 2 * len(classes):
         notes.append(
-            f"only {len(dataset)} images of {len(classes)} classes: metrics of single classes mean"
-            " little"
+            f"only {number_of(len(dataset), 'image')} of {len(classes)} classes: metrics of single"
+            " classes mean little"
         )
     if matching.assumed:
         notes.append(f"the model has no class names; {matching}: check that this is its order")
@@ -347,6 +348,7 @@ def _of_images(outputs: Outputs) -> list[str]:
     """What was noticed of images, each with their number and the first of them."""
     sources = outputs.dataset.sources
     return [
-        f"{len(places):,} of {len(sources):,} images: {text}; the first is {sources[places[0]]}"
+        f"{len(places):,} of {number_of(len(sources), 'image')}: {text}; the first is"
+        f" {sources[places[0]]}"
         for text, places in outputs.doubtful.items()
     ]

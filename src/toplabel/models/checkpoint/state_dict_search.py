@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from toplabel._internal.text import number_of
 from toplabel.errors import CheckpointError
 from toplabel.labels.labels import Labels
 from toplabel.models.checkpoint import hints
@@ -224,7 +225,7 @@ def check_no_adapter_alone(state: State) -> None:
 def described(state: State) -> str:
     """How large a state dict is: `2 tensors, 15 numbers`."""
     size = sum(math.prod(tensor.shape) for tensor in state.values())
-    tensors = "1 tensor" if len(state) == 1 else f"{len(state)} tensors"
+    tensors = number_of(len(state), "tensor")
     return f"{tensors}, {size:,} numbers"
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from toplabel._internal.text import number_of
 from toplabel.errors import CheckpointError
 from toplabel.models.checkpoint.state_dict_search import is_ema
 from toplabel.models.fit.file_arguments import CHANNELS, CLASSES
@@ -136,10 +137,10 @@ class LoadReport:
         advice = []
         if classes := _common_change(self.shape_mismatches, axis=0, from_axis=0):
             argument = _argument(module, CLASSES, classes)
-            advice.append(f"the file has {classes} outputs: try {argument}")
+            advice.append(f"the file has {number_of(classes, 'output')}: try {argument}")
         if channels := _common_change(self.shape_mismatches, axis=1, from_axis=2):
             argument = _argument(module, CHANNELS, channels)
-            advice.append(f"the file has {channels} input channels: try {argument}")
+            advice.append(f"the file has {number_of(channels, 'input channel')}: try {argument}")
         adapter = next((name for name in self.unexpected if is_adapter(name)), None)
         if adapter:
             advice.append(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from toplabel._internal.notices import quiet_libraries, warn
+from toplabel._internal.text import number_of
 from toplabel.errors import (
     CheckpointError,
     LabelsError,
@@ -345,7 +346,7 @@ def _sentence(
         parts.append(f"preprocessing {found.use.steps}")
         parts.append(f"{height} x {width} ({found.size_reason})")
     if labels is not None:
-        parts.append(f"{len(labels.names)} names ({labels.place})")
+        parts.append(f"{number_of(len(labels.names), 'name')} ({labels.place})")
     if taken is not None:
         parts.append(f"output {taken[0]} ({taken[1]})")
     if network.holes:

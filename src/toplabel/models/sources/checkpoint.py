@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from toplabel._internal.notices import warn
+from toplabel._internal.text import number_of
 from toplabel.bundle.cache import FileSignature
 from toplabel.bundle.model import Model
 from toplabel.errors import CheckpointError, ModelError, ModelNotFound, PreprocessError, UsageError
@@ -182,8 +183,9 @@ def _check_finite(found: FoundStateDict, path: Path) -> None:
     names = non_finite_names(found.state)
     if names:
         raise ModelError(
-            f"non_finite: {len(names)} tensors of {path} hold NaN or infinity, {names[0]!r} first;"
-            " the training diverged, or the file is damaged: take an earlier checkpoint"
+            f"non_finite: {number_of(len(names), 'tensor')} of {path} with NaN or infinity,"
+            f" {names[0]!r} first; the training diverged, or the file is damaged: take an earlier"
+            " checkpoint"
         )
 
 
@@ -282,7 +284,8 @@ def _labels(
     where = found.labels_where
     problem = f"names classes in {where}" if where else "has no class names"
     if labels is not None and not labels.fit(outputs):
-        problem = f"names {len(labels)} classes in {where}, and the network has {outputs} outputs"
+        classes = number_of(len(labels), "class", "classes")
+        problem = f"names {classes} in {where}, and the network has {number_of(outputs, 'output')}"
         labels = None
     if labels is None and outputs > 1:  # one output means yes or no
         known = outputs == 1000 and network.zoo is not None
@@ -556,9 +559,10 @@ def _identified_network(found: FoundStateDict, options: ModelOptions, *, path: P
     candidate, module = groups[0][0]
     name = f"{candidate.library}/{candidate.name}"
     check_left_out(found, file=path.name, network=name)
-    channels = "1 channel" if candidate.in_channels == 1 else f"{candidate.in_channels} channels"
+    channels = number_of(candidate.in_channels, "channel")
+    classes = number_of(candidate.classes, "class", "classes")
     warn(
-        f"assuming that {path.name} is {name} with {candidate.classes} classes and {channels}, by"
+        f"assuming that {path.name} is {name} with {classes} and {channels}, by"
         " the names and shapes of all its tensors, in which strides and activations do not show;"
         ' pass arch="..." if it is another network'
     )

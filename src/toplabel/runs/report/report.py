@@ -18,6 +18,7 @@ from toplabel._internal.text import visible
 from toplabel._version import __version__
 from toplabel.bundle.unknown import Drift
 from toplabel.errors import RunError
+from toplabel.inference.cascade import ReducedAnswers
 from toplabel.inference.prediction import NO_CLASS
 from toplabel.labels.labels import Labels
 from toplabel.runs.report.selection import Counts, ReportRow, Selection
@@ -48,6 +49,7 @@ def write_report(
     max_images: int = 10_000,
     warnings: Sequence[str] = (),
     drift: Drift | None = None,
+    fast: ReducedAnswers | None = None,
     has_threshold: bool = False,
 ) -> None:
     """Write one HTML file that shows how inputs were labelled; it needs no other file, no network.
@@ -65,6 +67,7 @@ def write_report(
         max_images: How many images the page shows at most.
         warnings: What was assumed or noticed that may make labels wrong.
         drift: How many are unknown, of a model that can tell.
+        fast: What came of reduced precision, where it was used.
         has_threshold: A prediction may be unsure.
 
     Raises:
@@ -77,6 +80,8 @@ def write_report(
     images = selection.images()
     if drift is not None and not drift.is_significant:  # else it is among the warnings
         warnings = (*warnings, str(drift))
+    if fast is not None and not fast.counts.changed:
+        warnings = (*warnings, f"reduced precision: {fast}")
     content = _content(counts, images, labels=labels, model=model)
     content["counts"] |= {"unsure": counts.unsure} if has_threshold or counts.unsure else {}
     content["counts"] |= {"unknown": counts.unknown} if drift is not None else {}

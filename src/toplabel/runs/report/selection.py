@@ -30,7 +30,7 @@ class ReportRow:
         name: The record's source.
         source: What `toplabel.image.read_image` takes. It may be held until the page is written:
             give a path, a URL or a file object that reads late, not the bytes of a million files.
-        top: (class index, score) of up to three classes, best first; () where it failed. The one
+        top: (class index, score) of up to five classes, best first; () where it failed. The one
             class -1 with the highest score, where no class of a multi-label model applies.
         unsure: Its best score is below the threshold.
         error: Why it has no label; None where it has one.
