@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,11 @@ def test_the_reference_of_the_command_line_is_that_of_the_code() -> None:
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     for name in COMMANDS:
         assert f"\n## toplabel {name}\n" in page
+
+
+def test_the_recipe_for_conda_asks_for_what_the_wheel_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    recipe = (ROOT / "packaging" / "meta.yaml").read_text()
+    run = re.search(r"^  run: \[(.*)\]$", recipe, re.MULTILINE)[1].replace(" ", "")
+    plain = [f"python{project['requires-python']}", *project["dependencies"]]
+    assert {re.sub(r"(\.0)+$", "", one.lower()) for one in plain} == {*run.split(",")}
