@@ -10,11 +10,14 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-import torch
 
-from own_networks import GreyNet, OneSize
 from toplabel.cli.group import COMMANDS, toplabel as group
-from toplabel.models.zoo_import import import_torchvision
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+from own_networks import GreyNet, OneSize  # noqa: E402
+from toplabel.models.zoo_import import import_torchvision  # noqa: E402
 
 NETS = Path(__file__).parents[1] / "own_networks.py"
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from quantised_material import drawn_images, make_bundle
 from toplabel.bundle.file import pack
 from toplabel.models.reduce import LEAST_IMAGES
+
+pytest.importorskip("onnx")
+
+from quantised_material import drawn_images, make_bundle
 
 TWICE_AS_FAST = """
 import toplabel.models.reduce as reducing
