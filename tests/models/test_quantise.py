@@ -64,6 +64,27 @@ def test_the_features_of_a_quantised_program_are_those_of_the_same_layer(tmp_pat
     assert (reduced.size, reduced.operator) == (16, "Gemm")
 
 
+def test_the_last_layer_keeps_its_weights_in_half_the_bytes_and_nothing_else_does(
+    tmp_path: Path,
+) -> None:
+    program = make_program(tmp_path / "made", network())
+    model = in_int8(program, tmp_path, float_layers=1)
+    half = {w.name for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT16}
+    assert half == {"head.half"}
+    exact = onnx.load(program.path)
+    (weight,) = (w for w in exact.graph.initializer if w.name == "head")
+    rounded = onnx.numpy_helper.to_array(weight).astype(np.float16).astype(np.float32)
+    weight.CopyFrom(onnx.numpy_helper.from_array(rounded, "head"))
+    onnx.save(exact, program.path)
+    (tmp_path / "again").mkdir()
+    in_int8(program, tmp_path / "again", float_layers=1)  # of weights that lose nothing
+    batch = np.concatenate(list(tensors(2)))
+    found, expected = (
+        answers(folder / "reduced.onnx", batch) for folder in (tmp_path, tmp_path / "again")
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_where_norms_are_computed_layers_give_float32(tmp_path: Path) -> None:
     program = make_program(tmp_path / "made", network(norm=True))
     model = in_int8(program, tmp_path)

@@ -3,7 +3,8 @@
 ONNX Runtime's own quantiser does it, in the form of `QuantizeLinear` and `DequantizeLinear` around
 each operator: weights symmetric and for each channel, what flows between by the smallest and the
 largest value that the images cause. The last linear layer stays in float32, so that features, class
-priors and another head work alike; so does what a table of 256 values would spoil (`_operators`).
+priors and another head work alike, with its weights kept in half the bytes; so does what a table of
+256 values would spoil (`_operators`).
 """
 
 from __future__ import annotations
@@ -125,9 +126,9 @@ def _quantise(
 ) -> NotCompiled | None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    exact, in_float = _prepared(program, optimised)
+    exact, last = _prepared(program, optimised)
     linear = [node.name for node in exact if node.op_type in _LINEAR]
-    in_float += linear[:float_layers]
+    in_float = [*last, *linear[:float_layers]]
     if not set(linear) - set(in_float):
         return NotCompiled("it has no layers that int8 would make faster")
     operators, options = _operators({node.op_type for node in exact})
@@ -145,7 +146,35 @@ def _quantise(
         calibrate_method=CalibrationMethod.MinMax,
         extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True, **options},
     )
+    _halve_weights(path, last)
     return None
+
+
+def _halve_weights(path: Path, layers: Collection[str]) -> None:
+    """Keep the weights of these layers in float16; they are float32 again before they are used.
+
+    That moves logits by far less than the other layers in int8 do, and of a small network's file
+    with 1,000 classes takes a third away.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    taken = {
+        node.input[1]
+        for node in model.graph.node
+        if node.name in layers and node.op_type in _LINEAR
+    }
+    for weight in model.graph.initializer:
+        if weight.name not in taken or weight.data_type != onnx.TensorProto.FLOAT:
+            continue
+        name, values = weight.name, onnx.numpy_helper.to_array(weight)
+        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            continue
+        half = onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half")
+        weight.CopyFrom(half)
+        cast = onnx.helper.make_node("Cast", [half.name], [name], to=onnx.TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
+    onnx.save(model, path)
 
 
 def _operators(found: set[str]) -> tuple[list[str], dict[str, Any]]:
