@@ -21,9 +21,9 @@ from toplabel.errors import BundleError, UsageError
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines import Engine
 from toplabel.inference.predictor import Predictor
-from toplabel.models import reduce as reducing
+from toplabel.models import optimize as optimizing, reduce as reducing
 from toplabel.models.optimize import Optimized, optimize
-from toplabel.models.reduce import LEAST_IMAGES, Timing, reduce
+from toplabel.models.reduce import INT8, LEAST_IMAGES, Timing, Way, reduce
 from toplabel.preprocess.preprocess import Preprocess
 
 IMAGES = drawn_images(LEAST_IMAGES + 40)
@@ -37,8 +37,9 @@ def reduced_engine(bundle: Bundle, **options: Any) -> Engine:
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor on which int8 is twice as fast, however busy this one is."""
-    monkeypatch.setattr(reducing, "time_both", lambda *_: Timing(exact=2.0, reduced=1.0))
+    """A processor on which int8 is twice as fast, however busy this one is; without OpenVINO."""
+    monkeypatch.setattr(reducing, "time_both", lambda *_, **__: Timing(exact=2.0, reduced=1.0))
+    monkeypatch.setattr(optimizing, "WAYS", (INT8,))
 
 
 @pytest.fixture
@@ -84,6 +85,34 @@ def test_its_engine_gives_features_too(reduced: Bundle) -> None:
     assert rows.shape == (1, 16)
 
 
+def test_openvino_is_one_more_way_with_a_margin_of_its_own(
+    bundle: Bundle, fast: None, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    has_bfloat16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    batch = np.stack([bundle.preprocess(one) for one in drawn_images(50, seed=7)])
+    exact = Classifier.of_bundle(bundle).open_engine(1)(batch)
+    for way in (Way("int8", "openvino"), Way("bfloat16", "openvino")):
+        folder = tmp_path / way.precision
+        folder.mkdir()
+        found = reduce(bundle, IMAGES, folder, way=way)
+        if way.precision == "bfloat16" and not has_bfloat16:
+            assert "does not compute in bfloat16" in found.reason
+            continue
+        program = found.program
+        assert program is not None
+        assert (program.precision, program.engine) == (way.precision, "openvino")
+        open_reduced = Classifier.of_bundle(replace(bundle, reduced=program)).open_reduced
+        assert open_reduced is not None
+        engine = open_reduced(1)
+        assert engine.name == "openvino"
+        given = engine(batch)
+        assert 0 < np.abs(given - exact).max() < np.ptp(exact) / 10
+        first, second = np.sort(given, axis=1)[:, [-1, -2]].T
+        sure = first - second >= program.margin.logits
+        np.testing.assert_array_equal(exact.argmax(axis=1)[sure], given.argmax(axis=1)[sure])
+
+
 def test_one_that_gives_other_logits_here_is_not_opened(reduced: Bundle, tmp_path: Path) -> None:
     program = reduced.reduced
     assert program is not None
@@ -126,7 +155,7 @@ def test_images_that_cannot_be_read_do_not_count(
 def test_what_is_not_faster_is_not_used(
     timing: Timing, reason: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reducing, "time_both", lambda *_: timing)
+    monkeypatch.setattr(reducing, "time_both", lambda *_, **__: timing)
     found = reduce(bundle, IMAGES, tmp_path / "made")
     assert found.program is None
     assert reason in found.reason
@@ -210,7 +239,7 @@ def test_what_is_no_faster_here_is_not_used_though_a_bundle_brings_it(
 def test_where_nothing_may_be_used_what_was_kept_before_is_gone(
     bundle: Bundle, optimized: Optimized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reducing, "time_both", lambda *_: Timing(exact=1.0, reduced=1.0))
+    monkeypatch.setattr(reducing, "time_both", lambda *_, **__: Timing(exact=1.0, reduced=1.0))
     again = optimize(Predictor(Classifier.of_bundle(bundle)), IMAGES)
     assert again.kept.name == "float32"
     assert again.candidates[1].reason.startswith("int8 is 1.00 times as fast")

@@ -29,6 +29,7 @@ toplabel optimize -m resnet50 --images photos/
 toplabel photos/ -m resnet50 --fast      uses what was found
 
 The model's program is made in int8, from images like those it is used on; they need no classes.
+Where OpenVINO is installed, its int8 and bfloat16 are tried, too.
 An answer that lies close to another label is computed again exactly: how close is found on one half
 of the images, and that no label changes is checked on the other. What is not faster, what is
 computed again included, is not used.

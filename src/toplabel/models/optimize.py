@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,14 @@ from toplabel.errors import ModelError, UsageError
 from toplabel.image.paths import expand
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
-from toplabel.models.reduce import Reduction, check_count, reduce
+from toplabel.models.reduce import INT8, Reduction, Way, check_count, reduce
 
 Images = str | os.PathLike[str] | Iterable[Any]
 Progress = Callable[[int, int], None]
-Way = Callable[[Bundle, Sequence[object], Path, Progress | None], Reduction]
 
 EXACT = "float32"
-WAYS: dict[str, Way] = {
-    "int8": lambda bundle, images, folder, progress: reduce(
-        bundle, images, folder, progress=progress
-    ),
-}
-"""What is tried besides float32, by its name in the table."""
+WAYS = (INT8, Way("int8", "openvino"), Way("bfloat16", "openvino"))
+"""What is tried besides float32, those of OpenVINO where that is installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +39,7 @@ class Candidate:
     """A way to compute a model's answers, as it was measured.
 
     Args:
-        name: Its precision: "float32", "int8".
+        name: Its precision: "float32", "int8", "int8 by OpenVINO", "bfloat16 by OpenVINO".
         kept: It is what fast=True uses from now on.
         milliseconds: Of one thread, for one image; None where it could not be tried.
         speedup: How many times as fast as float32 it is.
@@ -113,10 +109,11 @@ def optimize(
 ) -> Optimized:
     """Find the fastest way to compute a model on this machine that keeps its labels.
 
-    Its program is made in int8, compared with the exact one, and timed. On one part of the images
-    a margin is found: an answer closer than it to another label is computed again exactly. On the
-    other part it is checked that no label changes then. What passes is kept in the cache, and used
-    by `load(..., fast=True)` and `--fast`.
+    Its program is made in int8, compared with the exact one, and timed; with OpenVINO, where that
+    is installed, in bfloat16, too. On one part of the images a margin is found: an answer closer
+    than it to another label is computed again exactly. On the other part it is checked that no
+    label changes then. The fastest that passes is kept in the cache, and used by
+    `load(..., fast=True)` and `--fast`.
 
     >>> toplabel.optimize("resnet50", "photos/").kept.name  # doctest: +SKIP
     'int8'
@@ -139,9 +136,11 @@ def optimize(
     tried: dict[str, Reduction] = {}
 
     def build(folder: Path) -> tuple[ReducedProgram | None, dict[str, Any]]:
-        for name, way in WAYS.items():
-            (folder / name).mkdir()
-            tried[name] = way(bundle, sources, folder / name, progress)
+        for way in WAYS:
+            if way.engine == "onnxruntime" or find_spec(way.engine) is not None:
+                own = folder / str(way)
+                own.mkdir()
+                tried[str(way)] = reduce(bundle, sources, own, way=way, progress=progress)
         return _take_fastest(tried, folder)
 
     try:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -23,17 +26,25 @@ from numpy.typing import NDArray
 from toplabel._internal import platform
 from toplabel._internal.onnxruntime import open_session
 from toplabel._internal.ordered_map import ordered_map
-from toplabel._internal.text import percent
+from toplabel._internal.text import first_line, percent
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.margin import Margin
-from toplabel.bundle.program import Program
-from toplabel.bundle.reduced import REDUCED_NAME, REDUCED_REFERENCE_NAME, ReducedProgram
+from toplabel.bundle.onnx_header import read_onnx_header
+from toplabel.bundle.program import NotCompiled, Program
+from toplabel.bundle.reduced import (
+    OF_MARGIN,
+    REDUCED_NAME,
+    REDUCED_REFERENCE_NAME,
+    Precision,
+    ReducedEngine,
+    ReducedProgram,
+)
 from toplabel.bundle.reference import ReferenceOutputs, replay_once
 from toplabel.bundle.trust import Run
-from toplabel.errors import ImageError, ModelError, UsageError
+from toplabel.errors import EngineError, ImageError, ModelError, UsageError
 from toplabel.image.reading import read_image
 from toplabel.inference.classifier import Classifier
-from toplabel.inference.engines import Engine
+from toplabel.inference.engines import Engine, FloatPrecision, open_program
 from toplabel.inference.margin import LEAST_IMAGES as LEAST_FOR_MARGIN, fit_margin
 from toplabel.inference.scoring import Question
 from toplabel.models.compile.quantise import float_layers, quantise
@@ -57,6 +68,20 @@ _OF_SPREAD = 0.05
 _ROUNDS, _RUNS, _TIMING_SECONDS = 9, 3, 20.0
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to compute a program in fewer bits."""
+
+    precision: Precision
+    engine: ReducedEngine
+
+    def __str__(self) -> str:
+        return self.precision if self.engine == "onnxruntime" else f"{self.precision} by OpenVINO"
+
+
+INT8 = Way("int8", "onnxruntime")
 
 logger = logging.getLogger(__name__)
 
@@ -109,15 +134,21 @@ class Reduction:
 
 
 def reduce(
-    bundle: Bundle, images: Sequence[object], folder: Path, *, progress: Progress | None = None
+    bundle: Bundle,
+    images: Sequence[object],
+    folder: Path,
+    *,
+    way: Way = INT8,
+    progress: Progress | None = None,
 ) -> Reduction:
-    """The bundle's program in int8, its files in `folder`; or why there is none.
+    """The bundle's program in fewer bits, its files in `folder`; or why there is none.
 
     Args:
         bundle: What is to be reduced.
         images: As `read_image` takes them: those that the model is used on, or like them. Some
             calibrate, the others find the margin and check it. They need no labels.
         folder: Empty.
+        way: What it computes in, and what runs it.
         progress: Called with the number of images done, and of all.
 
     Raises:
@@ -127,8 +158,8 @@ def reduce(
     """
     calibrating, others = _split(_some_of(images))
     drafts, found = [], Reduction()
-    for layers in float_layers(bundle.program):
-        draft = _Draft.make(bundle, calibrating, folder / f"float{layers}", layers)
+    for layers in float_layers(bundle.program) if way.precision == "int8" else (0,):
+        draft = _Draft.make(bundle, calibrating, folder / f"float{layers}", layers, way)
         if isinstance(draft, _Draft):
             drafts.append(draft)
         else:
@@ -220,15 +251,17 @@ def _tensor(bundle: Bundle, image: object) -> NDArray[np.float32] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A program in int8 that is faster; whether its labels are right is not known yet.
+    """A program in fewer bits that is faster; whether its labels are right is not known yet.
 
     Args:
+        way: How it is computed.
         path, reference_path: Its files.
         bits: Of its weights.
         timing: How fast it is.
         tolerance: What its reference outputs may differ by where they are compared here.
     """
 
+    way: Way
     path: Path
     reference_path: Path
     bits: int
@@ -237,7 +270,7 @@ class _Draft:
 
     @classmethod
     def make(
-        cls, bundle: Bundle, calibrating: Sequence[object], folder: Path, layers: int
+        cls, bundle: Bundle, calibrating: Sequence[object], folder: Path, layers: int, way: Way
     ) -> _Draft | Reduction:
         """It, or why there is none.
 
@@ -246,35 +279,44 @@ class _Draft:
             calibrating: Images.
             folder: Is made, for its files.
             layers: How many of the first ones stay in float32.
+            way: How it is to be computed.
         """
         folder.mkdir()
         path, reference_path = folder / REDUCED_NAME, folder / REDUCED_REFERENCE_NAME
         bits = 8 if platform.multiplies_bytes_exactly() else 7
-        logger.info("quantising %s with %d images", bundle.name, len(calibrating))
-        failure = quantise(
-            bundle.program,
-            lambda: _tensors(bundle, calibrating),
-            path,
-            reduce_range=bits == 7,
-            float_layers=layers,
-        )
+        if way.precision == "int8":
+            logger.info("quantising %s with %d images", bundle.name, len(calibrating))
+            failure = quantise(
+                bundle.program,
+                lambda: _tensors(bundle, calibrating),
+                path,
+                reduce_range=bits == 7,
+                float_layers=layers,
+            )
+        else:
+            failure = _link(bundle.program, path)
         if failure is not None:
-            return Reduction(reason=f"it cannot be quantised: {failure.reason}")
+            return Reduction(reason=f"it cannot be computed in {way}: {failure.reason}")
         size = path.stat().st_size
         exact = ReferenceOutputs.load(bundle.program.reference_path)
         tolerance = _OF_SPREAD * float(np.ptp(exact.logits[np.isfinite(exact.logits)]))
-        reason = _write_reference(bundle.program, exact, path, reference_path, tolerance)
+        try:
+            run = _open(bundle.program, path, way)
+        except EngineError as error:
+            return Reduction(reason=first_line(error), size_bytes=size)
+        reason = _write_reference(bundle.program, exact, run, reference_path, tolerance)
         if reason:
-            return Reduction(reason=reason, size_bytes=size)
+            return Reduction(reason=f"{way} gives no {reason}", size_bytes=size)
         tensors = list(islice(_tensors(bundle, calibrating), _RUNS))
-        timing = time_both(bundle.program, path, tensors)
+        timing = time_both(bundle.program, path, tensors, way=way)
         if timing.speedup < LEAST_GAIN:
             reason = (
-                f"int8 is {timing.speedup:.2f} times as fast as float32 on this processor; it is"
+                f"{way} is {timing.speedup:.2f} times as fast as float32 on this processor; it is"
                 f" used from {LEAST_GAIN} times"
             )
             return Reduction(reason=reason, timing=timing, size_bytes=size)
         return cls(
+            way=way,
             path=path,
             reference_path=reference_path,
             bits=bits,
@@ -284,14 +326,12 @@ class _Draft:
 
     def program(self, bundle: Bundle, margin: Margin, images: int) -> ReducedProgram:
         """The reduced program that it is with this margin."""
-        digest = hashlib.sha256(bundle.program.key.encode())
-        digest.update(self.path.read_bytes())
         return ReducedProgram(
             path=self.path,
             reference_path=self.reference_path,
-            key=digest.hexdigest(),
-            precision="int8",
-            engine="onnxruntime",
+            key=_key(bundle.program, self.path, self.way),
+            precision=self.way.precision,
+            engine=self.way.engine,
             margin=margin,
             speedup=round(self.timing.speedup, 3),
             processor=platform.processor_title(),
@@ -301,10 +341,11 @@ class _Draft:
 
     def open_engine(self, bundle: Bundle, *, features: bool) -> Engine:
         """Its engine, as it will be used."""
-        unknown_yet = Margin(logits=0.0, images=1, changed=1)
-        program = self.program(bundle, unknown_yet, 0).as_program(bundle.program)
-        asked = replace(bundle, program=replace(program, tolerance=self.tolerance))
-        return Classifier.of_bundle(asked).open_engine(1, features=features)
+        unknown_yet = Margin(logits=self.tolerance / OF_MARGIN, images=1, changed=1)
+        reduced = self.program(bundle, unknown_yet, 0)
+        open_reduced = Classifier.of_bundle(replace(bundle, reduced=reduced)).open_reduced
+        assert open_reduced is not None
+        return open_reduced(1, features=features)
 
     def judge(self, bundle: Bundle, exact: _Answers, answers: _Answers, images: int) -> Reduction:
         """Whether it may be used.
@@ -327,8 +368,8 @@ class _Draft:
             return replace(
                 found,
                 reason=(
-                    f"int8 changes {changed:,} of {found.images:,} labels: {percent(agreement)}"
-                    f" agree, of {percent(LEAST_AGREEMENT, 0)} needed"
+                    f"{self.way} changes {changed:,} of {found.images:,} labels:"
+                    f" {percent(agreement)} agree, of {percent(LEAST_AGREEMENT, 0)} needed"
                 ),
             )
         margin = _margin(bundle, exact, answers)
@@ -339,7 +380,7 @@ class _Draft:
             return replace(
                 found,
                 reason=(
-                    f"int8 is {self.timing.speedup:.2f} times as fast as float32, but"
+                    f"{self.way} is {self.timing.speedup:.2f} times as fast as float32, but"
                     f" {percent(margin.again, 0)} of images lie within the margin and are computed"
                     f" again, which leaves {net:.2f} times; it is used from {LEAST_GAIN} times"
                 ),
@@ -347,39 +388,71 @@ class _Draft:
         return replace(found, program=self.program(bundle, margin, images))
 
 
+def _link(program: Program, path: Path) -> NotCompiled | None:
+    """Make the exact program's file one of this name, too; or say why that cannot be."""
+    if read_onnx_header(program.path).weights:
+        return NotCompiled("its weights do not fit into one ONNX file (2 GB)")
+    try:
+        os.link(program.path, path)
+    except OSError:  # on another disk, or one without such links
+        shutil.copyfile(program.path, path)
+    return None
+
+
 def _write_reference(
-    program: Program, exact: ReferenceOutputs, path: Path, reference_path: Path, tolerance: float
+    program: Program, exact: ReferenceOutputs, run: Run, reference_path: Path, tolerance: float
 ) -> str:
     """Write what a reduced program gives for the reference inputs; or say why it is no answer."""
-    run = _runner(program, path)
     reference = replace(exact, logits=np.concatenate([run(one[None]) for one in exact.inputs()]))
     agreement = replay_once(reference, run, fixed_batch=program.fixed_batch, tolerance=tolerance)
     if agreement.agrees:
         reference.save(reference_path)
         return ""
-    return f"int8 gives no answers that can be relied on: {agreement.reason}"
+    return f"answers that can be relied on: {agreement.reason}"
 
 
-def time_both(program: Program, path: Path, tensors: Sequence[NDArray[np.float32]]) -> Timing:
-    """How long an image takes either way, in turn, by this thread's processor time.
+def time_both(
+    program: Program, path: Path, tensors: Sequence[NDArray[np.float32]], *, way: Way = INT8
+) -> Timing:
+    """How long an image takes either way, in turn, by this process's processor time.
 
-    Time on the wall would count what else the machine does.
+    Time on the wall would count what else the machine does; OpenVINO computes in its own threads.
     """
-    runs = [_runner(program, one) for one in (program.path, path)]
+    runs = (_run_onnxruntime(program, program.path), _open(program, path, way))
     for run in runs:
         run(tensors[0])
     seconds: list[list[float]] = [[], []]
     stop = time.monotonic() + _TIMING_SECONDS
     while len(seconds[0]) < _ROUNDS and (len(seconds[0]) < 3 or time.monotonic() < stop):
         for run, found in zip(runs, seconds, strict=True):
-            started = time.thread_time()
+            started = time.process_time()
             for tensor in tensors:
                 run(tensor)
-            found.append((time.thread_time() - started) / len(tensors))
+            found.append((time.process_time() - started) / len(tensors))
     return Timing(exact=median(seconds[0]), reduced=median(seconds[1]))
 
 
-def _runner(program: Program, path: Path) -> Run:
+def _key(program: Program, path: Path, way: Way) -> str:
+    """What a reduced program in that file is known by."""
+    digest = hashlib.sha256(f"{program.key} {way}".encode())
+    digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _open(program: Program, path: Path, way: Way) -> Run:
+    """What maps a batch to logits, by a reduced program in that file.
+
+    Raises:
+        EngineError: The processor does not compute in the precision.
+    """
+    if way.engine == "onnxruntime":
+        return _run_onnxruntime(program, path)
+    precision: FloatPrecision = "bfloat16" if way.precision == "bfloat16" else "float32"
+    loose = replace(program, path=path, key=_key(program, path, way), tolerance=inf)
+    return open_program("openvino", loose, threads=1, precision=precision)
+
+
+def _run_onnxruntime(program: Program, path: Path) -> Run:
     """What maps a batch to logits, by a program of the same inputs and outputs in that file."""
     session = open_session(path)
 
