@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import toplabel
+from toplabel.bundle.bundle import built_in_bundle
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,6 +32,29 @@ def test_top_five_of_200_photos_are_those_of_eager_pytorch(shared_data: Path) ->
         assert [candidate.index for candidate in prediction.top] == expected["index"]
         scores = [candidate.score for candidate in prediction.top]
         assert scores == pytest.approx(expected["score"], abs=1e-3)
+
+
+def test_it_answers_in_int8_where_a_label_is_clear_and_without_being_optimised_first() -> None:
+    reduced = built_in_bundle().reduced
+    assert reduced is not None
+    assert (reduced.precision, reduced.engine) == ("int8", "onnxruntime")
+    assert (reduced.margin.images, reduced.margin.changed) == (600, 0)
+    photos = [EXAMPLES / name for name in ("cat.jpg", "coffee.jpg", "rocket.jpg")]
+    found = toplabel.load(fast=True)(photos)
+    assert [one.label for one in found] == ["tiger cat", "espresso", "missile"]
+    assert found[0].precision is None  # the cat is nearly another one
+    assert found[1].precision == (None if reduced.why_not_here else "int8")
+
+
+@pytest.mark.shared_data
+def test_int8_changes_no_label_of_200_photos_and_answers_most(shared_data: Path) -> None:
+    if (built_in_bundle().reduced or pytest.fail("none")).why_not_here:
+        pytest.skip("this processor has no VNNI")
+    photos = sorted((shared_data / "imagenet").iterdir())
+    exact = [one.index for one in toplabel.load(exact=True).stream(photos)]
+    found = list(toplabel.load(fast=True).stream(photos))
+    assert [one.index for one in found] == exact
+    assert sum(one.precision == "int8" for one in found) > 140
 
 
 @pytest.mark.slow

@@ -139,6 +139,7 @@ def reduce(
     folder: Path,
     *,
     way: Way = INT8,
+    least_net: float = LEAST_GAIN,
     progress: Progress | None = None,
 ) -> Reduction:
     """The bundle's program in fewer bits, its files in `folder`; or why there is none.
@@ -149,6 +150,8 @@ def reduce(
             calibrate, the others find the margin and check it. They need no labels.
         folder: Empty.
         way: What it computes in, and what runs it.
+        least_net: How many times as fast it must be, what is computed again of these images
+            included.
         progress: Called with the number of images done, and of all.
 
     Raises:
@@ -168,7 +171,10 @@ def reduce(
         exact, reduced = _answers(bundle, drafts, others, progress or _silent)
         count = len(calibrating) + len(others)
         pairs = zip(drafts, reduced, strict=True)
-        judged = [draft.judge(bundle, exact, answers, count) for draft, answers in pairs]
+        judged = [
+            draft.judge(bundle, exact, answers, images=count, least_net=least_net)
+            for draft, answers in pairs
+        ]
         found = max(judged, key=lambda one: (one.program is not None, one.net or 0.0))
     return _keep(found, folder)
 
@@ -347,7 +353,9 @@ class _Draft:
         assert open_reduced is not None
         return open_reduced(1, features=features)
 
-    def judge(self, bundle: Bundle, exact: _Answers, answers: _Answers, images: int) -> Reduction:
+    def judge(
+        self, bundle: Bundle, exact: _Answers, answers: _Answers, *, images: int, least_net: float
+    ) -> Reduction:
         """Whether it may be used.
 
         Args:
@@ -355,6 +363,7 @@ class _Draft:
             exact: What that gives.
             answers: What this one gives for the same images.
             images: How many were used in all.
+            least_net: As of `reduce`.
         """
         changed = int((exact.logits.argmax(axis=1) != answers.logits.argmax(axis=1)).sum())
         found = Reduction(
@@ -376,13 +385,13 @@ class _Draft:
         if isinstance(margin, str):
             return replace(found, reason=f"there is no margin that holds: {margin}")
         found = replace(found, margin=margin)
-        if (net := self.timing.net(margin.again)) < LEAST_GAIN:
+        if (net := self.timing.net(margin.again)) < least_net:
             return replace(
                 found,
                 reason=(
                     f"{self.way} is {self.timing.speedup:.2f} times as fast as float32, but"
                     f" {percent(margin.again, 0)} of images lie within the margin and are computed"
-                    f" again, which leaves {net:.2f} times; it is used from {LEAST_GAIN} times"
+                    f" again, which leaves {net:.2f} times; it is used from {least_net} times"
                 ),
             )
         return replace(found, program=self.program(bundle, margin, images))
