@@ -42,7 +42,7 @@ NETWORKS = (
     *("densenet121", "mixer_b16_224", "coatnet_0_rw_224"),
 )
 CLASSES = 1000
-LIMITS = {"machine": 40, "parity": 130, "run": 90, "memory": 60, "speed": 200}  # seconds
+LIMITS = {"machine": 40, "parity": 120, "speed": 210, "run": 90, "memory": 60}  # seconds
 TOLERANCE = 1e-4  # of logits, for each unit of their spread
 
 Facts = Iterator[tuple[str, Any]]
@@ -101,7 +101,8 @@ def _in_child(part: str, seconds: float) -> dict[str, Any]:
     until = time.monotonic() + seconds
     try:
         while (line := lines.get(timeout=max(0.01, until - time.monotonic()))) is not None:
-            print(f"{part}: {line.rstrip()[:200]}", flush=True)
+            if not line.startswith(('{"images/s"', '{"shares"')):
+                print(f"{part}: {line.rstrip()[:200]}", flush=True)
             if line.startswith("{"):
                 found |= json.loads(line)
         if child.wait(10) != 0:
@@ -351,7 +352,7 @@ def run(asked: argparse.Namespace) -> Facts:
                 "holds": all(a["index"] == b["index"] for a, b in pairs),
             },
         )
-        on_gpu = "labelled on the CPU" not in told["auto"].get("stderr", "")
+        on_gpu = "is labelled on cuda" in told["auto"].get("stderr", "")
         expected = asked.device != "cpu" and not asked.small
         yield "on the GPU without being told", {"holds": on_gpu or not expected}
 
@@ -430,23 +431,23 @@ def speed(asked: argparse.Namespace) -> Facts:
         photos = find_photos(asked, 200, Path(folder))
         many = list(islice(cycle(photos), count))
         best: dict[str, float] = {}
-        contenders: dict[str, Any] = {}
-        for name, make in CONTENDERS.items():
-            began = time.perf_counter()
-            contenders[name] = guarded(partial(make, asked, photos))
-            ready = round(time.perf_counter() - began, 1)
-            yield f"{name}, seconds until ready", ready
-            if isinstance(contenders[name], dict):
-                yield name, contenders.pop(name)
+        ready: dict[str, Any] = {}
         for turn in range(1 if asked.small else 3):
-            for name, label in contenders.items():
+            for name, make in CONTENDERS.items():
+                if name not in ready:
+                    began = time.perf_counter()
+                    ready[name] = guarded(partial(make, asked, photos))
+                    yield f"{name}, seconds until ready", round(time.perf_counter() - began, 1)
+                if isinstance(ready[name], dict):
+                    yield name, ready[name]
+                    continue
                 given = many[: count // 3] if name in SLOW else many
-                rate = guarded(partial(_rate, label, given))
+                rate = guarded(partial(_rate, ready[name], given))
                 yield f"{name}, turn {turn + 1}", rate
                 if isinstance(rate, float):
                     best[name] = max(best.get(name, 0.0), rate)
-        yield "images/s", best
-        yield "shares", _shares(best)
+                yield "images/s", best
+                yield "shares", _shares(best)
 
 
 def _rate(label: Callable[[Sequence[str]], int], photos: Sequence[str]) -> float:
@@ -459,11 +460,11 @@ def _rate(label: Callable[[Sequence[str]], int], photos: Sequence[str]) -> float
 def _shares(best: dict[str, float]) -> dict[str, float]:
     """Of the smaller of decoding and computing, and of each of the others."""
     found = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype, limit in (("float32",) * 2, ("bfloat16",) * 2, ("fast", "bfloat16")):
         ours, decode = best.get(f"toplabel, {dtype}"), best.get("decoding alone")
-        compute = best.get(f"computing alone, {dtype}")
+        compute = best.get(f"computing alone, {limit}")
         if ours and decode and compute:
-            found[f"{dtype}: of min(decode, compute)"] = round(ours / min(decode, compute), 3)
+            found[f"{dtype}: of min(decode, {limit})"] = round(ours / min(decode, compute), 3)
         for rival in ("timm, compiled, bfloat16", "torch.utils.data", "Hugging Face's pipeline"):
             if ours and rival in best:
                 found[f"{dtype}: against {rival}"] = round(ours / best[rival], 2)
@@ -477,6 +478,26 @@ def _toplabel(dtype: str, asked: argparse.Namespace, photos: Sequence[str]) -> A
         return sum(one.error is None for one in predictor.stream(given))
 
     label(list(photos[: 2 * asked.batch]))  # graphs are captured
+    return label
+
+
+def _fast(asked: argparse.Namespace, photos: Sequence[str]) -> Any:
+    """With `fast`: bfloat16 where the label is clear; says what share was computed again."""
+    from toplabel.inference.predictor import SAMPLE_IMAGES, Predictor
+
+    classifier = _predictor("resnet50", photos, asked, dtype="float32").classifier
+    classifier = replace(classifier, gpu=asked.device)
+    predictor = Predictor(classifier, fast=True)
+    again: list[float] = []
+
+    def label(given: Sequence[str]) -> int:
+        found = list(predictor.stream(list(given)))
+        again[:] = [sum(one.precision is None for one in found) / len(found)]
+        print(f"computed again: {again[0]:.1%} by {predictor.reduced}", flush=True)
+        return sum(one.error is None for one in found)
+
+    warm = 2 * asked.batch if asked.small else SAMPLE_IMAGES + 300
+    label(list(islice(cycle(photos), warm)))
     return label
 
 
@@ -642,6 +663,7 @@ CONTENDERS: dict[str, Callable[[argparse.Namespace, Sequence[str]], Any]] = {
     "computing alone, bfloat16": partial(_computing, "bfloat16"),
     "toplabel, float32": partial(_toplabel, "float32"),
     "toplabel, bfloat16": partial(_toplabel, "bfloat16"),
+    "toplabel, fast": _fast,
     "torch.utils.data": _data_loader,
     "Hugging Face's pipeline": _pipeline,
     "timm, compiled, bfloat16": _timm,
