@@ -257,8 +257,10 @@ def _document(text: str, told: Mapping[str, Field[Any]], named: Mapping[str, Fie
     own, gap, rest = rest.partition("\n\n")
     entries = _entries(told)
     if named:
-        renamed = "".join(f" (its {one.name})" for name, one in named.items() if name != one.name)
-        entries += _wrapped(f"{', '.join(named)}: As `load` takes them{renamed}.")
+        first, *others = (
+            name if name == one.name else f"{name} (its {one.name})" for name, one in named.items()
+        )
+        entries += _wrapped(f"{first}: As `load` takes it, and so {', '.join(others)}.")
     return head + args + own + "\n" + "\n".join(entries) + gap + rest
 
 
