@@ -59,7 +59,7 @@ def base_install(bench: Bench) -> Installed:
 
 @lru_cache(maxsize=1)
 def checkpoints(bench: Bench) -> Path:
-    """A folder with lite0.pth, resnet18.pth and lite0-hf, for the rivals."""
+    """A folder with lite0.pth, resnet18.pth, resnet50.pth and lite0-hf, for the rivals."""
     folder = bench.folder / "checkpoints"
     if not (folder / "lite0-hf" / "config.json").exists():
         folder.mkdir(parents=True, exist_ok=True)

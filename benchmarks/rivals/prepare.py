@@ -24,8 +24,9 @@ assert [tensor.shape for tensor in given.values()] == [tensor.shape for tensor i
 state = {name: tensor.contiguous() for name, tensor in zip(own, given.values(), strict=True)}
 torch.save(state, folder / "lite0.pth")
 
-torch.manual_seed(0)
-torch.save(models.resnet18().state_dict(), folder / "resnet18.pth")
+for name in ("resnet18", "resnet50"):
+    torch.manual_seed(0)
+    torch.save(getattr(models, name)().state_dict(), folder / f"{name}.pth")
 
 huggingface = folder / "lite0-hf"
 huggingface.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
-"""Label one photo with ResNet-18 in eager PyTorch, as tutorials have it.
+"""Label one photo with ResNet-18, or another, in eager PyTorch, as tutorials have it.
 
-python textbook_resnet18.py PHOTO WEIGHTS LABELS
+python textbook_resnet18.py PHOTO WEIGHTS LABELS [NETWORK]
 """
 
 import sys
@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torchvision import models, transforms
 
-photo, weights, labels = sys.argv[1:]
+photo, weights, labels, *network = sys.argv[1:]
 with open(labels) as file:
     names = file.read().splitlines()
 
-model = models.resnet18()
+model = getattr(models, *network or ["resnet18"])()
 model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
 model.eval()
 
