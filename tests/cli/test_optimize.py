@@ -102,3 +102,5 @@ def test_int8_and_images_belong_together_and_few_images_are_refused(
     assert done.returncode == 2
     assert f"got 1 image; reduced precision needs at least {LEAST_IMAGES}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    done = run("optimize", "-m", model, "--images", tmp_path / "nowhere")
+    assert done.stderr == f"toplabel: there is no file or folder '{tmp_path / 'nowhere'}'\n"

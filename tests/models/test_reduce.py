@@ -54,7 +54,7 @@ def reduced(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     bundle = make_bundle(folder / "made")
     (folder / "in int8").mkdir()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(reducing, "time_both", lambda *_: Timing(exact=2.0, reduced=1.0))
+        patched.setattr(reducing, "time_both", lambda *_, **__: Timing(exact=2.0, reduced=1.0))
         found = reduce(bundle, IMAGES, folder / "in int8")
     assert found.reason == ""
     return replace(bundle, reduced=found.program)
@@ -179,6 +179,10 @@ def test_a_depth_wise_network_keeps_the_better_of_its_attempts(fast: None, tmp_p
     assert found.program is not None
     assert sorted(path.name for path in folder.iterdir()) == ["reduced.npz", "reduced.onnx"]
     assert found.program.path.is_file()
+    copies = [entry.name for entry in list_entries() if entry.name.startswith("optimised/")]
+    assert sorted(copies) == sorted(
+        f"optimised/{key}" for key in (bundle.program.key, found.program.key)
+    )
 
 
 # Kept in the cache
@@ -230,7 +234,7 @@ def test_what_is_no_faster_here_is_not_used_though_a_bundle_brings_it(
 ) -> None:
     with toplabel.load(packed, fast=True) as model:
         assert model.reduced is not None
-    monkeypatch.setattr(reducing, "time_both", lambda *_: Timing(exact=1.0, reduced=1.0))
+    monkeypatch.setattr(reducing, "time_both", lambda *_, **__: Timing(exact=1.0, reduced=1.0))
     optimize(packed, IMAGES)
     with toplabel.load(packed, fast=True) as model:
         assert model.reduced is None

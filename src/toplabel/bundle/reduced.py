@@ -198,7 +198,10 @@ def store_reduced(
         (folder / _DESCRIPTION_NAME).write_text(text, encoding="utf-8")
         return found
 
+    before = find_reduced(bundle)
     found = cache.store_reduced(bundle.program.key, build_and_describe)
+    if before is not None and (found is None or found.key != before.key):
+        cache.forget_program(before.key)  # what its engine has kept
     if found is None:
         return None
     folder = cache.reduced_folder(bundle.program.key)

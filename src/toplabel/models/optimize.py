@@ -18,10 +18,12 @@ from toplabel._internal.optional import require
 from toplabel._internal.options import suggests_names
 from toplabel._internal.platform import processor_title
 from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.cache import forget_program
 from toplabel.bundle.file import check_target, pack
 from toplabel.bundle.reduced import ReducedProgram, store_reduced
 from toplabel.errors import ModelError, UsageError
-from toplabel.image.paths import expand
+from toplabel.image.files import is_url
+from toplabel.image.paths import expand, is_pattern
 from toplabel.inference.predictor import Predictor
 from toplabel.models.load import shared_predictor
 from toplabel.models.reduce import INT8, Reduction, Way, check_count, reduce
@@ -188,14 +190,24 @@ def read_images(images: Images) -> list[object]:
     """The sources that are named, at least as many as reduced precision needs.
 
     Raises:
-        UsageError: They are fewer, or a folder has none.
+        UsageError: They are fewer, or a name stands for none.
     """
     named = [images] if isinstance(images, str | os.PathLike) else list(images)
     sources: list[object] = []
     for one in named:
+        _check_exists(one)
         sources += expand([os.fspath(one)]) if isinstance(one, str | os.PathLike) else [one]
     check_count(len(sources))
     return sources
+
+
+def _check_exists(named: object) -> None:
+    """Refuse the name of a file or folder that is not there."""
+    if not isinstance(named, str | os.PathLike):
+        return
+    name = os.fspath(named)
+    if not (name == "-" or is_url(name) or is_pattern(name) or os.path.lexists(name)):
+        raise UsageError(f"there is no file or folder {name!r}")
 
 
 def bundle_of(predictor: Predictor) -> Bundle:
@@ -223,6 +235,9 @@ def _take_fastest(
         for path in (folder / name).iterdir():
             path.replace(folder / path.name) if name == best else path.unlink()
         (folder / name).rmdir()
+    for name, one in usable.items():
+        if name != best and one.program is not None:
+            forget_program(one.program.key)  # what its engine has kept
     record = {name: asdict(_candidate(name, one, kept=name == best)) for name, one in tried.items()}
     if found is None:
         return None, record

@@ -28,6 +28,7 @@ from toplabel._internal.onnxruntime import open_session
 from toplabel._internal.ordered_map import ordered_map
 from toplabel._internal.text import first_line, percent
 from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.cache import forget_program
 from toplabel.bundle.margin import Margin
 from toplabel.bundle.onnx_header import read_onnx_header
 from toplabel.bundle.program import NotCompiled, Program
@@ -176,6 +177,10 @@ def reduce(
             for draft, answers in pairs
         ]
         found = max(judged, key=lambda one: (one.program is not None, one.net or 0.0))
+        kept = None if found.program is None else found.program.key
+        for draft in drafts:
+            if draft.key != kept:
+                forget_program(draft.key)  # what its engine has kept
     return _keep(found, folder)
 
 
@@ -262,6 +267,7 @@ class _Draft:
     Args:
         way: How it is computed.
         path, reference_path: Its files.
+        key: What it is known by: the exact program's key, and its own bytes.
         bits: Of its weights.
         timing: How fast it is.
         tolerance: What its reference outputs may differ by where they are compared here.
@@ -270,6 +276,7 @@ class _Draft:
     way: Way
     path: Path
     reference_path: Path
+    key: str
     bits: int
     timing: Timing
     tolerance: float
@@ -325,17 +332,18 @@ class _Draft:
             way=way,
             path=path,
             reference_path=reference_path,
+            key=_key(bundle.program, path, way),
             bits=bits,
             timing=timing,
             tolerance=tolerance,
         )
 
-    def program(self, bundle: Bundle, margin: Margin, images: int) -> ReducedProgram:
+    def program(self, margin: Margin, images: int) -> ReducedProgram:
         """The reduced program that it is with this margin."""
         return ReducedProgram(
             path=self.path,
             reference_path=self.reference_path,
-            key=_key(bundle.program, self.path, self.way),
+            key=self.key,
             precision=self.way.precision,
             engine=self.way.engine,
             margin=margin,
@@ -348,7 +356,7 @@ class _Draft:
     def open_engine(self, bundle: Bundle, *, features: bool) -> Engine:
         """Its engine, as it will be used."""
         unknown_yet = Margin(logits=self.tolerance / OF_MARGIN, images=1, changed=1)
-        reduced = self.program(bundle, unknown_yet, 0)
+        reduced = self.program(unknown_yet, 0)
         open_reduced = Classifier.of_bundle(replace(bundle, reduced=reduced)).open_reduced
         assert open_reduced is not None
         return open_reduced(1, features=features)
@@ -394,7 +402,7 @@ class _Draft:
                     f" again, which leaves {net:.2f} times; it is used from {least_net} times"
                 ),
             )
-        return replace(found, program=self.program(bundle, margin, images))
+        return replace(found, program=self.program(margin, images))
 
 
 def _link(program: Program, path: Path) -> NotCompiled | None:
