@@ -237,7 +237,8 @@ class Predictor:
         options = self._options(top_k, threshold)
         if self._answered:
             self.compile()
-        prediction = self._label_one((0, source), options)
+        place = self._engines.take_places(1)
+        prediction = self._label_one((0, source), options, place=place)
         if prediction.error is not None:
             raise ImageError(prediction.error.code, prediction.error.message)
         return prediction
@@ -618,7 +619,10 @@ class Predictor:
     ) -> None:
         self.close()
 
-    def _label_one(self, numbered: Numbered, options: PredictOptions) -> Prediction:
+    def _label_one(
+        self, numbered: Numbered, options: PredictOptions, *, place: int | None = None
+    ) -> Prediction:
+        """Of one image, with all threads on it; `place`: among single ones, for the audit."""
         features = needs_features(self.classifier, options)
         engine = self._open(threads=self.threads, features=features)
         (prediction,) = label_batch(
@@ -627,7 +631,7 @@ class Predictor:
             self.classifier,
             options,
             reduced=self._reduced_way(options, threads=self.threads, features=features),
-            place=self._engines.take_places(1) if numbered[0] == 0 else None,
+            place=place,
             checks=self.checks,
         )
         self._answered = True
