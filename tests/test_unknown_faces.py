@@ -130,7 +130,7 @@ def test_a_run_puts_unknown_images_into_a_folder_of_their_own(
     assert found == ["sorted/red/00000.png", "sorted/unknown/1.png"]
     page = report.read_text()
     assert '"unknown":1' in page
-    assert "1 of 2 images are unknown (50.0 %" in page
+    assert "1 of 2 images is unknown (50.0 %" in page
 
 
 def test_a_run_of_other_images_than_those_of_the_training_warns(
@@ -200,7 +200,7 @@ def test_evaluate_says_how_many(model: Path, photos: tuple[Path, ...], tmp_path:
     found = toplabel.evaluate(toplabel.load(model), tmp_path)
     assert found.drift.unknown == 1
     assert found.to_dict()["drift"]["images"] == 2
-    assert any("1 of 2 images are unknown" in note for note in found.notes)
+    assert any("1 of 2 images is unknown" in note for note in found.notes)
 
 
 def test_an_hour_is_forgotten_minute_by_minute(model: Path) -> None:
