@@ -83,10 +83,26 @@ def test_answers_that_differ_only_in_larger_batches_are_refused_by_the_next_comm
     assert model(IMAGE).label
     background.compile_in_background(model)
     wait_for_the_end(model)
-    for _ in range(2):  # compiled before any label, once it was told, too
+    for _ in range(2):  # by each one, until it is no longer so
         with pytest.raises(ModelError, match="depends on the other images of its batch"):
             predictor(forward)
-        background.write_json(background._path(model.name, ".json"), {"error": "as before"})
+
+
+def test_a_finding_that_no_longer_holds_is_forgotten() -> None:
+    path = background._path(predictor().name, ".json")
+    path.parent.mkdir()
+    background.write_json(path, {"error": "a disk was full"})
+    assert predictor().is_final  # compiled before any label, to see
+    assert background.read_findings(predictor().name) == ("", ())
+
+
+def test_a_program_that_cannot_be_written_is_not_made_for_nobody(own_cache: Path) -> None:
+    (own_cache / "programs").touch()  # where a folder should be
+    model = predictor()
+    background.compile_in_background(model)
+    wait_for_the_end(model)
+    with pytest.warns(ToplabelWarning, match="stays in PyTorch: it could not be written"):
+        assert not predictor().is_final
 
 
 def test_that_a_network_stays_in_pytorch_is_in_the_next_commands_record() -> None:

@@ -180,7 +180,7 @@ def find_program(key: str) -> Program | None:
     return program if program.key == key else None
 
 
-def store_program(key: str, build: Build) -> Program | NotCompiled:
+def store_program(key: str, build: Build, *, or_here: bool = True) -> Program | NotCompiled:
     """The program of that key from the cache, or built, checked and kept there.
 
     Of two processes at once, the second waits and finds what the first one built. Where the cache
@@ -190,6 +190,7 @@ def store_program(key: str, build: Build) -> Program | NotCompiled:
     Args:
         key: 64 hexadecimal digits.
         build: Makes the program in the empty folder it is given.
+        or_here: Use that temporary folder; else there is no program then.
 
     Raises:
         ToplabelError: `build` raised it.
@@ -201,6 +202,8 @@ def store_program(key: str, build: Build) -> Program | NotCompiled:
     except ToplabelError:
         raise
     except OSError as error:
+        if not or_here:
+            return _not_written(error)
         logger.warning(
             "cannot write to the cache %s (%s); the compiled model is kept for this process only;"
             " set TOPLABEL_CACHE to a folder that can be written to",
@@ -270,7 +273,11 @@ def _build_for_this_process(build: Build) -> Program | NotCompiled:
     except ToplabelError:
         raise
     except OSError as error:
-        return NotCompiled(f"it could not be written: {error.strerror or error}", seconds=0)
+        return _not_written(error)
+
+
+def _not_written(error: OSError) -> NotCompiled:
+    return NotCompiled(f"it could not be written: {error.strerror or error}", seconds=0)
 
 
 def forget_program(key: str) -> bool:

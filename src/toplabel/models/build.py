@@ -21,7 +21,6 @@ from toplabel.inference.classifier import Classifier, Lazy, PendingClassifier
 from toplabel.inference.engines.torch import TorchEngine
 from toplabel.inference.engines.torch_pixels import PixelEngine
 from toplabel.models.compile import background
-from toplabel.models.compile.background import take_findings
 from toplabel.models.compile.eager import FirstAnswers, first_answers
 from toplabel.models.compile.fingerprint import model_sha256, program_key
 from toplabel.preprocess.custom import CustomPreprocess
@@ -82,13 +81,14 @@ def build(
         return classifier
 
     pending = PendingClassifier(eager, compile_)
-    error, said = take_findings(name)
+    error, said = background.read_findings(name)
     for text in said:
         warn(text)
     if error:
         logger.info("compiling %s in the background failed: %s", name, error)
     if error or find_failed_compile(key, exporter=_EXPORTER):
-        pending.compile()
+        pending.compile()  # where the model cannot be trusted still, the findings stay
+    background.forget_findings(name)
     return pending
 
 
@@ -185,7 +185,7 @@ def _program(model: Model, key: str, first: FirstAnswers | None) -> Program | No
         limit = background.TIME_LIMIT_SECONDS if background.is_detached() else TIME_LIMIT_SECONDS
         return compile_model(model, folder, first=first, time_limit_seconds=limit)
 
-    program = cache.store_program(key, compile_into)
+    program = cache.store_program(key, compile_into, or_here=not background.is_detached())
     if isinstance(program, NotCompiled) and program.seconds:
         remember_failed_compile(key, program, exporter=_EXPORTER)
     return program

@@ -104,15 +104,16 @@ def compile_in_background(predictor: Predictor) -> bool:
     return True
 
 
-def take_findings(name: str) -> tuple[str, tuple[str, ...]]:
-    """What compiling in the background ended with, told once: an error or "", and its warnings."""
-    path = _path(name, ".json")
-    found = read_json(path)
-    if found is None:
-        return "", ()
-    with suppress(OSError):
-        path.unlink()
+def read_findings(name: str) -> tuple[str, tuple[str, ...]]:
+    """What compiling in the background ended with: an error or "", and its warnings."""
+    found = read_json(_path(name, ".json")) or {}
     return str(found.get("error", "")), tuple(map(str, found.get("warnings", ())))
+
+
+def forget_findings(name: str) -> None:
+    """They were told, and nothing stands against a label any more."""
+    with suppress(OSError):
+        _path(name, ".json").unlink(missing_ok=True)
 
 
 def _path(name: str, suffix: str) -> Path:
