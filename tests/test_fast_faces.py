@@ -130,7 +130,7 @@ def test_a_run_goes_on_only_with_the_same_margin_and_program(
 ) -> None:
     first = packed_with_reduced(tmp_path, bundle)
     toplabel.run(photos[:3], tmp_path / "out.csv", model=first, fast=True)
-    with pytest.raises(RunError, match="was started with different reduced precision"):
+    with pytest.raises(RunError, match="was started with fast=True; write to another"):
         toplabel.run(photos[:3], tmp_path / "out.csv", model=first)
     (tmp_path / "other").mkdir()
     other = packed_with_reduced(tmp_path / "other", with_margin(bundle, 9.0))

@@ -68,6 +68,11 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
         old, new = (side.get(name, _UNLESS_STATED.get(name)) for side in (begun, now))
         if old == new:
             continue
+        if name == "fast" and not (old and new):
+            raise RunError(
+                f"{output!r} was started {'with' if old else 'without'} fast=True; write to another"
+                " output, start over with restart=True, or resume it as it was started"
+            )
         if isinstance(old, dict) and isinstance(new, dict):  # show only what differs
             keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             old, new = ({key: side.get(key) for key in keys} for side in (old, new))
