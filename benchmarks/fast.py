@@ -21,7 +21,7 @@ MOST_AGAIN = 0.2
 def measure(bench: Bench) -> Section:
     """The built-in model: the reduced program is made first, then the loops take turns."""
     photos = find_photos(bench).small
-    found = bench.ask_script(SUBJECTS / "fast.py", str(len(photos)), *_many(photos))
+    found = bench.ask_script(SUBJECTS / "fast.py", str(len(photos)), *many(photos))
     if "changed" not in found:
         return Section(
             title="Reduced precision",
@@ -89,7 +89,7 @@ def measure(bench: Bench) -> Section:
     )
 
 
-def _many(photos: tuple[Path, ...]) -> tuple[Path, ...]:
+def many(photos: tuple[Path, ...]) -> tuple[Path, ...]:
     """Those photos, and the others there are of about their size."""
     folder = REAL / "train"
     return photos + tuple(sorted(path for path in folder.rglob("*.jpg") if path.is_file()))

@@ -99,6 +99,13 @@ def ours(bench: Bench, *options: str) -> Subject:
     )
 
 
+def make_reduced(bench: Bench, photos: Sequence[Path]) -> None:
+    """Make the built-in model's reduced program, for `toplabel serve --fast`."""
+    images = [argument for photo in photos for argument in ("--images", photo)]
+    command = [sys.executable, "-m", "toplabel", "optimize", *images]
+    run(command, environment=ours(bench).environment)
+
+
 def litserve(bench: Bench, weights: Path) -> Subject:
     """LitServe, installed beside this environment and not into it."""
     target = bench.folder / "litserve"

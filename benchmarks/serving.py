@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.bench import SUBJECTS, Bench
+from benchmarks.fast import many
 from benchmarks.loop import run_loop
 from benchmarks.materials import checkpoints
 from benchmarks.measure import interleave, spread
@@ -21,11 +22,13 @@ from benchmarks.served import (
     fastapi,
     litserve,
     load,
+    make_reduced,
     ours,
     started,
 )
 
-OURS, LITSERVE, TUTORIAL = "toplabel serve", "LitServe, batching on", "FastAPI, eager PyTorch"
+OURS, FAST = "toplabel serve", "toplabel serve --fast"
+LITSERVE, TUTORIAL = "LitServe, batching on", "FastAPI, eager PyTorch"
 STREAM = "stream in a process"
 SECONDS = 6.0
 
@@ -44,9 +47,11 @@ def measure_rate(bench: Bench) -> Section:
         script = SUBJECTS / "stream.py"
         return run_loop(bench, script, "lite0", Path("-"), "guarded", photos=photos).per_second
 
+    make_reduced(bench, many(photos))
     subjects: dict[str, Callable[[], Answers | float]] = {
         STREAM: stream,
         OURS: partial(rate, partial(ours, bench)),
+        FAST: partial(rate, partial(ours, bench, "--fast")),
         LITSERVE: partial(rate, partial(litserve, bench, weights)),
         TUTORIAL: partial(rate, partial(fastapi, bench, weights)),
     }
@@ -56,16 +61,16 @@ def measure_rate(bench: Bench) -> Section:
         name: [one.per_second if isinstance(one, Answers) else one for one in got]
         for name, got in runs.items()
     }
-    mine = median(speeds[OURS])
     share = median([a / b for a, b in zip(speeds[OURS], speeds[STREAM], strict=True)])
     rows = [
         Row(
-            what=f"toplabel against {rival}",
-            figure=f"{mine:.1f} / {median(speeds[rival]):.1f} requests/s"
-            f" = {mine / median(speeds[rival]):.1f} x",
-            goal=">= 4 x",
-            met=mine >= 4 * median(speeds[rival]),
+            what=f"{mine} against {rival}",
+            figure=f"{median(speeds[mine]):.1f} / {median(speeds[rival]):.1f} requests/s"
+            f" = {median(speeds[mine]) / median(speeds[rival]):.1f} x",
+            goal=f">= {goal} x",
+            met=median(speeds[mine]) >= goal * median(speeds[rival]),
         )
+        for mine, goal in ((OURS, 4), (FAST, 5))
         for rival in (LITSERVE, TUTORIAL)
     ]
     rows.append(

@@ -1,5 +1,7 @@
 """Serving against an earlier checkout: `python -m benchmarks.serving_against OTHER/src`.
 
+With --fast this one answers in reduced precision; OTHER may be the same one: what that gains.
+
 Both servers run at once, and are asked in turns, so that whatever else the machine does meets
 both alike; what counts are the medians of the rounds' ratios. Processor time a request changes
 least on a machine that others use, too.
@@ -17,7 +19,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.bench import ROOT, Bench
-from benchmarks.served import CONCURRENCY, Running, load, ours, started
+from benchmarks.fast import many
+from benchmarks.photos import find_photos
+from benchmarks.served import CONCURRENCY, Running, load, make_reduced, ours, started
 
 
 def main() -> None:
@@ -28,10 +32,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--clients", type=int, default=CONCURRENCY)
+    parser.add_argument("--fast", action="store_true")
     args = parser.parse_args()
     with TemporaryDirectory() as folder, ExitStack() as stack:
         bench = Bench(folder=Path(folder), quick=False)
-        mine = ours(bench)
+        if args.fast:
+            make_reduced(bench, many(find_photos(bench).small))
+        mine = ours(bench, *(["--fast"] if args.fast else []))
         theirs = ours(bench)
         environment = {**theirs.environment, "PYTHONPATH": str(args.other.resolve())}
         theirs = replace(theirs, environment=environment)
