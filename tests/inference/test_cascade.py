@@ -21,6 +21,7 @@ from reduced_material import (
 )
 from toplabel._internal.notices import ToplabelWarning
 from toplabel.bundle.bundle import Bundle
+from toplabel.bundle.file import pack
 from toplabel.bundle.margin import Margin
 from toplabel.bundle.unknown import Memory, UnknownDetector
 from toplabel.errors import UsageError
@@ -386,20 +387,33 @@ def test_a_run_of_many_inputs_makes_it_and_goes_on_with_it(
     assert made == [20, 20]  # the second time by another predictor: the cache has it for `load`
 
 
+def test_a_loaded_model_says_why_its_reduced_program_cannot_be_made(
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import toplabel
+
+    monkeypatch.setattr("toplabel.inference.predictor.MAKE_FROM", 3)
+    photos, path = draw_photos(tmp_path, 3), tmp_path / "kinds.toplabel"
+    pack(replace(bundle, reduced=None), path)
+    found = toplabel.load(path, fast=True)(photos)
+    assert {one.precision for one in found} == {None}
+    (told,) = [text for text in caplog.messages if "every answer is computed exactly" in text]
+    assert "can be made: got 3 images; reduced precision needs at least" in told
+
+
 @pytest.mark.slow
 @pytest.mark.shared_data
-def test_no_label_of_real_photos_changes(
-    shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_label_of_real_photos_changes(shared_data: Path) -> None:
     """The built-in model, its program made from other photos than those that are compared."""
     import toplabel
 
-    monkeypatch.setattr("toplabel.inference.predictor.MAKE_FROM", 400)
-    flowers = sorted((shared_data / "train" / "flowers").rglob("*.jpg"))
-    held_out = sorted(p for p in (shared_data / "imagenet").iterdir())
+    toplabel.optimize(None, sorted((shared_data / "train" / "flowers").rglob("*.jpg")))
+    held_out = sorted((shared_data / "imagenet").iterdir())
     held_out += sorted((shared_data / "camera").iterdir())
     model = toplabel.load(fast=True)
-    model(flowers)
     if model.reduced is None:
         pytest.skip("this processor does not compute int8 faster")
     found, expected = model(held_out), toplabel.load(exact=True)(held_out)
