@@ -15,7 +15,7 @@ from toplabel._internal.notebook import bar_in_notebook
 from toplabel._internal.optional import require
 from toplabel._internal.options import suggests_names
 from toplabel._internal.ordered_map import batched, ordered_map
-from toplabel._internal.text import number_of
+from toplabel._internal.text import number_of, percent
 from toplabel.analysis.data.dataset import Dataset, Matching, match_classes, read_dataset
 from toplabel.analysis.data.label_order import OrderFinding, find_order
 from toplabel.analysis.evaluate.metrics import Metrics, compute_metrics
@@ -341,7 +341,9 @@ def _of_unknown(drift: Drift, outputs: Outputs) -> str:
     """How many are unknown, and how often the others are right."""
     assert outputs.unknown is not None
     known = outputs.best[~outputs.unknown] == outputs.known[~outputs.unknown]
-    return f"{drift}" + (f"; of the others {known.mean():.1%} are right" if len(known) else "")
+    if not drift.unknown or not len(known):
+        return str(drift)
+    return f"{drift}; of the others {percent(float(known.mean()))} are right"
 
 
 def _of_images(outputs: Outputs) -> list[str]:
