@@ -20,6 +20,7 @@ def run(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow  # two heat maps of a hundred patches each
 def test_the_picture_is_written_at_its_own_size_and_one_sentence_says_what_it_shows(tmp_path):
     target = tmp_path / "why.png"
     done = run(CAT, "-o", target)

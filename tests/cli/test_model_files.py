@@ -70,6 +70,7 @@ def test_inspect_of_an_unknown_network_gives_what_its_tensors_tell(tmp_path):
     assert "--arch nets.py:MyClass" in found["missing"][0]
 
 
+@pytest.mark.slow  # two processes import PyTorch
 def test_inspect_with_a_class_says_which_sizes_and_presets_fit(tmp_path):
     torch.save(OneSize(9).state_dict(), tmp_path / "net.pth")
     found = facts(tmp_path / "net.pth", "--arch", f"{NETS}:OneSize", "--arch-arg", "num_classes=9")
@@ -103,6 +104,7 @@ torch.save(net.state_dict(), "net.pth")
 """
 
 
+@pytest.mark.slow  # two processes import PyTorch
 def test_inspect_says_what_a_script_says_and_the_one_command(tmp_path):
     script, saved = tmp_path / "train.py", tmp_path / "net.pth"
     script.write_text(SCRIPT)

@@ -93,6 +93,7 @@ def test_what_cannot_be_meant_is_one_line_and_status_2(
     assert sorted(os.listdir(folder)) == before
 
 
+@pytest.mark.slow  # three thousand images, so that a bar moves
 def test_a_terminal_sees_a_bar(material: tuple[Path, list[str]], tmp_path: Path) -> None:
     folder, model = material
     draw_colours(tmp_path / "photos", 3000)
