@@ -287,6 +287,7 @@ def start(torch_home: Path, cache: Path) -> list[str]:
     return result.stdout.split()
 
 
+@pytest.mark.slow  # two processes, one of which compiles a ResNet
 def test_the_second_start_of_a_zoo_model_needs_no_torch(torch_home: Path, tmp_path: Path) -> None:
     first = start(torch_home, tmp_path / "cache")
     second = start(torch_home, tmp_path / "cache")
