@@ -23,8 +23,8 @@ def measure(bench: Bench) -> Section:
             SUBJECTS / "engines.py",
             network,
             weights,
-            str(bench.repeats(7)),
-            *(photos if network == "lite0" else photos[:32]),
+            str(bench.repeats(5)),
+            *(photos if network == "lite0" else photos[:16]),
         )
         for network in _NETWORKS
     }
