@@ -227,7 +227,10 @@ def test_a_network_with_dropout_left_on_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "tensorrt"}, "got engine 'tensorrt'; expected one of auto, onnxruntime, torch"),
+        (
+            {"engine": "tensorrt"},
+            "got engine 'tensorrt'; expected one of auto, onnxruntime, openvino, torch",
+        ),
         ({"dtype": "int8"}, "got dtype 'int8'"),
         ({"engine": "onnxruntime", "device": "cuda"}, "use engine 'torch'"),
         ({"engine": "torch"}, "the built-in model runs with onnxruntime"),
