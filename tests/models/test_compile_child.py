@@ -140,7 +140,7 @@ def test_a_crash_is_a_failure(tmp_path: Path) -> None:
     assert result == NotCompiled("its process crashed (SIGSEGV)")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_from_outside_says_nothing_of_the_model(tmp_path: Path, number: int) -> None:
     result = run(lambda _: os.kill(os.getpid(), number), tmp_path)
     name = signal.Signals(number).name
