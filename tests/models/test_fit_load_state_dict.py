@@ -248,7 +248,7 @@ def test_another_number_of_channels_and_classes_is_recognised():
         load_state_dict(colour, {f"module.{k}": v for k, v in grey.state_dict().items()})
     assert [line for line in lines_of(error) if "arch_args" in line] == [
         '  the file has 4 outputs: try arch_args={"num_classes": 4}',
-        '  the file has 1 input channels: try arch_args={"in_chans": 1}',
+        '  the file has 1 input channel: try arch_args={"in_chans": 1}',
     ]
 
 

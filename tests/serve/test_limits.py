@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import io
 import json
 import socket
 import threading
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from PIL import Image
 
 from serving import CAT, Server, chunked, form, head, read_all, read_one, serving, wait_until
 from toplabel.serve.api_error import ApiError
@@ -331,11 +333,19 @@ def test_clients_that_leave_in_the_middle_leave_nothing_behind(server: Server):
     assert server.classify(CAT).status == 200
 
 
+def _png(size: tuple[int, int]) -> bytes:
+    """A plain image of that (width, height)."""
+    file = io.BytesIO()
+    Image.new("RGB", size, (200, 30, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
 def test_what_a_leaving_client_has_queued_is_not_worked_on(server: Server):
+    large = _png((4000, 3000))  # all of them take longer than a client's leaving goes unnoticed
     before = server.metric("toplabel_images_total")
     socks = [server.socket() for _ in range(14)]
     for sock in socks:
-        sock.sendall(head(length=len(CAT)) + CAT)
+        sock.sendall(head(length=len(large)) + large)
         sock.close()
     assert wait_until(lambda: server.metric("toplabel_requests_in_flight") == 1)
     time.sleep(0.3)
@@ -359,15 +369,10 @@ def test_a_client_that_does_not_read_is_let_go():
 
 @pytest.mark.parametrize("shape", [(20000, 1), (1, 65500), (8000, 1), (1, 1)])
 def test_thin_images_are_answered_within_time_and_memory(server: Server, shape: tuple):
-    import io
-
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", shape, (200, 30, 30)).save(file, "PNG")
+    image = _png(shape)
     before = server.resident_mb()
     started = server.cpu_seconds()
-    reply = server.classify(file.getvalue())
+    reply = server.classify(image)
     assert reply.status in (200, 413, 422)
     assert server.cpu_seconds() - started < 10
     assert server.resident_mb() - before < 100
