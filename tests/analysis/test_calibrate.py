@@ -154,6 +154,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(start, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_unsure_is_reported_by_the_command_the_run_and_the_server(coloured, tmp_path):
     folder, model = coloured
     calibration = Calibration(temperature=3.0, threshold=0.999999)

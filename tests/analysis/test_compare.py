@@ -128,6 +128,7 @@ def test_a_function_of_the_path_reads_the_image_itself(photo):
     assert found.same
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_exact_and_fast_differ_in_what_is_read_and_not_in_labels(shared_data):
     photos = sorted((shared_data / "camera").iterdir())[:3]
@@ -207,6 +208,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_command_names_the_first_difference(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(

@@ -355,6 +355,7 @@ def test_the_report_shows_what_was_lost(colours, tmp_path):
     assert page.count("data:image/webp") == 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_csv(colours, tmp_path):
     folder, model = colours
     bundle = tmp_path / "m.toplabel"
@@ -373,6 +374,7 @@ def test_csv_needs_corruptions():
     assert "got --csv without --corruptions; use --json for other metrics" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_loses_no_figures(colours, tmp_path):
     folder, model = colours
     bundle = tmp_path / "m.toplabel"

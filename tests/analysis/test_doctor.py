@@ -261,6 +261,7 @@ def labelled(shared_data: Path, tmp_path: Path, count: int, seed: int = 0) -> Pa
     return table
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_sixteen_photos_tell_the_family_of_a_real_checkpoint(shared_data, tmp_path):
     path = shared_data / "checkpoints" / "resnet20-12fca82f.th"

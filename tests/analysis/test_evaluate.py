@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 RESNET = "checkpoints/resnet20-12fca82f.th"
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_counts_are_those_of_eager_pytorch(shared_data):
     reference = json.loads((shared_data / "reference" / "lite0_imagenet.json").read_text())["top5"]
@@ -223,6 +224,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_a_permuted_list_is_named_and_two_models_are_compared(shared_data, tmp_path):
     """String for natural order, two swapped, shifted by one; 100 images of 10 classes."""

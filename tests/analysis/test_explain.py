@@ -128,6 +128,7 @@ def test_grad_cam_is_the_papers_formula():
     assert not any(module_._forward_hooks for module_ in module.modules())
 
 
+@pytest.mark.slow
 def test_occlusion_needs_no_torch():
     code = (
         "import sys, toplabel\n"
@@ -179,6 +180,7 @@ def test_faithfulness_is_high_for_the_true_part_and_low_for_others(colours):
     assert found.faithfulness > 3 * max(found.random_faithfulness, 0.01)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_network_falls_back_to_occlusion_and_says_so():
     cat = "examples/cat.jpg"
     found = toplabel.explain(None, cat)

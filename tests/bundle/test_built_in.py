@@ -21,6 +21,7 @@ def test_labels_the_example_photos(photo: str, label: str) -> None:
     assert toplabel.label(EXAMPLES / photo) == label
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_top_five_of_200_photos_are_those_of_eager_pytorch(shared_data: Path) -> None:
     reference = json.loads((shared_data / "reference/lite0_imagenet.json").read_text())["top5"]

@@ -160,6 +160,7 @@ def test_without_a_shell_it_says_which_there_are():
     assert "expected one of bash, zsh, fish" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_model_that_the_environment_names_is_used_unless_another_is_given(tmp_path: Path):
     cat = str(EXAMPLES / "cat.jpg")
     done = run(cat, "-q", TOPLABEL_MODEL="no-such.toplabel")

@@ -256,6 +256,7 @@ def test_models_lists_what_there_is_without_torch():
     assert done.stdout.startswith("embedded/efficientnet_lite0")
 
 
+@pytest.mark.slow
 def test_the_output_of_a_network_is_chosen_on_the_command_line(tmp_path):
     onnx = pytest.importorskip("onnx")
     info, constant = onnx.helper.make_tensor_value_info, onnx.numpy_helper.from_array

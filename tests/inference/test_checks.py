@@ -384,6 +384,7 @@ def test_after_the_first_images_nothing_is_looked_at() -> None:
     checks.look(None, None)  # type: ignore[arg-type]  # would fail at the first look
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_photos_raise_no_warning_of_the_built_in_model_and_bgr_does(shared_data: Path) -> None:
     model = Classifier.of_bundle(built_in_bundle())

@@ -75,6 +75,7 @@ def test_threads_at_once_get_their_own_answers(engine: Engine, reference: Refere
     assert compare(np.tile(reference.logits, (3, 1)), np.concatenate(rows)).agrees
 
 
+@pytest.mark.slow
 def test_what_was_compiled_is_kept_and_opened_again(
     reference: ReferenceOutputs, tmp_path: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_without_a_place_for_copies_it_works_all_the_same(
     assert compare(reference.logits, OpenVinoEngine(PROGRAM)(reference.inputs())).agrees
 
 
+@pytest.mark.slow
 def test_bfloat16_is_computed_where_it_is_asked_for_and_only_there(
     reference: ReferenceOutputs,
 ) -> None:

@@ -41,6 +41,7 @@ def member_group(library: str, name: str, arguments: dict) -> Group:
     raise AssertionError(f"{library}/{name} is not in the index")
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_the_index_is_what_its_script_builds() -> None:
     describe = runpy.run_path(str(SCRIPT))["describe"]

@@ -231,6 +231,7 @@ def test_a_trusted_module_whose_class_is_absent_says_so(tmp_path: Path) -> None:
         read_checkpoint(info, trust=True)
 
 
+@pytest.mark.slow
 def test_a_trusted_module_finds_its_class_beside_the_file(tmp_path: Path) -> None:
     for number in (1, 2):  # the second is not given the first one's class
         folder = tmp_path / str(number)
@@ -364,6 +365,7 @@ def test_much_damage_is_found_or_harmless(
     check_damage(save, tmp_path, flips=2000)
 
 
+@pytest.mark.slow
 def test_300_damaged_files_end_without_a_crash_or_a_hang() -> None:
     answer = subprocess.run(
         [sys.executable, str(FUZZER), "--files", "300", "--seed", "7"],

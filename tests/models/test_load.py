@@ -160,6 +160,7 @@ def test_a_program_that_no_longer_agrees_and_cannot_be_replaced_is_told(
     assert any("no longer agrees" in text for text in model(PHOTOS[0]).warnings)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_stays_in_pytorch_with_a_warning() -> None:
     module = CannotBeExported()
     model = toplabel.wrap(module, preprocess=RECIPE)
@@ -174,6 +175,7 @@ def test_what_cannot_be_exported_stays_in_pytorch_with_a_warning() -> None:
     assert set(again(PHOTOS[0]).warnings) == set(predictions[-1].warnings)
 
 
+@pytest.mark.slow
 def test_demanding_onnxruntime_for_what_cannot_be_exported_is_an_error() -> None:
     model = toplabel.wrap(CannotBeExported(), preprocess=RECIPE, engine="onnxruntime")
     with pytest.raises(EngineError, match="cannot run with onnxruntime"):

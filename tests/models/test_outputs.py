@@ -97,6 +97,7 @@ def test_a_tensor_that_is_written_piece_by_piece_is_not_known() -> None:
     assert bounds_of(Written()) is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_scripted_traced_frozen_and_exported_networks_are_seen_through() -> None:
     network = nn.Sequential(

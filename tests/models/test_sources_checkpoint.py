@@ -616,6 +616,7 @@ def test_arguments_of_a_librarys_architecture_may_be_stated(tmp_path, image):
         toplabel.load(tmp_path / "best.pth", arch="resnet34", arch_args={"bogus": 6}, **options)
 
 
+@pytest.mark.slow
 def test_code_that_was_loaded_before_it_changed_is_not_remembered(tmp_path, image, monkeypatch):
     """In this process the old class goes on; the next one must not be given it."""
     (tmp_path / "mynets.py").write_text(
@@ -725,6 +726,7 @@ def resnet20(tmp_path_factory) -> dict:
     return {"arch": f"{NETS}:ResNet20", "preprocess": str(preprocess)}
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_a_real_checkpoint_gives_the_indices_of_eager_pytorch(shared_data, tmp_path, resnet20):
     """In the library, and from a packed bundle in a process without torch."""
@@ -762,6 +764,7 @@ print(json.dumps([one.index for one in model.stream(json.load(sys.stdin), top_k=
     assert json.loads(run.stdout) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_command_line_gives_the_same_and_packs_it(shared_data, tmp_path, resnet20):
     reference = json.loads((shared_data / "reference" / "resnet20_cifar10.json").read_text())

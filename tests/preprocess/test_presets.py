@@ -226,6 +226,7 @@ WORDS = ["imagenet", "half", "raw", "1", "255", "crop", "squash", "224", "0", "8
          "4ch", "nearest", "", "x", "imagnet", "caffe"]  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(WORDS), max_size=9).map("-".join) | st.text())
 def test_any_name_is_a_preprocessing_or_refused(name: str) -> None:
     try:

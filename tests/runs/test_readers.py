@@ -425,6 +425,7 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_real_s3_server_gives_objects_patterns_and_archives(
@@ -636,6 +637,7 @@ def test_what_macos_adds_to_archives_is_no_input(tmp_path: Path, kind: str) -> N
     assert names(path) == [f"{path}#photos/a.png"]
 
 
+@pytest.mark.slow
 def test_a_page_that_swells_is_refused_before_it_is_read(tmp_path: Path) -> None:
     """300 kB on disk, 300 MB in memory, in its own page, in a dictionary, or many times a value."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -669,6 +671,7 @@ def test_a_table_without_images_among_others_is_a_record(tmp_path: Path) -> None
         names(tmp_path / "c.parquet")
 
 
+@pytest.mark.slow
 def test_a_column_with_a_dot_in_its_name_is_bounded_too(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pa.table({"my.image": [bytes(150 << 20)]})

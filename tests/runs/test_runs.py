@@ -405,6 +405,7 @@ def test_an_image_that_kills_its_worker_fails_alone(
     assert any("a worker ended with" in line for line in caplog.messages)
 
 
+@pytest.mark.slow
 def test_two_images_that_kill_two_workers_fail_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_a_reader_never_sees_half_an_output(
     assert len(read_jsonl(output)) == 2000
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_resumes_when_there_is_room(
     material: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_full_disk_is_one_line_and_the_run_resumes_when_there_is_room(
     assert len(read_jsonl(tmp_path / "a.jsonl")) == 2000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
 def test_a_really_full_disk_is_reported_in_seconds(
     material: tuple[Path, list[str]], tmp_path: Path

@@ -76,6 +76,7 @@ def label(output: Path, *sources: str, **options: Any) -> toplabel.RunSummary:
     return toplabel.run(names, output, model=local_predictor(), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [SLOW_DOWN, (500, "InternalError"), AWAY])
 def test_a_store_that_answers_every_second_time_costs_no_image(
     store: StoreProxy, tmp_path: Path, answer: Answer
@@ -101,6 +102,7 @@ def test_a_store_that_goes_away_to_the_end_is_asked_again_by_the_same_command(
     assert label(tmp_path / "a.jsonl").recovered == 0
 
 
+@pytest.mark.slow
 def test_what_a_store_denies_is_not_asked_again_and_again(
     store: StoreProxy, tmp_path: Path
 ) -> None:
@@ -148,6 +150,7 @@ def test_containers_in_a_store_that_stumbles_are_read_whole(
     assert (summary.labelled, summary.errors) == (28, {})
 
 
+@pytest.mark.slow
 def test_a_container_that_is_away_in_its_middle_says_so_and_not_that_it_is_damaged(
     store: StoreProxy, tmp_path: Path
 ) -> None:

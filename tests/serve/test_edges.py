@@ -190,6 +190,7 @@ def test_headers_of_100_kb_are_too_large_also_where_they_come_at_once(server: Se
         assert sock.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.slow
 def test_more_clients_than_there_are_descriptors_are_told_so():
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64));"

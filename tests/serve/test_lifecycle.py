@@ -153,6 +153,7 @@ def test_a_slow_request_is_answered_with_503_when_its_time_is_up():
         assert (reply.status, reply.code) == (503, "busy")
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_stops_the_start_with_one_line(tmp_path: Path):
     bad = tmp_path / "bad.toplabel"
     bad.write_bytes(b"no bundle")

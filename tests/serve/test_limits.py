@@ -296,6 +296,7 @@ def test_a_full_queue_is_a_503_with_retry_after(server: Server):
     assert server.classify(CAT).status == 200
 
 
+@pytest.mark.slow
 def test_a_multipart_of_dashes_or_of_a_thousand_parts_is_refused_fast():
     with serving("--no-access-log") as running:
         running.classify(CAT)
@@ -405,6 +406,7 @@ def test_json_of_many_values_is_refused_before_it_is_parsed(
         assert (caught.value.status, caught.value.code) == (413, "too_many_values")
 
 
+@pytest.mark.slow
 def test_refused_images_leave_nothing_behind() -> None:
     """What fails is held by its own traceback until garbage is looked for."""
     with serving() as server:
