@@ -18,6 +18,7 @@ from toplabel.bundle.file import describe_packed, open_packed, pack
 from toplabel.bundle.reduced import ReducedProgram, find_reduced, with_reduced_here
 from toplabel.bundle.reference import ReferenceOutputs
 from toplabel.errors import BundleError, UsageError
+from toplabel.image.options import ReadOptions
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines import Engine
 from toplabel.inference.predictor import Predictor
@@ -139,6 +140,17 @@ def test_images_that_cannot_be_read_do_not_count(
     images = [*IMAGES[:200], *[b"no image"] * 40]
     with pytest.raises(UsageError, match="images that can be read; reduced precision needs"):
         reduce(bundle, images, tmp_path)
+
+
+def test_images_are_read_as_the_predictor_reads_them(
+    reduced: Bundle, bundle: Bundle, fast: None
+) -> None:
+    predictor = Predictor(Classifier.of_bundle(bundle), read=ReadOptions(bgr=True))
+    optimize(predictor, [np.ascontiguousarray(image[..., ::-1]) for image in IMAGES])
+    found, expected = find_reduced(bundle), reduced.reduced
+    assert found is not None
+    assert expected is not None
+    assert found.key == expected.key  # the same bytes, as the same pixels have calibrated
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from toplabel.image.options import ReadOptions
     from toplabel.inference.classifier import PendingClassifier
     from toplabel.inference.prediction import Prediction
     from toplabel.labels.given import LabelsLike
@@ -218,12 +219,14 @@ def _predictor(pending: PendingClassifier, options: InferenceOptions) -> Predict
         batch_size=options.batch_size,
         exact=options.exact,
         fast=options.fast,
-        reduce=_reduce if options.fast else None,
+        reduce=functools.partial(_reduce, options.read) if options.fast else None,
         read=options.read,
     )
 
 
-def _reduce(classifier: Classifier, images: Sequence[object]) -> Classifier | str:
+def _reduce(
+    read: ReadOptions, classifier: Classifier, images: Sequence[object]
+) -> Classifier | str:
     """The classifier with the reduced program that is made from the images; or why without.
 
     What did not work is not tried again for a day, with the same ONNX Runtime on this processor.
@@ -239,7 +242,7 @@ def _reduce(classifier: Classifier, images: Sequence[object]) -> Classifier | st
     if (reason := find_failed_compile(key, exporter=tried_by)) is not None:
         return reason
     try:
-        found = optimize(Predictor(classifier, sanity_checks=False), list(images))
+        found = optimize(Predictor(classifier, read=read, sanity_checks=False), list(images))
     except ToplabelError as error:
         return f"no reduced program of {classifier.name} can be made: {error}"
     made = Classifier.of_bundle(bundle, engine=classifier.program_engine, fast=True)

@@ -142,7 +142,9 @@ def optimize(
             if way.engine == "onnxruntime" or find_spec(way.engine) is not None:
                 own = folder / str(way)
                 own.mkdir()
-                tried[str(way)] = reduce(bundle, sources, own, way=way, progress=progress)
+                tried[str(way)] = reduce(
+                    bundle, sources, own, way=way, read=predictor.read, progress=progress
+                )
         return _take_fastest(tried, folder)
 
     try:
@@ -181,7 +183,7 @@ def save_in_int8(
     sources = read_images(images)
     bundle = bundle_of(predictor)
     with tempfile.TemporaryDirectory(prefix="toplabel-") as folder:
-        found = reduce(bundle, sources, Path(folder), progress=progress)
+        found = reduce(bundle, sources, Path(folder), read=predictor.read, progress=progress)
         pack(replace(bundle, reduced=found.program), path)
     return found
 

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -43,12 +44,13 @@ from toplabel.bundle.reduced import (
 from toplabel.bundle.reference import ReferenceOutputs, replay_once
 from toplabel.bundle.trust import Run
 from toplabel.errors import EngineError, ImageError, ModelError, UsageError
+from toplabel.image.options import ReadOptions
 from toplabel.image.reading import read_image
 from toplabel.inference.classifier import Classifier
 from toplabel.inference.engines import Engine, FloatPrecision, open_program
 from toplabel.inference.margin import LEAST_IMAGES as LEAST_FOR_MARGIN, fit_margin
 from toplabel.inference.scoring import Question
-from toplabel.models.compile.quantise import float_layers, quantise
+from toplabel.models.compile.quantise import Tensors, float_layers, quantise
 
 CALIBRATING = 32
 """How many images say between which values each tensor of the network lies; fewer, down to
@@ -69,6 +71,8 @@ _OF_SPREAD = 0.05
 _ROUNDS, _RUNS, _TIMING_SECONDS = 9, 3, 20.0
 
 Progress = Callable[[int, int], None]
+Prepare = Callable[[object], NDArray[np.float32] | None]
+"""From an image to the network's input, (1, C, H, W); None where it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ def reduce(
     *,
     way: Way = INT8,
     least_net: float = LEAST_GAIN,
+    read: ReadOptions | None = None,
     progress: Progress | None = None,
 ) -> Reduction:
     """The bundle's program in fewer bits, its files in `folder`; or why there is none.
@@ -153,6 +158,7 @@ def reduce(
         way: What it computes in, and what runs it.
         least_net: How many times as fast it must be, what is computed again of these images
             included.
+        read: How the images are read, as those of predictions are.
         progress: Called with the number of images done, and of all.
 
     Raises:
@@ -161,15 +167,19 @@ def reduce(
         OSError: The folder cannot be written to, or its disk is full.
     """
     calibrating, others = _split(_some_of(images))
+    prepare = partial(_tensor, bundle, read or ReadOptions())
+    tensors = partial(_tensors, calibrating, prepare)
     drafts, found = [], Reduction()
+    if way.precision == "int8":
+        logger.info("quantising %s with %d images", bundle.name, len(calibrating))
     for layers in float_layers(bundle.program) if way.precision == "int8" else (0,):
-        draft = _Draft.make(bundle, calibrating, folder / f"float{layers}", layers, way)
+        draft = _Draft.make(bundle, tensors, folder / f"float{layers}", layers, way)
         if isinstance(draft, _Draft):
             drafts.append(draft)
         else:
             found = draft
     if drafts:
-        exact, reduced = _answers(bundle, drafts, others, progress or _silent)
+        exact, reduced = _answers(bundle, drafts, others, prepare, progress or _silent)
         count = len(calibrating) + len(others)
         pairs = zip(drafts, reduced, strict=True)
         judged = [
@@ -245,16 +255,17 @@ def _split(images: list[object]) -> tuple[list[object], list[object]]:
     )
 
 
-def _tensors(bundle: Bundle, images: Sequence[object]) -> Iterator[NDArray[np.float32]]:
+def _tensors(images: Sequence[object], prepare: Prepare) -> Iterator[NDArray[np.float32]]:
     """The network's inputs, (1, C, H, W) each; images that cannot be read are left out."""
     for image in images:
-        if (tensor := _tensor(bundle, image)) is not None:
+        if (tensor := prepare(image)) is not None:
             yield tensor
 
 
-def _tensor(bundle: Bundle, image: object) -> NDArray[np.float32] | None:
+def _tensor(bundle: Bundle, read: ReadOptions, image: object) -> NDArray[np.float32] | None:
     try:
-        return np.asarray(bundle.preprocess(read_image(image).pixels), np.float32)[None]
+        pixels = read_image(image, options=read).pixels
+        return np.asarray(bundle.preprocess(pixels), np.float32)[None]
     except ImageError as error:
         logger.info("left out: %s", error)
         return None
@@ -283,13 +294,13 @@ class _Draft:
 
     @classmethod
     def make(
-        cls, bundle: Bundle, calibrating: Sequence[object], folder: Path, layers: int, way: Way
+        cls, bundle: Bundle, tensors: Tensors, folder: Path, layers: int, way: Way
     ) -> _Draft | Reduction:
         """It, or why there is none.
 
         Args:
             bundle: Of the exact program.
-            calibrating: Images.
+            tensors: Gives the network's inputs that calibrate.
             folder: Is made, for its files.
             layers: How many of the first ones stay in float32.
             way: How it is to be computed.
@@ -298,13 +309,8 @@ class _Draft:
         path, reference_path = folder / REDUCED_NAME, folder / REDUCED_REFERENCE_NAME
         bits = 8 if platform.multiplies_bytes_exactly() else 7
         if way.precision == "int8":
-            logger.info("quantising %s with %d images", bundle.name, len(calibrating))
             failure = quantise(
-                bundle.program,
-                lambda: _tensors(bundle, calibrating),
-                path,
-                reduce_range=bits == 7,
-                float_layers=layers,
+                bundle.program, tensors, path, reduce_range=bits == 7, float_layers=layers
             )
         else:
             failure = _link(bundle.program, path)
@@ -320,8 +326,7 @@ class _Draft:
         reason = _write_reference(bundle.program, exact, run, reference_path, tolerance)
         if reason:
             return Reduction(reason=f"{way} gives no {reason}", size_bytes=size)
-        tensors = list(islice(_tensors(bundle, calibrating), _RUNS))
-        timing = time_both(bundle.program, path, tensors, way=way)
+        timing = time_both(bundle.program, path, [*islice(tensors(), _RUNS)], way=way)
         if timing.speedup < LEAST_GAIN:
             reason = (
                 f"{way} is {timing.speedup:.2f} times as fast as float32 on this processor; it is"
@@ -502,7 +507,11 @@ class _Answers:
 
 
 def _answers(
-    bundle: Bundle, drafts: Sequence[_Draft], images: Sequence[object], progress: Progress
+    bundle: Bundle,
+    drafts: Sequence[_Draft],
+    images: Sequence[object],
+    prepare: Prepare,
+    progress: Progress,
 ) -> tuple[_Answers, list[_Answers]]:
     """What the exact program gives for the images, and what each draft does.
 
@@ -517,7 +526,7 @@ def _answers(
     engines += [draft.open_engine(bundle, features=features) for draft in drafts]
 
     def answer(image: object) -> list[_Answers] | None:
-        tensor = _tensor(bundle, image)
+        tensor = prepare(image)
         if tensor is None:
             return None
         return [_Answers.of(engine, tensor, features=features) for engine in engines]
