@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import Context, Option
 
 import toplabel
 from reduced_material import (
@@ -24,6 +25,7 @@ from run_material import read_csv, read_jsonl
 from serving import serving
 from toplabel._internal.notices import ToplabelWarning
 from toplabel.bundle.bundle import Bundle
+from toplabel.cli.group import toplabel as group
 from toplabel.errors import RunError, UsageError
 from toplabel.inference.cascade import is_audited
 
@@ -207,6 +209,22 @@ def test_what_always_computes_exactly_refuses_to_be_fast(
     inputs = [photos[0] if name == "explain" else Path(photos[0]).parent]
     _, told = command(name, *inputs, "-m", model, *output, "--fast", status=2)
     assert f"got --fast; toplabel {name} always computes exactly: leave it out" in told
+
+
+@pytest.mark.parametrize("name", ["evaluate", "calibrate", "explain", "train", "optimize", "pack"])
+def test_help_offers_no_flag_that_the_command_cannot_use(name: str) -> None:
+    shown = flags_in_help_of(name)
+    assert "--labels" in shown
+    assert "--fast" not in shown
+    if name in ("optimize", "pack"):
+        assert shown.isdisjoint({"--exact", "--engine", "--device", "--dtype", "--threads"})
+
+
+def flags_in_help_of(name: str) -> set[str]:
+    command = group.get_command(Context(group), name)
+    assert command is not None
+    options = [one for one in command.params if isinstance(one, Option) and not one.hidden]
+    return {flag for option in options for flag in option.opts}
 
 
 def test_training_refuses_it_in_python_too(tmp_path: Path) -> None:

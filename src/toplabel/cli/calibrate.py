@@ -15,8 +15,8 @@ from toplabel.cli.options import (
     SOURCE,
     Command,
     as_flags,
+    exact_loading_flags,
     json_flag,
-    loading_flags,
     model_flag,
     take_load_options,
 )
@@ -74,7 +74,7 @@ per class whose images are counted.
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @model_flag
-@loading_flags
+@exact_loading_flags
 def calibrate(
     data: str | None,
     *,

@@ -18,8 +18,8 @@ from toplabel.cli.options import (
     as_flags,
     check_one_model,
     default_models,
+    exact_loading_flags,
     json_flag,
-    loading_flags,
     take_load_options,
 )
 from toplabel.cli.records import print_json, print_lines
@@ -70,7 +70,7 @@ _WORST = 5
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with --corruptions.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
-@loading_flags
+@exact_loading_flags
 def evaluate(
     data: str,
     *,

@@ -10,8 +10,8 @@ import click
 from toplabel.cli.options import (
     SOURCE,
     Command,
+    exact_loading_flags,
     json_flag,
-    loading_flags,
     model_flag,
     take_load_options,
 )
@@ -55,7 +55,7 @@ drop in score without the hottest tenth of the image, and without a random tenth
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes.")
 @model_flag
-@loading_flags
+@exact_loading_flags
 def explain(
     source: str,
     *,

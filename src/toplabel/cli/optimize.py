@@ -11,9 +11,11 @@ from toplabel.cli.options import (
     SOURCE,
     Command,
     as_flags,
+    debug_flag,
     json_flag,
-    loading_flags,
+    model_file_flags,
     model_flag,
+    reading_flags,
     take_load_options,
 )
 from toplabel.cli.records import print_columns, print_json
@@ -50,7 +52,9 @@ _TABLE = ("WAY", "TIME", "SPEED", "CHANGED", "AGAIN", "IN ALL", "AT MOST", "SIZE
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @model_flag
-@loading_flags
+@model_file_flags
+@reading_flags
+@debug_flag
 def optimize(
     *, images: tuple[str, ...], as_json: bool, quiet: bool, model: str | None, **options: Any
 ) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
 
 _FIRST = "Options"
+_RUNNING = "Running the model"
 _LOADING = (ModelOptions, InferenceOptions, ReadOptions)
 
 
@@ -73,20 +74,33 @@ def add_options(
     return command
 
 
-def flags_of(group: type, *, section: str = _FIRST) -> Callable[[Function], Function]:
-    """A decorator that adds the flags of an option dataclass to a command."""
-    options = [_flag(one) for one in fields(group) if one.metadata["shell"]]
+def flags_of(
+    group: type, *, section: str = _FIRST, hidden: Collection[str] = ()
+) -> Callable[[Function], Function]:
+    """A decorator that adds the flags of an option dataclass to a command.
+
+    Args:
+        group: The dataclass.
+        section: The heading of their part of the help.
+        hidden: Names of fields that the help leaves out, as the command refuses them.
+    """
+    shown = [one for one in fields(group) if one.metadata["shell"]]
+    options = [_flag(one, hidden=one.name in hidden) for one in shown]
     return lambda command: add_options(command, options, section=section)
 
 
-def _flag(one: Field[Any]) -> Callable[[Function], Function]:
+def _flag(one: Field[Any], *, hidden: bool) -> Callable[[Function], Function]:
     """A field as an option of click's; what is not given is None, (), or False."""
     about, kind = one.metadata, str(one.type)
     name = about["elsewhere"] or one.name
     names = (*(about["flags"] or (f"--{one.name.replace('_', '-')}",)), name)
-    shared: dict[str, Any] = {"help": about["help"], "metavar": about["metavar"]}
+    shared: dict[str, Any] = {
+        "help": about["help"],
+        "metavar": about["metavar"],
+        "hidden": hidden,
+    }
     if kind == "bool":
-        return click.option(*names, is_flag=True, help=about["help"])
+        return click.option(*names, is_flag=True, help=about["help"], hidden=hidden)
     if about["choices"]:
         shared |= {"type": click.Choice(about["choices"]), "metavar": None}
     elif kind.startswith(("Mapping", "Sequence", "tuple")):
@@ -190,7 +204,7 @@ debug_flag = click.option(
     "--debug", is_flag=True, expose_value=False, help="Print full tracebacks of errors."
 )  # the entry point looks for it itself
 
-inference_flags = flags_of(InferenceOptions, section="Running the model")
+inference_flags = flags_of(InferenceOptions, section=_RUNNING)
 model_file_flags = flags_of(ModelOptions, section="What a model file may lack")
 reading_flags = flags_of(ReadOptions, section="Reading images")
 run_flags = flags_of(RunOptions, section="Runs, with -o")
@@ -199,6 +213,12 @@ run_flags = flags_of(RunOptions, section="Runs, with -o")
 def loading_flags(command: Function) -> Function:
     """Add what loads and runs a model and reads images, all of `take_load_options`, and --debug."""
     return inference_flags(model_file_flags(reading_flags(debug_flag(command))))
+
+
+def exact_loading_flags(command: Function) -> Function:
+    """The same for a command that always computes exactly, which `take_load_options` is told."""
+    inference = flags_of(InferenceOptions, section=_RUNNING, hidden=("fast",))
+    return inference(model_file_flags(reading_flags(debug_flag(command))))
 
 
 def scoring_flags(command: Function) -> Function:

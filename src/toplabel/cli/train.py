@@ -13,9 +13,9 @@ from toplabel.cli.options import (
     SOURCE,
     Command,
     as_flags,
+    exact_loading_flags,
     flags_of,
     json_flag,
-    loading_flags,
     model_flag,
     take,
     take_load_options,
@@ -66,7 +66,7 @@ _CONFUSIONS = 3
 @json_flag
 @click.option("-q", "--quiet", is_flag=True, help="Do not print notes or progress.")
 @model_flag
-@loading_flags
+@exact_loading_flags
 def train(
     data: str,
     *,
