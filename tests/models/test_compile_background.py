@@ -1,5 +1,6 @@
 """Compiling in the background: what holds whom, and what is found there is told by the next."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -147,6 +148,20 @@ def test_without_a_cache_that_can_be_written_to_it_is_said_and_nothing_is_done(
     monkeypatch.setenv("TOPLABEL_CACHE", str(tmp_path / "file" / "cache"))
     assert not background.compile_in_background(predictor())
     assert "cannot write to the cache" in caplog.text
+
+
+def test_where_no_process_can_be_started_it_is_said_and_the_label_stands(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    model = predictor()
+    assert model(IMAGE).label
+    monkeypatch.setattr(os, "fork", fork)
+    assert not background.compile_in_background(model)
+    assert "cannot start a process (Resource temporarily unavailable)" in caplog.text
+    assert "TOPLABEL_COMPILE=wait compiles it" in caplog.text
 
 
 def test_asking_for_a_reduced_program_that_is_not_wanted_compiles_nothing() -> None:

@@ -73,7 +73,7 @@ def compile_in_background(predictor: Predictor) -> bool:
         predictor: Of a model that is new to this machine.
 
     Returns:
-        Whether the cache can be written to; else nothing was done.
+        Whether one is at work; else nothing was done, and why is told.
     """
     name = predictor.name
     try:
@@ -94,8 +94,20 @@ def compile_in_background(predictor: Predictor) -> bool:
         return False
     logger.info("compiling %s in the background, for later starts", name)
     reading, writing = os.pipe()
-    with quiet_libraries():  # Python warns of any fork beside threads
-        child = os.fork()
+    try:
+        with quiet_libraries():  # Python warns of any fork beside threads
+            child = os.fork()
+    except OSError as error:  # so many processes, or so much memory, are not allowed here
+        os.close(reading)
+        os.close(writing)
+        logger.warning(
+            "cannot start a process (%s); %s is not compiled, and stays slow to start; %s=wait"
+            " compiles it before the command ends",
+            error.strerror or error,
+            name,
+            VARIABLE,
+        )
+        return False
     if not child:
         _be_detached(predictor, log, writing)
     os.close(writing)
