@@ -18,7 +18,9 @@ import pytest
 from toplabel.bundle.bundle import Bundle, is_bundle
 from toplabel.bundle.cache import cache_dir
 from toplabel.bundle.file import content_key, describe_packed, open_packed, pack, sealed
+from toplabel.bundle.margin import Margin
 from toplabel.bundle.program import Program
+from toplabel.bundle.reduced import ReducedProgram
 from toplabel.bundle.reference import ReferenceOutputs, draw_inputs
 from toplabel.errors import BundleError, UsageError
 from toplabel.inference.classifier import Classifier
@@ -258,6 +260,48 @@ def test_a_key_that_a_file_claims_is_not_believed(packed: Path, tmp_path: Path) 
     with pytest.raises(BundleError, match=r"was modified after it was packed: program\.json"):
         read(other)
     assert scores(honest) == scores(read(packed))
+
+
+@pytest.mark.parametrize("claimed", ["another program's", "a folder outside the cache"])
+def test_a_key_that_a_file_claims_of_its_reduced_program_is_not_believed(
+    packed: Path, tmp_path: Path, claimed: str
+) -> None:
+    honest, outside = read(packed), tmp_path / "outside"
+    key = honest.program.key if claimed.startswith("another") else str(outside)
+    stranger = make_bundle(tmp_path / "stranger", seed=1)
+    reduced = ReducedProgram(
+        path=stranger.program.path,
+        reference_path=stranger.program.reference_path,
+        key=key,
+        precision="int8",
+        engine="onnxruntime",
+        margin=Margin(logits=0.1, images=100),
+        speedup=2.0,
+        processor="a processor",
+        images=200,
+        bits=7,
+    )
+    path = tmp_path / "stranger.toplabel"
+    pack(replace(stranger, reduced=reduced), path)
+    rewrite_reduced_key(path, key)
+    opened = read(path)
+    with Predictor(Classifier.of_bundle(opened), threads=1, fast=True) as model:
+        assert model(IMAGE).precision == "int8"
+    assert not outside.exists()
+    assert scores(honest) == scores(make_bundle(tmp_path / "again"))
+    pack(opened, tmp_path / "again.toplabel")
+    assert read(tmp_path / "again.toplabel").reduced == opened.reduced
+
+
+def rewrite_reduced_key(path: Path, key: str) -> None:
+    """Let the manifest claim another key, sealed as it should be."""
+
+    def claim(members: dict[str, bytes]) -> None:
+        manifest = json.loads(members["manifest.json"])
+        manifest["reduced"]["key"] = key
+        members["manifest.json"] = json.dumps(sealed(manifest)).encode()
+
+    rewrite(path, claim)
 
 
 @pytest.mark.parametrize("name", ["program.onnx", "goldens.npz", "program.json"])

@@ -142,7 +142,7 @@ def _write(bundle: Bundle, archive: zipfile.ZipFile) -> None:
     manifest = {
         "format": 3 if reduced is not None else 2 if bundle.schema >= 3 else 1,
         "made_by": f"toplabel {__version__}",
-        **bundle.to_manifest(),
+        **_keyed(bundle.to_manifest(), description["key"]),
         "program": description["key"],
         "files": hashes,
     }
@@ -188,6 +188,26 @@ def content_key(description: Mapping[str, Any], hashes: Mapping[str, str]) -> st
     """
     claims = {name: value for name, value in description.items() if name != "key"}
     return _hash_of([_KEY_SCHEME, claims, dict(hashes)])
+
+
+def _keyed(manifest: dict[str, Any], key: str) -> dict[str, Any]:
+    """The manifest with a key of its reduced program that follows from the contents, too.
+
+    The key that it claims does not count: engines would keep their copy, or look for one, under
+    another program's.
+
+    Args:
+        manifest: Of a bundle.
+        key: The `content_key` of its program, which the reduced program's file is part of.
+    """
+    reduced = manifest.get("reduced")
+    if not isinstance(reduced, dict):
+        return manifest
+    way = [reduced.get("precision"), reduced.get("engine")]
+    return {
+        **manifest,
+        "reduced": {**reduced, "key": _hash_of([_KEY_SCHEME, "reduced", key, *way])},
+    }
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +260,7 @@ def _unpack(archive: _Archive) -> Bundle:
     program = cache.store_program(key, lambda folder: _import(archive, folder))
     if isinstance(program, NotCompiled):
         raise BundleError(f"cannot unpack {archive.path!r}: {program.reason}")
-    return Bundle.from_manifest(archive.manifest, program)
+    return Bundle.from_manifest(_keyed(archive.manifest, key), program)
 
 
 def _import(archive: _Archive, folder: Path) -> Program:
