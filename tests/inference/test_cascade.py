@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from reduced_material import (
+    RECIPE,
     draw_photos,
     random_pixels,
     random_tensors,
@@ -37,6 +38,7 @@ from toplabel.inference.classifier import Classifier
 from toplabel.inference.margin import fit_margin
 from toplabel.inference.predictor import Predictor
 from toplabel.inference.scoring import MARGIN, Question
+from toplabel.preprocess.custom import CustomPreprocess
 
 pytest.importorskip("onnx")
 
@@ -123,6 +125,18 @@ def test_a_model_without_a_reduced_program_says_so_once_and_answers_exactly(
     ]
 
 
+def test_code_of_the_users_has_no_reduced_program_and_that_is_the_reason_given(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = CustomPreprocess(
+        name="mine.py:transform", function=RECIPE, shape=(3, 16, 16), values=(0, 1), digest="0"
+    )
+    classifier = Classifier.of_bundle(bundle).with_custom_preprocess(code)
+    with Predictor(classifier, fast=True, sanity_checks=False) as model:
+        assert model(random_pixels(1)[0]).precision is None
+    assert "has no reduced program: its preprocessing mine.py:transform is code" in caplog.text
+
+
 @pytest.mark.parametrize("what", ["damaged", "other logits", "no margin"])
 def test_a_reduced_program_that_cannot_be_trusted_is_not_used(
     what: str, bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -144,6 +158,14 @@ def test_a_reduced_program_that_cannot_be_trusted_is_not_used(
     assert model.reduced is None
     (message,) = [text for text in caplog.messages if "exactly" in text]
     assert expected in message
+
+
+def test_a_reduced_answer_says_so_and_is_audited_though_its_margin_is_zero(
+    bundle: Bundle,
+) -> None:
+    found = fast(with_margin(bundle, 0.0))(list(random_pixels(120, seed=2)))
+    assert sum(one.precision == "int8" for one in found) > 100
+    assert any(one.audit is not None for one in found)
 
 
 def test_an_image_near_a_boundary_is_read_once(bundle: Bundle, tmp_path: Path) -> None:

@@ -361,9 +361,9 @@ def _is_believed(item: _Item, way: Way, classifier: Classifier, options: Predict
     if way.reduced is not None and item.logits is None:
         item.error = None  # of the reduced program, not of the image
         return False
-    logits_margin, distance_margin = way.margins(item.scale)
-    if item.error is not None or item.logits is None or not (logits_margin or distance_margin):
+    if item.error is not None or item.logits is None or way.is_exact(item.scale):
         return True
+    logits_margin, distance_margin = way.margins(item.scale)
     try:
         asked, unknown = question(classifier, options), classifier.unknown
         logits, distance = asked.distance(item.logits), None

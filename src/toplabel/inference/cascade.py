@@ -145,10 +145,14 @@ class Way:
         """Whether it has to read an image again that was decoded at this scale."""
         return scale > 1 and not self.reads_scaled
 
+    def is_exact(self, scale: int) -> bool:
+        """Whether its answer to an image that was decoded at this scale is the exact one."""
+        return self.reduced is None and scale == 1
+
     def margins(self, scale: int) -> tuple[float, float]:
         """Below which distance from a boundary an answer is not believed.
 
-        In logits, and in distance from training images; 0 and 0 where it is exact.
+        In logits, and in distance from training images.
 
         Args:
             scale: That the image was decoded at: 1 for the whole, 2 for 1/2 of it.
@@ -187,7 +191,8 @@ def why_not_reduced(classifier: Classifier) -> str | None:
     """Why a model is only computed exactly, in one line; None where it has a reduced program."""
     bundle = classifier.bundle
     if bundle is None:
-        return f"{classifier.name} runs in PyTorch, which has no reduced program"
+        why = classifier.unsaved or "it runs in PyTorch"
+        return f"{classifier.name} has no reduced program: {why}"
     if bundle.reduced is None:
         return (
             f"{classifier.name} has no reduced program yet: toplabel optimize -m MODEL --images"
