@@ -32,6 +32,7 @@ from toplabel.models.open import NetworkSource  # noqa: E402
 from toplabel.models.options import ModelOptions  # noqa: E402
 from toplabel.models.ref import ModelRef  # noqa: E402
 from toplabel.preprocess.custom import CustomPreprocess  # noqa: E402
+from toplabel.preprocess.preprocess import Preprocess  # noqa: E402
 from toplabel.runs.labelling import LocalLabeller  # noqa: E402
 from toplabel.runs.worker import WorkerSpec  # noqa: E402
 from toplabel.runs.worker_pool import open_labeller, share_work  # noqa: E402
@@ -203,6 +204,28 @@ def test_a_reduced_engine_that_fails_costs_no_answer(classifier: Classifier) -> 
     np.testing.assert_array_equal(both(batch), exact(batch))
     question = Question(activation="softmax", multi_label=False, threshold=None, temperature=1.0)
     assert both.margin(question, None) == "no bfloat16 here"
+
+
+@pytest.mark.slow
+def test_a_wrapped_network_goes_there_with_what_makes_its_scores() -> None:
+    class Yes(nn.Module):
+        """One output, of which two classes are made."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 1, bias=False)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.head(batch.mean((2, 3)))
+            return logits
+
+    recipe = Preprocess(input_size=(8, 8), resize_mode="none", mean=(0.5,) * 3, std=(0.5,) * 3)
+    model = toplabel.wrap(Yes(), preprocess=recipe, labels=["no", "yes"])
+    model.compile()
+    assert model.classifier.bundle is not None
+    engine = open_on_gpu(replace(model.classifier, gpu="cpu"))
+    assert engine is not None
+    assert engine(np.zeros((2, 8, 8, 3), np.uint8)).shape == (2, 2)
 
 
 def test_a_network_that_gives_other_answers_stays_on_the_cpu_and_that_is_said_once(

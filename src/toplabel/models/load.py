@@ -207,8 +207,8 @@ def wrap(
         )
         warn_of_no_names(module, model.labels, model.name)
         pending = build(model, inference_options, entry=None, checked=True)
-    # the user's own module: it stays
-    pending = with_module(pending.with_warnings(notices), lambda: module)
+    # the user's own module: it stays, with what makes its scores of what it gives
+    pending = with_module(pending.with_warnings(notices), lambda: model.module)
     return _predictor(with_gpu(pending, inference_options), inference_options)
 
 
