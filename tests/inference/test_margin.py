@@ -79,6 +79,18 @@ def test_more_noise_makes_a_wider_margin() -> None:
     assert wide.logits > 2 * narrow.logits
 
 
+@pytest.mark.parametrize("classes", [2, 8, 40])
+def test_the_label_of_independent_classes_has_the_margin_of_the_first_twos_gap(
+    classes: int,
+) -> None:
+    exact, reduced = noisy(classes=classes)
+    found = fit_margin(exact, reduced, Question(activation="sigmoid", multi_label=True))
+    rows, (second, first) = np.arange(len(exact)), np.argsort(reduced)[:, -2:].T
+    changes = (exact - reduced)[rows, first] - (exact - reduced)[rows, second]
+    assert isinstance(found, Margin)
+    assert found.logits > 3.5 * np.sqrt(np.mean(changes**2))
+
+
 def test_one_odd_image_of_those_it_is_checked_on_is_enough_for_no_margin() -> None:
     exact, reduced = noisy(noise=0.001)
     order = np.random.Generator(np.random.PCG64(16)).permutation(len(exact))

@@ -10,7 +10,7 @@ is looked at: one changed answer beyond the margin, and there is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def fit_margin(
     features = None
     if exact_features is not None and reduced_features is not None:
         distances = _Distances.of(exact_features, reduced_features, unknown)
-        features = _margin_of(distances.changes[found], distances.widest(found))
+        features = _margin_of([distances.changes[found]], distances.widest(found))
         crossed, near = distances.passed(checked, features)
         changed, again = (changed & ~near) | (crossed & ~again), again | near
     if changed.any():
@@ -92,11 +92,19 @@ def fit_margin(
     )
 
 
-def _margin_of(changes: NDArray[np.float64], widest: float) -> float:
-    """A multiple of their root mean square, upwards of what so few may have come from."""
-    spread = float(np.sqrt(np.mean(np.square(changes)))) if changes.size else 0.0
-    upper = 1 + 2 / np.sqrt(2 * max(1, len(changes)))  # two standard errors of a spread
-    return float(max(DEVIATIONS * upper * spread, OF_WIDEST * widest))
+def _margin_of(changes: Sequence[NDArray[np.float64]], widest: float) -> float:
+    """A multiple of their root mean square, upwards of what so few may have come from.
+
+    Args:
+        changes: Of each kind of boundary, a row for each image; the kind that changes most counts.
+        widest: The farthest distance at which an answer changed.
+    """
+    margin = OF_WIDEST * widest
+    for kind in changes:
+        spread = float(np.sqrt(np.mean(np.square(kind)))) if kind.size else 0.0
+        upper = 1 + 2 / np.sqrt(2 * max(1, len(kind)))  # two standard errors of a spread
+        margin = max(margin, float(DEVIATIONS * upper * spread))
+    return margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +115,11 @@ class _Pairs:
     reduced: NDArray[np.float32]
     question: Question
 
-    def changes(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """By how much distances from boundaries change: one or more for each image, (n, 1 or c)."""
-        change = self._of_classes if self.question.multi_label else self._of_best
-        return np.array([change(self.exact[row], self.reduced[row]) for row in rows])
+    def changes(self, rows: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+        """By how much distances from boundaries change, (n, 1 or c) of each kind of boundary."""
+        kinds = [self._of_classes, self._of_gap] if self.question.multi_label else [self._of_best]
+        pairs = [(self.exact[row], self.reduced[row]) for row in rows]
+        return [np.array([change(*pair) for pair in pairs]) for change in kinds]
 
     def widest(self, rows: NDArray[np.int64]) -> float:
         """The farthest that a cheap answer was from a boundary, of those that are not the exact."""
@@ -147,10 +156,24 @@ class _Pairs:
     def _of_classes(self, exact: NDArray[np.float32], reduced: NDArray[np.float32]) -> list[float]:
         """Of independent classes: of the log odds of each of the best ones."""
         best = np.argsort(reduced)[-_CLASSES:]
-        pairs = zip(exact[best].tolist(), reduced[best].tolist(), strict=True)
+        return [abs(change) for change in self._by_class(exact, reduced, best)]
+
+    def _of_gap(self, exact: NDArray[np.float32], reduced: NDArray[np.float32]) -> list[float]:
+        """Of independent classes: of how far the first two are apart, which decides the label."""
+        first, *second = self._by_class(exact, reduced, np.argsort(reduced)[:-3:-1])
+        return [abs(first - other) for other in second]
+
+    def _by_class(
+        self,
+        exact: NDArray[np.float32],
+        reduced: NDArray[np.float32],
+        classes: NDArray[np.int64],
+    ) -> list[float]:
+        """By how much the log odds of these independent classes change."""
+        pairs = zip(exact[classes].tolist(), reduced[classes].tolist(), strict=True)
         if self.question.activation == "none":
-            return [abs(log_odds(before) - log_odds(after)) for before, after in pairs]
-        return [abs(before - after) for before, after in pairs]
+            return [log_odds(before) - log_odds(after) for before, after in pairs]
+        return [before - after for before, after in pairs]
 
 
 def _log(values: NDArray[np.float32], activation: Activation) -> NDArray[np.float64]:
