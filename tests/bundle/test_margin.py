@@ -43,6 +43,7 @@ def test_a_margin_says_its_bound_in_words_and_none_where_a_label_changed() -> No
     )
     changed = replace(MARGIN, changed=2)
     assert str(changed) == "2 labels changed of 1,160 computed both ways"
+    assert str(replace(MARGIN, changed=1)) == "1 label changed of 1,160 computed both ways"
     assert changed.bound == 1
 
 

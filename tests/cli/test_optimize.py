@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import pytest
 from PIL import Image
@@ -43,7 +44,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    path = tmp_path / "exact.toplabel"
+    path = tmp_path / "exact one.toplabel"  # a name that shells take apart
     pack(make_bundle(tmp_path / "made"), path)
     return path
 
@@ -57,7 +58,7 @@ def test_optimize_says_what_it_measured_and_fast_uses_it(model: Path, images: Pa
     assert int8[3].endswith(" of 200")
     assert (exact[-1], int8[6], int8[-1]) == ("", "2.95 %", "kept")
     assert "test/small@01234567 in int8, on " in done.stderr
-    assert f"use it so: toplabel photos/ -m {model} --fast" in done.stderr
+    assert f"use it so: toplabel photos/ -m {quote(str(model))} --fast\n" in done.stderr
 
     done = run(images, "-m", model, "--fast", "--json")
     records = [json.loads(line) for line in done.stdout.splitlines()]

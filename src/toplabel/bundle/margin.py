@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Self
 
-from toplabel._internal.text import percent
+from toplabel._internal.text import number_of, percent
 from toplabel.errors import BundleError
 
 
@@ -56,7 +56,8 @@ class Margin:
 
     def __str__(self) -> str:
         if self.changed:
-            return f"{self.changed:,} labels changed of {self.images:,} computed both ways"
+            changed = number_of(self.changed, "label")
+            return f"{changed} changed of {self.images:,} computed both ways"
         return (
             f"no label changed in {self.images:,} re-computations: at most"
             f" {percent(self.bound, 2)} at 95 % confidence"

@@ -7,7 +7,7 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
-from toplabel._internal.text import fit, printable
+from toplabel._internal.text import fit, number_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +57,7 @@ def has_blocks() -> bool:
 def size_words(size_bytes: int) -> str:
     """A size of a file for people: "812 bytes", "4.1 kB", "13.8 MB"."""
     if size_bytes < 1000:
-        return f"{size_bytes} bytes"
+        return number_of(size_bytes, "byte")
     if size_bytes < 1_000_000:
         return f"{size_bytes / 1000:.1f} kB"
     return f"{size_bytes / 1e6:,.1f} MB"
@@ -126,7 +126,7 @@ class Progress:
         self._drawn = now
         failures = f", {failed:,} failed" if failed else ""
         rate = done / (now - self._started)
-        draw_line(f"{done:,} images{failures}, {rate:.3g} a second")
+        draw_line(f"{number_of(done, 'image')}{failures}, {rate:.3g} a second")
 
 
 def draw_line(text: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from toplabel._internal.platform import fork_safe
-from toplabel._internal.text import percent
+from toplabel._internal.text import is_or_are, number_of, percent
 from toplabel.bundle.margin import Margin
 from toplabel.bundle.reduced import Precision
 from toplabel.bundle.unknown import MARGIN as SCALED_DISTANCE
@@ -114,8 +114,8 @@ class ReducedUse:
         precision = self.program.precision
         return (
             f"an audited {precision} answer had another label than the exact one; its record has"
-            f" the exact one, and the {unaudited:,} {precision} answers so far are unaudited. From"
-            f" now on the margin is {self.logits:.2g} logits"
+            f" the exact one, and the {number_of(unaudited, f'{precision} answer')} so far"
+            f" {is_or_are(unaudited)} unaudited. From now on the margin is {self.logits:.2g} logits"
         )
 
 

@@ -315,7 +315,7 @@ class InferenceOptions:
     fast: bool = option(
         False,
         help="Compute in reduced precision where the label is clear, and exactly where it is not."
-        " The model needs a reduced program: see toplabel optimize.",
+        " The built-in model can; for another, run toplabel optimize once.",
     )
     read: ReadOptions = option(
         factory=ReadOptions, shell=False, help="Limits and choices in reading images."

@@ -74,7 +74,8 @@ class ServeOptions:
     batching: Batching = option(
         "auto",
         choices=get_args(Batching),
-        help="Run concurrent requests in one call of the engine; auto does so on GPUs.",
+        help="Run concurrent requests in one call of the engine; auto does so on GPUs."
+        " Without it a CPU takes one image at a time, with it 8 (--batch-size).",
     )
     no_access_log: bool = option(False, help="Do not log requests.")
     max_body: int = option(

@@ -27,7 +27,7 @@ from python_multipart.multipart import (
     parse_options_header,
 )
 
-from toplabel._internal.text import printable
+from toplabel._internal.text import number_of, printable
 from toplabel.errors import ImageError
 from toplabel.image.files import is_data_uri, read_data_uri
 from toplabel.serve.api_error import ApiError, busy, too_large
@@ -297,7 +297,8 @@ def parse_multipart(body: bytes, content_type: str, *, max_files: int) -> list[U
 
     def take_file(file: File) -> None:
         if len(files) == max_files:
-            raise ApiError(413, "too_many_images", f"the form has more than {max_files} files")
+            text = f"the form has more than {number_of(max_files, 'file')}"
+            raise ApiError(413, "too_many_images", text)
         name = (file.file_name or b"").decode("utf-8", "replace")
         files.append(Upload(name, cast(BytesIO, file.file_object).getvalue()))
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from toplabel._internal.platform import written_aside
-from toplabel._internal.text import first_line
+from toplabel._internal.text import first_line, number_of
 
 _EVERY_SECONDS = 30.0
 _SHARE = 20
@@ -80,7 +80,7 @@ class ProgressFile:
 def duration(seconds: float) -> str:
     """For people: "40 seconds", "12 minutes", "3.5 hours"."""
     if seconds < 100:
-        return f"{max(1, round(seconds))} seconds"
+        return number_of(max(1, round(seconds)), "second")
     if seconds < 100 * 60:
         return f"{round(seconds / 60)} minutes"
     return f"{seconds / 3600:.1f} hours"

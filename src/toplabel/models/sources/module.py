@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from toplabel._internal.notices import warn
-from toplabel._internal.text import first_line
+from toplabel._internal.text import first_line, number_of
 from toplabel.bundle.bounds import Bounds
 from toplabel.bundle.model import Model
 from toplabel.bundle.outputs import Evidence, interpret
@@ -181,7 +181,8 @@ def _checked_outputs(
 def _forward(module: nn.Module, batch: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     outputs: NDArray[np.float32] = _ask(module, batch, name).numpy()
     if len(outputs) != len(batch):
-        raise ModelError(f"{name} gave {len(outputs)} rows of scores for {len(batch)} images")
+        rows = number_of(len(outputs), "row")
+        raise ModelError(f"{name} gave {rows} of scores for {number_of(len(batch), 'image')}")
     return outputs
 
 
