@@ -132,8 +132,13 @@ def test_a_run_goes_on_only_with_the_same_margin_and_program(
 ) -> None:
     first = packed_with_reduced(tmp_path, bundle)
     toplabel.run(photos[:3], tmp_path / "out.csv", model=first, fast=True)
-    with pytest.raises(RunError, match="was started with fast=True; write to another"):
+    with pytest.raises(
+        RunError, match=r"was started with a reduced program \(fast=True\), and now"
+    ):
         toplabel.run(photos[:3], tmp_path / "out.csv", model=first)
+    toplabel.run(photos[:3], tmp_path / "exact.csv", model=first)
+    with pytest.raises(RunError, match="without a reduced program, and now there is one; resume"):
+        toplabel.run(photos[:3], tmp_path / "exact.csv", model=first, fast=True)
     (tmp_path / "other").mkdir()
     other = packed_with_reduced(tmp_path / "other", with_margin(bundle, 9.0))
     with pytest.raises(RunError, match="was started with different reduced precision"):

@@ -69,10 +69,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
         if old == new:
             continue
         if name == "fast" and not (old and new):
-            raise RunError(
-                f"{output!r} was started {'with' if old else 'without'} fast=True; write to another"
-                " output, start over with restart=True, or resume it as it was started"
-            )
+            raise RunError(_of_fast(output, bool(old)))
         if isinstance(old, dict) and isinstance(new, dict):  # show only what differs
             keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             old, new = ({key: side.get(key) for key in keys} for side in (old, new))
@@ -80,6 +77,20 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], *, output: str)
             f"{output!r} was started with different {_IN_WORDS.get(name, name)}: {_short(old)}, now"
             f" {_short(new)}; write to another output, or start over with restart=True"
         )
+
+
+def _of_fast(output: str, begun: bool) -> str:
+    """Why a run cannot go on, of which one part is exact and one has a reduced program.
+
+    Both may have been asked to be fast: the program may have been made, or removed, meanwhile.
+    """
+    if begun:
+        how = "was started with a reduced program (fast=True), and now there is none"
+        advice = "resume it with fast=True where the program is"
+    else:
+        how = "was started without a reduced program, and now there is one"
+        advice = "resume it without fast=True"
+    return f"{output!r} {how}; {advice}, write to another output, or start over with restart=True"
 
 
 def _short(value: object) -> str:
