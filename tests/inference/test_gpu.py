@@ -301,10 +301,12 @@ def test_a_worker_loads_the_network_for_its_gpu(
     assert [prediction.index for prediction in found] == [0, 1, 2, 0, 1]
 
 
-def test_a_server_shares_the_engine_for_many_images(classifier: Classifier) -> None:
+def test_a_server_shares_the_engine_for_many_images_and_says_that_it_is_exact(
+    classifier: Classifier, caplog: pytest.LogCaptureFixture
+) -> None:
     served = serve_model(
         None,
-        Predictor(classifier, threads=1),
+        Predictor(classifier, threads=1, fast=True),
         read=ReadOptions(),
         threads=1,
         batching=None,
@@ -312,6 +314,7 @@ def test_a_server_shares_the_engine_for_many_images(classifier: Classifier) -> N
         observe=lambda count: None,
     )
     assert (served.engine.name, served.engine.normalises) == ("torch", classifier.preprocess)
+    assert "is on a GPU; every answer is computed exactly" in caplog.text
     for index, content in enumerate(images(4)):
         answer = served.answer(content, top_k=1, threshold=None)
         assert answer.prediction.index == index % 3

@@ -279,7 +279,9 @@ def serve_model(
 
     share = threads if in_turns else 1
     if (on_gpu := predictor.open_on_gpu()) is not None:
-        engine, reduced = shared(on_gpu), None  # on a GPU all is exact
+        engine, reduced = shared(on_gpu), None
+        if predictor.fast:
+            logger.warning("%s is on a GPU; every answer is computed exactly", predictor.name)
     else:
         engine = shared(classifier.open_engine(share, features=features))
         reduced = _reduced(predictor, shared, threads=share, features=features)
