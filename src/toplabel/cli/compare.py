@@ -29,7 +29,7 @@ HELP = """Find where two ways to run a model start to differ.
 \b
 toplabel compare a.toplabel b.toplabel *.jpg
 toplabel compare best.pth best.pth cat.jpg --arch resnet18 ... --a-engine torch
-toplabel compare m.toplabel m.toplabel photos/ --a-exact       exact and fast
+toplabel compare m.toplabel m.toplabel photos/ --a-exact       JPEGs in full, and as always
 toplabel compare m.toplabel m.toplabel cat.jpg --b-preprocess mine.py:transform
 
 Names the first stage that differs (pixels, tensor, logits, scores or label), by how much, and, if

@@ -82,7 +82,7 @@ def flags_of(
     Args:
         group: The dataclass.
         section: The heading of their part of the help.
-        hidden: Names of fields that the help leaves out, as the command refuses them.
+        hidden: Names of fields that the help leaves out: the command can do nothing else.
     """
     shown = [one for one in fields(group) if one.metadata["shell"]]
     options = [_flag(one, hidden=one.name in hidden) for one in shown]
@@ -216,8 +216,8 @@ def loading_flags(command: Function) -> Function:
 
 
 def exact_loading_flags(command: Function) -> Function:
-    """The same for a command that always computes exactly, which `take_load_options` is told."""
-    inference = flags_of(InferenceOptions, section=_RUNNING, hidden=("fast",))
+    """The same for a command that always computes exactly: it refuses --fast, and is --exact."""
+    inference = flags_of(InferenceOptions, section=_RUNNING, hidden=("exact", "fast"))
     return inference(model_file_flags(reading_flags(debug_flag(command))))
 
 
