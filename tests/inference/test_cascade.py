@@ -1,6 +1,7 @@
 """The cascade: reduced answers where the label is clear, exact ones near a boundary, an audit."""
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,11 +20,13 @@ from reduced_material import (
     random_tensors,
     reduced_bundle,
     with_margin,
+    with_wrong_program,
 )
 from toplabel._internal.notices import ToplabelWarning
 from toplabel.bundle.bundle import Bundle
 from toplabel.bundle.file import pack
 from toplabel.bundle.margin import Margin
+from toplabel.bundle.reduced import ReducedProgram, store_reduced
 from toplabel.bundle.unknown import Memory, UnknownDetector
 from toplabel.errors import UsageError
 from toplabel.inference.cascade import (
@@ -166,6 +169,33 @@ def test_a_reduced_answer_says_so_and_is_audited_though_its_margin_is_zero(
     found = fast(with_margin(bundle, 0.0))(list(random_pixels(120, seed=2)))
     assert sum(one.precision == "int8" for one in found) > 100
     assert any(one.audit is not None for one in found)
+
+
+def test_a_reduced_program_that_was_made_again_meanwhile_is_not_used_with_the_old_margin(
+    bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def keep(made: Bundle) -> None:
+        reduced = made.reduced
+        assert reduced is not None
+
+        def build(folder: Path) -> tuple[ReducedProgram, dict[str, Any]]:
+            for path in (reduced.path, reduced.reference_path):
+                shutil.copyfile(path, folder / path.name)
+            return reduced, {}
+
+        store_reduced(made, build)
+
+    keep(bundle)
+    photos = list(random_pixels(40, seed=2))
+    expected = [one.label for one in exact(bundle)(photos)]
+    model = Predictor(Classifier.of_bundle(bundle, fast=True), fast=True, sanity_checks=False)
+    assert "int8" in {one.precision for one in model(photos)}
+    keep(with_wrong_program(bundle, tmp_path))
+    model.close()
+    again = model(photos)
+    assert [one.label for one in again] == expected
+    assert {one.precision for one in again} == {None}
+    assert "it has been made again since the model was loaded; load it again" in caplog.text
 
 
 def test_an_image_near_a_boundary_is_read_once(bundle: Bundle, tmp_path: Path) -> None:

@@ -108,6 +108,19 @@ class ReducedProgram:
             " made; this one's sums would overflow: toplabel optimize makes one for it"
         )
 
+    def check_in_place(self) -> None:
+        """Stop where another has been put in its place in the cache, whose margin is not this one.
+
+        Raises:
+            BundleError: Says so.
+        """
+        kept = read_json(self.path.with_name(_DESCRIPTION_NAME))
+        if kept is None:  # one that a bundle brings, or that is being made
+            return
+        now = kept.get("reduced")
+        if not isinstance(now, dict) or now.get("key") != self.key:
+            raise BundleError("it has been made again since the model was loaded; load it again")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; not where its files are."""
         return {**{name: getattr(self, name) for name in _FACTS}, "margin": self.margin.to_dict()}

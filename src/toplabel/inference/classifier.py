@@ -162,6 +162,7 @@ class Classifier:
 
             reduced = bundle.reduced
             assert reduced is not None
+            reduced.check_in_place()
             engine = open_program(
                 reduced.engine,
                 reduced.as_program(bundle.program),
@@ -169,6 +170,7 @@ class Classifier:
                 features=features or bundle.unknown is not None,
                 precision="bfloat16" if reduced.precision == "bfloat16" else "float32",
             )
+            reduced.check_in_place()  # as long as that took, too
             return _as_asked(engine, bundle)
 
         return cls(
