@@ -488,6 +488,29 @@ print(cache.store_program(KEY, build).path)
     assert cache.find_program(KEY) is not None
 
 
+def test_clearing_spares_a_reduced_program_that_is_being_made_and_a_dead_ones_rest_goes(
+    own_cache: Path, tmp_path: Path
+) -> None:
+    rest, cleared = own_cache / "reduced" / f".building-reduced {KEY}-1", tmp_path / "cleared"
+    rest.mkdir(parents=True)
+    process = start(
+        f"""
+def build(folder):
+    (folder / "reduced.onnx").write_bytes(b"half")
+    print("building", flush=True)
+    wait_for(Path({str(cleared)!r}))
+    return "made"
+print(cache.store_reduced(KEY, build))
+"""
+    )
+    assert process.stdout.readline() == "building\n"
+    assert not rest.exists()
+    prune()
+    cleared.touch()
+    assert process.communicate(timeout=120)[0] == "made\n"
+    assert (cache.reduced_folder(KEY) / "reduced.onnx").exists()
+
+
 def test_clearing_while_in_use_leaves_open_files_readable(own_cache: Path) -> None:
     program = cache.store_program(KEY, make)
     with open(program.path, "rb") as file:

@@ -9,7 +9,7 @@ refusals/KEY.json           why a model could not be compiled, and by what
 background/NAME.json, .log  what compiling in the background has found and printed
 features/MODEL/             of images that were trained on
 training/KEY.pt             how far a network is that is being trained
-locks/KEY                   empty; held while the program is built
+locks/KEY, reduced KEY      empty; held while the program is built
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -311,17 +312,23 @@ def store_reduced(key: str, build: Callable[[Path], Kept]) -> Kept:
     Raises:
         OSError: The cache cannot be written to, or its disk is full.
     """
-    folder = reduced_folder(key)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".building-{key}-{os.getpid()}")
-    _remove(aside)
-    aside.mkdir()
-    try:
-        built = build(aside)
-        platform.replace_folder(aside, folder)
-        return built
-    finally:
+    folder, lock = reduced_folder(key), cache_dir() / "locks" / f"reduced {key}"
+    for parent in (folder.parent, lock.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    beside = f".building-{lock.name}"
+    with platform.lock_file(lock, wait=False) as held:
+        if held:
+            for half_written in folder.parent.glob(f"{beside}-*"):  # its owner is dead
+                _remove(half_written)
+        aside = folder.with_name(f"{beside}-{os.getpid()}-{threading.get_ident()}")
         _remove(aside)
+        aside.mkdir()
+        try:
+            built = build(aside)
+            platform.replace_folder(aside, folder)
+            return built
+        finally:
+            _remove(aside)
 
 
 def remember_failed_compile(key: str, why: NotCompiled, *, exporter: str) -> None:
@@ -424,9 +431,9 @@ def prune(names: Iterable[str] | None = None) -> int:
 def _is_being_built(path: Path) -> bool:
     if not path.name.startswith(".building-"):
         return False
-    key = path.name.split("-")[1]  # .building-KEY-PID
+    lock = path.name.split("-")[1]  # .building-LOCK-PID...
     try:
-        with platform.lock_file(cache_dir() / "locks" / key, wait=False) as held:
+        with platform.lock_file(cache_dir() / "locks" / lock, wait=False) as held:
             return not held
     except OSError:
         return False
