@@ -91,6 +91,25 @@ def test_the_label_of_independent_classes_has_the_margin_of_the_first_twos_gap(
     assert found.logits > 3.5 * np.sqrt(np.mean(changes**2))
 
 
+@pytest.mark.parametrize("kind", ACTIVATIONS, ids=str)
+def test_classes_that_are_left_out_have_no_part_in_it(kind: tuple[Activation, bool]) -> None:
+    asked = Question(activation=kind[0], multi_label=kind[1])
+    exact, reduced = noisy()
+    whole = fit_margin(exact, reduced, asked)
+    out = np.full((len(exact), 2), -np.inf, np.float32)
+    found = fit_margin(np.hstack([exact, out]), np.hstack([reduced, out]), asked)
+    assert isinstance(whole, Margin)
+    assert isinstance(found, Margin)
+    assert found.logits == pytest.approx(whole.logits, rel=0.2)
+
+
+def test_ways_that_leave_out_different_classes_have_no_margin() -> None:
+    exact, reduced = noisy()
+    reduced[::2, 3] = -np.inf
+    found = fit_margin(exact, reduced, Question(activation="sigmoid", multi_label=True))
+    assert found == "the two ways leave out different classes, or all but one"
+
+
 def test_one_odd_image_of_those_it_is_checked_on_is_enough_for_no_margin() -> None:
     exact, reduced = noisy(noise=0.001)
     order = np.random.Generator(np.random.PCG64(16)).permutation(len(exact))

@@ -71,6 +71,8 @@ def fit_margin(
     pairs = _Pairs(exact, reduced, question)
     found, checked = order[: len(order) // 2], order[len(order) // 2 :]
     logits = _margin_of(pairs.changes(found), pairs.widest(found))
+    if not np.isfinite(logits):
+        return "the two ways leave out different classes, or all but one"
     changed, again = pairs.passed(checked, logits)
     features = None
     if exact_features is not None and reduced_features is not None:
@@ -103,7 +105,7 @@ def _margin_of(changes: Sequence[NDArray[np.float64]], widest: float) -> float:
     for kind in changes:
         spread = float(np.sqrt(np.mean(np.square(kind)))) if kind.size else 0.0
         upper = 1 + 2 / np.sqrt(2 * max(1, len(kind)))  # two standard errors of a spread
-        margin = max(margin, float(DEVIATIONS * upper * spread))
+        margin = float(np.maximum(margin, DEVIATIONS * upper * spread))  # NaN stays NaN
     return margin
 
 
@@ -173,7 +175,8 @@ class _Pairs:
         pairs = zip(exact[classes].tolist(), reduced[classes].tolist(), strict=True)
         if self.question.activation == "none":
             return [log_odds(before) - log_odds(after) for before, after in pairs]
-        return [before - after for before, after in pairs]
+        # A class that both leave out has minus infinity twice, whose difference is no number.
+        return [0.0 if before == after else before - after for before, after in pairs]
 
 
 def _log(values: NDArray[np.float32], activation: Activation) -> NDArray[np.float64]:
