@@ -110,7 +110,13 @@ def test_prepared_tensors_have_the_same_cascade(bundle: Bundle) -> None:
 
 def test_embeddings_are_always_exact(bundle: Bundle) -> None:
     photo = random_pixels(1)[0]
-    assert (fast(bundle).embed(photo) == exact(bundle).embed(photo)).all()
+    features = exact(bundle).embed(photo)
+    assert (fast(bundle).embed(photo) == features).all()
+    labeller = fast(bundle).batch_labeller(fast=True, keep_features=True)
+    for one in labeller.label([(0, photo)]):
+        assert one.precision is None
+        assert one.features is not None
+        assert (one.features == features).all()
 
 
 def test_a_model_without_a_reduced_program_says_so_once_and_answers_exactly(

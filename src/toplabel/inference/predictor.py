@@ -474,8 +474,9 @@ class Predictor:
         Args:
             top_k, threshold: As for one image.
             exact: Never read a large JPEG at a reduced scale first; None: as the predictor does.
-            fast: Use the reduced program where a label is clear. Its margin stays as it is, so that
-                the same images have the same records whatever came before.
+            fast: Use the reduced program where a label is clear, unless features are kept. Its
+                margin stays as it is, so that the same images have the same records whatever came
+                before.
             all_scores, keep_logits, keep_features: Whether predictions keep the scores of all
                 classes, logits and features.
             sanity_checks: Whether these images count as what the model is for; else the predictor's
@@ -646,8 +647,10 @@ class Predictor:
     def _reduced_way(
         self, options: PredictOptions, *, threads: int, features: bool, widens: bool = True
     ) -> ReducedWay | None:
-        """The reduced program, where it is asked for and can be used."""
-        if not options.fast or options.exact or not self._pending.is_final:
+        """The reduced program, where it is asked for and can be used; features are exact."""
+        if not options.fast or options.exact or options.keep_features:
+            return None
+        if not self._pending.is_final:
             return None
         return self._engines.reduced(self.classifier, threads, features=features, widens=widens)
 
