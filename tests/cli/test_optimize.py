@@ -75,6 +75,8 @@ def test_where_int8_is_no_faster_the_reason_is_one_line_and_json_has_it(
     done = run("optimize", "-m", model, "--images", images, "--json", before=as_fast)
     found = json.loads(done.stdout)
     assert (done.returncode, found["kept"]) == (0, "float32")
+    done = run(next(images.iterdir()), "-m", model, "--fast")
+    assert "toplabel optimize found none that is worth using on this machine" in done.stderr
     reason = "int8 is 1.00 times as fast as float32 on this processor; it is used from 1.1 times"
     assert [one["reason"] for one in found["candidates"]] == ["", reason]
 

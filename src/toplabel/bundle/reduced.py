@@ -161,6 +161,12 @@ def find_reduced(bundle: Bundle) -> ReducedProgram | None:
     return None if kept is None else kept.program
 
 
+def is_without_here(bundle: Bundle) -> bool:
+    """Whether it was measured here that no reduced program of the bundle may be used."""
+    kept = _find(bundle)
+    return kept is not None and kept.program is None
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """What was found for a bundle on this machine: its reduced program, or that there is none."""

@@ -81,7 +81,8 @@ def optimize(
     print_columns(_TABLE, [_row(one) for one in found.candidates])
     for one in found.candidates:
         if one.reason:
-            say(f"{one.name}: {as_flags(one.reason)}")
+            named = "" if one.reason.startswith(f"{one.name} ") else f"{one.name}: "
+            say(f"{named}{as_flags(one.reason)}")
     if not quiet:
         say(_conclusion(found, model, more=len(given) > 1))
     return 0
@@ -108,7 +109,7 @@ def _conclusion(found: Optimized, model: str | None, *, more: bool) -> str:
     """What was kept, and how it is used; `more`: options say what the model's file does not."""
     kept = found.kept
     if kept is found.candidates[0]:
-        return f"{found.model} stays in {kept.name}: no other way may be used"
+        return f"{found.model} stays in {kept.name}: no other way is worth using here"
     named = "" if model is None else f" -m {quote(model)}"
     return (
         f"{found.model} in {kept.name}, on {found.processor}: labels of {kept.images:,} images"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from toplabel._internal.platform import fork_safe
 from toplabel._internal.text import is_or_are, number_of, percent
 from toplabel.bundle.margin import Margin
-from toplabel.bundle.reduced import Precision
+from toplabel.bundle.reduced import Precision, is_without_here
 from toplabel.bundle.unknown import MARGIN as SCALED_DISTANCE
 from toplabel.errors import ToplabelError
 from toplabel.inference.scoring import MARGIN as SCALED_LOGITS
@@ -193,6 +193,11 @@ def why_not_reduced(classifier: Classifier) -> str | None:
     if bundle is None:
         why = classifier.unsaved or "it runs in PyTorch"
         return f"{classifier.name} has no reduced program: {why}"
+    if bundle.reduced is None and is_without_here(bundle):
+        return (
+            f"{classifier.name} has no reduced program: toplabel optimize found none that is worth"
+            " using on this machine"
+        )
     if bundle.reduced is None:
         return (
             f"{classifier.name} has no reduced program yet: toplabel optimize -m MODEL --images"
