@@ -111,6 +111,17 @@ def test_a_full_disk_is_raised_here(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
+def test_a_full_disk_is_raised_where_the_log_lies_on_it_too(tmp_path: Path) -> None:
+    import resource  # which Windows does not have
+
+    def work(_: Report) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte more, of any file
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        run(work, tmp_path)
+
+
 @pytest.mark.parametrize("error", [ValueError("bad\nworse"), SystemExit(4), MemoryError()])
 def test_other_errors_become_a_reason(tmp_path: Path, error: BaseException) -> None:
     def work(_: Report) -> None:

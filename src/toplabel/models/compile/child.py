@@ -142,7 +142,8 @@ def _send_outcome(work: Callable[[Report], Any], sender: Connection) -> None:
     except ToplabelError as error:
         sender.send(("error", error))
     except OSError as error:
-        traceback.print_exc()
+        with suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
         # of the plain class: a library's subclass may not survive the pickle
         sender.send(("error", OSError(error.errno, error.strerror or str(error), error.filename)))
     except Exception as error:  # a result that pickle cannot send
