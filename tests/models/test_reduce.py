@@ -129,6 +129,26 @@ def test_one_that_gives_other_logits_here_is_not_opened(reduced: Bundle, tmp_pat
             assert reduced_engine(replace(reduced, reduced=other)) is not None
 
 
+def test_scores_may_move_by_less_than_logits_where_a_reduced_program_is_new(
+    reduced: Bundle, tmp_path: Path
+) -> None:
+    program = reduced.reduced
+    assert program is not None
+    reference = ReferenceOutputs.load(program.reference_path)
+    moved = tmp_path / "moved.npz"
+    replace(reference, logits=reference.logits + np.float32(program.margin.logits / 6)).save(moved)
+    other = replace(reduced, reduced=replace(program, key="e" * 64, reference_path=moved))
+    of_logits, of_scores = (
+        Classifier.of_bundle(replace(other, activation=name)).open_reduced
+        for name in ("softmax", "none")
+    )
+    assert of_logits is not None
+    assert of_scores is not None
+    with pytest.raises(BundleError, match="no longer gives the logits it was checked with"):
+        of_scores(1)
+    assert of_logits(1) is not None
+
+
 def test_too_few_images_are_refused_with_what_more_would_show(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match=r"got 215 images; .* at least 216, .* all but 3 % of im"):
         optimize(Predictor(Classifier.of_bundle(bundle)), IMAGES[:215])

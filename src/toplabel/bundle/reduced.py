@@ -31,6 +31,9 @@ OF_MARGIN = 0.2
 margin was found with those that the program gave where it was made. EfficientNet-Lite0 computed in
 other arithmetic, by float32 between rounding to 8 bits, moves by 0.16 of its margin at most."""
 
+_SCORE_OF_LOGIT = 0.01
+"""What a score moves by for each logit (log odds) at 0.01 and 0.99; between them it is more."""
+
 Precision = Literal["int8", "bfloat16"]
 """What a reduced program computes in; an exact one computes in float32."""
 
@@ -87,15 +90,21 @@ class ReducedProgram:
             if value not in get_args(known):
                 raise BundleError(f"got a reduced program of {value!r}; expected {get_args(known)}")
 
-    def as_program(self, exact: Program) -> Program:
-        """The program for an engine: as the exact one, with its own file and reference outputs."""
+    def as_program(self, exact: Program, *, gives_scores: bool = False) -> Program:
+        """The program for an engine: as the exact one, with its own file and reference outputs.
+
+        Args:
+            exact: The exact one.
+            gives_scores: What it gives are no logits yet, which the margin is in.
+        """
+        share = OF_MARGIN * (_SCORE_OF_LOGIT if gives_scores else 1)
         return replace(
             exact,
             path=self.path,
             reference_path=self.reference_path,
             key=self.key,
             agreement={},
-            tolerance=OF_MARGIN * self.margin.logits,
+            tolerance=share * self.margin.logits,
         )
 
     @property

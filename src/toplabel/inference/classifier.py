@@ -163,9 +163,10 @@ class Classifier:
             reduced = bundle.reduced
             assert reduced is not None
             reduced.check_in_place()
+            gives_scores = bundle.activation == "none" or bool(bundle.conversion)
             engine = open_program(
                 reduced.engine,
-                reduced.as_program(bundle.program),
+                reduced.as_program(bundle.program, gives_scores=gives_scores),
                 threads=threads,
                 features=features or bundle.unknown is not None,
                 precision="bfloat16" if reduced.precision == "bfloat16" else "float32",
