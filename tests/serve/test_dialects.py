@@ -82,6 +82,13 @@ def test_a_bad_request_in_hugging_faces_dialect_is_a_4xx(server: Server, name: s
     assert set(reply.json["error"]) == {"code", "message"}
 
 
+@pytest.mark.parametrize("path", ["/", f"/models/{NAME}"])
+def test_parameters_that_hugging_faces_dialect_does_not_read_are_refused(server: Server, path: str):
+    reply = server.post(f"{path}?top_k=2", CAT)
+    assert reply.status == 422
+    assert "got 'top_k' after the question mark" in reply.json["error"]["message"]
+
+
 def image_input(*contents: bytes, binary: bool = True) -> triton.InferInput:
     values = np.empty(len(contents), dtype=object)
     values[:] = contents

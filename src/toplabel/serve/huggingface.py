@@ -57,6 +57,7 @@ def huggingface_routes(service: Service) -> APIRouter:
         return await answer(request, service.models.find(name))
 
     async def answer(request: Request, model: ServedModel) -> Response:
+        _refuse_query(request)
         async with service.bodies.read(request) as body:
             content, parameters = await parse(body, lambda: _read(body, request))
             answers, _ = await service.labeller.label(
@@ -69,6 +70,16 @@ def huggingface_routes(service: Service) -> APIRouter:
         return as_json(scores, headers=headers | precision_header(found.precision))
 
     return router
+
+
+def _refuse_query(request: Request) -> None:
+    for name in request.query_params:
+        raise ApiError(
+            422,
+            "unknown_field",
+            f"got {name[:40]!r} after the question mark; expected top_k or function_to_apply among"
+            " the parameters of a JSON body, or an image for /v1/classify?top_k=...",
+        )
 
 
 def _read(body: bytes, request: Request) -> tuple[bytes, dict[str, Any]]:
