@@ -195,7 +195,12 @@ def _as_asked(engine: Engine, bundle: Bundle) -> Engine:
     """The engine of a bundle's program with its outputs converted, and by its class prior."""
     if bundle.conversion:
         engine = ConvertingEngine(engine, bundle.conversion)
-    shift = None if bundle.calibration is None else bundle.calibration.shift
+    return by_prior(engine, bundle.calibration)
+
+
+def by_prior(engine: Engine, calibration: Calibration | None) -> Engine:
+    """The engine with the class prior in its logits that the calibration has, if any."""
+    shift = None if calibration is None else calibration.shift
     return engine if shift is None else ShiftedEngine(engine, shift)
 
 

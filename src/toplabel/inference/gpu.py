@@ -15,7 +15,7 @@ import numpy as np
 
 from toplabel._internal.text import first_line
 from toplabel.errors import EngineError
-from toplabel.inference.classifier import ShiftedEngine, TakingTurns
+from toplabel.inference.classifier import TakingTurns, by_prior
 from toplabel.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def _open(classifier: Classifier, *, features: bool, dtype: str) -> Engine:
         engine = TakingTurns(tensors)
     if dtype == "float32":
         _check(engine, _reference(classifier, TorchEngine(model, device="cpu")))
-    calibration = classifier.calibration
-    shift = None if calibration is None else calibration.shift
-    return engine if shift is None else ShiftedEngine(engine, shift)
+    return by_prior(engine, classifier.calibration)
 
 
 def _reference(classifier: Classifier, on_cpu: Callable[..., object]) -> ReferenceOutputs:

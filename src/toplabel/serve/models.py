@@ -24,6 +24,7 @@ from toplabel._internal.text import written_out
 from toplabel.errors import UsageError
 from toplabel.inference.batch import PredictOptions, label_batch, needs_features
 from toplabel.inference.cascade import ReducedCounts, ReducedUse, ReducedWay, open_reduced
+from toplabel.inference.engines.program import in_pieces
 from toplabel.serve.api_error import ApiError
 
 if TYPE_CHECKING:
@@ -372,16 +373,15 @@ class PiecewiseEngine:
 
     def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """Logits of shape (N, K), float32, for such a batch as engines take."""
-        return np.concatenate([self._engine(piece) for piece in self._pieces(batch)])
+        (logits,) = in_pieces(lambda piece: [self._engine(piece)], batch, size=self._max_batch)
+        return logits
 
     def answer(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits (N, K) and features (N, D), float32, for such a batch."""
-        answers = [self._engine.answer(piece) for piece in self._pieces(batch)]
-        logits, features = (np.concatenate(rows) for rows in zip(*answers, strict=True))
+        logits, features = in_pieces(
+            lambda piece: [*self._engine.answer(piece)], batch, size=self._max_batch
+        )
         return logits, features
-
-    def _pieces(self, batch: Batch) -> list[Batch]:
-        return [batch[at : at + self._max_batch] for at in range(0, len(batch), self._max_batch)]
 
 
 class BatchingEngine:

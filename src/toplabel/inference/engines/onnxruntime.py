@@ -13,7 +13,8 @@ from toplabel.inference.engines.program import (
     Rows,
     add_features,
     check_outputs,
-    run_in_pieces,
+    failure,
+    run_program,
 )
 
 if TYPE_CHECKING:
@@ -71,12 +72,10 @@ class OnnxRuntimeEngine:
             try:
                 outputs: Rows = self._session.run(names, {self._program.input_name: piece})
             except Exception as error:  # the binding raises its own types, all plain Exceptions
-                if "alloc" in str(error).lower():
-                    raise MemoryError(str(error)) from error
-                raise EngineError(f"onnxruntime failed: {error}") from error
+                raise failure(error, f"onnxruntime failed: {error}") from error
             return outputs
 
-        return run_in_pieces(run, batch, fixed_batch=self._program.fixed_batch)
+        return run_program(run, batch, fixed_batch=self._program.fixed_batch)
 
     def _use(self, session: ort.InferenceSession) -> None:
         self._session = session

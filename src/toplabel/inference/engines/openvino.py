@@ -17,7 +17,8 @@ from toplabel.inference.engines.program import (
     Rows,
     add_features,
     check_outputs,
-    run_in_pieces,
+    failure,
+    run_program,
 )
 
 if TYPE_CHECKING:
@@ -115,12 +116,10 @@ class OpenVinoEngine:
             try:
                 outputs = self._request().infer(inputs, share_inputs=True)
             except Exception as error:  # a RuntimeError with many lines
-                if "alloc" in str(error).lower():
-                    raise MemoryError(str(error)) from error
-                raise EngineError(f"openvino failed: {_reason(error)}") from error
+                raise failure(error, f"openvino failed: {_reason(error)}") from error
             return [outputs[port] for port in ports]
 
-        return run_in_pieces(run, batch, fixed_batch=self._program.fixed_batch)
+        return run_program(run, batch, fixed_batch=self._program.fixed_batch)
 
     def _request(self) -> Any:
         if not hasattr(self._own, "request"):

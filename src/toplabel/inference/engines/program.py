@@ -13,7 +13,7 @@ import numpy as np
 
 from toplabel._internal.platform import processor_name
 from toplabel.bundle.cache import optimised_folder
-from toplabel.errors import BundleError, ModelError
+from toplabel.errors import BundleError, EngineError, ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,12 +161,23 @@ def _check_features(features: Features, given: NDArray[np.float32]) -> None:
         raise ModelError(NO_FEATURES)
 
 
-def run_in_pieces(run: Callable[[Batch], Rows], batch: Batch, *, fixed_batch: bool) -> Rows:
+def failure(error: Exception, text: str) -> Exception:
+    """What a library's error in a call becomes: `MemoryError` where there was no room for it."""
+    return MemoryError(str(error)) if "alloc" in str(error).lower() else EngineError(text)
+
+
+def run_program(run: Callable[[Batch], Rows], batch: Batch, *, fixed_batch: bool) -> Rows:
     """What `run` gives for a batch, rows (N, any) each; where N is fixed, an input at a time."""
-    if fixed_batch and len(batch) != 1:
-        pieces = [_run_piece(run, batch[at : at + 1]) for at in range(len(batch))]
-        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
-    return _run_piece(run, batch)
+    size = 1 if fixed_batch else len(batch)
+    return in_pieces(lambda piece: _run_piece(run, piece), batch, size=size)
+
+
+def in_pieces(run: Callable[[Batch], Rows], batch: Batch, *, size: int) -> Rows:
+    """The rows that `run` gives for a batch, asked for so many inputs at a time."""
+    if len(batch) <= size:
+        return run(batch)
+    pieces = [run(batch[at : at + size]) for at in range(0, len(batch), size)]
+    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
 
 def _run_piece(run: Callable[[Batch], Rows], piece: Batch) -> Rows:
